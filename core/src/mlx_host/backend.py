@@ -1,0 +1,95 @@
+"""What a backend plugin provides: a Backend that loads a Model, and the Model that answers requests."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from mlx_host.events import Event
+from mlx_host.requests import ChatRequest, Request
+
+
+class Options(BaseModel):
+    """The base of every backend's options: unknown keys are refused, field descriptions are the help texts.
+
+    A field `context_length` is the flag `--context-length`, the key `context_length` of `[[models]]` and the variable
+    `MLX_HOST_CONTEXT_LENGTH`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+OptionsT = TypeVar("OptionsT", bound=Options)
+
+
+class Progress(Protocol):
+    """How loading tells where it is: `stage` is "download", "convert", "load" or "warm-up"; units are the caller's."""
+
+    def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from; `fetch` makes it a local folder or file, downloading or converting if it must.
+
+    Making a Source is cheap and touches no network; `fetch` runs in the model's own process.
+    """
+
+    ref: str
+    describe: str
+    fetch: Callable[[Progress], Path]
+
+
+@dataclass(frozen=True)
+class Load(Generic[OptionsT]):
+    """What a backend loads from: the reference as given, its local path (None if the backend needs no model), options."""
+
+    ref: str | None
+    path: Path | None
+    options: OptionsT
+    progress: Progress
+
+
+class Model(ABC):
+    """A loaded model. It lives on one thread of one process and needs no lock, thread or queue.
+
+    `serves` are the types of request it takes; the type of a request routes it. `concurrency` is how many generators
+    may be open at once. `context_length` is in tokens. `chat_template` is the source that `--parser auto` reads.
+    """
+
+    serves: ClassVar[tuple[type[Request], ...]] = (ChatRequest,)
+    concurrency: int = 1
+    context_length: int | None = None
+    chat_template: str | None = None
+
+    @abstractmethod
+    def generate(self, request: Any) -> Iterator[Event | None]:
+        """Answer one request of a type in `serves`: Started, any events, Finished.
+
+        The engine advances the open generators in turn; None gives way without saying anything. Raising RequestError
+        refuses or ends this request alone. Cancelling closes the generator: release in `finally` what it holds.
+        """
+
+    def close(self) -> None:  # noqa: B027  an empty default is meant
+        """Release what the model holds; no generator is open any more."""
+
+
+@dataclass(frozen=True)
+class Backend(Generic[OptionsT]):
+    """A kind of model that can be loaded, by name.
+
+    `load` imports what it needs itself, so that naming a backend costs nothing. `serves` is what its models can serve
+    at most. `needs_model` False means that `--model` may be left out.
+    """
+
+    name: str
+    load: Callable[[Load[OptionsT]], Model]
+    options: type[OptionsT]
+    serves: tuple[type[Request], ...] = (ChatRequest,)
+    needs_model: bool = True
+    summary: str = ""

@@ -1,0 +1,130 @@
+"""Every error that mlx-host raises on purpose; all of them pickle.
+
+MlxHostError
+├── UsageError            the command line, a setting or the environment is wrong: exit code 2
+├── PluginError           a plugin broke the contract
+├── LoadError             a model could not be loaded
+└── RequestError          one request ends; carries the HTTP status and OpenAI's error fields
+    ├── InvalidRequest            400
+    │   ├── ContextLengthExceeded 400
+    │   └── UnsupportedRequest    400
+    ├── ModelNotFound             404
+    ├── AtCapacity                429
+    ├── EngineFailed              500
+    ├── ModelUnavailable          503
+    └── QueueTimeout              504
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MlxHostError(Exception):
+    """The root of the tree; its text is one sentence that a user can act on."""
+
+
+class UsageError(MlxHostError):
+    """The command line, a setting or the environment cannot be used as given."""
+
+
+class PluginError(MlxHostError):
+    """A plugin broke the plugin contract."""
+
+
+class LoadError(MlxHostError):
+    """A model could not be found or loaded."""
+
+
+class RequestError(MlxHostError):
+    """One request ends here, with the status and body that the client gets.
+
+    `param` names the request field at fault, `code` is OpenAI's machine-readable code and
+    `retry_after` (seconds) becomes the Retry-After header.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: str | None = None
+
+    def __init__(
+        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.retry_after = retry_after
+        if code is not None:
+            self.code = code
+
+    @property
+    def message(self) -> str:
+        return str(self)
+
+
+class InvalidRequest(RequestError):
+    """The client asked for something malformed or impossible."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt does not fit the model's context; the text holds both numbers in tokens."""
+
+    code = "context_length_exceeded"
+
+    def __init__(self, limit: int, prompt_tokens: int, *, param: str | None = "messages") -> None:
+        # The wording is what client frameworks look for when they decide to shorten and retry.
+        super().__init__(
+            f"This model's maximum context length is {limit} tokens. However, your prompt is too long: "
+            f"it has {prompt_tokens} tokens (context_length_exceeded).",
+            param=param,
+        )
+        self.limit = limit
+        self.prompt_tokens = prompt_tokens
+
+    def __reduce__(self) -> tuple[type, tuple[int, int], dict[str, object]]:
+        return type(self), (self.limit, self.prompt_tokens), self.__dict__
+
+
+class UnsupportedRequest(InvalidRequest):
+    """The model does not serve this kind of request."""
+
+    code = "unsupported_request"
+
+
+class ModelNotFound(RequestError):
+    """No model of that name is served here."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+
+class AtCapacity(RequestError):
+    """The queue is full."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
+class EngineFailed(RequestError):
+    """The model failed while it worked on this request."""
+
+    code = "engine_failed"
+
+
+class ModelUnavailable(RequestError):
+    """The model is not loaded, or has failed for good."""
+
+    status = 503
+    code = "model_unavailable"
+
+
+class QueueTimeout(RequestError):
+    """The request took longer, waiting and running together, than the queue timeout allows."""
+
+    status = 504
+    type = "timeout_error"
+    code = "queue_timeout"

@@ -1,0 +1,78 @@
+"""What a model says while it answers: frozen, picklable dataclasses, in the order Started, any others, Finished.
+
+A model yields them; the engine carries them; the host turns their text into content, reasoning and tool calls.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+StopReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """The request is accepted: nothing before this event has reached the client, so a refusal comes in its place.
+
+    `cached_tokens` of the `prompt_tokens` need no prefill. `prompt_tail` is what the chat template appended after the
+    last message; it tells the parser whether the prompt already opened the reasoning.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    prompt_tail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prefilled:
+    """`done` of `total` prompt tokens have been read; a sign of life while nothing can be shown yet."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """One candidate token: its text, its natural log-probability and its bytes."""
+
+    token: str
+    logprob: float
+    bytes: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Logprobs:
+    """The token that was chosen and the most likely candidates, best first."""
+
+    chosen: TokenLogprob
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A piece of answer number `choice`: whole characters, `tokens` tokens' worth; the text may be empty."""
+
+    text: str
+    tokens: int = 1
+    choice: int = 0
+    logprobs: tuple[Logprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceFinished:
+    """Answer number `choice` is complete while others still run; only a request with n > 1 needs it."""
+
+    reason: StopReason
+    choice: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The request is done; answers without a ChoiceFinished of their own end here, for this reason."""
+
+    reason: StopReason
+    completion_tokens: int
+
+
+Event = Started | Prefilled | Text | ChoiceFinished | Finished

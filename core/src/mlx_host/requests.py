@@ -1,0 +1,79 @@
+"""What a model can be asked: frozen, picklable dataclasses whose type decides who serves them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, ClassVar, Literal
+
+Json = Mapping[str, Any]
+
+
+class Priority(IntEnum):
+    """Where a request stands in the queue; lower goes first."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What every request has: an id, the served name of the model it is for, and a priority.
+
+    `task` is the word for this kind of request in messages to users.
+    """
+
+    task: ClassVar[str] = "request"
+
+    id: str
+    model: str
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How the next token is chosen; None means the model's own default.
+
+    Ranges are OpenAI's where OpenAI has the parameter, mlx-lm's where it does not. `temperature` 0 is greedy.
+    `logit_bias` maps token ids to what is added to their logits. `seed` makes an answer repeatable.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
+    repetition_context_size: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    xtc_probability: float | None = None
+    xtc_threshold: float | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(Request):
+    """A conversation to be continued by one assistant message.
+
+    `messages` and `tools` are OpenAI's JSON shapes (role `developer` already reads `system`). `tools` holds only what the
+    model may call: it is empty when `tool_choice` is "none". `max_tokens` None means until the model ends or the
+    context is full. `stop` is matched by core, on text; a model need not look at it. `top_logprobs` None means no
+    log-probabilities, 0 those of the chosen tokens alone. `n` answers are numbered by `choice`. `template_kwargs` go to
+    the chat template as they are.
+    """
+
+    task: ClassVar[str] = "chat"
+
+    messages: Sequence[Json]
+    tools: Sequence[Json] = ()
+    tool_choice: Literal["auto", "none", "required"] | str = "auto"
+    parallel_tool_calls: bool = True
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    n: int = 1
+    template_kwargs: Json = field(default_factory=dict)

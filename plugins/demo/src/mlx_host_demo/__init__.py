@@ -1,0 +1,1 @@
+"""Small real models for mlx-host that come from the package index."""

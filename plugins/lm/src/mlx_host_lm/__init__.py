@@ -1,0 +1,1 @@
+"""mlx-host's backend for text models, on mlx-lm."""
