@@ -1,0 +1,1 @@
+"""`mlx-host bench` measures any OpenAI-compatible server: latency and throughput at several concurrencies."""

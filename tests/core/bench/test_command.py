@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from mlx_host.bench.command import bench
+from mlx_host.bench.server import running
+from mlx_host.errors import UsageError
+
+from tests.support.stub_server import DONE, STREAM_HEAD, chunk, models, response, serving, usage
+
+
+async def good(path: str, body: bytes) -> AsyncIterator[bytes]:
+    yield models("tiny") if path == "/v1/models" else STREAM_HEAD + chunk("a") + chunk("b") + usage(4) + DONE
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(bench, arguments)
+
+
+def test_json_on_stdout_and_nothing_else() -> None:
+    with serving(good) as url:
+        result = invoke(url, "--concurrency", "1,2", "--requests", "3", "--max-tokens", "8", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    points = report.pop("points")
+    assert report == {"url": f"{url}/v1", "model": "tiny", "max_tokens": 8, "prompt_tokens": 64}
+    assert [(point["concurrency"], point["requests"], point["completed"]) for point in points] == [(1, 3, 3), (2, 3, 3)]
+    assert all(point["completion_tokens"] == 12 for point in points)
+    assert result.stderr == ""
+
+
+def test_a_table_without_json() -> None:
+    with serving(good) as url:
+        result = invoke(url, "--concurrency", "2")
+    assert result.exit_code == 0
+    assert "tiny at" in result.stdout
+    assert "p50/p95 ms" in result.stdout
+
+
+def test_requests_are_twice_the_concurrency_and_at_least_eight() -> None:
+    with serving(good) as url:
+        result = invoke(url, "--concurrency", "1,5", "--json")
+    assert [point["requests"] for point in json.loads(result.stdout)["points"]] == [8, 10]
+
+
+def test_failed_requests_show_in_the_exit_code() -> None:
+    asked = 0
+
+    async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
+        nonlocal asked
+        asked += path != "/v1/models"
+        if path == "/v1/models" or asked < 3:
+            async for piece in good(path, body):
+                yield piece
+        else:
+            yield response(b'{"error": {"message": "full"}}', status=429)
+
+    with serving(script) as url:
+        result = invoke(url, "--concurrency", "1", "--requests", "3", "--json")
+    assert result.exit_code == 1
+    (point,) = json.loads(result.stdout)["points"]
+    assert (point["completed"], point["failures"]) == (1, [{"reason": "HTTP 429: full", "count": 2}])
+
+
+def usage_error(*arguments: str) -> str:
+    result = invoke(*arguments)
+    assert isinstance(result.exception, UsageError)
+    assert result.stdout == ""
+    return str(result.exception)
+
+
+def test_no_server_at_the_address_is_told() -> None:
+    with serving(good) as url:
+        pass
+    assert usage_error(url).startswith(f"No server answers at {url}/v1 (no connection: Connection refused).")
+
+
+def test_one_of_several_models_must_be_named() -> None:
+    async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
+        yield models("a", "b")
+
+    with serving(script) as url:
+        assert usage_error(url) == f"{url}/v1 serves 2 models: name one with --model (a, b)."
+
+
+def test_without_url_and_model_there_is_nothing_to_measure() -> None:
+    assert "give the URL of a server, or --model" in usage_error()
+
+
+def test_options_of_run_beside_a_url_are_refused() -> None:
+    assert "'--backend lm' is not understood" in usage_error("http://127.0.0.1:1/v1", "--backend", "lm")
+
+
+@pytest.mark.parametrize("concurrency", ["", "1,x", "0", "8,-1"])
+def test_concurrency_is_a_list_of_positive_numbers(concurrency: str) -> None:
+    result = invoke("http://127.0.0.1:1", f"--concurrency={concurrency}")
+    assert result.exit_code == 2
+    assert "--concurrency" in result.stderr
+
+
+SERVER = """
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+
+assert sys.argv[1] == "--port"
+HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
+"""
+
+
+def test_a_started_server_is_healthy_and_stopped_afterwards(tmp_path: Path) -> None:
+    script = tmp_path / "server.py"
+    script.write_text(SERVER)
+
+    async def start_and_stop() -> int:
+        async with running([sys.executable, str(script)]) as target:
+            _, writer = await asyncio.open_connection(target.host, target.port)
+            writer.close()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(target.host, target.port)
+        return target.port
+
+    assert asyncio.run(start_and_stop()) > 0
+
+
+def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
+    async def start() -> None:
+        async with running([sys.executable, "-c", "raise SystemExit('no such model')"]):
+            pass
+
+    with pytest.raises(UsageError, match=r"exit code 1\)\. It said:\nno such model"):
+        asyncio.run(start())
