@@ -1,0 +1,41 @@
+"""Resolves `demo:NAME` to a small real model whose weights come from the package index."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlx_host import hookimpl
+from mlx_host.backend import Progress, Source
+from mlx_host.errors import LoadError
+
+from mlx_host_demo.cache import build_once, cache_folder
+from mlx_host_demo.catalog import MODELS
+
+PREFIX = "demo:"
+
+
+@hookimpl
+def resolve_source(ref: str) -> Source | None:
+    if not ref.startswith(PREFIX):
+        return None
+    model = MODELS.get(ref.removeprefix(PREFIX))
+    if model is None:
+        known = ", ".join(PREFIX + name for name in sorted(MODELS))
+        raise LoadError(f"There is no demo model {ref!r}; there is: {known}")
+    weights, version = model.weights()
+
+    def fetch(progress: Progress) -> Path:
+        converter = model.converter()
+        try:
+            return build_once(
+                f"{model.name}-{version}-{converter.variant()}",
+                build=lambda folder: converter.convert(weights, folder, progress),
+                on_wait=lambda: progress("convert", 0, 1, "another process is converting it"),
+            )
+        except OSError as error:
+            raise LoadError(
+                f"{ref!r} could not be converted into {str(cache_folder())!r} ({error}); "
+                "make room there or set MLX_HOST_CACHE to a folder you can write to"
+            ) from error
+
+    return Source(ref=ref, describe=f"{model.title}, from the wheel {model.distribution} {version}", fetch=fetch)
