@@ -47,7 +47,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Load(Generic[OptionsT]):
-    """What a backend loads from: the reference as given, its local path (None if the backend needs no model), options."""
+    """What a backend loads from: the reference as given, its local path (None where no model is needed), options."""
 
     ref: str | None
     path: Path | None

@@ -1,6 +1,7 @@
 """What a model says while it answers: frozen, picklable dataclasses, in the order Started, any others, Finished.
 
-A model yields them; the engine carries them; the host turns their text into content, reasoning and tool calls.
+A model yields them; the engine carries them; the host turns their text into content, reasoning and tool calls. A
+backend with another kind of answer derives its own events from Event; Started and Finished frame every answer.
 """
 
 from __future__ import annotations
@@ -11,8 +12,14 @@ from typing import Literal
 StopReason = Literal["stop", "length"]
 
 
+class Event:
+    """The base of all that a model can say."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
+class Started(Event):
     """The request is accepted: nothing before this event has reached the client, so a refusal comes in its place.
 
     `cached_tokens` of the `prompt_tokens` need no prefill. `prompt_tail` is what the chat template appended after the
@@ -25,7 +32,7 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prefilled:
+class Prefilled(Event):
     """`done` of `total` prompt tokens have been read; a sign of life while nothing can be shown yet."""
 
     done: int
@@ -50,7 +57,7 @@ class Logprobs:
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(Event):
     """A piece of answer number `choice`: whole characters, `tokens` tokens' worth; the text may be empty."""
 
     text: str
@@ -60,7 +67,7 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
-class ChoiceFinished:
+class ChoiceFinished(Event):
     """Answer number `choice` is complete while others still run; only a request with n > 1 needs it."""
 
     reason: StopReason
@@ -68,11 +75,8 @@ class ChoiceFinished:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finished:
+class Finished(Event):
     """The request is done; answers without a ChoiceFinished of their own end here, for this reason."""
 
-    reason: StopReason
-    completion_tokens: int
-
-
-Event = Started | Prefilled | Text | ChoiceFinished | Finished
+    reason: StopReason = "stop"
+    completion_tokens: int = 0

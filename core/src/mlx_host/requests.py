@@ -58,8 +58,8 @@ class Sampling:
 class ChatRequest(Request):
     """A conversation to be continued by one assistant message.
 
-    `messages` and `tools` are OpenAI's JSON shapes (role `developer` already reads `system`). `tools` holds only what the
-    model may call: it is empty when `tool_choice` is "none". `max_tokens` None means until the model ends or the
+    `messages` and `tools` are OpenAI's JSON shapes (role `developer` already reads `system`). `tools` holds only what
+    the model may call: it is empty when `tool_choice` is "none". `max_tokens` None means until the model ends or the
     context is full. `stop` is matched by core, on text; a model need not look at it. `top_logprobs` None means no
     log-probabilities, 0 those of the chosen tokens alone. `n` answers are numbered by `choice`. `template_kwargs` go to
     the chat template as they are.

@@ -1,0 +1,131 @@
+"""The body of POST /v1/chat/completions, as clients send it.
+
+Every field may be null, which means its default. Unknown fields are accepted; what changes nothing is listed by
+`ignored`. Source: the OpenAI SDK's `types/chat/completion_create_params.py`, and vLLM's names for what OpenAI lacks.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+# What an id may be written as in JSON: a whole number that fits what samplers and queues take.
+Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+
+
+class FunctionCall(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    name: str
+    arguments: str | dict[str, Any] | None
+
+
+class MessageToolCall(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    id: str | None
+    type: str | None
+    function: FunctionCall
+
+
+class Message(TypedDict, total=False):
+    """A message of the conversation; kept as the mapping it is, whatever else it holds."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None
+    tool_calls: list[MessageToolCall] | None
+    tool_call_id: str | None
+    name: str | None
+
+
+def _has_role(messages: list[Message]) -> list[Message]:
+    for number, message in enumerate(messages):
+        if "role" not in message:
+            raise ValueError(f"message {number} has no role")
+    return messages
+
+
+class Function(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class Tool(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["function"] = "function"
+    function: Function
+
+
+class NamedFunction(BaseModel):
+    name: str
+
+
+class NamedToolChoice(BaseModel):
+    type: Literal["function"]
+    function: NamedFunction
+
+
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    include_usage: bool | None = None
+
+
+class ResponseFormat(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["text", "json_object", "json_schema"]
+
+
+class ChatBody(BaseModel):
+    """POST /v1/chat/completions."""
+
+    model_config = ConfigDict(extra="allow")
+
+    model: str = ""
+    messages: Annotated[list[Message], Field(min_length=1), AfterValidator(_has_role)]
+
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(None, ge=1)
+    max_completion_tokens: int | None = Field(None, ge=1)
+    n: int | None = Field(None, ge=1, le=128)
+    stop: str | list[str] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+
+    temperature: Number | None = Field(None, ge=0, le=2)
+    top_p: Number | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, lt=2**31)
+    min_p: Number | None = Field(None, ge=0, le=1)
+    repetition_penalty: Number | None = Field(None, gt=0, le=10)
+    repetition_context_size: int | None = Field(None, ge=1, lt=2**31)
+    presence_penalty: Number | None = Field(None, ge=-2, le=2)
+    frequency_penalty: Number | None = Field(None, ge=-2, le=2)
+    xtc_probability: Number | None = Field(None, ge=0, le=1)
+    xtc_threshold: Number | None = Field(None, ge=0, le=0.5)
+    logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] | None = None
+    seed: Seed | None = None
+
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    reasoning_effort: str | None = None
+    enable_thinking: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    def ignored(self) -> list[str]:
+        """Name the fields that were given, not null, and change nothing here."""
+        return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)

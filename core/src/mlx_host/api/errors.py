@@ -1,0 +1,92 @@
+"""Every error leaves with OpenAI's body: {"error": {"message", "type", "param", "code"}}."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from mlx_host.errors import InvalidRequest, RequestError
+
+log = logging.getLogger(__name__)
+
+
+def body(error: RequestError) -> dict[str, Any]:
+    """Make OpenAI's error body."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def response(error: RequestError, status: int | None = None) -> Response:
+    """Make the JSON response that refuses a request."""
+    headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
+    return JSONResponse(body(error), status or error.status, headers)
+
+
+class WrongAddress(InvalidRequest):
+    """There is nothing at this path, or not for this method."""
+
+    status = 404
+    code = "not_found"
+
+
+class InternalError(RequestError):
+    """A fault of ours."""
+
+    code = "internal_error"
+
+
+def explain(faults: Sequence[Any]) -> InvalidRequest:
+    """Make one error of what pydantic says; it names the first wrong field and counts the others."""
+    first = faults[0]
+    if first["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not valid JSON: {first.get('ctx', {}).get('error', 'syntax error')}.")
+    where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
+    # A union reports the member it tried in the path; the client knows only its own keys.
+    where = [part for part in where if not part.startswith(("list[", "tagged-union[", "function-")) and part != "str"]
+    param = ".".join(where) or None
+    message = first["msg"].removeprefix("Value error, ")
+    message = f"{param}: {message}" if param else message
+    if len(faults) > 1:
+        message += f" (and {len(faults) - 1} more)"
+    return InvalidRequest(f"{message}.".replace("..", "."), param=param)
+
+
+def install(app: FastAPI) -> None:
+    """Make the application answer every error in OpenAI's shape."""
+
+    async def refused(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestError)
+        return response(error)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        return response(explain(error.errors()))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.NOT_FOUND:
+            return response(WrongAddress(f"There is nothing at {request.method} {request.url.path}."))
+        refusal: InvalidRequest
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            refusal = WrongAddress(f"{request.url.path} does not take {request.method}.", code="method_not_allowed")
+        else:
+            refusal = InvalidRequest(str(error.detail))
+        answer = response(refusal, error.status_code)
+        answer.headers.update(error.headers or {})
+        return answer
+
+    async def fault(request: Request, error: Exception) -> Response:
+        # Starlette raises the error again after this, so that the server logs it.
+        return response(InternalError("The server failed on this request; its log says why."))
+
+    app.add_exception_handler(RequestError, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, fault)

@@ -1,0 +1,16 @@
+"""Core's own commands, brought through the same hook as anybody's."""
+
+from __future__ import annotations
+
+import click
+
+from mlx_host.cli.listing import plugins_command
+from mlx_host.cli.run import RunCommand
+from mlx_host.hookspecs import hookimpl
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    """Add `run` and `plugins`."""
+    cli.add_command(RunCommand())
+    cli.add_command(plugins_command)

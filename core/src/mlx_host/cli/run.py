@@ -1,0 +1,149 @@
+"""`mlx-host run`: from flags, environment and file to a server with its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from mlx_host.backend import Backend
+from mlx_host.cli import flags
+from mlx_host.cli.serve import serve
+from mlx_host.errors import UsageError
+from mlx_host.host.served import Parsers
+from mlx_host.plugins import Plugins
+from mlx_host.settings import (
+    Configured,
+    HostSettings,
+    ModelSettings,
+    from_environment,
+    layered,
+    load_file,
+    refuse_duplicates,
+)
+
+# What tells one model from another, and so cannot be said for several at once.
+IDENTITY = ("backend", "model", "served_model_name")
+
+
+class RunCommand(click.RichCommand):
+    """The command whose flags depend on the backend: those of `--backend NAME` come with `--backend NAME`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            name="run",
+            callback=run,
+            help="Load models and serve them. With `--backend NAME --help`, that backend's own options are listed too.",
+            params=[
+                click.RichOption(
+                    ["config", "--config"],
+                    type=click.Path(path_type=Path),
+                    help="A mlx-host.toml: these settings as keys, models as [[models]]. [env: MLX_HOST_CONFIG]",
+                    envvar="MLX_HOST_CONFIG",
+                    panel="Server",
+                ),
+                *flags.flags(HostSettings, "Server"),
+                *flags.flags(ModelSettings, "Model"),
+            ],
+        )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        plugins = ctx.obj
+        assert isinstance(plugins, Plugins)
+        try:
+            for backend in _backends_meant(plugins, args):
+                known = {param.name for param in self.params}
+                for option in flags.flags(backend.options, f"Backend {backend.name}"):
+                    if option.name not in known:
+                        self.params.append(option)
+        except UsageError as error:
+            raise click.UsageError(str(error), ctx) from error
+        return super().parse_args(ctx, args)
+
+
+def _backends_meant(plugins: Plugins, args: Sequence[str]) -> list[Backend[Any]]:
+    """Look ahead in the arguments, then in the environment and the file, for the backends to be used."""
+    name, config = _peek(args, "--backend"), _peek(args, "--config")
+    if name is None:
+        name = from_environment(ModelSettings).get("backend")
+    if name is not None:
+        return [plugins.backend(name)]
+    if config is None:
+        return []
+    names = {table.get("backend") for table in _model_tables(load_file(Path(config)))}
+    return [plugins.backend(each) for each in sorted(name for name in names if isinstance(name, str))]
+
+
+def _peek(args: Sequence[str], flag: str) -> str | None:
+    for number, arg in enumerate(args):
+        if arg == flag and number + 1 < len(args):
+            return args[number + 1]
+        if arg.startswith(f"{flag}="):
+            return arg.partition("=")[2]
+    return None
+
+
+def _model_tables(file: Mapping[str, Any]) -> list[dict[str, Any]]:
+    tables = file.get("models", [])
+    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
+        raise UsageError("The configuration file's models must be written as [[models]] tables.")
+    return tables
+
+
+@click.pass_context
+def run(ctx: click.RichContext, /, config: Path | None, **params: Any) -> None:
+    """Check everything that can be checked at once, then load and serve."""
+    plugins: Plugins = ctx.obj
+    file = load_file(config) if config is not None else {}
+    top = {key: value for key, value in file.items() if key != "models"}
+    host = layered(HostSettings, flags.given(params, HostSettings), top, str(config))
+    if host.strict_plugins and plugins.broken:
+        faults = "; ".join(f"{each.origin.name} of {each.origin}: {each.reason}" for each in plugins.broken)
+        raise UsageError(f"--strict-plugins: {faults}")
+    tables = _model_tables(file)
+    if len(tables) > 1:
+        _refuse_identity(params)
+    models = [configure(plugins, params, table, _where(config, number)) for number, table in enumerate(tables or [{}])]
+    refuse_duplicates([model.settings.name for model in models])
+    serve(plugins, host, [(model, parsers(plugins, model.settings)) for model in models])
+
+
+def _where(config: Path | None, number: int) -> str:
+    return f"[[models]] number {number + 1} of {config}" if config is not None else "the configuration file"
+
+
+def _refuse_identity(params: Mapping[str, Any]) -> None:
+    environment = from_environment(ModelSettings)
+    for name in IDENTITY:
+        if params.get(name) is not None or name in environment:
+            raise UsageError(f"{flags.flag_name(name)} names one model, but the configuration file has several.")
+
+
+def configure(plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Configured:
+    """Settle one model's settings and its backend's options; UsageError says what is wrong with them."""
+    own = {key: value for key, value in table.items() if key in ModelSettings.model_fields}
+    settings = layered(ModelSettings, flags.given(params, ModelSettings), own, where)
+    backend = plugins.backend(settings.backend)
+    rest = {key: value for key, value in table.items() if key not in own}
+    given = flags.given(params, backend.options)
+    options = layered(backend.options, given, rest, where)
+    if settings.model is None:
+        if backend.needs_model:
+            raise UsageError(f"--model is missing: backend {backend.name!r} needs one.")
+    else:
+        plugins.source(settings.model)
+    return Configured(settings, options)
+
+
+def parsers(plugins: Plugins, settings: ModelSettings) -> Parsers:
+    """Find the parsers that a model's settings name."""
+
+    def find(name: str | None) -> Any:
+        return plugins.parser(name) if name is not None else None
+
+    return Parsers(
+        reasoning=find(settings.reasoning_parser or settings.parser),
+        tools=find(settings.tool_call_parser or settings.parser),
+    )

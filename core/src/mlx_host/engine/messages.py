@@ -1,0 +1,82 @@
+"""What goes over the pipe between the host and a model's process; everything pickles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_host.errors import MlxHostError, RequestError
+from mlx_host.events import Event
+from mlx_host.requests import Request
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a model's process needs to know to load it."""
+
+    backend: str
+    model: str | None
+    options: Mapping[str, Any]
+    log_level: str
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Down: begin this request."""
+
+    request: Request
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Down: close this request's generator; nothing more of it is wanted."""
+
+    id: str
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """Down: close the model and leave."""
+
+
+@dataclass(frozen=True)
+class Loading:
+    """Up: where loading is."""
+
+    stage: str
+    done: int
+    total: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Up, once: the model is loaded, and this is what the host must know of it."""
+
+    serves: tuple[type[Request], ...]
+    concurrency: int
+    context_length: int | None
+    chat_template: str | None
+
+
+@dataclass(frozen=True)
+class LoadFailed:
+    """Up, instead of ModelInfo: the model cannot be loaded."""
+
+    error: MlxHostError
+
+
+@dataclass(frozen=True)
+class Round:
+    """Up: what the open requests said in one round; a RequestError is a request's last word."""
+
+    events: list[tuple[str, Event | RequestError]]
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Up: a log record of the model's process, its text already made."""
+
+    record: logging.LogRecord

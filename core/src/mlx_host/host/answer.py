@@ -1,0 +1,239 @@
+"""Joins an exchange to a parser: a model's text becomes content, reasoning and tool calls, choice by choice."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text
+from mlx_host.host.exchange import Exchange
+from mlx_host.host.served import Parsers
+from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
+from mlx_host.requests import ChatRequest
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+Shown = Content | Reasoning | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What was added to a choice; neighbouring parts are of different kinds, calls have ids."""
+
+    choice: int
+    parts: list[Shown]
+    logprobs: tuple[Logprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDone:
+    """A choice is complete."""
+
+    choice: int
+    reason: FinishReason
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """All choices are complete; the tokens are those of all of them."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+
+
+AnswerEvent = Started | Prefilled | Delta | ChoiceDone | Done
+
+
+class Verbatim(Parser):
+    """The parser of models that have none: everything is content."""
+
+    name = "none"
+    reads = "nothing: the text is content"
+    samples = ()
+
+    def feed(self, text: str) -> list[Part]:
+        return [Content(text)] if text else []
+
+    def finish(self) -> list[Part]:
+        return []
+
+
+class Chained(Parser):
+    """Two families in series, for a reasoning parser and a tool-call parser of different names.
+
+    Calls are looked for in what the first leaves as content, so one inside unclosed reasoning is not found: a family's
+    own parser, which reads both in one machine, is to be preferred.
+    """
+
+    name = "chained"
+    reads = "reasoning by one family, calls by another"
+    samples = ()
+
+    def __init__(self, first: Parser, then: Parser) -> None:
+        super().__init__()
+        self._first = first
+        self._then = then
+
+    def feed(self, text: str) -> list[Part]:
+        return self._pass_on(self._first.feed(text))
+
+    def finish(self) -> list[Part]:
+        return self._pass_on(self._first.finish()) + self._then.finish()
+
+    def _pass_on(self, parts: list[Part]) -> list[Part]:
+        out: list[Part] = []
+        for part in parts:
+            out += self._then.feed(part.text) if isinstance(part, Content) else [part]
+        return out
+
+
+def make_parser(parsers: Parsers, request: ChatRequest, prompt_tail: str) -> Parser:
+    """Make the parser for one choice of an answer."""
+    tools = request.tools if parsers.tools else ()
+    if parsers.tools is None and parsers.reasoning is None:
+        return Verbatim()
+    if parsers.reasoning is None and parsers.tools is not None:
+        return parsers.tools(prompt_tail=prompt_tail, tools=tools, reasoning=False)
+    assert parsers.reasoning is not None
+    if parsers.tools is None or parsers.tools is parsers.reasoning:
+        return parsers.reasoning(prompt_tail=prompt_tail, tools=tools)
+    return Chained(
+        parsers.reasoning(prompt_tail=prompt_tail), parsers.tools(prompt_tail="", tools=tools, reasoning=False)
+    )
+
+
+class Choice:
+    """One answer being read."""
+
+    def __init__(self, index: int, parser: Parser, new_call_id: Callable[[], str], one_call: bool) -> None:
+        self.index = index
+        self.called = False
+        self._parser = parser
+        self._new_call_id = new_call_id
+        self._one_call = one_call
+
+    def read(self, text: str) -> list[Shown]:
+        return self._show(self._parser.feed(text))
+
+    def finish(self) -> list[Shown]:
+        return self._show(self._parser.finish())
+
+    @property
+    def over(self) -> bool:
+        """Whether the one call that was allowed has been made."""
+        return self.called and self._one_call
+
+    def _show(self, parts: list[Part]) -> list[Shown]:
+        shown: list[Shown] = []
+        for part in parts:
+            if self.over:
+                break
+            last = shown[-1] if shown else None
+            match part:
+                case Marker():
+                    pass
+                case ToolCall():
+                    self.called = True
+                    id = part.id or self._new_call_id()
+                    shown.append(ToolCall(part.name, part.arguments, part.source, id))
+                case Content(text) if isinstance(last, Content):
+                    shown[-1] = Content(last.text + text)
+                case Reasoning(text) if isinstance(last, Reasoning):
+                    shown[-1] = Reasoning(last.text + text)
+                case _:
+                    if part.text:
+                        shown.append(part)
+        return shown
+
+
+class Reader:
+    """Turns a model's events into an answer's events; the engine's batches go in, batches come out."""
+
+    def __init__(self, request: ChatRequest, parsers: Parsers) -> None:
+        self._request = request
+        self._parsers = parsers
+        self._choices: dict[int, Choice] = {}
+        self._started: Started | None = None
+        self._tokens = 0
+        self.over = False
+        self.called = False
+
+    def take(self, events: list[Event]) -> list[AnswerEvent]:
+        """Read what the model said; neighbouring text of a choice becomes one Delta."""
+        out: list[AnswerEvent] = []
+        pieces: dict[int, list[Text]] = {}
+        for event in events:
+            match event:
+                case Text(choice=choice):
+                    self._tokens += event.tokens
+                    pieces.setdefault(choice, []).append(event)
+                case Started():
+                    self._start(event)
+                    out.append(event)
+                case ChoiceFinished(reason, choice):
+                    self._flush(pieces, out)
+                    self._finish(choice, reason, out)
+                case Finished():
+                    self._flush(pieces, out)
+                    for choice in list(self._choices):
+                        self._finish(choice, event.reason, out)
+                    self._tokens = max(self._tokens, event.completion_tokens)
+                case Prefilled():
+                    out.append(event)
+        self._flush(pieces, out)
+        started = self._started
+        if started is not None and not self._choices and not self.over:
+            self.over = True
+            out.append(Done(started.prompt_tokens, started.cached_tokens, self._tokens))
+        return out
+
+    def _start(self, started: Started) -> None:
+        self._started = started
+        family = self._parsers.tools or self._parsers.reasoning or Verbatim
+        for index in range(self._request.n):
+            parser = make_parser(self._parsers, self._request, started.prompt_tail)
+            one_call = not self._request.parallel_tool_calls
+            self._choices[index] = Choice(index, parser, family.new_call_id, one_call)
+
+    def _flush(self, pieces: dict[int, list[Text]], out: list[AnswerEvent]) -> None:
+        for index, texts in pieces.items():
+            choice = self._choices.get(index)
+            if choice is None:
+                continue
+            parts = choice.read("".join(text.text for text in texts))
+            logprobs = tuple(lp for text in texts for lp in text.logprobs)
+            if parts or logprobs:
+                out.append(Delta(index, parts, logprobs))
+            if choice.over:
+                self._end(choice, "tool_calls", out)
+        pieces.clear()
+
+    def _finish(self, index: int, reason: StopReason, out: list[AnswerEvent]) -> None:
+        choice = self._choices.get(index)
+        if choice is None:
+            return
+        if parts := choice.finish():
+            out.append(Delta(index, parts))
+        # A call does not change that the answer was cut off.
+        self._end(choice, "tool_calls" if choice.called and reason == "stop" else reason, out)
+
+    def _end(self, choice: Choice, reason: FinishReason, out: list[AnswerEvent]) -> None:
+        self.called = self.called or choice.called
+        del self._choices[choice.index]
+        out.append(ChoiceDone(choice.index, reason))
+
+
+async def answer(exchange: Exchange, request: ChatRequest, parsers: Parsers) -> AsyncGenerator[list[AnswerEvent], None]:
+    """Answer a chat request: batches of Started, then Delta and ChoiceDone for each choice, then Done."""
+    reader = Reader(request, parsers)
+    async with exchange:
+        async for events in exchange:
+            batch = reader.take(events)
+            if reader.over:
+                exchange.outcome = "tool_calls" if reader.called and exchange.outcome != "length" else exchange.outcome
+                exchange.outcome = exchange.outcome or "stop"
+            if batch:
+                yield batch
+            if reader.over:
+                return

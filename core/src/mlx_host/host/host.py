@@ -1,0 +1,66 @@
+"""The host: finds the model that a request is for and lets the plugins have their say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+
+from mlx_host.errors import ModelNotFound, UnsupportedRequest
+from mlx_host.host.answer import AnswerEvent, answer
+from mlx_host.host.exchange import Exchange, RequestRecord
+from mlx_host.host.served import ModelState, ServedModel
+from mlx_host.plugins import Plugins
+from mlx_host.requests import ChatRequest, Request
+
+
+class Host:
+    """The models of this server, by name."""
+
+    def __init__(self, plugins: Plugins, models: Sequence[ServedModel]) -> None:
+        self.plugins = plugins
+        self.models = {model.name: model for model in models}
+
+    def start(self) -> None:
+        """Begin to load every model."""
+        for model in self.models.values():
+            model.start()
+
+    async def stop(self, timeout: float) -> None:
+        """End every model's process."""
+        await asyncio.gather(*(model.stop(timeout) for model in self.models.values()))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every model is up."""
+        return all(model.state is ModelState.READY for model in self.models.values())
+
+    def model(self, name: str) -> ServedModel:
+        """Find a model; where only one is served, it answers to any name. ModelNotFound says what there is."""
+        if name in self.models:
+            return self.models[name]
+        if len(self.models) == 1:
+            return next(iter(self.models.values()))
+        there_is = ", ".join(sorted(self.models))
+        raise ModelNotFound(f"The model {name!r} is not served here; there is: {there_is}.", param="model")
+
+    def ask(self, request: Request, *, streams: bool = False) -> Exchange:
+        """Put a request to its model; entering the exchange waits for a slot and raises what refuses it."""
+        model = self.model(request.model)
+        request = self.plugins.hook.prepare_request(request=request, model=model)
+        if not model.serves(request):
+            assert model.info is not None
+            tasks = ", ".join(sorted(kind.task for kind in model.info.serves))
+            raise UnsupportedRequest(
+                f"Model {model.name!r} does not serve {request.task} requests; it serves: {tasks}.", param="model"
+            )
+        return Exchange(model, request, streams, self._finished)
+
+    def chat(self, request: ChatRequest, *, streams: bool = False) -> AsyncGenerator[list[AnswerEvent], None]:
+        """Put a chat request to its model and read the answer with the model's parsers."""
+        exchange = self.ask(request, streams=streams)
+        prepared = exchange.request
+        assert isinstance(prepared, ChatRequest)
+        return answer(exchange, prepared, self.model(prepared.model).parsers)
+
+    def _finished(self, record: RequestRecord) -> None:
+        self.plugins.hook.request_finished(record=record)

@@ -1,0 +1,195 @@
+"""One served model: its engine is started, watched, and started again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from mlx_host.engine import Answer, Engine, ModelInfo
+from mlx_host.engine.messages import Loading
+from mlx_host.engine.worker import Worker
+from mlx_host.errors import EngineFailed, LoadError, MlxHostError, ModelUnavailable
+from mlx_host.host.admission import Admission
+from mlx_host.parsing import Parser
+from mlx_host.requests import Request
+
+log = logging.getLogger(__name__)
+
+# So many deaths within so many seconds mean that starting again is no use.
+MOST_DEATHS = 3
+DEATHS_WITHIN = 60.0
+FIRST_BACK_OFF = 0.5
+
+
+class ModelState(Enum):
+    """Where a served model is in its life."""
+
+    LOADING = "loading"
+    READY = "ready"
+    RESTARTING = "restarting"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one model takes on: requests at once (None: as many as it says), waiting, and seconds for each."""
+
+    max_concurrency: int | None = None
+    queue_size: int = 100
+    queue_timeout: float = 300.0
+
+
+@dataclass(frozen=True)
+class Parsers:
+    """Who reads a model's text: one parser for both, one for each, or none."""
+
+    reasoning: type[Parser] | None = None
+    tools: type[Parser] | None = None
+
+
+class ServedModel:
+    """A model under its name, whether it is up at the moment or not.
+
+    `start` makes a worker; it is called again after each death of the last one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        start: Callable[[], Worker],
+        limits: Limits = Limits(),
+        parsers: Parsers = Parsers(),
+        on_loading: Callable[[Loading], None] = lambda progress: None,
+    ) -> None:
+        self.name = name
+        self.limits = limits
+        self.parsers = parsers
+        self.admission = Admission(limits.queue_size)
+        self.state = ModelState.LOADING
+        self.failure: MlxHostError | None = None
+        self.restarts = 0
+        self.info: ModelInfo | None = None
+        self._start = start
+        self._on_loading = on_loading
+        self._engine: Engine | None = None
+        self._to_replay: list[Answer] = []
+        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
+        self._task: asyncio.Task[None] | None = None
+        self._changed = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to load, and keep the model up from then on."""
+        self._task = asyncio.create_task(self._keep_up(), name=f"model {self.name}")
+
+    async def loaded(self) -> None:
+        """Wait until the first loading is over; the LoadError if it failed."""
+        while self.state in (ModelState.LOADING, ModelState.RESTARTING):
+            self._changed.clear()
+            await self._changed.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    async def stop(self, timeout: float) -> None:
+        """End the model's process, gently for `timeout` seconds."""
+        self._become(ModelState.STOPPED)
+        if self._engine is not None:
+            await self._engine.stop(timeout)
+        if self._task is not None:
+            await self._task
+
+    def submit(self, answer: Answer) -> None:
+        """Give an admitted request to the engine, or keep it for the next one."""
+        if self._engine is not None and not self._engine.ended.done():
+            self._engine.submit(answer)
+        else:
+            self._to_replay.append(answer)
+
+    def cancel(self, answer: Answer) -> None:
+        """Withdraw a request."""
+        if answer in self._to_replay:
+            self._to_replay.remove(answer)
+        elif self._engine is not None:
+            self._engine.cancel(answer)
+
+    def refuse_unless_up(self) -> None:
+        """Raise ModelUnavailable if waiting for this model is of no use."""
+        if self.state in (ModelState.FAILED, ModelState.STOPPED):
+            reason = f": {self.failure}" if self.failure else ""
+            raise ModelUnavailable(f"Model {self.name!r} is {self.state.value}{reason}")
+
+    def serves(self, request: Request) -> bool:
+        """Whether the model takes this type of request; unknown, so true, while it loads for the first time."""
+        return self.info is None or isinstance(request, self.info.serves)
+
+    def _become(self, state: ModelState) -> None:
+        self.state = state
+        self._changed.set()
+
+    async def _keep_up(self) -> None:
+        back_off = FIRST_BACK_OFF
+        while True:
+            self._engine = Engine(self._start(), self._on_loading)
+            try:
+                self.info = await self._engine.ready()
+            except MlxHostError as error:
+                await asyncio.shield(self._engine.ended)
+                if not isinstance(error, LoadError) or self.info is None:
+                    self._give_up(error)
+                    return
+                how = str(error)
+            else:
+                self._serve(self._engine, self.info)
+                how = await asyncio.shield(self._engine.ended)
+            if self.state is ModelState.STOPPED:
+                self._fail_all(ModelUnavailable(f"Model {self.name!r} is being shut down."))
+                return
+            self.admission.slots = 0
+            self._bury(self._engine, how)
+            if self._hopeless():
+                self._give_up(LoadError(f"its process died {MOST_DEATHS} times in a minute, at last: {how}"))
+                return
+            self._become(ModelState.RESTARTING)
+            self.restarts += 1
+            log.warning("model %s: process ended (%s); starting again in %.1f s", self.name, how, back_off)
+            await asyncio.sleep(back_off)
+            back_off *= 2
+
+    def _serve(self, engine: Engine, info: ModelInfo) -> None:
+        if self.state is ModelState.STOPPED:
+            return
+        self._become(ModelState.READY)
+        replayed, self._to_replay = self._to_replay, []
+        for answer in replayed:
+            engine.submit(answer)
+        limit = self.limits.max_concurrency
+        self.admission.slots = info.concurrency if limit is None else min(limit, info.concurrency)
+
+    def _bury(self, engine: Engine, how: str) -> None:
+        for answer in engine.open:
+            if answer.begun:
+                answer.push(EngineFailed(f"The process of model {self.name!r} ended while it answered ({how})."))
+            else:
+                self._to_replay.append(answer)
+
+    def _hopeless(self) -> bool:
+        now = asyncio.get_running_loop().time()
+        self._deaths.append(now)
+        return len(self._deaths) == MOST_DEATHS and now - self._deaths[0] < DEATHS_WITHIN
+
+    def _give_up(self, error: MlxHostError) -> None:
+        if self.state is not ModelState.STOPPED:
+            self.failure = error
+            self._become(ModelState.FAILED)
+            log.error("model %s: failed: %s", self.name, error)
+        self._fail_all(ModelUnavailable(f"Model {self.name!r} failed: {error}"))
+
+    def _fail_all(self, error: ModelUnavailable) -> None:
+        for answer in self._to_replay:
+            answer.push(error)
+        self._to_replay.clear()
+        self.admission.refuse_all(error)
