@@ -1,0 +1,100 @@
+"""The running batch: rows of all open requests, stepped together and reported to the request that each belongs to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from mlx_host.errors import EngineFailed
+from mlx_host_lm.mlx_lm_api import Read, Row, Rows, Sampled, Snapshot
+from mlx_host_lm.prompt_cache import PromptCache
+
+log = logging.getLogger(__name__)
+
+
+class Owner(Protocol):
+    """A request with rows in the batch; it is told of every step and does its own work later, in its own turn."""
+
+    def on_read(self, read: Read) -> None: ...
+
+    def on_sampled(self, sampled: Sampled) -> None: ...
+
+    def on_failure(self, error: EngineFailed) -> None: ...
+
+
+class Batch:
+    """Rows and whose they are; `steps` counts the steps taken.
+
+    When mlx-lm fails, every request in the batch fails with it and the next one gets a new batch. `budget` is in bytes,
+    for the running rows and the prompt cache together; 0 turns the prompt cache off.
+    """
+
+    def __init__(self, open_rows: Callable[[], Rows], cache: PromptCache, budget: int) -> None:
+        self.steps = 0
+        self._open_rows = open_rows
+        self._rows: Rows | None = None
+        self._owners: dict[int, Owner] = {}
+        self._cache = cache
+        self._budget = budget
+
+    def add(self, row: Row, owner: Owner) -> int:
+        if self._rows is None:
+            self._rows = self._open_rows()
+        uid = self._rows.add(row)
+        self._owners[uid] = owner
+        return uid
+
+    def remove(self, owner: Owner) -> None:
+        """Drop the rows that this request still has."""
+        uids = [uid for uid, whose in self._owners.items() if whose is owner]
+        for uid in uids:
+            del self._owners[uid]
+        if self._rows is not None and uids:
+            self._rows.remove(uids)
+
+    def step(self) -> None:
+        """Advance every row; owners are told, and the one that asked finds its news as the others do."""
+        if self._rows is None:
+            return
+        self.steps += 1
+        try:
+            reads, tokens = self._rows.step()
+            for read in reads:
+                self._owners[read.uid].on_read(read)
+            for sampled in tokens:
+                owner = self._owners[sampled.uid]
+                if sampled.reason is not None:
+                    del self._owners[sampled.uid]
+                owner.on_sampled(sampled)
+        except Exception as error:  # noqa: BLE001  whatever went wrong, the state of all rows is lost
+            self._fail(error)
+
+    def longest_cached_prefix(self, tokens: list[int]) -> Snapshot | None:
+        return self._cache.longest_prefix(tokens) if self._budget else None
+
+    def snapshot(self, uid: int) -> Snapshot:
+        assert self._rows is not None
+        return self._rows.snapshot(uid)
+
+    def keep(self, snapshot: Snapshot) -> None:
+        """Put a sequence into the prompt cache, as far as the running rows leave room."""
+        if self._budget and self._rows is not None:
+            self._rows.materialise(snapshot)
+            self._cache.put(snapshot)
+            self._cache.shrink(self._budget - self._rows.nbytes)
+
+    def close(self) -> None:
+        self._owners.clear()
+        self._cache.clear()
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
+
+    def _fail(self, cause: Exception) -> None:
+        log.error("the batch failed with %d rows in it", len(self._owners), exc_info=cause)
+        owners = set(self._owners.values())
+        # Cached arrays may wait for what failed, and memory may be what was missing.
+        self.close()
+        for owner in owners:
+            owner.on_failure(EngineFailed(f"the model failed while it generated: {type(cause).__name__}: {cause}"))

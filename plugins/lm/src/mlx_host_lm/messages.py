@@ -1,0 +1,160 @@
+"""OpenAI's messages in the shapes that chat templates read."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mlx_host.errors import InvalidRequest
+from mlx_host.requests import Json
+
+ReasoningKey = Literal["reasoning_content", "thinking", "reasoning"]
+REASONING_KEYS: tuple[ReasoningKey, ...] = ("reasoning_content", "thinking", "reasoning")
+TEXT_PARTS = ("text", "input_text", "output_text")
+SHORT_ID_LENGTH = 9
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """What one chat template reads.
+
+    `arguments` is the shape of a call's arguments. Without `parallel_calls` the template renders one call a message,
+    without `long_ids` it takes ids of nine characters only, and without `content_beside_thinking` it refuses a message
+    that has content, reasoning and calls at once.
+    """
+
+    arguments: Literal["mapping", "string"] = "mapping"
+    parallel_calls: bool = True
+    long_ids: bool = True
+    reasoning_key: ReasoningKey = "reasoning_content"
+    content_beside_thinking: bool = True
+
+    def translate(self, messages: Sequence[Json]) -> list[dict[str, Any]]:
+        """New messages in this dialect; raises InvalidRequest over what is no message."""
+        if not messages:
+            raise InvalidRequest("messages is empty; send at least one message", param="messages")
+        names: dict[str, str] = {}
+        translated = [self._message(message, f"messages[{i}]", names) for i, message in enumerate(messages)]
+        return translated if self.parallel_calls else _pair_calls_with_results(translated)
+
+    def _message(self, message: Any, where: str, names: dict[str, str]) -> dict[str, Any]:
+        if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+            raise InvalidRequest(f"{where} is no message: it must be an object with a role", param="messages")
+        result = {key: value for key, value in message.items() if key not in REASONING_KEYS}
+        result["content"] = _text(message.get("content"), where)
+        if message["role"] == "assistant":
+            self._add_calls(result, where, names)
+            self._add_reasoning(result, message, where)
+        elif message["role"] == "tool":
+            self._add_origin(result, names)
+        return result
+
+    def _add_calls(self, result: dict[str, Any], where: str, names: dict[str, str]) -> None:
+        calls = result.pop("tool_calls", None)
+        if not calls:
+            return
+        if not isinstance(calls, Sequence) or isinstance(calls, str):
+            raise InvalidRequest(f"{where}.tool_calls must be a list", param="messages")
+        result["tool_calls"] = [self._call(call, f"{where}.tool_calls[{i}]", names) for i, call in enumerate(calls)]
+
+    def _call(self, call: Any, where: str, names: dict[str, str]) -> dict[str, Any]:
+        function = call.get("function") if isinstance(call, Mapping) else None
+        if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
+            raise InvalidRequest(f"{where} is no tool call: it must have a function with a name", param="messages")
+        arguments = function.get("arguments")
+        shaped = _as_mapping(arguments) if self.arguments == "mapping" else _as_string(arguments)
+        result = {**call, "type": "function", "function": {**function, "arguments": shaped}}
+        if isinstance(call.get("id"), str):
+            names[call["id"]] = function["name"]
+            result["id"] = self._id(call["id"])
+        return result
+
+    def _add_origin(self, result: dict[str, Any], names: Mapping[str, str]) -> None:
+        call_id = result.get("tool_call_id")
+        if isinstance(call_id, str):
+            result["tool_call_id"] = self._id(call_id)
+            if call_id in names and not result.get("name"):
+                result["name"] = names[call_id]
+
+    def _add_reasoning(self, result: dict[str, Any], message: Json, where: str) -> None:
+        reasoning = next((message[key] for key in REASONING_KEYS if message.get(key)), None)
+        if reasoning is None:
+            return
+        if not isinstance(reasoning, str):
+            raise InvalidRequest(f"the reasoning of {where} must be a string", param="messages")
+        if result["content"] and result.get("tool_calls") and not self.content_beside_thinking:
+            reasoning, result["content"] = f"{reasoning}\n\n{result['content']}", ""
+        result[self.reasoning_key] = reasoning
+
+    def _id(self, call_id: str) -> str:
+        if self.long_ids or (len(call_id) == SHORT_ID_LENGTH and call_id.isalnum()):
+            return call_id
+        return hashlib.sha256(call_id.encode()).hexdigest()[:SHORT_ID_LENGTH]
+
+
+def _text(content: Any, where: str) -> str:
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise InvalidRequest(f"{where}.content must be a string or a list of parts", param="messages")
+    return "\n".join(_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
+
+
+def _part(part: Any, where: str) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if isinstance(part, str):
+        return part
+    if kind == "refusal" and isinstance(part.get("refusal"), str):
+        return str(part["refusal"])
+    if kind in TEXT_PARTS and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if kind in TEXT_PARTS or not isinstance(kind, str):
+        raise InvalidRequest(f"{where} must be an object with a type and a text", param="messages")
+    raise InvalidRequest(
+        f"{where} is of type {kind!r}, and this model takes text only; run a model with --backend vlm", param="messages"
+    )
+
+
+def _as_mapping(arguments: Any) -> dict[str, Any]:
+    value = arguments
+    if isinstance(arguments, str):
+        with contextlib.suppress(json.JSONDecodeError):
+            value = json.loads(arguments) if arguments.strip() else {}
+    if value is None:
+        return {}
+    return dict(value) if isinstance(value, Mapping) else {"arguments": value}
+
+
+def _as_string(arguments: Any) -> str:
+    if isinstance(arguments, str):
+        return arguments if arguments.strip() else "{}"
+    return json.dumps({} if arguments is None else arguments, ensure_ascii=False)
+
+
+def _pair_calls_with_results(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Give each call a message of its own, followed by its result."""
+    paired: list[dict[str, Any]] = []
+    rest = list(messages)
+    while rest:
+        message = rest.pop(0)
+        calls = message.get("tool_calls") or []
+        if len(calls) < 2:
+            paired.append(message)
+            continue
+        results: list[dict[str, Any]] = []
+        while rest and rest[0]["role"] == "tool":
+            results.append(rest.pop(0))
+        for i, call in enumerate(calls):
+            head = message if i == 0 else {"role": "assistant", "content": ""}
+            paired.append({**head, "tool_calls": [call]})
+            mine = [result for result in results if result.get("tool_call_id") == call.get("id")]
+            paired.extend(mine)
+            results = [result for result in results if result not in mine]
+        paired.extend(results)
+    return paired

@@ -1,0 +1,276 @@
+"""Everything this plugin uses of mlx-lm and transformers; tests/plugins/lm/test_mlx_lm_signatures.py pins it."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jinja2
+import mlx.core as mx
+from mlx_lm.generate import BatchGenerator
+from mlx_lm.models.cache import CacheList, KVCache, make_prompt_cache
+from mlx_lm.utils import load as load_network
+
+from mlx_host.errors import LoadError
+from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
+from mlx_host_lm.sampling import Array, Processor, Sampler, greedy
+
+TEMPLATE_ERRORS = (
+    jinja2.TemplateError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+"""What a chat template may raise over messages that it does not like."""
+
+RESERVED_VARIABLES = frozenset(
+    {
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "max_length",
+        "messages",
+        "padding",
+        "return_assistant_tokens_mask",
+        "return_dict",
+        "return_tensors",
+        "sanitize_control_tokens",
+        "tokenize",
+        "tokenizer_kwargs",
+        "tools",
+        "truncation",
+    }
+)
+"""What a template is told by other means, or means something to `apply_chat_template` itself."""
+
+Layers = list[Any]
+"""mlx-lm's caches of one sequence, one per layer."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    network: Any
+    tokenizer: Tokenizer
+    config: Mapping[str, Any]
+
+
+def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> Loaded:
+    try:
+        network, tokenizer, config = load_network(
+            str(path),
+            tokenizer_config={"trust_remote_code": trust_remote_code},
+            adapter_path=None if adapter_path is None else str(adapter_path),
+            return_config=True,
+            trust_remote_code=trust_remote_code,
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        raise LoadError(f"mlx-lm cannot load {str(path)!r}: {type(error).__name__}: {error}") from error
+    unbatched = sorted({type(layer).__name__ for layer in fresh_cache(network) if not hasattr(layer, "merge")})
+    if unbatched:
+        raise LoadError(
+            f"mlx-lm cannot batch the model {str(path)!r} (its cache is a {', '.join(unbatched)}); "
+            "choose a model of another architecture"
+        )
+    return Loaded(network, Tokenizer(tokenizer), config)
+
+
+class Tokenizer:
+    """mlx-lm's tokenizer, reduced to what serving needs."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+        self._inner = wrapper._tokenizer
+        self._bytes = self._byte_table()
+        self.eos_ids: frozenset[int] = frozenset(wrapper.eos_token_ids)
+        self.has_template: bool = wrapper.has_chat_template
+
+    @property
+    def template_source(self) -> str | None:
+        """The Jinja source; None if there is no template or it is a Python function."""
+        source = self._inner.chat_template
+        if isinstance(source, dict):
+            source = source.get("tool_use", source.get("default"))
+        return source if isinstance(source, str) else None
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    def encode(self, text: str) -> list[int]:
+        """Tokens of a rendered prompt; the template has written the special ones itself."""
+        return list(self._inner.encode(text, add_special_tokens=False))
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._inner.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def detokenizer(self) -> Detokenizer:
+        return ByteDetokenizer(self._bytes) if self._bytes else WindowDetokenizer(self.decode)
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._bytes[token] if self._bytes else self.decode([token]).encode()
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]],
+        *,
+        add_generation_prompt: bool,
+        template: str | None,
+        variables: Mapping[str, Any],
+    ) -> str:
+        """Render the chat template, or `template` in its place; raises one of TEMPLATE_ERRORS."""
+        arguments: dict[str, Any] = {
+            **variables,
+            "tools": list(tools) or None,
+            "add_generation_prompt": add_generation_prompt,
+            "tokenize": False,
+        }
+        if template is not None:
+            arguments["chat_template"] = template
+        elif self._inner.chat_template is None:
+            return str(self._wrapper.apply_chat_template(list(messages), **arguments))
+        # Not the wrapper's method: it sets enable_thinking where the request left it to the template.
+        return str(self._inner.apply_chat_template(list(messages), **arguments))
+
+    def _byte_table(self) -> ByteTable | None:
+        if not self._inner.is_fast:
+            return None
+        decoder = self._inner.backend_tokenizer.decoder
+        if decoder is None:
+            return None
+        symbols = self._inner.convert_ids_to_tokens(list(range(len(self._inner))))
+        return byte_table(
+            [symbol or "" for symbol in symbols],
+            set(self._inner.added_tokens_decoder),
+            json.loads(decoder.__getstate__()),
+        )
+
+
+def fresh_cache(network: Any) -> Layers:
+    return list(make_prompt_cache(network))
+
+
+def can_always_trim(layers: Layers) -> bool:
+    """Whether tokens can be dropped from the end at any length; sliding windows and recurrent states cannot."""
+    return all(
+        can_always_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is KVCache
+        for layer in layers
+    )
+
+
+def trimmed(layers: Layers, tokens: int) -> Layers:
+    """A copy without the last `tokens` tokens, for layers that can_always_trim; arrays are shared until written to."""
+    copied = copy.deepcopy(layers)
+    for layer in copied:
+        layer.trim(tokens)
+    return copied
+
+
+def nbytes(layers: Layers) -> int:
+    return sum(layer.nbytes for layer in layers)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The cache of a token sequence."""
+
+    tokens: list[int]
+    layers: Layers
+
+
+@dataclass(frozen=True)
+class Row:
+    """A sequence to be generated: `segments` of the prompt still to be read after those that `cached` holds."""
+
+    segments: list[list[int]]
+    cached: Snapshot | None
+    max_tokens: int
+    sampler: Sampler
+    processors: list[Processor]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """Row `uid` has read `done` tokens of its segments."""
+
+    uid: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """Row `uid` got a token from these log-probabilities (vocabulary,); the last has a reason and maybe a snapshot."""
+
+    uid: int
+    token: int
+    logprobs: Array
+    reason: Literal["stop", "length"] | None
+    snapshot: Snapshot | None
+
+
+class Rows:
+    """mlx-lm's BatchGenerator: rows that join and leave at any step."""
+
+    def __init__(self, network: Any, *, stop_tokens: Iterable[int], size: int, prefill_step_size: int) -> None:
+        self._generator = BatchGenerator(
+            network,
+            stop_tokens=[[token] for token in sorted(stop_tokens)],
+            sampler=greedy,
+            completion_batch_size=size,
+            prefill_step_size=prefill_step_size,
+        )
+
+    def add(self, row: Row) -> int:
+        cached = row.cached
+        (uid,) = self._generator.insert_segments(
+            [row.segments],
+            max_tokens=[row.max_tokens],
+            caches=[None if cached is None else cached.layers],
+            all_tokens=[[] if cached is None else list(cached.tokens)],
+            samplers=[row.sampler],
+            logits_processors=[row.processors],
+        )
+        return int(uid)
+
+    def remove(self, uids: Iterable[int]) -> None:
+        with mx.stream(self._generator.stream):
+            self._generator.remove(list(uids))
+
+    def step(self) -> tuple[list[Read], list[Sampled]]:
+        """Decode one token of every row that has read its prompt, and read the next chunk for those that have not."""
+        reads, tokens = self._generator.next()
+        sampled = [
+            Sampled(
+                answer.uid,
+                answer.token,
+                answer.logprobs,
+                answer.finish_reason,
+                None if answer.prompt_cache is None else Snapshot(answer.all_tokens, answer.prompt_cache),
+            )
+            for answer in tokens
+        ]
+        return [Read(read.uid, read.progress[0]) for read in reads], sampled
+
+    def snapshot(self, uid: int) -> Snapshot:
+        with mx.stream(self._generator.stream):
+            layers, tokens = self._generator.extract_cache([uid])[uid]
+            return Snapshot(list(tokens), layers)
+
+    def materialise(self, snapshot: Snapshot) -> None:
+        """Compute the snapshot's own arrays, so that it does not keep the batch it was cut from in memory."""
+        with mx.stream(self._generator.stream):
+            mx.async_eval([layer.state for layer in snapshot.layers])  # type: ignore[no-untyped-call]
+
+    @property
+    def nbytes(self) -> int:
+        return int(self._generator.prompt_cache_nbytes)
+
+    def close(self) -> None:
+        self._generator.close()

@@ -1,0 +1,113 @@
+"""The text model: requests become rows of one running batch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import mlx.core as mx
+
+from mlx_host.backend import Load, Model
+from mlx_host.errors import ContextLengthExceeded, LoadError
+from mlx_host.events import Event, Finished, Started
+from mlx_host.requests import ChatRequest, Json
+from mlx_host_lm.answer import Answer, Plan
+from mlx_host_lm.batch import Batch
+from mlx_host_lm.mlx_lm_api import Loaded, Rows, can_always_trim, fresh_cache, load
+from mlx_host_lm.options import LmOptions
+from mlx_host_lm.prompt_cache import PromptCache
+from mlx_host_lm.prompts import Prompt, Prompts
+from mlx_host_lm.sampling import Samplers, processors
+from mlx_host_lm.settings import POSITIONS, check_logit_bias, find_number, read_generation_config, resolve
+
+CONCURRENCY = 32
+
+
+def load_model(request: Load[LmOptions]) -> LanguageModel:
+    if request.path is None or not request.path.is_dir():
+        raise LoadError(f"the backend lm needs a folder with an MLX model, and {request.ref!r} is none")
+    options = request.options
+    request.progress("load", 0, 1, str(request.ref))
+    loaded = load(request.path, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
+    model = LanguageModel(loaded, options, read_generation_config(request.path))
+    request.progress("load", 1, 1, str(request.ref))
+    return model
+
+
+class LanguageModel(Model):
+    """A text model of mlx-lm with continuous batching."""
+
+    serves = (ChatRequest,)
+    concurrency = CONCURRENCY
+
+    def __init__(self, loaded: Loaded, options: LmOptions, generation_config: Mapping[str, Any]) -> None:
+        template = options.chat_template_file
+        self._options = options
+        self._generation_config = generation_config
+        self._tokenizer = loaded.tokenizer
+        self._prompts = Prompts(loaded.tokenizer, None if template is None else template.read_text(encoding="utf-8"))
+        self._vocabulary = find_number(loaded.config, "vocab_size") or len(loaded.tokenizer)
+        newline = loaded.tokenizer.encode("\n")
+        self._samplers = Samplers(xtc_exempt=sorted({*newline, *loaded.tokenizer.eos_ids}))
+        self._trimmable = can_always_trim(fresh_cache(loaded.network))
+        self._batch = Batch(
+            lambda: Rows(
+                loaded.network,
+                stop_tokens=loaded.tokenizer.eos_ids,
+                size=CONCURRENCY,
+                prefill_step_size=options.prefill_step_size,
+            ),
+            PromptCache(trimmable=self._trimmable),
+            options.prompt_cache_bytes,
+        )
+        limits = (options.context_length, find_number(loaded.config, *POSITIONS))
+        self.context_length = min((limit for limit in limits if limit is not None), default=None)
+        self.chat_template = self._prompts.source
+
+    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+        prompt = self._prompts.render(request, self._tools(request))
+        plan = self._plan(request, prompt)
+        yield Started(prompt_tokens=len(prompt.tokens), cached_tokens=plan.cached_tokens, prompt_tail=prompt.tail)
+        if plan.max_tokens == 0:
+            yield Finished(reason="length", completion_tokens=0)
+            return
+        yield from Answer(plan, self._batch, self._tokenizer).events()
+
+    def close(self) -> None:
+        self._batch.close()
+        mx.clear_cache()
+
+    def _tools(self, request: ChatRequest) -> tuple[Json, ...]:
+        if request.tool_choice == "none" or (
+            request.tool_choice == "auto" and not self._options.enable_auto_tool_choice
+        ):
+            return ()
+        return tuple(request.tools)
+
+    def _plan(self, request: ChatRequest, prompt: Prompt) -> Plan:
+        tokens, length = prompt.tokens, len(prompt.tokens)
+        check_logit_bias(request.sampling.logit_bias, self._vocabulary)
+        settings = resolve(request.sampling, self._options, self._generation_config)
+        cached = self._batch.longest_cached_prefix(tokens)
+        # Recurrent states and sliding windows cannot be cut back, so theirs is kept where the next turn's prompt parts.
+        keep_at = length - 1 if self._trimmable else length - prompt.tail_tokens
+        seed = request.sampling.seed
+        return Plan(
+            prompt=tokens,
+            cached=cached,
+            keep_at=keep_at if keep_at < length and self._options.prompt_cache_bytes else None,
+            n=request.n,
+            max_tokens=self._room(request.max_tokens, length),
+            samplers=[self._samplers.sampler(settings, seed, choice) for choice in range(request.n)],
+            processors=processors(settings, request.sampling.logit_bias, length),
+            top_logprobs=request.top_logprobs,
+        )
+
+    def _room(self, wanted: int | None, prompt_tokens: int) -> int:
+        """How many tokens may be generated: what is wanted, as far as it fits after the prompt."""
+        limit = sys.maxsize if self.context_length is None else self.context_length
+        if prompt_tokens > limit:
+            raise ContextLengthExceeded(limit, prompt_tokens)
+        most = self._options.max_tokens if wanted is None else wanted
+        return limit - prompt_tokens if most is None else min(most, limit - prompt_tokens)

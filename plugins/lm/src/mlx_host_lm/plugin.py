@@ -1,0 +1,30 @@
+"""Registers the backend `lm`: text models on mlx-lm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mlx_host import hookimpl
+from mlx_host.backend import Backend, Load, Model
+from mlx_host_lm.options import LmOptions
+
+
+def load(request: Load[LmOptions]) -> Model:
+    # mlx-lm and transformers take seconds to import, and naming a backend must cost nothing.
+    from mlx_host_lm.model import load_model
+
+    return load_model(request)
+
+
+LM = Backend(
+    name="lm",
+    load=load,
+    options=LmOptions,
+    summary="text models on mlx-lm: continuous batching, prompt cache, per-request sampling",
+)
+
+
+@hookimpl
+def register_backends() -> Iterable[Backend[Any]]:
+    return [LM]

@@ -1,0 +1,88 @@
+"""Renders conversations with the model's chat template, in the dialect that a probe of the template finds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.requests import ChatRequest, Json
+from mlx_host_lm.mlx_lm_api import RESERVED_VARIABLES, TEMPLATE_ERRORS, Tokenizer
+from mlx_host_lm.probe import probe
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered conversation: its tokens, and what the template appended after the last message."""
+
+    tokens: list[int]
+    tail: str
+    tail_tokens: int
+
+
+class Prompts:
+    """The chat template of one model; `template` replaces the model's own."""
+
+    def __init__(self, tokenizer: Tokenizer, template: str | None) -> None:
+        if template is None and not tokenizer.has_template:
+            raise LoadError("the model has no chat template; give one with --chat-template-file")
+        self._tokenizer = tokenizer
+        self._template = template
+        self.source = tokenizer.template_source if template is None else template
+        self.dialect = probe(self._try)
+
+    def render(self, request: ChatRequest, tools: Sequence[Json]) -> Prompt:
+        messages = self.dialect.translate(request.messages)
+        for name in request.template_kwargs:
+            if name in RESERVED_VARIABLES:
+                raise InvalidRequest(
+                    f"chat_template_kwargs may not set {name!r}; it is decided by the rest of the request",
+                    param="chat_template_kwargs",
+                )
+        try:
+            text = self._render(messages, tools, request.template_kwargs, add_generation_prompt=True)
+        except TEMPLATE_ERRORS as error:
+            raise InvalidRequest(
+                f"the model's chat template refuses these messages: {str(error) or type(error).__name__}",
+                param="messages",
+            ) from error
+        tokens = self._tokenizer.encode(text)
+        if not tokens:
+            raise InvalidRequest("the messages render to an empty prompt; send some text", param="messages")
+        tail = self._tail(text, messages, tools, request.template_kwargs)
+        tail_tokens = self._tokenizer.encode(tail) if tail else []
+        splits = bool(tail_tokens) and tokens[-len(tail_tokens) :] == tail_tokens
+        return Prompt(tokens, tail, len(tail_tokens) if splits else 0)
+
+    def _render(
+        self, messages: Sequence[Json], tools: Sequence[Json], variables: Json, *, add_generation_prompt: bool
+    ) -> str:
+        return self._tokenizer.render(
+            messages,
+            tools,
+            add_generation_prompt=add_generation_prompt,
+            template=self._template,
+            variables=variables,
+        )
+
+    def _tail(self, text: str, messages: Sequence[Json], tools: Sequence[Json], variables: Json) -> str:
+        try:
+            closed = self._render(messages, tools, variables, add_generation_prompt=False)
+        except TEMPLATE_ERRORS as error:
+            log.debug("the chat template does not render without a generation prompt: %s", error)
+        else:
+            if closed != text and text.startswith(closed):
+                return text[len(closed) :]
+        # Some templates always append the answer's header, or change earlier text when it is not asked for.
+        last = str(messages[-1]["content"]).strip()
+        return text.rpartition(last)[2] if last and last in text else ""
+
+    def _try(self, messages: Sequence[Json], tools: Sequence[Json]) -> str | None:
+        try:
+            return self._render(messages, tools, {}, add_generation_prompt=True)
+        except TEMPLATE_ERRORS as error:
+            log.debug("the chat template refuses a probe: %s", error)
+            return None
