@@ -81,6 +81,7 @@ class ServedModel:
         self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
 
     def start(self) -> None:
         """Begin to load, and keep the model up from then on."""
@@ -97,6 +98,7 @@ class ServedModel:
     async def stop(self, timeout: float) -> None:
         """End the model's process, gently for `timeout` seconds."""
         self._become(ModelState.STOPPED)
+        self._stopping.set()
         if self._engine is not None:
             await self._engine.stop(timeout)
         if self._task is not None:
@@ -156,8 +158,17 @@ class ServedModel:
             self._become(ModelState.RESTARTING)
             self.restarts += 1
             log.warning("model %s: process ended (%s); starting again in %.1f s", self.name, how, back_off)
-            await asyncio.sleep(back_off)
+            if await self._stopped_within(back_off):
+                self._fail_all(ModelUnavailable(f"Model {self.name!r} is being shut down."))
+                return
             back_off *= 2
+
+    async def _stopped_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
 
     def _serve(self, engine: Engine, info: ModelInfo) -> None:
         if self.state is ModelState.STOPPED:

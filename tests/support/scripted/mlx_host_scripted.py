@@ -1,0 +1,113 @@
+"""A backend whose answers are written in the last message: a JSON list of steps, one for each turn of the loop.
+
+["say", text]         a piece of the answer, one token (["say", text, choice] for a choice other than 0)
+["prefilled", d, t]   progress of the prefill
+["until", path]       give way until the file exists
+["touch", path]       make the file, so that a test knows the place was reached
+["refuse", message]   raise InvalidRequest
+["fail", message]     raise an unexpected exception
+["die"]               kill the model's own process
+["hang"]              never come back
+["forever", text]     say text again and again
+["end", reason]       finish for this reason; without it the answer finishes with "stop"
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from mlx_host import hookimpl
+from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.requests import ChatRequest
+
+
+class ScriptedOptions(Options):
+    slots: int = Field(4, ge=1, description="How many requests run at once.")
+    prompt_tail: str = Field("", description="What the pretended chat template ends with.")
+    fail_load: bool = Field(False, description="Fail to load.")
+    die_once: Path | None = Field(None, description="Die while loading, unless this file exists; make it first.")
+
+
+class ScriptedModel(Model):
+    def __init__(self, options: ScriptedOptions) -> None:
+        self.concurrency = options.slots
+        self._prompt_tail = options.prompt_tail
+
+    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+        steps = _steps(request)
+        if steps and steps[0][0] == "refuse":
+            raise InvalidRequest(steps[0][1], param="messages")
+        yield Started(prompt_tokens=len(steps), prompt_tail=self._prompt_tail)
+        tokens, reason = 0, "stop"
+        for step in steps:
+            match step:
+                case ["say", text, *choice]:
+                    tokens += 1
+                    yield Text(text, choice=choice[0] if choice else 0)
+                case ["end", reason, choice]:
+                    yield ChoiceFinished(reason, choice)
+                case ["end", reason]:
+                    break
+                case ["forever", text]:
+                    while request.max_tokens is None or tokens < request.max_tokens:
+                        tokens += 1
+                        yield Text(text)
+                    reason = "length"
+                case _:
+                    yield from _do(step)
+        yield Finished(reason=reason, completion_tokens=tokens)
+
+
+def _do(step: list[Any]) -> Iterator[Event | None]:
+    match step:
+        case ["prefilled", done, total]:
+            yield Prefilled(done=done, total=total)
+        case ["until", path]:
+            while not Path(path).exists():
+                yield None
+        case ["touch", path]:
+            Path(path).touch()
+            yield None
+        case ["fail", message]:
+            raise ZeroDivisionError(message)
+        case ["die"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        case ["hang"]:
+            threading.Event().wait()
+        case _:
+            raise InvalidRequest(f"no step {step!r}", param="messages")
+
+
+def _steps(request: ChatRequest) -> list[list[Any]]:
+    try:
+        steps = json.loads(request.messages[-1]["content"])
+    except (ValueError, TypeError):
+        steps = [["say", "What is the script?"]]
+    assert isinstance(steps, list)
+    return steps
+
+
+def load(load: Load[ScriptedOptions]) -> ScriptedModel:
+    if load.options.fail_load:
+        raise LoadError("the script says not to load")
+    gate = load.options.die_once
+    if gate is not None and not gate.exists():
+        gate.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    load.progress("load", 1, 1)
+    return ScriptedModel(load.options)
+
+
+@hookimpl
+def register_backends() -> Iterable[Backend[Any]]:
+    return [Backend("scripted", load, ScriptedOptions, needs_model=False)]

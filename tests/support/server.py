@@ -1,0 +1,86 @@
+"""Runs the real server as a command, on loopback, for as long as a test needs it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+OPENBLAS = Path("/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0")
+# What makes MLX on Linux CPU fast, where it is installed; see the README.
+FAST_BLAS = ["--env", f"LD_PRELOAD={OPENBLAS}"] if OPENBLAS.exists() else []
+
+
+class ServerProcess:
+    """A running `mlx-host run`; `url` is its root, `lines` what it has logged so far."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.url = ""
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._over = False
+        self._thread = threading.Thread(target=self._read, daemon=True)
+        self._thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._over = True
+            self._changed.notify_all()
+
+    def wait_for_line(self, part: str, timeout: float = 120.0) -> str:
+        """Wait until a line of the log holds `part`; fail with the whole log if it ends or takes too long."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._over or any(part in line for line in self.lines), timeout)
+            for line in self.lines:
+                if part in line:
+                    return line
+        raise AssertionError(f"no line with {part!r} in:\n" + "\n".join(self.lines))
+
+    def stop(self, number: int = signal.SIGTERM, timeout: float = 30.0) -> int:
+        """Send a signal and return the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(timeout)
+        self._thread.join(timeout)
+        return code
+
+
+@contextmanager
+def running_server(
+    *args: str, env: Mapping[str, str] | None = None, wait_ready: bool = True
+) -> Iterator[ServerProcess]:
+    """Run `mlx-host run ARGS` on a free port; it is ready inside the context and gone after it."""
+    command = [sys.executable, "-m", "mlx_host", "run", "--port", "0", "--no-log-file", *args]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **(env or {})},
+    )
+    server = ServerProcess(process)
+    try:
+        if wait_ready:
+            server.url = server.wait_for_line("ready: ").rpartition(" at ")[2].removesuffix("/v1")
+        yield server
+    finally:
+        try:
+            server.stop()
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+            assert process.stderr is not None
+            process.stderr.close()
