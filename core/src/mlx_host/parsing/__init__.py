@@ -1,5 +1,46 @@
-"""What a parser plugin provides: text in, parts out."""
+"""What a parser plugin provides, and the toolkit to write one: text in, parts out.
 
+A family subclasses MarkupParser, declares its markers and brings a reader for each string that opens a call, or uses
+the ones that exist. A family that is no markup implements Parser itself.
+"""
+
+from mlx_host.parsing.arguments import arguments_of, is_json, json_call, json_object, json_string, object_members
+from mlx_host.parsing.json_scanner import read_balanced, read_json
+from mlx_host.parsing.literals import Literals
+from mlx_host.parsing.markup import Call, MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
+from mlx_host.parsing.readers import first_of, function_xml, json_calls
+from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
+from mlx_host.parsing.schema import Schema, python_literal
 
-__all__ = ["Content", "Marker", "Parser", "Part", "Reasoning", "Sample", "ToolCall"]
+__all__ = [
+    "NAME",
+    "SPACE",
+    "Call",
+    "Content",
+    "Literals",
+    "Marker",
+    "MarkupParser",
+    "NotACall",
+    "Parser",
+    "Part",
+    "Reader",
+    "Reading",
+    "Reasoning",
+    "Sample",
+    "Scanner",
+    "Schema",
+    "ToolCall",
+    "arguments_of",
+    "first_of",
+    "function_xml",
+    "is_json",
+    "json_call",
+    "json_calls",
+    "json_object",
+    "json_string",
+    "object_members",
+    "python_literal",
+    "read_balanced",
+    "read_json",
+]

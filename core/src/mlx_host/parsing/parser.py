@@ -85,12 +85,15 @@ class Parser(ABC):
     A parser is made for one answer. `prompt_tail` is what the chat template appended after the last message. Without
     `tools` calls are left alone as text; with `reasoning` False thinking is left in the content, markers and all.
     No input makes it raise: what cannot be read comes back as the text it was.
+
+    `markers` are the family's tags and keywords: a Marker part consists of them and of white space, nothing else.
     """
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str]
     samples: ClassVar[tuple[Sample, ...]]
+    markers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
         self.prompt_tail = prompt_tail

@@ -1,0 +1,107 @@
+"""What a model wrote as a call's name and arguments, made into what a client may rely on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import NoReturn
+
+_SPACE = " \t\n\r"
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def is_json(text: str) -> bool:
+    """Tell whether `text` is strict JSON (no NaN), nested no deeper and with integers no longer than readers take."""
+    return _decode(text) is not _INVALID
+
+
+def is_name(name: str) -> bool:
+    return bool(name) and name == name.strip() and _is_unicode(name)
+
+
+def arguments_of(raw: str) -> str | None:
+    """Return JSON text of an object, or None if `raw` is neither that nor a JSON string that holds one.
+
+    Nothing and null mean no arguments. An object is returned as it was written, so its numbers keep every digit.
+    """
+    raw = raw.strip()
+    value = _decode(raw) if raw else None
+    if isinstance(value, str):
+        raw = value.strip()
+        value = _decode(raw) if raw else None
+    if value is None:
+        return "{}"
+    return raw if isinstance(value, dict) and _is_unicode(raw) else None
+
+
+def json_call(raw: str, *, need_arguments: bool = False) -> tuple[str, str] | None:
+    """Return name and arguments (JSON text as written) of a JSON object that is a call, else None."""
+    members = object_members(raw)
+    if "name" not in members and "function" in members:
+        members = object_members(members["function"]) or {"name": members["function"], **members}
+    name = _decode(members.get("name", ""))
+    arguments = members.get("arguments", members.get("parameters"))
+    if not isinstance(name, str) or (need_arguments and arguments is None):
+        return None
+    return name.strip(), arguments or ""
+
+
+def object_members(raw: str) -> dict[str, str]:
+    """Return the JSON text of each member of a JSON object; empty for anything else."""
+    if not isinstance(_decode(raw), dict):
+        return {}
+    members: dict[str, str] = {}
+    at = _skip(raw, raw.index("{") + 1)
+    while raw[at] != "}":
+        key, at = _DECODER.raw_decode(raw, at)
+        start = _skip(raw, _skip(raw, at) + 1)
+        _, end = _DECODER.raw_decode(raw, start)
+        members[key] = raw[start:end]
+        at = _skip(raw, end)
+        if raw[at] == ",":
+            at = _skip(raw, at + 1)
+    return members
+
+
+def json_object(members: Mapping[str, str]) -> str:
+    """Make JSON text of an object from the JSON text of its members."""
+    return "{" + ", ".join(f"{json_string(key)}: {value}" for key, value in members.items()) + "}"
+
+
+def json_string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=not _is_unicode(text))
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in _SPACE:
+        at += 1
+    return at
+
+
+class _Invalid:
+    pass
+
+
+_INVALID = _Invalid()
+
+
+def _decode(text: str) -> object:
+    try:
+        return _DECODER.decode(text)
+    except (ValueError, RecursionError):
+        return _INVALID
+
+
+def _is_unicode(text: str) -> bool:
+    """A lone surrogate, which JSON can escape, cannot be sent as text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,198 @@
+"""The state machine for families that mark reasoning and calls by fixed strings in the text.
+
+A family declares its markers and, for each string that opens a call, a reader. The rules they share:
+
+* The answer starts inside reasoning if the prompt's tail opens thinking and does not close it again. A repeated opener
+  is dropped. Reasoning that is never closed is reasoning to the end; a closer in content is taken out. In content, a
+  thinking marker directly after a quotation mark or backtick is text: the answer talks about it.
+* What a reader gives up on is text. What it has decided before stands.
+* A call in reasoning is kept back. If the reasoning is closed later, it was a thought and is not executed; if the
+  answer ends first, the model forgot to close, and the call stands. A closer within a complete call is data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mlx_host.parsing.literals import Literals
+from mlx_host.parsing.parser import Parser, Part, ToolCall
+from mlx_host.parsing.scanner import Commit, NotACall, Reader, Reading, Scanner
+from mlx_host.parsing.writer import Writer
+from mlx_host.requests import Json
+
+_QUOTES = ("`", '"', "'")
+
+# How often text of a failed call in reasoning is read again because a closer stands in it; the limit keeps cost linear.
+_REREADS = 4
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a call begins, and what reads it.
+
+    The reader starts after `opener`, or before it if `inclusive`. It decides by `Scanner.call` and `Scanner.plain`, as
+    often as there are calls in its block, and raises NotACall where the text cannot be one. With `leading` the opener
+    counts only where nothing but white space stands before it, since the start, the thinking or another call.
+    """
+
+    opener: str
+    read: Reader
+    inclusive: bool = False
+    leading: bool = False
+
+
+class MarkupParser(Parser):
+    """A Parser that is declared.
+
+    `think_open` and `think_close` are variants of the thinking markers. `noise` is taken out wherever it stands, such
+    as end-of-turn tokens. `syntax` lists what else may turn up in a Marker part: what closes a block of several calls.
+    """
+
+    think_open: ClassVar[tuple[str, ...]] = ()
+    think_close: ClassVar[tuple[str, ...]] = ()
+    noise: ClassVar[tuple[str, ...]] = ()
+    calls: ClassVar[tuple[Call, ...]] = ()
+    syntax: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        openers = tuple(call.opener for call in cls.calls)
+        cls.markers = tuple(dict.fromkeys(cls.think_open + cls.think_close + cls.noise + openers + cls.syntax))
+
+    def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
+        super().__init__(prompt_tail=prompt_tail, tools=tools, reasoning=reasoning)
+        self._scanner = Scanner(tools)
+        self._writer = Writer(inside=self._opens_inside(prompt_tail), reasoning=reasoning)
+        self._reading: Reading[None] | None = None
+        self._unopened = 0
+        self._called = False
+        self._rereads = 0
+        self._calls = {call.opener: call for call in self.calls} if tools else {}
+        leading = {opener for opener, call in self._calls.items() if call.leading}
+        self._leading = Literals(leading)
+        self._thoughts = Literals((*self.think_open, *self.think_close, *self.noise))
+        self._all = Literals((*self._thoughts.all, *(opener for opener in self._calls if opener not in leading)))
+        self._closers = Literals(self.think_close)
+
+    def feed(self, text: str) -> list[Part]:
+        self._scanner.feed(text)
+        return self._parts()
+
+    def finish(self) -> list[Part]:
+        self._scanner.ended = True
+        parts = self._parts()
+        self._writer.end()
+        return parts + self._writer.take()
+
+    def _opens_inside(self, prompt_tail: str) -> bool:
+        opened = max((prompt_tail.rfind(marker) for marker in self.think_open), default=-1)
+        return opened > max((prompt_tail.rfind(marker) for marker in self.think_close), default=-1)
+
+    def _parts(self) -> list[Part]:
+        while self._scan() if self._reading is None else self._read(self._reading):
+            pass
+        return self._writer.take()
+
+    def _scan(self) -> bool:
+        """Write text up to the next marker and act on that; False if more text is needed."""
+        s, writer = self._scanner, self._writer
+        if writer.fresh:
+            body = s.space_ends()
+            writer.text(s.text[s.at : body])
+            s.at = body
+            opener, undecided = self._leading.next(s.text, s.at, ended=s.ended)
+            if opener:
+                return self._open(opener)
+            if undecided:
+                return False
+        markers = self._thoughts if writer.thinking and self._rereads == _REREADS else self._all
+        start, end = markers.find(s.text, s.at, ended=s.ended)
+        writer.text(s.text[s.at : start])
+        s.at = start
+        if start == end:
+            return False
+        marker = s.text[start:end]
+        if marker in self._calls:
+            return self._open(marker)
+        s.at = end
+        self._mark(marker)
+        return True
+
+    def _mark(self, marker: str) -> None:
+        writer = self._writer
+        quoted = not writer.thinking and writer.last in _QUOTES
+        if marker in self.noise:
+            writer.noise(marker)
+        elif marker in self.think_close and not quoted:
+            writer.close(marker)
+        elif marker in self.think_open and (writer.blank if writer.inside else not quoted):
+            writer.open(marker)
+        else:
+            writer.text(marker)
+
+    def _open(self, opener: str) -> bool:
+        """Start reading a call whose opener comes next."""
+        s, call = self._scanner, self._calls[opener]
+        if not call.inclusive:
+            s.take(s.at + len(opener))
+        self._reading = call.read(s)
+        self._unopened = len(opener)
+        self._called = False
+        return True
+
+    def _read(self, reading: Reading[None]) -> bool:
+        """Let the reader go on as far as the text goes; False if more is needed."""
+        s = self._scanner
+        state = "waiting"
+        try:
+            next(reading)
+        except StopIteration:
+            state = "done"
+        except NotACall:
+            state = "failed"
+        if not self._settle(s.take_commits()):
+            return True
+        if state == "waiting":
+            return False
+        self._reading = None
+        if state == "done" and self._called:
+            self._writer.marker(s.take_source())
+        else:
+            self._give_up(s.take_source())
+        return True
+
+    def _settle(self, commits: list[Commit]) -> bool:
+        """Write what the reader has decided; False if a closer in rejected text makes it all obsolete."""
+        for n, commit in enumerate(commits):
+            self._unopened = 0
+            self._called = bool(commit.name)
+            if self._called:
+                self._writer.call(ToolCall(commit.name, commit.arguments, commit.source, commit.id))
+            elif not self._plain(commit.source, "".join(later.source for later in commits[n + 1 :])):
+                return False
+        return True
+
+    def _give_up(self, source: str) -> None:
+        """What was read is text; the next marker may have begun in it, but not within the opener."""
+        s = self._scanner
+        source += s.take(s.at + max(0, self._unopened - len(source)))
+        s.take_source()
+        unfinished = self._all.unfinished(source[self._unopened :])
+        s.unread(source[len(source) - unfinished :])
+        self._plain(source[: len(source) - unfinished])
+
+    def _plain(self, source: str, later: str = "") -> bool:
+        """Write text; if a closer in it ends the reasoning, have the rest and `later` read again and return False."""
+        writer, s = self._writer, self._scanner
+        start, end = self._closers.find(source, 0, ended=True) if writer.thinking else (0, 0)
+        if start == end:
+            writer.text(source)
+            return True
+        self._rereads += 1
+        self._reading = None
+        writer.text(source[:start])
+        writer.close(source[start:end])
+        s.unread(source[end:] + later + s.take_source())
+        return False

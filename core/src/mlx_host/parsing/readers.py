@@ -1,0 +1,81 @@
+"""Readers for the two notations that several families share."""
+
+from __future__ import annotations
+
+import re
+
+from mlx_host.parsing.arguments import json_object
+from mlx_host.parsing.json_scanner import read_json
+from mlx_host.parsing.scanner import NotACall, Reader, Reading, Scanner
+
+# Models that lose count of their braces write too many, not too few.
+_SPACE_OR_BRACES = re.compile(r"[\s}]*")
+_IN_TAG = re.compile(r"[^<>\n]*")
+
+
+def json_calls(*closers: str, need_arguments: bool = False) -> Reader:
+    """Make a reader of `{"name": …, "arguments": {…}}` or an array of such, then maybe one of `closers`.
+
+    Each call counts as soon as its object is complete, whether or not the closer comes.
+    """
+
+    def read(s: Scanner) -> Reading[None]:
+        yield from s.space()
+        if not (yield from s.optional("[")):
+            raw = yield from read_json(s, first="{")
+            if closers:
+                yield from s.run(_SPACE_OR_BRACES)
+                yield from s.optional(*closers)
+            s.json_call(raw, need_arguments=need_arguments)
+            return
+        separator = ","
+        while separator == ",":
+            raw = yield from read_json(s, first="{")
+            yield from s.space()
+            separator = yield from s.optional(",", "]")
+            s.json_call(raw, need_arguments=need_arguments)
+        yield from s.space()
+        yield from s.optional(*closers)
+
+    return read
+
+
+def function_xml(*closers: str) -> Reader:
+    """Make a reader of `<function=N><parameter=K>V</parameter>…</function>`, then maybe one of `closers`.
+
+    One newline on either side of V belongs to the tags; the rest of V is data, typed by the tool's schema.
+    """
+
+    def read(s: Scanner) -> Reading[None]:
+        yield from s.space()
+        yield from s.expect("<function=")
+        name = (yield from s.run(_IN_TAG)).strip()
+        yield from s.expect(">")
+        schema = s.schema(name)
+        arguments: dict[str, str] = {}
+        while True:
+            yield from s.space()
+            if (yield from s.expect("<parameter=", "</function>")) == "</function>":
+                break
+            key = (yield from s.run(_IN_TAG)).strip()
+            yield from s.expect(">")
+            value, _ = yield from s.until("</parameter>")
+            arguments[key] = schema.member(key).json(value.removeprefix("\n").removesuffix("\n"))
+        yield from s.space()
+        yield from s.optional(*closers)
+        s.call(name, json_object(arguments))
+
+    return read
+
+
+def first_of(readers: dict[str, Reader]) -> Reader:
+    """Make a reader that leaves the work to the one for the string that comes next, after white space."""
+
+    def read(s: Scanner) -> Reading[None]:
+        yield from s.space()
+        beginning = yield from s.lookahead(*readers)
+        if not beginning:
+            raise NotACall
+        yield from readers[beginning](s)
+
+    return read
