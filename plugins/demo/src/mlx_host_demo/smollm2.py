@@ -56,17 +56,18 @@ def convert(weights: Path, folder: Path, progress: Progress) -> None:
 
 def convert_to(precision: Precision, weights: Path, folder: Path, progress: Progress) -> None:
     """Fill the empty `folder` from the GGUF file `weights`; progress counts modules with weights."""
-    tensors, metadata = mx.load(str(weights), return_metadata=True)
+    tensors, metadata = read_gguf(weights)
     arrays = _convert_tensors(tensors, precision, progress)
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
     write_config(metadata, folder, precision)
     write_tokenizer(metadata, folder)
 
 
-def read_metadata(weights: Path) -> Metadata:
-    """The metadata of a GGUF file: arrays, strings and lists of strings."""
-    _, metadata = mx.load(str(weights), return_metadata=True)
-    return metadata  # type: ignore[no-any-return]
+def read_gguf(weights: Path) -> tuple[Mapping[str, Any], Metadata]:
+    """The tensors of a GGUF file and its metadata: arrays, strings and lists of strings."""
+    contents: Any = mx.load(str(weights), return_metadata=True)
+    tensors, metadata = contents
+    return tensors, metadata
 
 
 def module_name(gguf: str) -> str:
@@ -85,27 +86,24 @@ def _convert_tensors(tensors: Mapping[str, Any], precision: Precision, progress:
         module = module_name(gguf)
         names = {part: f"{gguf}.{part}" for part in ("weight", "scales", "biases")}
         parts = {part: tensors[name] for part, name in names.items() if name in tensors}
-        parts = _dequantize(parts, module) if precision == "float32" else _half(parts)
-        mx.eval(parts)
-        converted |= {f"{module}.{part}": array for part, array in parts.items()}
+        arrays = _convert_module(parts, _bits(module), precision)
+        mx.eval(arrays)
+        converted |= {f"{module}.{part}": array for part, array in arrays.items()}
     progress("convert", len(modules), len(modules), "writing")
     return converted
 
 
+def _convert_module(parts: Mapping[str, Any], bits: int, precision: Precision) -> dict[str, Any]:
+    # Scales and norms decide the type of the activations: with float32 every machine gives the same answers.
+    parts = {part: array if array.dtype == mx.uint32 else array.astype(mx.float32) for part, array in parts.items()}
+    if precision == "4bit" or "scales" not in parts:
+        return parts
+    weight = mx.dequantize(parts["weight"], parts["scales"], parts["biases"], group_size=GROUP_SIZE, bits=bits)
+    return {"weight": weight}
+
+
 def _bits(module: str) -> int:
     return 8 if module == EMBEDDING else 4
-
-
-def _dequantize(parts: Mapping[str, Any], module: str) -> dict[str, Any]:
-    if "scales" not in parts:
-        return {"weight": parts["weight"].astype(mx.float32)}
-    scales, biases = parts["scales"].astype(mx.float32), parts["biases"].astype(mx.float32)
-    return {"weight": mx.dequantize(parts["weight"], scales, biases, group_size=GROUP_SIZE, bits=_bits(module))}
-
-
-def _half(parts: Mapping[str, Any]) -> dict[str, Any]:
-    # Packed weights are uint32; norms in float32 would pull every activation up to float32.
-    return {part: array.astype(mx.float16) if array.dtype == mx.float32 else array for part, array in parts.items()}
 
 
 def write_config(metadata: Metadata, folder: Path, precision: Precision) -> None:
