@@ -1,0 +1,1 @@
+"""mlx-host's backend for embeddings, on mlx-embeddings."""

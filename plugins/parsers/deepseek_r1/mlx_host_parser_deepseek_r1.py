@@ -1,0 +1,1 @@
+"""The parser for DeepSeek-R1: reasoning."""

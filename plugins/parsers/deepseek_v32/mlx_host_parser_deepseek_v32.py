@@ -1,0 +1,1 @@
+"""The parser for DeepSeek-V3.2: reasoning and tool calls."""

@@ -1,0 +1,1 @@
+"""The parser for DeepSeek-V4: reasoning and tool calls."""

@@ -1,0 +1,1 @@
+"""The parser for FunctionGemma: tool calls."""

@@ -1,0 +1,1 @@
+"""The parser for Gemma 4: channels and tool calls."""

@@ -1,0 +1,1 @@
+"""The parser for Granite: reasoning and tool calls."""

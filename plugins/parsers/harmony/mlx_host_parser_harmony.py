@@ -1,0 +1,1 @@
+"""The parser for gpt-oss: the harmony channels."""

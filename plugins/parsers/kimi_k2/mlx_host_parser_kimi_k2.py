@@ -1,0 +1,1 @@
+"""The parser for Kimi K2: reasoning and tool calls."""

@@ -1,0 +1,1 @@
+"""The parser for Kimi K3: the XTML channels."""

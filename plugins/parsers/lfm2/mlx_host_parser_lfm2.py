@@ -1,0 +1,1 @@
+"""The parser for LFM2: tool calls as Python."""

@@ -1,0 +1,1 @@
+"""The parser for Llama 3 and 4: tool calls as bare JSON."""

@@ -1,0 +1,1 @@
+"""The parser for MiniMax-M2: reasoning and tool calls."""

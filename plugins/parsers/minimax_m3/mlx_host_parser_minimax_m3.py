@@ -1,0 +1,1 @@
+"""The parser for MiniMax-M3: reasoning and tool calls."""

@@ -1,0 +1,1 @@
+"""The parser for Mistral: reasoning and tool calls."""

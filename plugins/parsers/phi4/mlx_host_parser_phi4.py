@@ -1,0 +1,1 @@
+"""The parser for Phi-4-mini: tool calls."""

@@ -1,0 +1,1 @@
+"""The parser for Qwen3-Coder: tool calls as XML."""
