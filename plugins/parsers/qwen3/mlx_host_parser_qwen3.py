@@ -74,8 +74,8 @@ class Qwen3Parser(MarkupParser):
         ),
         Sample(
             "markers in a string",
-            '<tool_call>\n{"name": "say", "arguments": {"text": "</tool_call> <tool_call> </think> \\"}}"}}\n</tool_call>',
-            calls=(("say", {"text": '</tool_call> <tool_call> </think> "}}'}),),
+            '<tool_call>\n{"name": "say", "arguments": {"text": "<tool_call></tool_call></think>\\"}}"}}\n</tool_call>',
+            calls=(("say", {"text": '<tool_call></tool_call></think>"}}'}),),
             tools=TOOLS,
         ),
         Sample(

@@ -10,7 +10,7 @@ from mlx_host.parsing.scanner import NotACall, Reading, Scanner
 DEEPEST = 128
 
 _SPACE = re.compile(r"[ \t\n\r]*")
-_PLAIN = re.compile(r'[^"\\\x00-\x1f]*')
+_IN_STRING = re.compile(r'(?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*+')
 _DIGITS = re.compile(r"[0-9]*")
 _HEX = re.compile(r"[0-9a-fA-F]")
 _WORDS = {"t": "true", "f": "false", "n": "null"}
@@ -108,9 +108,10 @@ def _key(s: Scanner) -> Reading[None]:
 def _string(s: Scanner) -> Reading[None]:
     yield from s.expect('"')
     while True:
-        yield from s.run(_PLAIN)
+        yield from s.run(_IN_STRING)
         if (yield from s.expect('"', "\\")) == '"':
             return
+        # The pattern stops at an escape that is not complete yet, or wrong.
         if (yield from s.expect(*'"\\/bfnrtu')) == "u":
             for _ in range(4):
                 if not _HEX.match((yield from s.peek())):

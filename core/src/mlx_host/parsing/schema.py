@@ -110,7 +110,7 @@ class Schema:
         return node
 
     def _types(self, node: object, known: dict[int, frozenset[str] | None]) -> frozenset[str] | None:
-        """None means that this node does not restrict the type. `known` are nodes seen before, empty while in progress."""
+        """None means that this node does not restrict the type; `known` nodes are empty while in progress."""
         node = self._follow(node)
         if not isinstance(node, Mapping) or len(known) == _MOST_NODES:
             return None
@@ -118,9 +118,8 @@ class Schema:
             return known[id(node)]
         known[id(node)] = frozenset()
         limits = [_declared(node), *(self._types(part, known) for part in _parts(node, "allOf"))]
-        for keyword in ("anyOf", "oneOf"):
-            if parts := _parts(node, keyword):
-                limits.append(_union([self._types(part, known) for part in parts]))
+        choices = [parts for keyword in ("anyOf", "oneOf") if (parts := _parts(node, keyword))]
+        limits += [_union([self._types(part, known) for part in parts]) for parts in choices]
         firm = [limit for limit in limits if limit]
         known[id(node)] = frozenset.intersection(*firm) or firm[0] if firm else None
         return known[id(node)]

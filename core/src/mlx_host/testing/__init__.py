@@ -1,0 +1,5 @@
+"""Contracts for plugin authors: pytest classes to inherit. Needs the extra `mlx-host[testing]`."""
+
+from mlx_host.testing.parser_contract import ParserContract
+
+__all__ = ["ParserContract"]

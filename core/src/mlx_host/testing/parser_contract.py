@@ -1,0 +1,265 @@
+"""What every parser must do, as tests to inherit."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import ClassVar
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
+from mlx_host.requests import Json
+
+NOISE = (
+    " ",
+    "\n",
+    "\n\n",
+    "x",
+    "<",
+    ">",
+    "|",
+    '"',
+    "'",
+    "\\",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "`",
+    "```\n",
+    "é",
+    "🙂",
+    "null",
+)
+ANY_TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+
+# Enough positions to meet every state of a parser, few enough to be quick for a long sample.
+_POSITIONS = 250
+
+_SETTINGS = settings(
+    max_examples=100, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A text and how the parser is primed for it."""
+
+    text: str
+    prompt_tail: str = ""
+    tools: Sequence[Json] = ()
+    reasoning: bool = True
+
+    @classmethod
+    def of(cls, sample: Sample) -> Case:
+        return cls(sample.text, sample.prompt_tail, sample.tools)
+
+
+class ParserContract:
+    """Inherit, set `parser`, and let pytest collect the subclass.
+
+        class TestMyParser(ParserContract):
+            parser = MyParser
+
+    The samples of the parser say what must come out, and they, cut, shortened, damaged and mixed with the parser's
+    markers, are what the laws are tried on. The same texts are tried each time.
+    """
+
+    parser: ClassVar[type[Parser]]
+
+    def test_samples_show_what_the_family_can_do(self) -> None:
+        samples = self.parser.samples
+        assert any(sample.reasoning or sample.calls for sample in samples), "no sample has reasoning or a call"
+        names = [sample.name for sample in samples]
+        assert len(set(names)) == len(names), f"sample names are not unique: {names}"
+
+    def test_samples_mean_what_they_say(self) -> None:
+        for sample in self.parser.samples:
+            parts = self.check(Case.of(sample))
+            meant = (sample.content, sample.reasoning, list(sample.calls))
+            read = (text_of(parts, Content), text_of(parts, Reasoning), calls_of(parts))
+            assert read == meant, f"sample {sample.name!r}: read (content, reasoning, calls) {read!r}, meant {meant!r}"
+
+    def test_a_cut_anywhere_does_not_show(self) -> None:
+        for sample in self.parser.samples:
+            case = Case.of(sample)
+            whole = self.parse(case, [sample.text])
+            for pieces in ([sample.text[:n], sample.text[n:]] for n in positions(sample.text)):
+                assert self.parse(case, pieces) == whole, f"sample {sample.name!r} in the pieces {pieces!r}"
+            assert self.parse(case, sample.text) == whole, f"sample {sample.name!r} in single characters"
+
+    def test_an_answer_that_is_cut_off_invents_no_call(self) -> None:
+        for sample in self.parser.samples:
+            case = Case.of(sample)
+            whole = self.parse(case, [sample.text])
+            thoughts = self.parse(Case(text_of(whole, Reasoning), tools=sample.tools), [text_of(whole, Reasoning)])
+            held = calls_of(whole) + calls_of(thoughts)
+            for n in positions(sample.text):
+                calls = calls_of(self.check(replace(case, text=sample.text[:n])))
+                invented = [call for call in calls if call not in held]
+                assert not invented, f"sample {sample.name!r} ending in {sample.text[:n]!r} gives {invented!r}"
+
+    def test_without_tools_calls_are_text(self) -> None:
+        for sample in self.parser.samples:
+            case = Case.of(sample)
+            sources = [part.source for part in self.parse(case, [sample.text]) if isinstance(part, ToolCall)]
+            parts = self.check(replace(case, tools=()))
+            assert not calls_of(parts), f"sample {sample.name!r} gives calls without tools"
+            self.check_left_alone(sample, sources, parts)
+
+    def check_left_alone(self, sample: Sample, sources: list[str], parts: list[Part]) -> None:
+        """Each call is text from its first character on, but for markers within it that mean something without tools.
+
+        A family whose calls are messages of their own may override this.
+        """
+        text = text_of(parts, Content) + text_of(parts, Reasoning)
+        markers = [part.source.strip() for part in parts if isinstance(part, Marker) and not part.source.isspace()]
+        for source in map(str.strip, sources):
+            left = source
+            for marker in markers:
+                left = left.replace(marker, "")
+            assert left in text, f"sample {sample.name!r}: {source!r} is not text when there are no tools"
+            assert left[:4] == source[:4], f"sample {sample.name!r}: {source!r} loses its beginning without tools"
+
+    def test_reasoning_switched_off_stays_in_the_content(self) -> None:
+        for sample in self.parser.samples:
+            parts = self.check(replace(Case.of(sample), reasoning=False))
+            assert not text_of(parts, Reasoning), f"sample {sample.name!r} gives reasoning though it is off"
+            assert sample.reasoning in text_of(parts, Content), f"sample {sample.name!r} loses its reasoning"
+            assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} gives other calls"
+
+    def test_both_laws_hold_for_damaged_samples(self) -> None:
+        @_SETTINGS
+        @given(damaged(self.parser), st.data())
+        def check(case: Case, data: st.DataObject) -> None:
+            self.check(case, data.draw(pieces_of(case.text)))
+
+        check()
+
+    def test_both_laws_hold_for_any_text(self) -> None:
+        @_SETTINGS
+        @given(medley(self.parser), st.data())
+        def check(case: Case, data: st.DataObject) -> None:
+            self.check(case, data.draw(pieces_of(case.text)))
+
+        check()
+
+    def parse(self, case: Case, pieces: Iterable[str]) -> list[Part]:
+        parser = self.parser(prompt_tail=case.prompt_tail, tools=case.tools, reasoning=case.reasoning)
+        parts = [part for piece in pieces for part in parser.feed(piece)]
+        return list(joined(parts + parser.finish()))
+
+    def check(self, case: Case, pieces: Sequence[str] = ()) -> list[Part]:
+        """Try both laws, and that calls and markers are what they claim; return the parts."""
+        parts = self.parse(case, [case.text])
+        cut = self.parse(case, pieces or case.text)
+        assert cut == parts, f"how the text was cut shows: {case!r} in pieces gives {cut!r}, whole {parts!r}"
+        sources = "".join(part.source for part in parts)
+        assert sources == case.text, f"text is lost or made up: {case!r} gives {parts!r}"
+        for part in parts:
+            if isinstance(part, ToolCall):
+                check_call(part)
+            elif isinstance(part, Marker):
+                self.check_marker(part.source, last=part is parts[-1])
+        return parts
+
+    def check_marker(self, source: str, *, last: bool) -> None:
+        """At the end of the text it may be the beginning of a marker."""
+        rest = re.sub("|".join([*map(re.escape, by_length(self.parser.markers)), r"\s"]), "", source)
+        cut_off = last and any(marker.startswith(rest) for marker in self.parser.markers)
+        assert not rest or cut_off, f"a Marker holds {rest!r}, which is no marker: {source!r}"
+
+
+def check_call(call: ToolCall) -> None:
+    arguments = json.loads(call.arguments)
+    assert isinstance(arguments, dict), f"arguments are no JSON object: {call!r}"
+    assert call.name, f"a call without a name: {call!r}"
+    assert call.name in call.source, f"the name is not in the source: {call!r}"
+
+
+def joined(parts: Iterable[Part]) -> Iterator[Part]:
+    """Join neighbours of one kind."""
+    for kind, group in groupby(parts, type):
+        if kind is ToolCall:
+            yield from group
+        elif source := "".join(part.source for part in group):
+            yield kind(source)
+
+
+def text_of(parts: Iterable[Part], kind: type[Content | Reasoning]) -> str:
+    return "".join(part.source for part in parts if isinstance(part, kind))
+
+
+def calls_of(parts: Iterable[Part]) -> list[tuple[str, object]]:
+    return [(part.name, json.loads(part.arguments)) for part in parts if isinstance(part, ToolCall)]
+
+
+def positions(text: str) -> range:
+    return range(0, len(text) + 1, max(1, len(text) // _POSITIONS))
+
+
+def by_length(markers: Iterable[str]) -> list[str]:
+    return sorted(markers, key=len, reverse=True)
+
+
+@st.composite
+def pieces_of(draw: st.DrawFn, text: str) -> list[str]:
+    """`text` in pieces of up to about a marker's length, now and then an empty one."""
+    sizes = draw(st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any))
+    pieces: list[str] = []
+    at = 0
+    while at < len(text):
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(text[at : at + size])
+        at += size
+    return pieces
+
+
+@st.composite
+def cases(draw: st.DrawFn, parser: type[Parser], text: str, sample: Sample) -> Case:
+    tails = sorted({"", sample.prompt_tail, *(other.prompt_tail for other in parser.samples)})
+    return Case(
+        text,
+        prompt_tail=draw(st.sampled_from([sample.prompt_tail, *tails])),
+        tools=draw(st.sampled_from([sample.tools or (ANY_TOOL,), (ANY_TOOL,), ()])),
+        reasoning=draw(st.booleans()),
+    )
+
+
+@st.composite
+def damaged(draw: st.DrawFn, parser: type[Parser]) -> Case:
+    """A sample with stretches taken out and markers or noise put in, bare, quoted or fenced."""
+    sample = draw(st.sampled_from(parser.samples))
+    text = sample.text
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(text)))
+        taken = draw(st.one_of(st.integers(0, 3), st.integers(0, 40)))
+        put = draw(st.one_of(st.just(""), snippets(parser)))
+        wrap = draw(st.sampled_from(["{}", "{}", '"{}"', "`{}`", "```\n{}\n```"]))
+        text = text[:at] + wrap.replace("{}", put) * bool(put) + text[at + taken :]
+    end = draw(st.sampled_from([len(text), len(text) // 2]))
+    return draw(cases(parser, text[:end], sample))
+
+
+@st.composite
+def medley(draw: st.DrawFn, parser: type[Parser]) -> Case:
+    """Markers, stretches of samples, noise and any characters in any order."""
+    sample = draw(st.sampled_from(parser.samples))
+    stretch = st.tuples(st.sampled_from(parser.samples), st.integers(0, 200), st.integers(0, 60)).map(
+        lambda cut: cut[0].text[cut[1] : cut[1] + cut[2]]
+    )
+    return draw(cases(parser, "".join(draw(st.lists(snippets(parser) | stretch, max_size=12))), sample))
+
+
+def snippets(parser: type[Parser]) -> st.SearchStrategy[str]:
+    markers = parser.markers or ("",)
+    whole = st.sampled_from(markers)
+    part = st.tuples(whole, st.integers(1, 12)).map(lambda cut: cut[0][: cut[1]])
+    return st.one_of(whole, part, st.sampled_from(NOISE), st.text(max_size=4))
