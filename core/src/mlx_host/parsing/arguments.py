@@ -40,8 +40,8 @@ def arguments_of(raw: str) -> str | None:
     return raw if isinstance(value, dict) and _is_unicode(raw) else None
 
 
-def json_call(raw: str, *, need_arguments: bool = False) -> tuple[str, str] | None:
-    """Return name and arguments (JSON text as written) of a JSON object that is a call, else None."""
+def json_call(raw: str, *, need_arguments: bool = False, id_key: str = "") -> tuple[str, str, str | None] | None:
+    """Return name, arguments (JSON text as written) and id of a JSON object that is a call, else None."""
     members = object_members(raw)
     if "name" not in members and "function" in members:
         members = object_members(members["function"]) or {"name": members["function"], **members}
@@ -49,7 +49,8 @@ def json_call(raw: str, *, need_arguments: bool = False) -> tuple[str, str] | No
     arguments = members.get("arguments", members.get("parameters"))
     if not isinstance(name, str) or (need_arguments and arguments is None):
         return None
-    return name.strip(), arguments or ""
+    id = _decode(members.get(id_key, "null"))
+    return name.strip(), arguments or "", id if isinstance(id, str) and _is_unicode(id) else None
 
 
 def object_members(raw: str) -> dict[str, str]:

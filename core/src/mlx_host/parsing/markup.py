@@ -47,7 +47,8 @@ class MarkupParser(Parser):
     """A Parser that is declared.
 
     `think_open` and `think_close` are variants of the thinking markers. `noise` is taken out wherever it stands, such
-    as end-of-turn tokens. `syntax` lists what else may turn up in a Marker part: what closes a block of several calls.
+    as end-of-turn tokens. `syntax` lists what else may turn up in a Marker part: what stands between and after
+    the calls of a block that holds several.
     """
 
     think_open: ClassVar[tuple[str, ...]] = ()

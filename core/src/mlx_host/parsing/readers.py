@@ -13,10 +13,11 @@ _SPACE_OR_BRACES = re.compile(r"[\s}]*")
 _IN_TAG = re.compile(r"[^<>\n]*")
 
 
-def json_calls(*closers: str, need_arguments: bool = False) -> Reader:
+def json_calls(*closers: str, need_arguments: bool = False, id_key: str = "") -> Reader:
     """Make a reader of `{"name": …, "arguments": {…}}` or an array of such, then maybe one of `closers`.
 
-    Each call counts as soon as its object is complete, whether or not the closer comes.
+    Each call counts as soon as its object is complete, whether or not the closer comes. With `need_arguments` an object
+    without any is text. `id_key` names the member that holds the call's id, where the family writes one.
     """
 
     def read(s: Scanner) -> Reading[None]:
@@ -26,14 +27,14 @@ def json_calls(*closers: str, need_arguments: bool = False) -> Reader:
             if closers:
                 yield from s.run(_SPACE_OR_BRACES)
                 yield from s.optional(*closers)
-            s.json_call(raw, need_arguments=need_arguments)
+            s.json_call(raw, need_arguments=need_arguments, id_key=id_key)
             return
         separator = ","
         while separator == ",":
             raw = yield from read_json(s, first="{")
             yield from s.space()
             separator = yield from s.optional(",", "]")
-            s.json_call(raw, need_arguments=need_arguments)
+            s.json_call(raw, need_arguments=need_arguments, id_key=id_key)
         yield from s.space()
         yield from s.optional(*closers)
 

@@ -79,24 +79,25 @@ class Scanner:
 
     # For readers: the decisions.
 
-    def call(self, name: str, arguments: str, id: str | None = None) -> None:
-        """Decide that what was read since the last decision is a call; it is text if this makes no valid one.
+    def call(self, name: str, arguments: str, id: str | None = None) -> bool:
+        """Decide that what was read since the last decision is a call; if this makes no valid one, it is text: False.
 
         `arguments` is JSON text of an object, or of a string that holds one; empty and null mean no arguments.
         """
         checked = arguments_of(arguments)
         if checked is None or not is_name(name):
             self.plain()
-        else:
-            self._commits.append(Commit(self.take_source(), name, checked, id))
+            return False
+        self._commits.append(Commit(self.take_source(), name, checked, id or None))
+        return True
 
-    def json_call(self, raw: str, *, need_arguments: bool = False) -> None:
-        """Decide by a JSON object with `name` and `arguments` (or `parameters`): a call, or text."""
-        found = json_call(raw, need_arguments=need_arguments)
+    def json_call(self, raw: str, *, need_arguments: bool = False, id_key: str = "") -> bool:
+        """Decide by a JSON object with `name` and `arguments` (or `parameters`), and maybe an id: a call, or text."""
+        found = json_call(raw, need_arguments=need_arguments, id_key=id_key)
         if found is None:
             self.plain()
-        else:
-            self.call(*found)
+            return False
+        return self.call(*found)
 
     def plain(self) -> None:
         """Decide that what was read since the last decision is text after all."""

@@ -1,0 +1,268 @@
+"""Small families, one for each shape of markup that models write; the tests of the toolkit run on them."""
+
+from __future__ import annotations
+
+import json
+
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    NotACall,
+    Reading,
+    Sample,
+    Scanner,
+    first_of,
+    function_xml,
+    json_calls,
+    json_object,
+    python_literal,
+    read_balanced,
+    read_json,
+)
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "f",
+        "parameters": {"type": "object", "properties": {"s": {"type": "string"}, "n": {"type": "integer"}}},
+    },
+}
+TOOLS = (TOOL,)
+SN = (("f", {"s": "7", "n": 7}),)
+
+
+class Thinks(MarkupParser):
+    name = "thinks"
+    reads = "reasoning only"
+    think_open = ("<think>",)
+    think_close = ("</think>",)
+    samples: tuple[Sample, ...] = (Sample("thinking", "<think>R</think>C", "C", "R"),)
+
+
+class Tagged(Thinks):
+    name = "tagged"
+    reads = "JSON or XML in tags, bare XML, and a stop token"
+    noise = ("<|end|>",)
+    calls = (
+        Call("<call>", first_of({"{": json_calls("</call>"), "<function=": function_xml("</call>")})),
+        Call("<calls>", json_calls("</calls>")),
+        Call("<function=", function_xml(), inclusive=True),
+    )
+    syntax = ("</calls>",)
+    samples = (
+        Sample("array", '<calls>[{"name": "f"}, {"name": "g"}]</calls>', calls=(("f", {}), ("g", {})), tools=TOOLS),
+        Sample("json", '<call>{"name": "f", "arguments": {"s": "7", "n": 7}}</call><|end|>', calls=SN, tools=TOOLS),
+        Sample(
+            "bare xml", "<function=f><parameter=s>7</parameter></function>", calls=(("f", {"s": "7"}),), tools=TOOLS
+        ),
+    )
+
+
+def read_glm(s: Scanner) -> Reading[None]:
+    yield from s.space()
+    name = yield from s.name()
+    schema = s.schema(name)
+    arguments = {}
+    while True:
+        yield from s.space()
+        if (yield from s.expect("<arg_key>", "</tool_call>")) == "</tool_call>":
+            break
+        key, _ = yield from s.until("</arg_key>")
+        yield from s.space()
+        yield from s.expect("<arg_value>")
+        value, _ = yield from s.until("</arg_value>")
+        arguments[key] = schema.member(key).json(value)
+    s.call(name, json_object(arguments))
+
+
+class Glm(Thinks):
+    name = "glm"
+    calls = (Call("<tool_call>", read_glm),)
+    samples = (
+        Sample(
+            "glm",
+            "<tool_call>f\n<arg_key>s</arg_key>\n<arg_value>7</arg_value>\n<arg_key>n</arg_key><arg_value>7</arg_value>"
+            "</tool_call><tool_call>g</tool_call>",
+            calls=(*SN, ("g", {})),
+            tools=TOOLS,
+        ),
+    )
+
+
+def read_minimax(s: Scanner) -> Reading[None]:
+    while True:
+        yield from s.space()
+        if (yield from s.optional('<invoke name="', "</minimax:tool_call>")) != '<invoke name="':
+            return
+        name, _ = yield from s.until('">')
+        schema = s.schema(name)
+        arguments = {}
+        while True:
+            yield from s.space()
+            if (yield from s.expect('<parameter name="', "</invoke>")) == "</invoke>":
+                break
+            key, _ = yield from s.until('">')
+            value, _ = yield from s.until("</parameter>")
+            arguments[key] = schema.member(key).json(value)
+        s.call(name, json_object(arguments))
+
+
+class Minimax(Thinks):
+    name = "minimax"
+    calls = (Call("<minimax:tool_call>", read_minimax),)
+    syntax = ('<invoke name="', "</minimax:tool_call>")
+    samples = (
+        Sample(
+            "two calls in one block",
+            '<minimax:tool_call>\n<invoke name="f">\n<parameter name="s">7</parameter><parameter name="n">7</parameter>'
+            '\n</invoke>\n<invoke name="g">\n</invoke>\n</minimax:tool_call>\nDone.',
+            content="\nDone.",
+            calls=(*SN, ("g", {})),
+            tools=TOOLS,
+        ),
+    )
+
+
+def read_kimi(s: Scanner) -> Reading[None]:
+    while True:
+        yield from s.space()
+        if (yield from s.optional("<|call_begin|>", "<|section_end|>")) != "<|call_begin|>":
+            return
+        id, _ = yield from s.until("<|argument_begin|>")
+        arguments = yield from read_json(s, first="{")
+        yield from s.space()
+        yield from s.optional("<|call_end|>")
+        id = id.strip()
+        s.call(id.removeprefix("functions.").rsplit(":", 1)[0], arguments, id)
+
+
+class Kimi(Thinks):
+    name = "kimi"
+    calls = (Call("<|section_begin|>", read_kimi),)
+    syntax = ("<|call_begin|>", "<|section_end|>")
+    samples = (
+        Sample(
+            "section",
+            '<|section_begin|><|call_begin|>functions.f:3<|argument_begin|>{"s": "7", "n": 7}<|call_end|><|call_begin|>'
+            "functions.g-h:4<|argument_begin|>{}<|call_end|><|section_end|>",
+            calls=(*SN, ("g-h", {})),
+            tools=TOOLS,
+        ),
+    )
+
+
+def read_fenced(s: Scanner) -> Reading[None]:
+    yield from s.expect("function<|sep|>")
+    name, _ = yield from s.until("\n```json\n")
+    arguments = yield from read_json(s, first="{")
+    yield from s.space()
+    yield from s.optional("```")
+    yield from s.optional("<|call_end|>")
+    s.call(name, arguments)
+
+
+class Fenced(Thinks):
+    name = "fenced"
+    calls = (Call("<|call_begin|>", read_fenced),)
+    samples = (
+        Sample(
+            "fence",
+            '<|call_begin|>function<|sep|>f\n```json\n{"s": "7",\n"n": 7}\n```<|call_end|>',
+            calls=SN,
+            tools=TOOLS,
+        ),
+    )
+
+
+def read_mistral(s: Scanner) -> Reading[None]:
+    yield from s.space()
+    if (yield from s.peek()) in ("[", "{"):
+        yield from json_calls(id_key="id")(s)
+        return
+    name = yield from s.name()
+    id = ""
+    if (yield from s.optional("[CALL_ID]")):
+        id = yield from s.name()
+    yield from s.optional("[ARGS]")
+    arguments = yield from read_json(s, first="{")
+    s.call(name, arguments, id)
+
+
+class Mistral(MarkupParser):
+    name = "mistral"
+    reads = "calls without closers"
+    calls = (Call("[TOOL_CALLS]", read_mistral),)
+    samples = (
+        Sample(
+            "args",
+            '[TOOL_CALLS]f[ARGS]{"s": "7", "n": 7}[TOOL_CALLS]g[CALL_ID]123456789[ARGS]{}',
+            calls=(*SN, ("g", {})),
+            tools=TOOLS,
+        ),
+        Sample(
+            "array",
+            '[TOOL_CALLS] [{"name": "f", "arguments": {"s": "7", "n": 7}, "id": "123456789"}, {"name": "g"}]',
+            calls=(*SN, ("g", {})),
+            tools=TOOLS,
+        ),
+    )
+
+
+def read_llama(s: Scanner) -> Reading[None]:
+    separator = ";"
+    while separator:
+        yield from s.space()
+        raw = yield from read_json(s, first="{")
+        if not s.json_call(raw, need_arguments=True):
+            return
+        yield from s.space()
+        separator = yield from s.optional(";")
+
+
+class Llama(MarkupParser):
+    name = "llama"
+    reads = "bare JSON"
+    calls = (Call("<|python_tag|>", read_llama), Call("{", read_llama, inclusive=True, leading=True))
+    syntax = (";",)
+    samples = (
+        Sample(
+            "bare",
+            '{"name": "f", "parameters": {"s": "7", "n": 7}}; {"name": "g", "parameters": {}}',
+            calls=(*SN, ("g", {})),
+            tools=TOOLS,
+        ),
+        Sample("other JSON", '{"name": "Ann"}', content='{"name": "Ann"}', tools=TOOLS),
+        Sample(
+            "a brace in text", 'See {"name": "f", "parameters": {}}', 'See {"name": "f", "parameters": {}}', tools=TOOLS
+        ),
+    )
+
+
+def read_pythonic(s: Scanner) -> Reading[None]:
+    yield from s.expect("[")
+    separator = ","
+    while separator == ",":
+        yield from s.space()
+        name = yield from s.name()
+        raw = yield from read_balanced(s)
+        yield from s.space()
+        separator = yield from s.optional(",", "]")
+        arguments = python_literal("{" + raw[1:-1].replace("s=", '"s":').replace("n=", '"n":') + "}")
+        if not isinstance(arguments, dict):
+            raise NotACall
+        s.call(name, json.dumps(arguments))
+    yield from s.optional("<|call_end|>")
+
+
+class Pythonic(MarkupParser):
+    name = "pythonic"
+    reads = "a list of Python calls"
+    calls = (Call("<|call_start|>", read_pythonic),)
+    syntax = ("<|call_end|>",)
+    samples = (
+        Sample("list", '<|call_start|>[f(s="7", n=7), g()]<|call_end|>', calls=(*SN, ("g", {})), tools=TOOLS),
+        Sample("brackets", "<|call_start|>[f(s=')]\\'(')]<|call_end|>", calls=(("f", {"s": ")]'("}),), tools=TOOLS),
+    )
+
+
+SHAPES = (Thinks, Tagged, Glm, Minimax, Kimi, Fenced, Mistral, Llama, Pythonic)
