@@ -1,15 +1,17 @@
-"""A two-layer llama with random weights and SmolLM2's tokenizer: a real model that runs hundreds of tokens a second."""
+"""Two-layer models with random weights and SmolLM2's tokenizer: real models at hundreds of tokens a second."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from importlib.metadata import files
 from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
 from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
-from mlx_lm.models.llama import Model, ModelArgs
+from mlx_lm.models import lfm2, llama
 
 CONTEXT_LENGTH = 8192
 VOCABULARY = 49152
@@ -22,9 +24,15 @@ def smollm2_gguf() -> Path:
     return Path(str(gguf.locate()))
 
 
-def write_tiny_llama(folder: Path, *, seed: int = 0, hidden: int = 64, context_length: int = CONTEXT_LENGTH) -> Path:
-    """Write config.json, model.safetensors, tokenizer and generation_config.json into `folder` and return it."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_tiny_llama(
+    folder: Path,
+    *,
+    seed: int = 0,
+    hidden: int = 64,
+    context_length: int = CONTEXT_LENGTH,
+    sliding_window: int | None = None,
+) -> Path:
+    """Write a llama into `folder` and return it; with a sliding window, its first layer sees no more than that."""
     config = {
         "model_type": "llama",
         "hidden_size": hidden,
@@ -40,9 +48,39 @@ def write_tiny_llama(folder: Path, *, seed: int = 0, hidden: int = 64, context_l
         "bos_token_id": 1,
         "eos_token_id": END_OF_TURN,
     }
+    if sliding_window is not None:
+        config |= {"sliding_window": sliding_window, "layer_types": ["sliding_attention", "full_attention"]}
+    return _write(folder, llama.Model(llama.ModelArgs.from_dict(config)), config, seed)
+
+
+def write_tiny_lfm2(folder: Path, *, seed: int = 0, hidden: int = 64) -> Path:
+    """Write a hybrid into `folder` and return it: one layer with a recurrent state, one with attention."""
+    config = {
+        "model_type": "lfm2",
+        "hidden_size": hidden,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "block_dim": hidden,
+        "block_ff_dim": 2 * hidden,
+        "block_multiple_of": 1,
+        "block_ffn_dim_multiplier": 1.0,
+        "block_auto_adjust_ff_dim": False,
+        "norm_eps": 1e-5,
+        "conv_bias": False,
+        "conv_L_cache": 3,
+        "layer_types": ["conv", "full_attention"],
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": CONTEXT_LENGTH,
+        "eos_token_id": END_OF_TURN,
+    }
+    return _write(folder, lfm2.Model(lfm2.ModelArgs.from_dict(config)), config, seed)
+
+
+def _write(folder: Path, network: Any, config: Mapping[str, Any], seed: int) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
     mx.random.seed(seed)
-    network = Model(ModelArgs.from_dict(config))
-    # Larger than the usual initial weights: nearly equal logits would make every comparison of answers a coin toss.
+    # Larger than usual initial weights: nearly equal logits would make every comparison of answers a coin toss.
     weights = {name: mx.random.normal(array.shape) * 0.3 for name, array in tree_flatten(network.parameters())}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))

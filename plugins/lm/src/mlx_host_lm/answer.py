@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import mlx.core as mx
-
 from mlx_host.errors import EngineFailed
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, StopReason, Text, TokenLogprob
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text, TokenLogprob
+
 from mlx_host_lm.batch import Batch
 from mlx_host_lm.detokenizer import Detokenizer
 from mlx_host_lm.mlx_lm_api import Read, Row, Sampled, Snapshot, Tokenizer
@@ -88,15 +88,17 @@ class Answer:
         self._choices: dict[int, Choice] = {}
         self._open = plan.n
 
-    def events(self) -> Iterator[Event | None]:
+    def events(self, started: Started) -> Iterator[Event | None]:
         """Join the batch, then turn by turn say what is new.
 
         The first request in a round that has nothing to say steps the batch for all of them. One that was slow to be
         asked says several tokens at once.
         """
         try:
+            # Joining comes first, so that requests which start in the same round read their prompts together.
             self._join()
             seen = self._batch.steps
+            yield started
             pending: deque[Event] = deque()
             while self._open:
                 if not self._inbox and self._failure is None and self._batch.steps == seen:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from mlx_host.errors import EngineFailed
+
 from mlx_host_lm.mlx_lm_api import Read, Row, Rows, Sampled, Snapshot
 from mlx_host_lm.prompt_cache import PromptCache
 
@@ -43,6 +44,7 @@ class Batch:
             self._rows = self._open_rows()
         uid = self._rows.add(row)
         self._owners[uid] = owner
+        self._make_room(self._rows)
         return uid
 
     def remove(self, owner: Owner) -> None:
@@ -82,7 +84,7 @@ class Batch:
         if self._budget and self._rows is not None:
             self._rows.materialise(snapshot)
             self._cache.put(snapshot)
-            self._cache.shrink(self._budget - self._rows.nbytes)
+            self._make_room(self._rows)
 
     def close(self) -> None:
         self._owners.clear()
@@ -90,6 +92,9 @@ class Batch:
         if self._rows is not None:
             self._rows.close()
             self._rows = None
+
+    def _make_room(self, rows: Rows) -> None:
+        self._cache.shrink(self._budget - rows.nbytes)
 
     def _fail(self, cause: Exception) -> None:
         log.error("the batch failed with %d rows in it", len(self._owners), exc_info=cause)

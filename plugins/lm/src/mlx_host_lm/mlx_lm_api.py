@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import jinja2
 import mlx.core as mx
+from mlx_host.errors import LoadError
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import CacheList, KVCache, make_prompt_cache
 from mlx_lm.utils import load as load_network
 
-from mlx_host.errors import LoadError
 from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
 from mlx_host_lm.sampling import Array, Processor, Sampler, greedy
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mlx.core as mx
-
 from mlx_host.backend import Load, Model
 from mlx_host.errors import ContextLengthExceeded, LoadError
 from mlx_host.events import Event, Finished, Started
 from mlx_host.requests import ChatRequest, Json
+
 from mlx_host_lm.answer import Answer, Plan
 from mlx_host_lm.batch import Batch
 from mlx_host_lm.mlx_lm_api import Loaded, Rows, can_always_trim, fresh_cache, load
@@ -68,11 +68,14 @@ class LanguageModel(Model):
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
         prompt = self._prompts.render(request, self._tools(request))
         plan = self._plan(request, prompt)
-        yield Started(prompt_tokens=len(prompt.tokens), cached_tokens=plan.cached_tokens, prompt_tail=prompt.tail)
-        if plan.max_tokens == 0:
+        started = Started(
+            prompt_tokens=len(prompt.tokens), cached_tokens=plan.cached_tokens, prompt_tail=prompt.tail
+        )
+        if plan.max_tokens > 0:
+            yield from Answer(plan, self._batch, self._tokenizer).events(started)
+        else:
+            yield started
             yield Finished(reason="length", completion_tokens=0)
-            return
-        yield from Answer(plan, self._batch, self._tokenizer).events()
 
     def close(self) -> None:
         self._batch.close()

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, field_validator
-
 from mlx_host.backend import Options
+from pydantic import Field, field_validator
 
 GIB = 1 << 30
 

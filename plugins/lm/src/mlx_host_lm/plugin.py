@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, Load, Model
+
 from mlx_host_lm.options import LmOptions
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlx_host.requests import Json
+
 from mlx_host_lm.messages import REASONING_KEYS, SHORT_ID_LENGTH, Dialect
 
 Render = Callable[[Sequence[Json], Sequence[Json]], str | None]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host.requests import ChatRequest, Json
+
 from mlx_host_lm.mlx_lm_api import RESERVED_VARIABLES, TEMPLATE_ERRORS, Tokenizer
 from mlx_host_lm.probe import probe
 

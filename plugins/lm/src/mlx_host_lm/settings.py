@@ -10,6 +10,7 @@ from typing import Any
 
 from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host.requests import Sampling
+
 from mlx_host_lm.options import LmOptions
 from mlx_host_lm.sampling import Settings
 

@@ -1,0 +1,142 @@
+"""What the engine does with a model, in a few lines: advance the open generators in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from mlx_host.backend import Load
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text
+from mlx_host.requests import ChatRequest, Json, Sampling
+from mlx_host_lm.model import LanguageModel, load_model
+from mlx_host_lm.options import LmOptions
+
+GREEDY = Sampling(temperature=0.0)
+ids = count()
+
+
+def no_progress(stage: str, done: int, total: int, note: str = "") -> None:
+    """Nobody watches."""
+
+
+def load(folder: Path, **options: Any) -> LanguageModel:
+    return load_model(Load(ref=str(folder), path=folder, options=LmOptions(**options), progress=no_progress))
+
+
+def ask(
+    messages: str | Sequence[Json] = "Say something.",
+    *,
+    sampling: Sampling = GREEDY,
+    max_tokens: int | None = 16,
+    **more: Any,
+) -> ChatRequest:
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    return ChatRequest(
+        id=f"r{next(ids)}", model="m", messages=messages, sampling=sampling, max_tokens=max_tokens, **more
+    )
+
+
+@dataclass
+class Answered:
+    """One request's events, added up."""
+
+    started: Started | None = None
+    finished: Finished | None = None
+    texts: dict[int, str] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
+    logprobs: dict[int, list[Logprobs]] = field(default_factory=dict)
+    reasons: dict[int, StopReason] = field(default_factory=dict)
+    prefilled: list[Prefilled] = field(default_factory=list)
+    pieces: list[Text] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        return self.texts.get(0, "")
+
+    @property
+    def reason(self) -> StopReason:
+        assert self.finished is not None
+        return self.finished.reason
+
+    @property
+    def completion_tokens(self) -> int:
+        assert self.finished is not None
+        return self.finished.completion_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        assert self.started is not None
+        return self.started.cached_tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        assert self.started is not None
+        return self.started.prompt_tokens
+
+    def add(self, event: Event | None) -> None:
+        assert self.finished is None, f"{event} came after the end"
+        assert self.started is not None or event is None or isinstance(event, Started)
+        match event:
+            case Started():
+                assert self.started is None
+                self.started = event
+            case Prefilled():
+                self.prefilled.append(event)
+            case Text():
+                assert event.choice not in self.reasons
+                self.pieces.append(event)
+                self.texts[event.choice] = self.texts.get(event.choice, "") + event.text
+                self.tokens[event.choice] = self.tokens.get(event.choice, 0) + event.tokens
+                self.logprobs.setdefault(event.choice, []).extend(event.logprobs)
+            case ChoiceFinished():
+                self.reasons[event.choice] = event.reason
+            case Finished():
+                self.finished = event
+                assert event.completion_tokens == sum(self.tokens.values())
+
+
+class Round:
+    """Open generators, advanced in turn; requests join and leave at any time."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self._open: list[tuple[Iterator[Event | None], Answered]] = []
+
+    def join(self, request: ChatRequest) -> Answered:
+        answered = Answered()
+        self._open.append((self._model.generate(request), answered))
+        return answered
+
+    def leave(self, answered: Answered) -> None:
+        for generator, whose in self._open:
+            if whose is answered:
+                generator.close()  # type: ignore[attr-defined]
+        self._open = [pair for pair in self._open if pair[1] is not answered]
+
+    def turn(self) -> None:
+        for generator, answered in list(self._open):
+            try:
+                answered.add(next(generator))
+            except StopIteration:
+                assert answered.finished is not None
+                self._open = [pair for pair in self._open if pair[1] is not answered]
+
+    def finish(self) -> None:
+        while self._open:
+            self.turn()
+
+
+def answer(model: LanguageModel, *requests: ChatRequest) -> list[Answered]:
+    """Answer these requests together."""
+    open_requests = Round(model)
+    answers = [open_requests.join(request) for request in requests]
+    open_requests.finish()
+    return answers
+
+
+def answer_one(model: LanguageModel, request: ChatRequest) -> Answered:
+    return answer(model, request)[0]
