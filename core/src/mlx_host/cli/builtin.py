@@ -5,12 +5,14 @@ from __future__ import annotations
 import click
 
 from mlx_host.cli.listing import plugins_command
+from mlx_host.cli.parsers import parser_group, parsers_command
 from mlx_host.cli.run import RunCommand
 from mlx_host.hookspecs import hookimpl
 
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    """Add `run` and `plugins`."""
+    """Add `run`, `plugins`, `parsers` and `parser`."""
     cli.add_command(RunCommand())
-    cli.add_command(plugins_command)
+    for command in (plugins_command, parsers_command, parser_group):
+        cli.add_command(command)

@@ -1,0 +1,105 @@
+"""`mlx-host parsers` and `mlx-host parser`, as commands."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlx_host.cli.parsers import Recording, chunkings, read_recordings, run
+from mlx_host.errors import UsageError
+from mlx_host.parsing import Content, Parser, Part, Sample
+from mlx_host.parsing.detect import detect
+
+CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
+
+
+def command(*args: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "mlx_host", *args], capture_output=True, text=True, check=False)
+
+
+def test_parsers_are_listed_with_what_they_read() -> None:
+    rows = json.loads(command("parsers", "--json").stdout)
+    (qwen3,) = [row for row in rows if row["name"] == "qwen3"]
+    assert "qwen3_moe" in qwen3["aliases"]
+    assert qwen3["distribution"] == "mlx-host-parser-qwen3"
+    assert "Qwen3" in qwen3["reads"]
+    assert "qwen3" in command("parsers").stdout
+
+
+def test_a_recording_shows_what_comes_out(tmp_path: Path) -> None:
+    recorded = tmp_path / "answer.txt"
+    recorded.write_text(f"<think>\nHm.\n</think>\n\nSo: {CALL}", encoding="utf-8")
+    done = command("parser", "test", "qwen3", str(recorded))
+    assert done.returncode == 0, done.stderr
+    assert "'Hm.'" in done.stdout
+    assert 'f {"a": 1}' in done.stdout.replace('{"a":1}', '{"a": 1}')
+
+
+def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
+    recorded = tmp_path / "answers.jsonl"
+    recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
+    first, second = read_recordings(recorded, "")
+    assert (first.text, first.prompt_tail, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
+    recorded.write_text('{"text": "a"}\n["b"]\n', encoding="utf-8")
+    with pytest.raises(UsageError, match="line 2"):
+        read_recordings(recorded, "")
+
+
+def test_a_missing_recording_and_an_unknown_parser_are_sentences(tmp_path: Path) -> None:
+    for args in (("qwen3", str(tmp_path / "none.txt")), ("nobody", str(tmp_path / "none.txt"))):
+        done = command("parser", "test", *args)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert args[0] in done.stderr or "none.txt" in done.stderr
+
+
+class CutShows(Parser):
+    """A parser that is wrong: a piece of one character is lost on it."""
+
+    name = "cut_shows"
+    reads = "nothing right"
+    samples = (Sample("any", "any", content="any"),)
+
+    def feed(self, text: str) -> list[Part]:
+        return [Content(text)] if len(text) != 1 else [Content("?")]
+
+    def finish(self) -> list[Part]:
+        return []
+
+
+def test_chunkings_find_a_parser_on_which_a_cut_shows() -> None:
+    recording = Recording("any text")
+    whole = run(CutShows, recording, [recording.text])
+    assert any(run(CutShows, recording, pieces) != whole for pieces in chunkings(recording.text))
+
+
+def test_the_contract_can_be_run_by_name() -> None:
+    done = command("parser", "fuzz", "qwen3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "holds" in done.stdout
+    assert "fails" not in done.stdout
+
+
+class Plain(CutShows):
+    name = "plain"
+    templates = (("<tool_call>", "tool_call.name"),)
+
+
+class Special(CutShows):
+    name = "special"
+    templates = (("<other>",), ("<tool_call>\n<function=", "<tool_call>"))
+
+
+def test_the_family_that_names_most_of_the_template_is_chosen() -> None:
+    families = [Plain, Special, CutShows]
+    found = detect("{% x %}<tool_call>{{ tool_call.name }}</tool_call>", families)
+    assert found is not None
+    assert found.parser is Plain
+    assert "'<tool_call>' and 'tool_call.name'" in str(found)
+    found = detect("<tool_call>\n<function={{ tool_call.name }}>", families)
+    assert found is not None
+    assert found.parser is Special
+    assert detect("no tools here", families) is None
