@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import ClassVar
 
 from mlx_host.parsing import (
     Call,
@@ -36,7 +37,7 @@ class Thinks(MarkupParser):
     reads = "reasoning only"
     think_open = ("<think>",)
     think_close = ("</think>",)
-    samples: tuple[Sample, ...] = (Sample("thinking", "<think>R</think>C", "C", "R"),)
+    samples: ClassVar[tuple[Sample, ...]] = (Sample("thinking", "<think>R</think>C", "C", "R"),)
 
 
 class Tagged(Thinks):
@@ -49,7 +50,8 @@ class Tagged(Thinks):
         Call("<function=", function_xml(), inclusive=True),
     )
     syntax = ("</calls>",)
-    samples = (
+    samples: ClassVar[tuple[Sample, ...]] = (
+        Sample("thinking", "<think>R</think>C", "C", "R"),
         Sample("array", '<calls>[{"name": "f"}, {"name": "g"}]</calls>', calls=(("f", {}), ("g", {})), tools=TOOLS),
         Sample("json", '<call>{"name": "f", "arguments": {"s": "7", "n": 7}}</call><|end|>', calls=SN, tools=TOOLS),
         Sample(

@@ -43,7 +43,6 @@ class Writer:
         """Write text of the current kind."""
         if not text:
             return
-        self.last = text[-1]
         if self.blank:
             body = text.lstrip()
             self._leading(text[: len(text) - len(body)])
@@ -60,6 +59,7 @@ class Writer:
             self._space.append(text[len(body) :])
         else:
             self._put(Content(text))
+        self.last = text[-1]
 
     def open(self, marker: str) -> None:
         """Reasoning begins, or has begun and says so again."""

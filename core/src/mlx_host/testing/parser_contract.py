@@ -172,7 +172,8 @@ class ParserContract:
 
     def check_marker(self, source: str, *, last: bool) -> None:
         """At the end of the text it may be the beginning of a marker."""
-        rest = re.sub("|".join([*map(re.escape, by_length(self.parser.markers)), r"\s"]), "", source)
+        known = re.compile("(?:" + "|".join([*map(re.escape, by_length(self.parser.markers)), r"\s"]) + ")*")
+        rest = known.sub("", source, count=1)
         cut_off = last and any(marker.startswith(rest) for marker in self.parser.markers)
         assert not rest or cut_off, f"a Marker holds {rest!r}, which is no marker: {source!r}"
 
@@ -229,7 +230,7 @@ def cases(draw: st.DrawFn, parser: type[Parser], text: str, sample: Sample) -> C
         text,
         prompt_tail=draw(st.sampled_from([sample.prompt_tail, *tails])),
         tools=draw(st.sampled_from([sample.tools or (ANY_TOOL,), (ANY_TOOL,), ()])),
-        reasoning=draw(st.booleans()),
+        reasoning=draw(st.sampled_from([True, True, False])),
     )
 
 
@@ -255,11 +256,14 @@ def medley(draw: st.DrawFn, parser: type[Parser]) -> Case:
     stretch = st.tuples(st.sampled_from(parser.samples), st.integers(0, 200), st.integers(0, 60)).map(
         lambda cut: cut[0].text[cut[1] : cut[1] + cut[2]]
     )
-    return draw(cases(parser, "".join(draw(st.lists(snippets(parser) | stretch, max_size=12))), sample))
+    count = draw(st.sampled_from([3, 6, 12]))
+    return draw(
+        cases(parser, "".join(draw(st.lists(snippets(parser) | stretch, min_size=count, max_size=count))), sample)
+    )
 
 
 def snippets(parser: type[Parser]) -> st.SearchStrategy[str]:
     markers = parser.markers or ("",)
     whole = st.sampled_from(markers)
     part = st.tuples(whole, st.integers(1, 12)).map(lambda cut: cut[0][: cut[1]])
-    return st.one_of(whole, part, st.sampled_from(NOISE), st.text(max_size=4))
+    return st.one_of(whole, whole, part, st.sampled_from(NOISE), st.text(min_size=1, max_size=4))

@@ -1,0 +1,159 @@
+"""The rules that every family of markup shares, at the parser's door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from mlx_host.parsing import Content, MarkupParser, Part, Reasoning, ToolCall
+from mlx_host.requests import Json
+from mlx_host.testing.parser_contract import joined
+
+from tests.core.parsing.shapes import TOOLS, Kimi, Minimax, Mistral, Tagged
+
+CALL = '<call>{"name": "f", "arguments": {"s": "x"}}</call>'
+OPEN = "<think>\n"
+
+
+def read(family: type[MarkupParser], text: str, prompt_tail: str = "", tools: Sequence[Json] = TOOLS) -> list[Part]:
+    parser = family(prompt_tail=prompt_tail, tools=tools)
+    return parser.feed(text) + parser.finish()
+
+
+def shown(parts: Sequence[Part]) -> str:
+    """Content as it is, reasoning in parentheses, calls in brackets; markers are shown to nobody."""
+    written = ""
+    for part in joined(parts):
+        if isinstance(part, ToolCall):
+            written += f"[{part.name}]"
+        elif isinstance(part, Reasoning):
+            written += f"({part.text})"
+        elif isinstance(part, Content):
+            written += part.text
+    return written
+
+
+@pytest.mark.parametrize(
+    ("text", "prompt_tail", "expected"),
+    [
+        ("\n  C \n", "", "\n  C \n"),
+        ("<think>\n R\n r \n</think>\n\nC\n", "", "(R\n r)C\n"),
+        ("R</think>C", "", "RC"),
+        ("R</think>C", OPEN, "(R)C"),
+        ("\n<think>R</think>C", OPEN, "(R)C"),
+        ("R <think> r</think>C", OPEN, "(R <think> r)C"),
+        (" C", "<think>\n\n</think>\n\n", " C"),
+        ("C<think>R</think>c", "", "C(R)c"),
+        ("C `<think>` c", "", "C `<think>` c"),
+        ("C '</think>' c", "", "C '</think>' c"),
+        ("R '</think>C", OPEN, "(R ')C"),
+        ('<think>R</think>\n"<think>" C', "", '(R)"<think>" C'),
+        ("C</thi", "", "C</thi"),
+        ("R</thi", OPEN, "(R</thi)"),
+        (f"\n{CALL}\n\n{CALL}\n", "", "[f][f]"),
+        (f"<think>R</think>\n\n{CALL}", "", "(R)[f]"),
+        (f"C\n{CALL}\nc\n", "", "C\n[f]\nc\n"),
+    ],
+)
+def test_who_owns_which_text(text: str, prompt_tail: str, expected: str) -> None:
+    assert shown(read(Tagged, text, prompt_tail)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(f"R\n{CALL}", "(R)[f]", id="complete, never closed"),
+        pytest.param(f"R\n{CALL}\nC {CALL}", "(R)[f]\nC [f]", id="what follows is content"),
+        pytest.param(f"R {CALL} r</think>C", f"(R {CALL} r)C", id="closed later"),
+        pytest.param(f"R {CALL}</think>{CALL}", f"(R {CALL})[f]", id="drafted, then made"),
+        pytest.param(f"R {CALL} <think>r</think>C", f"(R {CALL} <think>r)C", id="reopened and closed"),
+        pytest.param("R <call> r</think>C", "(R <call> r)C", id="only mentioned"),
+        pytest.param("R <call>{oops} r", "(R <call>{oops} r)", id="no call, never closed"),
+        pytest.param('R <call>{"name": "f</think>C', '(R <call>{"name": "f)C', id="closer in a call cut off"),
+        pytest.param(
+            f'R {CALL}<call>{{"name": "</think>C\n', f'(R {CALL}<call>{{"name": ")C\n', id="closer in a bad call after"
+        ),
+        pytest.param('R<call>{"name": "f", "arguments": {"s": "</think>"}}', "(R)[f]", id="closer in a string"),
+        pytest.param('R<call>{"x": "</think>"}</call>C', '(R<call>{"x": ")"}</call>C', id="closer in what is no call"),
+        pytest.param(f'R<call>{{"x": "</think>{CALL}', '(R<call>{"x": ")[f]', id="call after such a closer"),
+    ],
+)
+def test_calls_inside_reasoning(text: str, expected: str) -> None:
+    assert shown(read(Tagged, text, OPEN)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<call>{}</call>", "<call>{}</call>"),
+        ('<call>{"name": 1}</call>', '<call>{"name": 1}</call>'),
+        ('<call>{"name": "f", "arguments": [1]}</call>', '<call>{"name": "f", "arguments": [1]}</call>'),
+        (f"<call>{{oops{CALL}", "<call>{oops[f]"),
+        (f"<call>{CALL}", "<call>[f]"),
+        (f'<call>{{"name": "f\n</call>{CALL}', '<call>{"name": "f\n</call>[f]'),
+        (CALL[:-8], CALL[:-8]),
+        (CALL[:-7], "[f]"),
+        (CALL[:-3], "[f]"),
+        (CALL.replace("}}", "}}}"), "[f]"),
+        (f"{CALL[:-7]}{CALL}", "[f][f]"),
+        ('<calls>[{"name": "f"}, {"name": "g"', '[f] {"name": "g"'),
+        ('<calls>[{"name": "f"}, {"x": 1}, {"name": "g"}]</calls>', '[f] {"x": 1},[g]'),
+        ("<function=f><parameter=s>a</function>", "<function=f><parameter=s>a</function>"),
+    ],
+)
+def test_what_is_no_complete_call_is_text_and_its_neighbours_survive(text: str, expected: str) -> None:
+    assert shown(read(Tagged, text)) == expected
+
+
+def test_content_and_reasoning_are_not_held_back() -> None:
+    parser = Tagged(tools=TOOLS)
+    assert parser.feed("Hello <ca") == [Content("Hello ")]
+    assert parser.feed("t>") == [Content("<cat>")]
+    assert parser.feed("<think>Hm") != []
+    assert parser.feed(" well") == [Reasoning(" well")]
+    assert parser.feed("</think>Yes") != []
+    assert [type(part) for part in parser.feed(CALL + "!")] == [ToolCall, Content]
+
+
+def test_ids_come_from_the_wire() -> None:
+    kimi = read(Kimi, Kimi.samples[0].text)
+    array = read(Mistral, Mistral.samples[1].text)
+    assert [part.id for part in kimi if isinstance(part, ToolCall)] == ["functions.f:3", "functions.g-h:4"]
+    assert [part.id for part in array if isinstance(part, ToolCall)] == ["123456789", None]
+
+
+def test_a_block_cut_off_keeps_its_complete_calls() -> None:
+    text = Minimax.samples[0].text
+    cut = text[: text.index('g"')]
+    assert shown(read(Minimax, cut)) == '[f]\n<invoke name="'
+
+
+def test_arguments_keep_every_digit_and_escape() -> None:
+    written = '{"n": 12345678901234567890.10, "s": "\\ud83d\\u00e9"}'
+    [call] = read(Tagged, f'<call>{{"name": "f", "arguments": {written}}}</call>')
+    assert isinstance(call, ToolCall)
+    assert call.arguments == written
+
+
+PIECES = 2000
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["word ", "    ", "<", "<cal", "<call>", '<call>{"', "</think><think><function=f><parameter=s>"],
+)
+@pytest.mark.parametrize("prompt_tail", ["", OPEN])
+@pytest.mark.parametrize("start", ["", "<function=f><parameter=s>", '<call>{"name": "', '<call>{"name": "f"}'])
+def test_unread_text_stays_short_and_is_reread_a_bounded_number_of_times(
+    unit: str, prompt_tail: str, start: str
+) -> None:
+    """Cost is in proportion to the length: what each piece has to look at again does not grow."""
+    parser = Tagged(prompt_tail=prompt_tail, tools=TOOLS)
+    scanner = parser._scanner
+    looked_at = 0
+    text = start + unit * (4 * PIECES // len(unit))
+    for at in range(0, len(text), 4):
+        looked_at += len(scanner.text) - scanner.at
+        parser.feed(text[at : at + 4])
+    parser.finish()
+    assert looked_at < 8 * len(text)
