@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
 
 from mlx_host import hookspecs
-from mlx_host.backend import Backend, Source
-from mlx_host.errors import UsageError
+from mlx_host.backend import Backend, Options, Source
+from mlx_host.errors import MlxHostError, PluginError, UsageError
 from mlx_host.hookspecs import GROUP
 from mlx_host.parsing import Parser
+from mlx_host.settings import option_fault
+
+if TYPE_CHECKING:
+    import click
 
 # What to install for the backends that this project itself provides.
 KNOWN_BACKENDS = {name: f"mlx-host-{name}" for name in ("lm", "vlm", "flux", "embeddings", "whisper")}
+OWN = "mlx-host"
 
 T = TypeVar("T")
 
@@ -41,11 +47,15 @@ class Broken:
     origin: Origin
     reason: str
 
+    def __str__(self) -> str:
+        return f"plugin {self.origin.name!r} of {self.origin}: {self.reason}"
+
 
 @dataclass
 class Brought(Generic[T]):
-    """Things that plugins bring, by name; a name that two plugins bring belongs to neither."""
+    """Things of one kind that plugins bring, by name; a name that two plugins bring belongs to neither."""
 
+    kind: str
     found: dict[str, T] = field(default_factory=dict)
     origins: dict[str, Origin] = field(default_factory=dict)
     conflicts: dict[str, list[Origin]] = field(default_factory=dict)
@@ -60,10 +70,18 @@ class Brought(Generic[T]):
             self.found[name] = thing
             self.origins[name] = origin
 
-    def refuse_conflict(self, kind: str, name: str) -> None:
+    def of(self, origin: Origin) -> dict[str, T]:
+        """What one plugin brings."""
+        return {name: thing for name, thing in self.found.items() if self.origins[name] == origin}
+
+    def conflict(self, name: str) -> str:
+        """Say who brings a name that several bring."""
+        several = " and ".join(str(origin) for origin in self.conflicts[name])
+        return f"{self.kind} {name!r} is brought by {several}; uninstall all of them but one"
+
+    def refuse_conflict(self, name: str) -> None:
         if name in self.conflicts:
-            both = " and ".join(str(origin) for origin in self.conflicts[name])
-            raise UsageError(f"{kind} {name!r} is brought by {both}; uninstall all of them but one.")
+            raise UsageError(f"{self.conflict(name)}.")
 
 
 def parser_key(name: str) -> str:
@@ -75,7 +93,7 @@ class Plugins:
     """The plugins of this process and what they bring.
 
     `builtins` are core's own plugins by name; they go through the same door. Everything installed behind the
-    entry-point group `mlx_host` follows.
+    entry-point group `mlx_host` follows. `loaded` is keyed by DISTRIBUTION:ENTRY-POINT.
     """
 
     def __init__(self, builtins: Mapping[str, object], installed: Iterable[EntryPoint] | None = None) -> None:
@@ -83,15 +101,17 @@ class Plugins:
         self._manager.add_hookspecs(hookspecs)
         self.loaded: dict[str, Origin] = {}
         self.broken: list[Broken] = []
-        self.backends: Brought[Backend[Any]] = Brought()
-        self.parsers: Brought[type[Parser]] = Brought()
+        self.backends: Brought[Backend[Any]] = Brought("backend")
+        self.parsers: Brought[type[Parser]] = Brought("parser")
+        self.commands: Brought[click.Command] = Brought("command")
         from mlx_host import __version__
 
         for name, plugin in builtins.items():
-            self._register(plugin, Origin(name, "mlx-host", __version__))
+            self._register(plugin, Origin(name, OWN, __version__))
         for point in entry_points(group=GROUP) if installed is None else installed:
             self._load(point)
-        self._collect()
+        for key, origin in list(self.loaded.items()):
+            self._collect(key, origin)
 
     @property
     def hook(self) -> Any:
@@ -101,13 +121,19 @@ class Plugins:
         """Name the hooks that a loaded plugin implements."""
         return sorted(caller.name for caller in self._manager.get_hookcallers(self._manager.get_plugin(key)) or [])
 
+    def faults(self) -> list[str]:
+        """Say all that is wrong with the installed plugins."""
+        kinds: tuple[Brought[Any], ...] = (self.backends, self.parsers, self.commands)
+        clashes = [brought.conflict(name) for brought in kinds for name in brought.conflicts]
+        return [*map(str, self.broken), *clashes]
+
     def _load(self, point: EntryPoint) -> None:
         dist = point.dist
         origin = Origin(point.name, dist.name if dist else "?", dist.version if dist else "?")
         try:
             plugin = point.load()
-        except Exception as error:  # noqa: BLE001  whatever a plugin's import raises, the host goes on without it
-            self.broken.append(Broken(origin, f"import failed: {type(error).__name__}: {error}"))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it raises, the host goes on without it
+            self.broken.append(Broken(origin, f"import failed: {_said(error)}"))
             return
         self._register(plugin, origin)
 
@@ -116,46 +142,76 @@ class Plugins:
         try:
             self._manager.register(plugin, key)
         except (pluggy.PluginValidationError, ValueError) as error:
-            # A failed registration leaves the hooks that came before the fault in place.
-            if self._manager.get_plugin(key) is not None:
+            # Before pluggy 1.7 a failed registration left the hooks that came before the fault in place.
+            if self._manager.get_plugin(key) is plugin:
                 self._manager.unregister(name=key)
             self.broken.append(Broken(origin, f"does not fit the hooks: {' '.join(str(error).split())}"))
             return
-        unknown = [caller.name for caller in self._manager.get_hookcallers(plugin) or [] if not caller.has_spec()]
-        if unknown:
-            self._manager.unregister(plugin)
-            self.broken.append(Broken(origin, "; ".join(_unknown_hook(name) for name in unknown)))
-            return
         self.loaded[key] = origin
+        callers = self._manager.get_hookcallers(plugin) or []
+        unknown = [caller.name for caller in callers if not caller.has_spec() and not _optional(caller, plugin)]
+        if unknown:
+            self._set_aside(key, "; ".join(_unknown_hook(name) for name in unknown))
+        elif not callers:
+            self._set_aside(key, "implements no hook; is a @mlx_host.hookimpl missing?")
 
-    def _collect(self) -> None:
-        self._bring("register_backends", Backend, lambda b: (b.name,), self.backends)
-        self._bring(
-            "register_parsers", Parser, lambda p: {parser_key(n): None for n in (p.name, *p.aliases)}, self.parsers
-        )
+    def _set_aside(self, key: str, reason: str) -> None:
+        self._manager.unregister(name=key)
+        self.broken.append(Broken(self.loaded.pop(key), reason))
 
-    def _bring(self, hook: str, kind: type, names: Callable[[Any], Iterable[str]], into: Brought[Any]) -> None:
-        for impl in list(getattr(self.hook, hook).get_hookimpls()):
-            origin = self.loaded[impl.plugin_name]
-            try:
-                things = list(impl.function())
-                strange = [
-                    t for t in things if not (isinstance(t, kind) or (isinstance(t, type) and issubclass(t, kind)))
-                ]
-                if strange:
-                    raise TypeError(f"returned {strange[0]!r}, which is no {kind.__name__}")
-            except Exception as error:  # noqa: BLE001  as for imports: one plugin's fault is not the host's
-                self._manager.unregister(impl.plugin)
-                del self.loaded[impl.plugin_name]
-                self.broken.append(Broken(origin, f"{hook} failed: {type(error).__name__}: {error}"))
-                continue
+    def _collect(self, key: str, origin: Origin) -> None:
+        """Take in a plugin's backends and parsers: all of them or, if one is at fault, none."""
+        try:
+            backends = _by_name("backend", self._things(key, "register_backends", _check_backend), _backend_names)
+            parsers = _by_name("parser", self._things(key, "register_parsers", _check_parser), _parser_names)
+        except PluginError as error:
+            self._set_aside(key, str(error))
+            return
+        for name, backend in backends:
+            self.backends.add(name, backend, origin)
+        for name, parser in parsers:
+            self.parsers.add(name, parser, origin)
+
+    def _things(self, key: str, hook: str, check: Callable[[Any], None]) -> list[Any]:
+        try:
+            things = [thing for result in self._call(key, hook) for thing in result]
             for thing in things:
-                for name in names(thing):
-                    into.add(name, thing, origin)
+                check(thing)
+        except PluginError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{hook} failed: {_said(error)}") from error
+        return things
+
+    def _call(self, key: str, hook: str, **arguments: Any) -> Iterator[Any]:
+        """Call one plugin's implementations of a hook."""
+        for impl in self._manager.hook.__dict__[hook].get_hookimpls():
+            if impl.plugin_name == key:
+                if impl.wrapper or impl.hookwrapper:
+                    raise PluginError(f"{hook} may not be a wrapper")
+                yield impl.function(*(arguments[name] for name in impl.argnames))
+
+    def collect_commands(self, make_group: Callable[[], click.Group]) -> None:
+        """Ask each plugin for its commands; a plugin that fails, or takes one of core's names, is set aside."""
+        for key, origin in list(self.loaded.items()):
+            group = make_group()
+            try:
+                for _ in self._call(key, "register_commands", cli=group):
+                    pass
+            except Exception as error:  # noqa: BLE001  one plugin's fault is not the host's
+                self._set_aside(key, f"register_commands failed: {_said(error)}")
+                continue
+            origins = self.commands.origins
+            taken = [name for name in group.commands if name in origins and origins[name].distribution == OWN]
+            if taken:
+                self._set_aside(key, f"brings a command {taken[0]!r}, which is mlx-host's own")
+                continue
+            for name, command in group.commands.items():
+                self.commands.add(name, command, origin)
 
     def backend(self, name: str) -> Backend[Any]:
         """Find a backend by name; UsageError says what there is and what to install."""
-        self.backends.refuse_conflict("backend", name)
+        self.backends.refuse_conflict(name)
         if name in self.backends.found:
             return self.backends.found[name]
         there_is = ", ".join(sorted(self.backends.found)) or "none"
@@ -164,7 +220,7 @@ class Plugins:
     def parser(self, name: str) -> type[Parser]:
         """Find a parser by name or alias; UsageError says what there is."""
         key = parser_key(name)
-        self.parsers.refuse_conflict("parser", key)
+        self.parsers.refuse_conflict(key)
         if key in self.parsers.found:
             return self.parsers.found[key]
         there_is = ", ".join(sorted({p.name for p in self.parsers.found.values()})) or "none"
@@ -172,29 +228,57 @@ class Plugins:
 
     def _remedy(self, kind: str, name: str) -> str:
         for broken in self.broken:
-            if name in (broken.origin.name, broken.origin.distribution.removeprefix("mlx-host-")):
-                return f"The plugin {broken.origin.name!r} of {broken.origin} was set aside: {broken.reason}."
+            package = parser_key(broken.origin.distribution).removeprefix("mlx_host_").removeprefix("parser_")
+            if parser_key(name) in (parser_key(broken.origin.name), package):
+                return f"Set aside: {broken}."
         installed = self.backends.found if kind == "backend" else self.parsers.found
+        if kind == "backend" and name in KNOWN_BACKENDS:
+            return f"Install it: pip install {KNOWN_BACKENDS[name]}"
         close = difflib.get_close_matches(name, [*installed, *(KNOWN_BACKENDS if kind == "backend" else ())], n=1)
-        if kind == "backend":
-            if name in KNOWN_BACKENDS:
-                return f"Install it: pip install {KNOWN_BACKENDS[name]}"
-            if close:
-                return f"Did you mean {close[0]!r}?"
-            return "Install the package that brings it; `mlx-host plugins` lists what is installed."
         if close:
             return f"Did you mean {close[0]!r}?"
-        return f"Install the package that brings it, for example: pip install mlx-host-parser-{name.replace('_', '-')}"
+        if self.broken:
+            return f"Perhaps it is in what was set aside: {'; '.join(map(str, self.broken))}."
+        if kind == "parser":
+            return f"Install the package that brings it, such as mlx-host-parser-{name.replace('_', '-')}."
+        return "Install the package that brings it; `mlx-host plugins` lists what is installed."
 
     def source(self, ref: str) -> Source:
-        """Find out where a model comes from; UsageError if nobody knows it."""
-        source: Source | None = self.hook.resolve_source(ref=ref)
+        """Find out where a model comes from; UsageError if nobody knows it, PluginError if a plugin fails."""
+        try:
+            source = self.hook.resolve_source(ref=ref)
+        except MlxHostError:
+            raise
+        except Exception as error:
+            raise PluginError(f"{self._culprit(error)}resolve_source of {ref!r} failed: {_said(error)}.") from error
         if source is None:
             raise UsageError(
                 f"--model {ref!r}: there is no such folder or file, and no plugin knows it. Give a local folder, "
                 "a Hugging Face id such as 'mlx-community/Qwen3-4B-4bit', or a name that a plugin resolves."
             )
+        if not isinstance(source, Source):
+            raise PluginError(f"A plugin's resolve_source of {ref!r} returned {source!r}, which is no Source.")
         return source
+
+    def _culprit(self, error: BaseException) -> str:
+        """Name the plugin whose hook raised, as the beginning of a sentence."""
+        ran = set()
+        trace = error.__traceback__
+        while trace is not None:
+            ran.add(trace.tb_frame.f_code)
+            trace = trace.tb_next
+        for impl in self.hook.resolve_source.get_hookimpls():
+            if impl.function.__code__ in ran:
+                return f"{self.loaded[impl.plugin_name]}: "
+        return ""
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _optional(caller: pluggy.HookCaller, plugin: object) -> bool:
+    return all(impl.optionalhook for impl in caller.get_hookimpls() if impl.plugin is plugin)
 
 
 def _unknown_hook(name: str) -> str:
@@ -202,3 +286,37 @@ def _unknown_hook(name: str) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"the hooks are {', '.join(known)}"
     return f"there is no hook {name!r}; {hint}"
+
+
+def _backend_names(backend: Backend[Any]) -> Iterable[str]:
+    return (backend.name,)
+
+
+def _parser_names(parser: type[Parser]) -> Iterable[str]:
+    return dict.fromkeys(parser_key(name) for name in (parser.name, *parser.aliases))
+
+
+def _by_name(kind: str, things: Iterable[T], names: Callable[[T], Iterable[str]]) -> list[tuple[str, T]]:
+    named = [(name, thing) for thing in things for name in names(thing)]
+    for name, count in Counter(name for name, _ in named).items():
+        if count > 1:
+            raise PluginError(f"brings {kind} {name!r} twice")
+    return named
+
+
+def _check_backend(thing: Any) -> None:
+    if not isinstance(thing, Backend):
+        raise PluginError(f"register_backends returned {thing!r}, which is no Backend")
+    if not (isinstance(thing.options, type) and issubclass(thing.options, Options)):
+        raise PluginError(f"options of backend {thing.name!r} must be a subclass of Options, not {thing.options!r}")
+    fault = option_fault(thing.options)
+    if fault is not None:
+        raise PluginError(f"backend {thing.name!r}: {fault}")
+
+
+def _check_parser(thing: Any) -> None:
+    if not (isinstance(thing, type) and issubclass(thing, Parser)):
+        raise PluginError(f"register_parsers returned {thing!r}, which is no subclass of Parser")
+    # A string would be taken for its letters.
+    if isinstance(thing.aliases, str):
+        raise PluginError(f"aliases of parser {thing.name!r} must be a tuple of names, not {thing.aliases!r}")

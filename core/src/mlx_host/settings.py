@@ -1,17 +1,22 @@
 """What can be set, once: each field is a flag, an environment variable and a key of mlx-host.toml.
 
-A flag wins over the environment, the environment over the file, the file over the default.
+A flag wins over the environment, the environment over the file, the file over the default; tables are merged. Relative
+paths start at the working directory, those in the file too.
 """
 
 from __future__ import annotations
 
+import difflib
+import os.path
 import tomllib
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from mlx_host.errors import UsageError
@@ -24,12 +29,18 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    backend: str = Field(description="What loads the model; `mlx-host plugins` lists the installed backends.")
+    backend: str = Field(
+        min_length=1, description="What loads the model; `mlx-host plugins` lists the installed backends."
+    )
     model: str | None = Field(
-        None, description="A local folder, a Hugging Face id, or a name that a plugin resolves, such as demo:smollm2."
+        None,
+        min_length=1,
+        description="A local folder, a Hugging Face id, or a name that a plugin resolves, such as demo:smollm2.",
     )
     served_model_name: str | None = Field(
-        None, description="The model's name in requests; by default as --model gives it."
+        None,
+        min_length=1,
+        description="The model's name in requests; by default the folder's name, or what --model says.",
     )
     parser: str | None = Field(None, description="Sets --tool-call-parser and --reasoning-parser in one.")
     tool_call_parser: str | None = Field(None, description="Reads tool calls out of the text.")
@@ -44,8 +55,16 @@ class ModelSettings(BaseModel):
     )
     queue_size: int = Field(100, ge=0, description="Requests that may wait; one more gets a 429.")
     env: dict[str, str] = Field(
-        default_factory=dict, description="KEY=VALUE for the environment of the model's process; may be repeated."
+        default_factory=dict, description="A variable for the environment of the model's process; may be repeated."
     )
+
+    @field_validator("env")
+    @classmethod
+    def _names_variables(cls, env: dict[str, str]) -> dict[str, str]:
+        for key, value in env.items():
+            if not key or "=" in key or "\0" in key + value:
+                raise ValueError(f"{key!r} cannot be a variable's name with the value {value!r}")
+        return env
 
     @property
     def name(self) -> str:
@@ -54,8 +73,8 @@ class ModelSettings(BaseModel):
             return self.served_model_name
         if self.model is None:
             return self.backend
-        path = Path(self.model).expanduser()
-        return path.resolve().name if path.exists() else self.model
+        path = os.path.expanduser(self.model)
+        return Path(path).resolve().name if os.path.exists(path) else self.model
 
 
 class HostSettings(BaseModel):
@@ -64,7 +83,7 @@ class HostSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     host: str = Field(
-        "127.0.0.1", description="The address to listen on; others than 127.0.0.1 open it to the network."
+        "127.0.0.1", min_length=1, description="The address to listen on; others than 127.0.0.1 open it to the network."
     )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     log_file: Path = Field(Path("logs/app.log"), description="Rotated at 500 MB, kept for 10 days.")
@@ -72,10 +91,61 @@ class HostSettings(BaseModel):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least level that is logged."
     )
-    strict_plugins: bool = Field(False, description="Refuse to start while a plugin is broken.")
+    strict_plugins: bool = Field(False, description="Refuse to start while a plugin is broken or two are at odds.")
 
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
+
+# Other spellings of a field's flag.
+ALIASES = {"model": ("model_path",)}
+
+
+def plain(annotation: Any) -> Any:
+    """Look through `X | None` and Annotated; a union of several types is a string until pydantic reads it."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [member for member in get_args(annotation) if member is not type(None)]
+        return plain(members[0]) if len(members) == 1 else str
+    if get_origin(annotation) is Annotated:
+        return plain(get_args(annotation)[0])
+    return annotation
+
+
+def negation(name: str, schema: type[BaseModel]) -> str | None:
+    """Name what switches a bool off: `no_x` for `x`, `x` for `no_x`; None where that is another field."""
+    opposite = name.removeprefix("no_") if name.startswith("no_") else f"no_{name}"
+    return None if opposite in schema.model_fields else opposite
+
+
+def _spellings(schema: type[BaseModel]) -> dict[str, str]:
+    """The flags of a schema, as names, each with the field that it sets."""
+    found: dict[str, str] = {}
+    for name, field in schema.model_fields.items():
+        opposite = negation(name, schema) if plain(field.annotation) is bool else None
+        for spelling in (name, *ALIASES.get(name, ()), *([opposite] if opposite else ())):
+            found[spelling] = name
+    return found
+
+
+def option_fault(schema: type[BaseModel]) -> str | None:
+    """Say why a backend's options cannot be flags and keys next to core's own, if they cannot."""
+    own = {"config", "help", "models", *_spellings(HostSettings), *_spellings(ModelSettings)}
+    for spelling, name in _spellings(schema).items():
+        if spelling in own:
+            return f"its option {name!r} needs the name {spelling!r}, which is mlx-host's own; rename it"
+    for name, field in schema.model_fields.items():
+        if field.alias is not None or field.validation_alias is not None:
+            return f"its option {name!r} has an alias, but a flag, a variable and a key are made of its name"
+    return None
+
+
+def flag_name(field: str) -> str:
+    """The flag of a field."""
+    return f"--{field.replace('_', '-')}"
+
+
+def variable_name(field: str) -> str:
+    """The environment variable of a field."""
+    return f"{ENV_PREFIX}{field.upper()}"
 
 
 def load_file(path: Path) -> dict[str, Any]:
@@ -86,20 +156,39 @@ def load_file(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"--config {str(path)!r}: there is no such file.") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {str(path)!r} cannot be read: {error}") from error
+        raise UsageError(f"--config {str(path)!r} cannot be read: {error}.") from error
+
+
+class _Environment(EnvSettingsSource):
+    """Reads variables as pydantic-settings does: lists and tables are JSON, an empty variable counts as not set."""
+
+    def prepare_field_value(self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool) -> Any:
+        try:
+            return super().prepare_field_value(field_name, field, value, value_is_complex)
+        except ValueError as error:
+            raise UsageError(f"{variable_name(field_name)} must be JSON: {error} (got {value!r}).") from None
 
 
 def from_environment(schema: type[BaseModel]) -> dict[str, Any]:
-    """Read what the environment sets of a schema's fields, with pydantic-settings' rules for lists and tables."""
-    bound = type("Environment", (schema, BaseSettings), {"model_config": SettingsConfigDict(env_prefix=ENV_PREFIX)})
-    return EnvSettingsSource(bound)()
+    """Read what the environment sets of a schema's fields; UsageError if a list or table is no JSON."""
+    config = SettingsConfigDict(env_prefix=ENV_PREFIX, env_ignore_empty=True)
+    bound = type("Environment", (schema, BaseSettings), {"model_config": config})
+    return _Environment(bound)()
 
 
 def layered(
-    schema: type[SettingsT], flags: Mapping[str, Any], file: Mapping[str, Any], where: str = "the configuration file"
+    schema: type[SettingsT],
+    flags: Mapping[str, Any],
+    file: Mapping[str, Any],
+    where: str = "the configuration file",
+    also: Collection[str] = (),
 ) -> SettingsT:
-    """Merge flags over environment over file over defaults; UsageError names each wrong value and its origin."""
-    environment = from_environment(schema)
+    """Merge flags over environment over file over defaults; UsageError names each wrong value and its origin.
+
+    `also` are keys that may stand next to the schema's in the file, to be named when one is unknown.
+    """
+    environment = _spelled_out(schema, from_environment(schema))
+    flags = _spelled_out(schema, flags)
     merged: dict[str, Any] = {**file, **environment, **flags}
     for key, value in merged.items():
         tables = [layer[key] for layer in (file, environment, flags) if isinstance(layer.get(key), Mapping)]
@@ -108,36 +197,62 @@ def layered(
     try:
         return schema.model_validate(merged)
     except ValidationError as error:
-        raise UsageError(_explain(error, schema, flags, environment, where)) from None
+        explain = _Explanation(flags, environment, where, [*schema.model_fields, *also])
+        raise UsageError(explain(error)) from None
 
 
-def _explain(
-    error: ValidationError,
-    schema: type[BaseModel],
-    flags: Mapping[str, Any],
-    environment: Mapping[str, Any],
-    where: str,
-) -> str:
-    sentences = []
-    for fault in error.errors(include_url=False):
-        key = str(fault["loc"][0]) if fault["loc"] else ""
-        flag = f"--{key.replace('_', '-')}"
-        if fault["type"] == "extra_forbidden":
-            known = ", ".join(sorted(schema.model_fields))
-            sentences.append(f"{where} has an unknown key {key!r}; there is: {known}")
-            continue
-        if fault["type"] == "missing":
-            sentences.append(f"{flag} is missing; give it as a flag, as {ENV_PREFIX}{key.upper()} or in {where}")
-            continue
-        if key in flags:
-            name = flag
-        elif key in environment:
-            name = f"{ENV_PREFIX}{key.upper()}"
+def _spelled_out(schema: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the text of a choice by the choice: pydantic does not take "4" for Literal[4, 8]."""
+    spelled = dict(values)
+    for key, value in values.items():
+        field = schema.model_fields.get(key)
+        kind = plain(field.annotation) if field is not None else None
+        if get_origin(kind) is Literal and isinstance(value, str):
+            spelled[key] = {str(choice): choice for choice in get_args(kind)}.get(value, value)
+    return spelled
+
+
+@dataclass(frozen=True)
+class _Explanation:
+    """Makes a sentence of what pydantic found, with the flag, variable or key that each fault came from."""
+
+    flags: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    where: str
+    known: Sequence[str]
+
+    def __call__(self, error: ValidationError) -> str:
+        return "; ".join(self._fault(dict(fault)) for fault in error.errors(include_url=False)) + "."
+
+    def _fault(self, fault: Mapping[str, Any]) -> str:
+        path = [str(step) for step in fault["loc"]]
+        kind, reason = fault["type"], fault["msg"]
+        if kind == "extra_forbidden" and len(path) == 1:
+            return f"{self.where} has an unknown key {path[0]!r}; {self._instead(path[0])}"
+        if kind == "missing" and len(path) == 1:
+            flag, variable = flag_name(path[0]), variable_name(path[0])
+            return f"{flag} is missing; give it as a flag, as {variable} or in {self.where}"
+        if kind in ("value_error", "assertion_error"):
+            reason = reason.removeprefix("Value error, ").removeprefix("Assertion failed, ")
         else:
-            name = f"{key!r} in {where}"
-        reason = fault["msg"].removeprefix("Value error, ")
-        sentences.append(f"{name}: {reason[0].lower() + reason[1:]} (got {fault['input']!r})" if key else reason)
-    return "; ".join(sentences) + "."
+            got = fault["input"]
+            reason = f"{reason[0].lower()}{reason[1:]} (got {str(got) if isinstance(got, Path) else got!r})"
+        return f"{self._origin(path)}: {reason}" if path else reason
+
+    def _origin(self, path: Sequence[str]) -> str:
+        key, inner = path[0], "".join(f".{step}" for step in path[1:])
+        for layer, name in ((self.flags, flag_name(key)), (self.environment, variable_name(key))):
+            if key in layer and not (inner and isinstance(layer[key], Mapping) and path[1] not in layer[key]):
+                return f"{name}{inner}"
+        return f"{key + inner!r} in {self.where}"
+
+    def _instead(self, key: str) -> str:
+        close = difflib.get_close_matches(key, self.known, n=1)
+        if close:
+            return f"did you mean {close[0]!r}?"
+        if key in ModelSettings.model_fields and "backend" not in self.known:
+            return "it belongs into a [[models]] table"
+        return f"there is: {', '.join(sorted(self.known))}"
 
 
 @dataclass(frozen=True)

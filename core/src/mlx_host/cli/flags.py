@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import rich_click as click
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
 
-from mlx_host.settings import ENV_PREFIX
+from mlx_host.settings import ALIASES, flag_name, negation, plain, variable_name
 
 TYPES: Mapping[Any, click.ParamType[Any]] = {
     int: click.INT,
     float: click.FLOAT,
-    str: click.STRING,
     Path: click.Path(path_type=Path),
 }
-# Other spellings of a flag.
-ALIASES = {"model": ("--model-path",)}
+LISTS = (list, tuple, set, frozenset, Sequence, Set)
 
 
 class KeyValue(click.ParamType[tuple[str, str]]):
@@ -36,67 +32,62 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         return key, text
 
 
-def flag_name(field: str) -> str:
-    """The flag of a field."""
-    return f"--{field.replace('_', '-')}"
-
-
 def flags(schema: type[BaseModel], panel: str) -> Iterator[click.Option]:
     """Make an option for each field; its default is "not given", so that other layers can decide."""
     for name, field in schema.model_fields.items():
-        yield _option(name, field, panel)
+        kind = plain(field.annotation)
+        spelled = [flag_name(spelling) for spelling in (name, *ALIASES.get(name, ()))]
+        settings = _value(kind)
+        off = negation(name, schema) if kind is bool else None
+        if off is not None:
+            spelled[0] += f"/{flag_name(off)}"
+        yield click.RichOption(
+            [name, *spelled], **settings, default=None, help=_help(name, field, kind, off), panel=panel
+        )
 
 
 def given(params: Mapping[str, Any], schema: type[BaseModel]) -> dict[str, Any]:
     """Pick what was given on the command line for a schema's fields."""
     found: dict[str, Any] = {}
-    for name in schema.model_fields:
+    for name, field in schema.model_fields.items():
         value = params.get(name)
         if value is None or value == ():
             continue
-        found[name] = dict(value) if isinstance(value, tuple) and isinstance(value[0], tuple) else value
-        if isinstance(found[name], tuple):
-            found[name] = list(found[name])
+        if isinstance(value, tuple):
+            found[name] = dict(value) if _is_table(plain(field.annotation)) else list(value)
+        else:
+            found[name] = value
     return found
 
 
-def _option(name: str, field: FieldInfo, panel: str) -> click.Option:
-    kind = _plain(field.annotation)
-    spelled = [flag_name(name), *ALIASES.get(name, ())]
-    settings: dict[str, Any] = {
-        "help": _help(name, field),
-        "default": None,
-        "show_envvar": False,
-        "panel": panel,
-    }
+def _is_table(kind: Any) -> bool:
+    return (get_origin(kind) or kind) in (dict, Mapping)
+
+
+def _is_list(kind: Any) -> bool:
+    return (get_origin(kind) or kind) in LISTS
+
+
+def _value(kind: Any) -> dict[str, Any]:
+    """Tell click what a flag of this type takes."""
     if kind is bool:
-        spelled = [f"{flag_name(name)}/--no-{name.replace('_', '-')}"] if field.default is True else spelled
-        settings["is_flag"] = True
-    elif get_origin(kind) is Literal:
-        settings["type"] = click.Choice([str(choice) for choice in get_args(kind)])
-    elif get_origin(kind) is dict:
-        settings |= {"type": KeyValue(), "multiple": True, "metavar": "KEY=VALUE"}
-    elif get_origin(kind) in (list, tuple):
-        settings |= {"type": TYPES.get(get_args(kind)[0], click.STRING), "multiple": True}
-    else:
-        settings["type"] = TYPES.get(kind, click.STRING)
-    return click.RichOption([name, *spelled], **settings)
+        return {"is_flag": True}
+    if get_origin(kind) is Literal:
+        return {"type": click.Choice([str(choice) for choice in get_args(kind)])}
+    if _is_table(kind):
+        return {"type": KeyValue(), "multiple": True, "metavar": "KEY=VALUE"}
+    if _is_list(kind):
+        member = plain(next(iter(get_args(kind)), str))
+        return {"type": TYPES.get(member, click.STRING), "multiple": True}
+    return {"type": TYPES.get(kind, click.STRING)}
 
 
-def _plain(annotation: Any) -> Any:
-    """Look through `X | None` and Annotated."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        members = [member for member in get_args(annotation) if member is not type(None)]
-        return _plain(members[0]) if len(members) == 1 else str
-    if hasattr(annotation, "__metadata__"):
-        return _plain(get_args(annotation)[0])
-    return annotation
-
-
-def _help(name: str, field: FieldInfo) -> str:
+def _help(name: str, field: FieldInfo, kind: Any, off: str | None) -> str:
     text = field.description or ""
-    default = field.get_default(call_default_factory=False)
-    if default not in (None, PydanticUndefined, False):
-        shown = "on" if default is True else default
-        text += f" [default: {shown}]"
-    return f"{text} [env: {ENV_PREFIX}{name.upper()}]"
+    default = None if field.is_required() else field.get_default(call_default_factory=False)
+    if default is True:
+        text += f" [default: on; off with {flag_name(off)}]" if off else " [default: on]"
+    elif default not in (None, False, "", (), [], {}):
+        text += f" [default: {default}]"
+    as_json = " as JSON" if _is_table(kind) or _is_list(kind) else ""
+    return f"{text} [env: {variable_name(name)}{as_json}]".lstrip()

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import rich_click as click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from mlx_host.cli.flags import flag_name
-from mlx_host.plugins import Brought, Origin, Plugins
+from mlx_host.plugins import Brought, Plugins
+from mlx_host.settings import flag_name
+
+# What a plugin brings by implementing a hook; backends, parsers and commands are named one by one.
+IN_WORDS = {
+    "register_routes": "HTTP endpoints",
+    "resolve_source": "model sources",
+    "prepare_request": "request preparation",
+    "request_finished": "request records",
+}
 
 
 @click.command(name="plugins")
@@ -22,49 +32,64 @@ def plugins_command(plugins: Plugins, as_json: bool) -> None:
         click.echo(json.dumps(describe(plugins), indent=2))
         return
     console = Console()
-    table = Table("plugin", "distribution", "version", "brings", "options")
-    for row in describe(plugins)["plugins"]:
-        brings = [f"{kind} {name}" for kind in ("backend", "parser") for name in row[f"{kind}s"]] + row["hooks"]
-        options = [flag_name(option) for options in row["backends"].values() for option in options]
-        table.add_row(row["name"], row["distribution"], row["version"], "\n".join(brings), "\n".join(options))
-    console.print(table)
-    for broken in describe(plugins)["broken"]:
-        console.print(
-            f"[red]set aside:[/red] {broken['name']} of {broken['distribution']} {broken['version']}: ", end=""
-        )
-        console.print(broken["reason"], markup=False, highlight=False)
-    for conflict in describe(plugins)["conflicts"]:
-        console.print(
-            f"[red]refused:[/red] {conflict['kind']} {conflict['name']!r} is brought by {' and '.join(conflict['by'])}"
-        )
+    console.print(_table(plugins))
+    for fault in plugins.faults():
+        # In one line, however long: it is searched for.
+        console.print(Text.assemble(("broken: ", "red"), fault), soft_wrap=True)
+
+
+def _table(plugins: Plugins) -> Table:
+    """A row for each distribution."""
+    brings: dict[str, list[str]] = {}
+    options: dict[str, list[str]] = {}
+    for plugin in describe(plugins)["plugins"]:
+        distribution = f"{plugin['distribution']} {plugin['version']}"
+        brings.setdefault(distribution, []).extend(_in_words(plugin))
+        taken = options.setdefault(distribution, [])
+        taken.extend(flag_name(name) for backend in plugin["backends"].values() for name in backend["options"])
+    table = Table("plugin", "brings", show_lines=True)
+    # Wide enough for the longest flags: half a flag cannot be copied.
+    table.add_column("options", min_width=25, overflow="fold")
+    for distribution, things in brings.items():
+        table.add_row(distribution, "\n".join(things), " ".join(dict.fromkeys(options[distribution])))
+    return table
+
+
+def _in_words(plugin: Mapping[str, Any]) -> list[str]:
+    backends = [
+        f"backend {name}: {backend['summary']}" if backend["summary"] else f"backend {name}"
+        for name, backend in plugin["backends"].items()
+    ]
+    parsers = [f"parser {name}" for name in plugin["parsers"]]
+    commands = [f"command {name}" for name in plugin["commands"]]
+    return backends + parsers + commands + [IN_WORDS[hook] for hook in plugin["hooks"] if hook in IN_WORDS]
 
 
 def describe(plugins: Plugins) -> dict[str, Any]:
     """Describe the plugins as JSON values."""
-    rows = []
-    for key, origin in plugins.loaded.items():
-        backends = _of(plugins.backends, origin)
-        rows.append(
-            {
-                "name": origin.name,
-                "distribution": origin.distribution,
-                "version": origin.version,
-                "backends": {name: list(backend.options.model_fields) for name, backend in backends.items()},
-                "parsers": sorted(_of(plugins.parsers, origin)),
-                "hooks": [hook for hook in plugins.hooks_of(key) if not hook.startswith("register_")],
-            }
-        )
+    rows = [
+        {
+            "name": origin.name,
+            "distribution": origin.distribution,
+            "version": origin.version,
+            "backends": {
+                name: {"summary": backend.summary, "options": list(backend.options.model_fields)}
+                for name, backend in plugins.backends.of(origin).items()
+            },
+            "parsers": sorted(plugins.parsers.of(origin)),
+            "commands": sorted(plugins.commands.of(origin)),
+            "hooks": plugins.hooks_of(key),
+        }
+        for key, origin in plugins.loaded.items()
+    ]
     broken = [
         {"name": b.origin.name, "distribution": b.origin.distribution, "version": b.origin.version, "reason": b.reason}
         for b in plugins.broken
     ]
+    kinds: tuple[Brought[Any], ...] = (plugins.backends, plugins.parsers, plugins.commands)
     conflicts = [
-        {"kind": kind, "name": name, "by": [str(origin) for origin in origins]}
-        for kind, brought in (("backend", plugins.backends), ("parser", plugins.parsers))
+        {"kind": brought.kind, "name": name, "by": [str(origin) for origin in origins]}
+        for brought in kinds
         for name, origins in brought.conflicts.items()
     ]
     return {"plugins": rows, "broken": broken, "conflicts": conflicts}
-
-
-def _of(brought: Brought[Any], origin: Origin) -> dict[str, Any]:
-    return {name: thing for name, thing in brought.found.items() if brought.origins[name] == origin}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.console import Console
+from rich import filesize
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from mlx_host import logs
 from mlx_host.engine.messages import Loading
 
 log = logging.getLogger("mlx_host.loading")
@@ -19,15 +19,19 @@ LINE_EVERY = 0.25
 
 
 class LoadingDisplay:
-    """One bar (or series of lines) for each stage of each model; a context while bars may be drawn."""
+    """One bar (or series of lines) for each stage of each model; a context while bars may be drawn.
+
+    To be made after the log is set up: bars and log lines share the terminal.
+    """
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[tuple[str, str], TaskID] = {}
         self._said: dict[tuple[str, str], float] = {}
-        if sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"))
-            self._bars = Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True)
+        console = logs.terminal()
+        if console is not None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"))
+            self._bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
 
     def __enter__(self) -> LoadingDisplay:
         if self._bars is not None:
@@ -48,10 +52,20 @@ class LoadingDisplay:
         key = (name, loading.stage)
         if self._bars is not None and self._bars.live.is_started:
             if key not in self._tasks:
-                self._tasks[key] = self._bars.add_task(f"{name}: {loading.stage}", total=loading.total)
-            self._bars.update(self._tasks[key], completed=loading.done, total=loading.total)
+                self._tasks[key] = self._bars.add_task(f"{name}: {loading.stage}", amount="")
+            self._bars.update(
+                self._tasks[key], completed=loading.done, total=loading.total or None, amount=_amount(loading)
+            )
             return
         share = loading.done / loading.total if loading.total else 1.0
-        if key not in self._said or share >= 1.0 > self._said[key] or share - self._said[key] >= LINE_EVERY:
+        said = self._said.get(key)
+        # A stage that stands at its beginning has begun again: the model is loaded once more.
+        if said is None or share == 0.0 < said or share - said >= LINE_EVERY or share >= 1.0 > said:
             self._said[key] = share
-            log.info("%s: %s %d of %d %s", name, loading.stage, loading.done, loading.total, loading.note)
+            log.info("%s: %s %s", name, loading.stage, _amount(loading))
+
+
+def _amount(loading: Loading) -> str:
+    if loading.note == "bytes":
+        return f"{filesize.decimal(loading.done)} of {filesize.decimal(loading.total)}"
+    return f"{loading.done} of {loading.total} {loading.note}".rstrip()

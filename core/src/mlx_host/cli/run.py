@@ -18,10 +18,12 @@ from mlx_host.settings import (
     Configured,
     HostSettings,
     ModelSettings,
+    flag_name,
     from_environment,
     layered,
     load_file,
     refuse_duplicates,
+    variable_name,
 )
 
 # What tells one model from another, and so cannot be said for several at once.
@@ -32,57 +34,47 @@ class RunCommand(click.RichCommand):
     """The command whose flags depend on the backend: those of `--backend NAME` come with `--backend NAME`."""
 
     def __init__(self) -> None:
+        self._config = click.RichOption(
+            ["config", "--config"],
+            type=click.Path(path_type=Path),
+            help="A mlx-host.toml: these settings as keys, each model as a [[models]] table. Relative paths in it "
+            f"start at the working directory. [env: {variable_name('config')}]",
+            envvar=variable_name("config"),
+            panel="Server",
+        )
         super().__init__(
             name="run",
             callback=run,
-            help="Load models and serve them. With `--backend NAME --help`, that backend's own options are listed too.",
-            params=[
-                click.RichOption(
-                    ["config", "--config"],
-                    type=click.Path(path_type=Path),
-                    help="A mlx-host.toml: these settings as keys, models as [[models]]. [env: MLX_HOST_CONFIG]",
-                    envvar="MLX_HOST_CONFIG",
-                    panel="Server",
-                ),
-                *flags.flags(HostSettings, "Server"),
-                *flags.flags(ModelSettings, "Model"),
-            ],
+            help="Load models and serve them.\n\nWith `--backend NAME --help`, that backend's own options are listed "
+            "too. A switch `--x` has an opposite, `--no-x`.",
+            params=[self._config, *flags.flags(HostSettings, "Server"), *flags.flags(ModelSettings, "Model")],
+            # Opposites would double the longest names; the text says how they are made.
+            context_settings={"rich_help_config": {"options_table_column_types": ["opt_primary", "metavar", "help"]}},
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        plugins = ctx.obj
-        assert isinstance(plugins, Plugins)
-        try:
-            for backend in _backends_meant(plugins, args):
-                known = {param.name for param in self.params}
-                for option in flags.flags(backend.options, f"Backend {backend.name}"):
-                    if option.name not in known:
-                        self.params.append(option)
-        except UsageError as error:
-            raise click.UsageError(str(error), ctx) from error
+        plugins: Plugins = ctx.obj
+        for backend in self._backends_meant(ctx, plugins, args):
+            known = {param.name for param in self.params}
+            for option in flags.flags(backend.options, f"Backend {backend.name}"):
+                if option.name not in known:
+                    self.params.append(option)
         return super().parse_args(ctx, args)
 
-
-def _backends_meant(plugins: Plugins, args: Sequence[str]) -> list[Backend[Any]]:
-    """Look ahead in the arguments, then in the environment and the file, for the backends to be used."""
-    name, config = _peek(args, "--backend"), _peek(args, "--config")
-    if name is None:
-        name = from_environment(ModelSettings).get("backend")
-    if name is not None:
-        return [plugins.backend(name)]
-    if config is None:
-        return []
-    names = {table.get("backend") for table in _model_tables(load_file(Path(config)))}
-    return [plugins.backend(each) for each in sorted(name for name in names if isinstance(name, str))]
-
-
-def _peek(args: Sequence[str], flag: str) -> str | None:
-    for number, arg in enumerate(args):
-        if arg == flag and number + 1 < len(args):
-            return args[number + 1]
-        if arg.startswith(f"{flag}="):
-            return arg.partition("=")[2]
-    return None
+    def _backends_meant(self, ctx: click.Context, plugins: Plugins, args: Sequence[str]) -> list[Backend[Any]]:
+        """Look ahead in the arguments, then in the environment and the file, for the backends to be used."""
+        parser = self.make_parser(ctx)
+        # The flags of a backend that is not known yet; should one take a value, that is skipped as an argument.
+        parser.ignore_unknown_options = True
+        ahead, _, _ = parser.parse_args(list(args))
+        name = ahead.get("backend") or from_environment(ModelSettings).get("backend")
+        if name is not None:
+            return [plugins.backend(name)]
+        config = ahead.get("config") or self._config.resolve_envvar_value(ctx)
+        if not config:
+            return []
+        names = {table.get("backend") for table in _model_tables(load_file(Path(config)))}
+        return [plugins.backend(each) for each in sorted(name for name in names if isinstance(name, str))]
 
 
 def _model_tables(file: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -97,17 +89,23 @@ def run(ctx: click.RichContext, /, config: Path | None, **params: Any) -> None:
     """Check everything that can be checked at once, then load and serve."""
     plugins: Plugins = ctx.obj
     file = load_file(config) if config is not None else {}
-    top = {key: value for key, value in file.items() if key != "models"}
-    host = layered(HostSettings, flags.given(params, HostSettings), top, str(config))
-    if host.strict_plugins and plugins.broken:
-        faults = "; ".join(f"{each.origin.name} of {each.origin}: {each.reason}" for each in plugins.broken)
-        raise UsageError(f"--strict-plugins: {faults}")
+    host = _host_settings(params, {key: value for key, value in file.items() if key != "models"}, config)
+    if host.strict_plugins and plugins.faults():
+        raise UsageError(f"--strict-plugins: {'; '.join(plugins.faults())}.")
     tables = _model_tables(file)
     if len(tables) > 1:
         _refuse_identity(params)
     models = [configure(plugins, params, table, _where(config, number)) for number, table in enumerate(tables or [{}])]
     refuse_duplicates([model.settings.name for model in models])
     serve(plugins, host, [(model, parsers(plugins, model.settings)) for model in models])
+
+
+def _host_settings(params: Mapping[str, Any], file: Mapping[str, Any], config: Path | None) -> HostSettings:
+    given = flags.given(params, HostSettings)
+    if "log_file" in given:
+        # Who names a file here wants it, whatever the environment or the file says about having none.
+        given.setdefault("no_log_file", False)
+    return layered(HostSettings, given, file, str(config))
 
 
 def _where(config: Path | None, number: int) -> str:
@@ -118,7 +116,8 @@ def _refuse_identity(params: Mapping[str, Any]) -> None:
     environment = from_environment(ModelSettings)
     for name in IDENTITY:
         if params.get(name) is not None or name in environment:
-            raise UsageError(f"{flags.flag_name(name)} names one model, but the configuration file has several.")
+            said = flag_name(name) if params.get(name) is not None else variable_name(name)
+            raise UsageError(f"{said} is for one model, but the configuration file has several.")
 
 
 def configure(plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Configured:
@@ -127,8 +126,9 @@ def configure(plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, A
     settings = layered(ModelSettings, flags.given(params, ModelSettings), own, where)
     backend = plugins.backend(settings.backend)
     rest = {key: value for key, value in table.items() if key not in own}
-    given = flags.given(params, backend.options)
-    options = layered(backend.options, given, rest, where)
+    options = layered(
+        backend.options, flags.given(params, backend.options), rest, where, also=ModelSettings.model_fields
+    )
     if settings.model is None:
         if backend.needs_model:
             raise UsageError(f"--model is missing: backend {backend.name!r} needs one.")
