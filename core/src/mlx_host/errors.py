@@ -7,7 +7,8 @@ MlxHostError
 └── RequestError          one request ends; carries the HTTP status and OpenAI's error fields
     ├── InvalidRequest            400
     │   ├── ContextLengthExceeded 400
-    │   └── UnsupportedRequest    400
+    │   ├── UnsupportedRequest    400
+    │   └── TooLarge              413
     ├── ModelNotFound             404
     ├── AtCapacity                429
     ├── EngineFailed              500
@@ -91,6 +92,13 @@ class UnsupportedRequest(InvalidRequest):
     """The model does not serve this kind of request."""
 
     code = "unsupported_request"
+
+
+class TooLarge(InvalidRequest):
+    """The client sent more than is taken here; the text says how much that is."""
+
+    status = 413
+    code = "too_large"
 
 
 class ModelNotFound(RequestError):

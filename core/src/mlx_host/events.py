@@ -74,9 +74,55 @@ class ChoiceFinished(Event):
     choice: int
 
 
+@dataclass(frozen=True, slots=True)
+class Embedded(Event):
+    """The vectors of the inputs number `indices`, one after another: float32, little-endian, all of one length."""
+
+    indices: tuple[int, ...]
+    vectors: bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
     """The request is done; answers without a ChoiceFinished of their own end here, for this reason."""
 
     reason: StopReason = "stop"
     completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptionStarted(Started):
+    """A Started that says what was heard: seconds of audio, and the language by its English name in lower case.
+
+    `prompt_tokens` are the positions of the encoder's output that the audio takes, and the tokens of the prompt.
+    """
+
+    duration: float
+    language: str
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word and when it is spoken, in seconds from the beginning."""
+
+    word: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment(Text):
+    """A piece of a transcript that is spoken from `start` to `end`, in seconds; the texts of all make the whole.
+
+    `seek` is the frame (of 10 ms) where the decoded window begins. All numbers are finite.
+    """
+
+    start: float
+    end: float
+    seek: int
+    token_ids: tuple[int, ...]
+    temperature: float
+    avg_logprob: float
+    compression_ratio: float
+    no_speech_prob: float
+    words: tuple[Word, ...] = ()

@@ -77,3 +77,46 @@ class ChatRequest(Request):
     top_logprobs: int | None = None
     n: int = 1
     template_kwargs: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptionRequest(Request):
+    """Speech to be written down in the language that is spoken.
+
+    `audio` is a file of any usual format, as the client sent it. `language` is an ISO 639-1 code or an English name;
+    None lets the model find out. `prompt` is text for the transcript to go on from. `temperature` None or 0 is greedy,
+    with the model's own retries where that fails. `words` asks for the time of each word.
+    """
+
+    task: ClassVar[str] = "transcription"
+
+    audio: bytes = field(repr=False)
+    language: str | None = None
+    prompt: str | None = None
+    temperature: float | None = None
+    words: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranslationRequest(TranscriptionRequest):
+    """Speech to be written down in English."""
+
+    task: ClassVar[str] = "translation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingRequest(Request):
+    """Inputs that become one vector each, in any order of work.
+
+    An input is a text, or token ids that are taken as they are. `images`, if there are any, holds one URL for each
+    input; a text beside an image may be empty. `dimensions` None means all. `truncate` cuts what is too long.
+    `input_type` tells models that were trained with instructions which one goes before a text.
+    """
+
+    task: ClassVar[str] = "embeddings"
+
+    inputs: Sequence[str | Sequence[int]]
+    images: Sequence[str] = ()
+    dimensions: int | None = None
+    truncate: bool = False
+    input_type: Literal["query", "document"] | None = None
