@@ -44,7 +44,12 @@ ANY_TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": {"
 _POSITIONS = 250
 
 _SETTINGS = settings(
-    max_examples=100, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=150,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
 )
 
 
@@ -257,9 +262,8 @@ def medley(draw: st.DrawFn, parser: type[Parser]) -> Case:
         lambda cut: cut[0].text[cut[1] : cut[1] + cut[2]]
     )
     count = draw(st.sampled_from([3, 6, 12]))
-    return draw(
-        cases(parser, "".join(draw(st.lists(snippets(parser) | stretch, min_size=count, max_size=count))), sample)
-    )
+    texts = draw(st.lists(snippets(parser) | stretch, min_size=count, max_size=count))
+    return draw(cases(parser, "".join(texts), sample))
 
 
 def snippets(parser: type[Parser]) -> st.SearchStrategy[str]:
