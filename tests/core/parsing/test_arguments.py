@@ -1,0 +1,51 @@
+import json
+
+import pytest
+from mlx_host.parsing import arguments_of, json_call, json_object, json_string
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ("", "{}"),
+        ("null", "{}"),
+        ('""', "{}"),
+        (' {"n": 1.10} ', '{"n": 1.10}'),
+        ('"{\\"a\\": 1}"', '{"a": 1}'),
+        ('"\\"{}\\""', None),
+        ("[1]", None),
+        ("1", None),
+        ('{"a": NaN}', None),
+        ('{"a": ' + "9" * 5000 + "}", None),
+        ("{", None),
+    ],
+)
+def test_arguments_are_an_object_or_nothing(raw: str, expected: str | None) -> None:
+    assert arguments_of(raw) == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        ('{"name": "f"}', ("f", "", None)),
+        ('{ "parameters" : {"a" : [1, {}]} , "name" : "f" }', ("f", '{"a" : [1, {}]}', None)),
+        ('{"type": "function", "function": {"name": "f", "arguments": "{}"}}', ("f", '"{}"', None)),
+        ('{"function": "f", "arguments": {}}', ("f", "{}", None)),
+        ('{"name": "f", "id": "x"}', ("f", "", "x")),
+        ('{"name": null}', None),
+        ("{}", None),
+        ('["name"]', None),
+    ],
+)
+def test_a_call_is_an_object_with_a_name(raw: str, expected: tuple[str, str, str | None] | None) -> None:
+    assert json_call(raw, id_key="id") == expected
+
+
+def test_an_object_without_arguments_may_not_be_enough() -> None:
+    assert json_call('{"name": "f"}', need_arguments=True) is None
+
+
+def test_written_json_can_be_sent_as_text() -> None:
+    written = json_object({"é\ud800": json_string("\ud800"), "ü": "1"})
+    assert json.loads(written.encode()) == {"é\ud800": "\ud800", "ü": 1}
+    assert json_string("é") == '"é"'

@@ -1,0 +1,85 @@
+import json
+from typing import Any
+
+import pytest
+from mlx_host.parsing import Schema
+
+PROPERTIES: dict[str, Any] = {
+    "string": {"type": "string"},
+    "integer": {"type": "integer"},
+    "number": {"type": "number"},
+    "boolean": {"type": "boolean"},
+    "object": {"type": "object"},
+    "array": {"type": "array"},
+    "nullable": {"type": ["string", "null"]},
+    "maybe": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
+    "words": {"enum": ["1", "2"]},
+    "numbers": {"enum": [1, 2]},
+    "all": {"allOf": [{"$ref": "#/$defs/Text"}, {"description": "d"}]},
+    "ref": {"$ref": "#/$defs/Text"},
+    "loop": {"$ref": "#/$defs/Loop"},
+    "tree": {"$ref": "#/$defs/Tree"},
+    "odd": {"type": 7, "anyOf": "no", "enum": {}},
+}
+DEFS = {
+    "Text": {"type": "string"},
+    "Loop": {"$ref": "#/$defs/Loop"},
+    "Tree": {"anyOf": [{"$ref": "#/$defs/Tree"}, {"type": "array"}, {"$ref": "#/$defs/Tree"}]},
+}
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"properties": PROPERTIES, "$defs": DEFS}}}]
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("string", " 7", " 7"),
+        ("string", "null", "null"),
+        ("string", '{"a": 1}', '{"a": 1}'),
+        ("integer", "9007199254740993", 9007199254740993),
+        ("integer", " 7 ", 7),
+        ("integer", "007", "007"),
+        ("integer", "null", "null"),
+        ("integer", "9" * 5000, "9" * 5000),
+        ("number", "0.5", 0.5),
+        ("number", "NaN", "NaN"),
+        ("boolean", "True", True),
+        ("boolean", "false", False),
+        ("boolean", "yes", "yes"),
+        ("object", '{"a": "1"}', {"a": "1"}),
+        ("object", "{'a': None}", {"a": None}),
+        ("object", "{oops}", "{oops}"),
+        ("object", "{1, 2}", "{1, 2}"),
+        ("array", "['a', True]", ["a", True]),
+        ("array", "[" * 500, "[" * 500),
+        ("nullable", "null", None),
+        ("nullable", "None", "None"),
+        ("nullable", "none", "none"),
+        ("maybe", "None", None),
+        ("maybe", "nil", "nil"),
+        ("maybe", "3", 3),
+        ("words", "1", "1"),
+        ("numbers", "1", 1),
+        ("all", "1", "1"),
+        ("ref", "1", "1"),
+        ("loop", "1", 1),
+        ("tree", "[1]", [1]),
+        ("tree", "1", "1"),
+        ("odd", "1", 1),
+        ("unknown", "1", 1),
+        ("unknown", "one", "one"),
+        ("unknown", "True", "True"),
+    ],
+)
+def test_text_gets_the_type_that_the_schema_allows(key: str, text: str, value: object) -> None:
+    read = json.loads(Schema.of(TOOLS, "f").member(key).json(text))
+    assert (type(read), read) == (type(value), value)
+
+
+def test_a_function_without_schema_takes_anything() -> None:
+    assert Schema.of(TOOLS, "g").member("x").json("[1]") == "[1]"
+
+
+def test_items_and_members_are_found_behind_references() -> None:
+    parameters = {"properties": {"list": {"$ref": "#/$defs/L"}}, "$defs": {"L": {"items": {"type": "string"}}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    assert Schema.of(tools, "f").member("list").item().json("1") == '"1"'
