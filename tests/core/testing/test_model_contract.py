@@ -1,0 +1,66 @@
+"""The model contract lets sound models pass and finds what is wrong with broken ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+TRIALS = Path(__file__).with_name("trial_models.py")
+FRAME = "test_an_answer_begins_with_started_and_ends_with_finished"
+NEIGHBOURS = {
+    "test_neighbours_do_not_show",
+    "test_a_cancelled_neighbour_does_not_show",
+    "test_as_many_as_it_says_run_at_once",
+}
+TOO_LONG = "test_a_prompt_beyond_the_context_is_refused"
+REFUSES = "test_what_does_not_suit_is_refused_or_answered"
+
+
+def failures(pytester: pytest.Pytester, trial: str) -> tuple[int, set[str]]:
+    """How many tests passed, and the names of those that did not."""
+    ran = pytester.inline_run(f"{TRIALS}::{trial}", "--import-mode=importlib", "-p", "no:cacheprovider")
+    passed, _, failed = ran.listoutcomes()
+    return len(passed), {report.nodeid.rpartition("::")[2] for report in failed}
+
+
+@pytest.mark.parametrize(("trial", "passes"), [("TestSound", 15), ("TestSolitary", 11)])
+def test_sound_models_pass(pytester: pytest.Pytester, trial: str, passes: int) -> None:
+    assert failures(pytester, trial) == (passes, set())
+
+
+@pytest.mark.parametrize(
+    ("trial", "found"),
+    [
+        ("TestWithoutFinished", {FRAME}),
+        ("TestTalksOn", {FRAME}),
+        ("TestStartsLate", {FRAME}),
+        ("TestSaysStrings", {FRAME}),
+        ("TestMiscounts", {"test_counts_add_up"}),
+        ("TestIgnoresMaxTokens", {"test_counts_add_up"}),
+        ("TestEndsChoicesTwice", {"test_choices_end_once"}),
+        ("TestKeepsSlotWhenCancelled", {"test_cancelling_leaves_no_trace", REFUSES, TOO_LONG}),
+        ("TestSwallowsCancelling", {"test_cancelling_leaves_no_trace", "test_a_cancelled_neighbour_does_not_show"}),
+        ("TestLosesNeighboursOnCancel", {"test_a_cancelled_neighbour_does_not_show"}),
+        ("TestRemembersWhatWasCancelled", {"test_cancelling_leaves_no_trace"}),
+        ("TestMixesNeighbours", NEIGHBOURS),
+        ("TestHasFewerSlotsThanItSays", {"test_as_many_as_it_says_run_at_once"}),
+        ("TestUnpicklable", {"test_requests_and_events_pickle"}),
+        ("TestCrashes", {REFUSES}),
+        ("TestBlamesItself", {REFUSES, TOO_LONG}),
+        ("TestOverrunsItsContext", {TOO_LONG}),
+        ("TestAlike", {"test_requests_are_fit_to_try"}),
+        ("TestServesMore", {"test_a_model_serves_what_its_backend_serves"}),
+        ("TestUnexplained", {"test_options_have_descriptions_and_names_of_their_own"}),
+        ("TestTaken", {"test_options_have_descriptions_and_names_of_their_own"}),
+    ],
+)
+def test_a_fault_is_found_by_the_test_for_it(pytester: pytest.Pytester, trial: str, found: set[str]) -> None:
+    assert failures(pytester, trial)[1] == found
+
+
+def test_an_endless_answer_fails_all_that_wait_for_it(pytester: pytest.Pytester) -> None:
+    passed, failed = failures(pytester, "TestEndless")
+    assert (passed, len(failed)) == (3, 12)

@@ -1,0 +1,334 @@
+"""Sound models and broken ones under the model contract, to be run by test_model_contract.py in a pytest of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from mlx_host.backend import Backend, Model, Options
+from mlx_host.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
+from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.requests import ChatRequest, Request
+from mlx_host.testing import ModelContract, chat
+from pydantic import Field
+
+
+def backend(model: type[Model], options: type[Options] = Options, **more: Any) -> Backend[Any]:
+    return Backend("trial", lambda load: model(), options, needs_model=False, **more)
+
+
+class Sound(Model):
+    """Spells the last message, with as many choices as are asked for; uses all the contract has."""
+
+    concurrency = 4
+    context_length: int | None = 20
+
+    def __init__(self) -> None:
+        self.slots = list(range(self.concurrency))
+
+    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+        content = self.read(request)
+        with self.slot():
+            yield None
+            yield Started(prompt_tokens=len(content))
+            yield Prefilled(done=1, total=1)
+            yield from self.spell(content, request.n)
+            yield Finished(reason="stop", completion_tokens=len(content) * request.n)
+
+    def read(self, request: ChatRequest) -> str:
+        content = request.messages[-1].get("content")
+        if not isinstance(content, str):
+            raise InvalidRequest("a message needs text", param="messages")
+        if self.context_length is not None and len(content) > self.context_length:
+            raise ContextLengthExceeded(self.context_length, len(content))
+        return content
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        slot = self.slots.pop()
+        try:
+            yield
+        finally:
+            self.slots.append(slot)
+
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        for choice in range(n):
+            for letter in content:
+                yield Text(letter, choice=choice)
+                yield None
+            yield ChoiceFinished("stop", choice)
+
+
+class TrialContract(ModelContract):
+    requests: ClassVar[Sequence[Request]] = (chat("one"), chat("two", n=2), chat("three"))
+
+
+class TestSound(TrialContract):
+    backend = backend(Sound)
+
+
+class Solitary(Sound):
+    concurrency = 1
+    context_length = None
+
+
+class TestSolitary(TrialContract):
+    backend = backend(Solitary)
+
+
+class WithoutFinished(Sound):
+    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+        for event in super().generate(request):
+            if not isinstance(event, Finished):
+                yield event
+
+
+class TestWithoutFinished(TrialContract):
+    backend = backend(WithoutFinished)
+
+
+class Endless(Sound):
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        while True:
+            yield None
+
+
+class TestEndless(TrialContract):
+    backend = backend(Endless)
+
+
+class TalksOn(Sound):
+    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+        yield from super().generate(request)
+        yield Text("by the way")
+
+
+class TestTalksOn(TrialContract):
+    backend = backend(TalksOn)
+
+
+class StartsLate(Sound):
+    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+        yield Prefilled(done=0, total=1)
+        yield from super().generate(request)
+
+
+class TestStartsLate(TrialContract):
+    backend = backend(StartsLate)
+
+
+class SaysStrings(Sound):
+    def spell(self, content: str, n: int) -> Iterator[Any]:
+        yield content
+        yield from super().spell(content, n)
+
+
+class TestSaysStrings(TrialContract):
+    backend = backend(SaysStrings)
+
+
+class Miscounts(Sound):
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        yield from super().spell(content, n - 1)
+        yield Text(content, choice=n - 1)
+
+
+class TestMiscounts(TrialContract):
+    backend = backend(Miscounts)
+
+
+class TestIgnoresMaxTokens(TrialContract):
+    backend = backend(Sound)
+    requests = (chat("one", max_tokens=2), chat("two"))
+
+
+class EndsChoicesTwice(Sound):
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        yield from super().spell(content, n)
+        yield ChoiceFinished("stop", 0)
+
+
+class TestEndsChoicesTwice(TrialContract):
+    backend = backend(EndsChoicesTwice)
+
+
+class KeepsSlotWhenCancelled(Sound):
+    concurrency = 1
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        slot = self.slots.pop()
+        self.finished = False
+        try:
+            yield
+        finally:
+            if self.finished:
+                self.slots.append(slot)
+
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        yield from super().spell(content, n)
+        self.finished = True
+
+
+class TestKeepsSlotWhenCancelled(TrialContract):
+    backend = backend(KeepsSlotWhenCancelled)
+
+
+class SwallowsCancelling(Sound):
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        try:
+            yield from super().spell(content, n)
+        except GeneratorExit:
+            yield None
+
+
+class TestSwallowsCancelling(TrialContract):
+    backend = backend(SwallowsCancelling)
+
+
+class RemembersWhatWasCancelled(Sound):
+    """Begins the next answer with a cancelled one."""
+
+    concurrency = 1
+    left = ""
+
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        text, self.left = self.left + content, content
+        yield from super().spell(text, n)
+        self.left = ""
+
+
+class TestRemembersWhatWasCancelled(TrialContract):
+    backend = backend(RemembersWhatWasCancelled)
+
+
+class MixesNeighbours(Sound):
+    """Spells all answers from the content that came last."""
+
+    content = ""
+
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        self.content = content
+        for choice in range(n):
+            for index in range(len(content)):
+                yield Text(self.content[index : index + 1], choice=choice)
+            yield ChoiceFinished("stop", choice)
+
+
+class TestMixesNeighbours(TrialContract):
+    backend = backend(MixesNeighbours)
+
+
+class LosesNeighboursOnCancel(Sound):
+    """Forgets all running answers when one is cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cancelled = 0
+
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        before = self.cancelled
+        try:
+            for event in super().spell(content, n):
+                yield event if self.cancelled == before or not isinstance(event, Text) else replace(event, text="")
+        except GeneratorExit:
+            self.cancelled += 1
+            raise
+
+
+class TestLosesNeighboursOnCancel(TrialContract):
+    backend = backend(LosesNeighboursOnCancel)
+
+
+class HasFewerSlotsThanItSays(Sound):
+    def __init__(self) -> None:
+        self.slots = [0, 1]
+
+
+class TestHasFewerSlotsThanItSays(TrialContract):
+    backend = backend(HasFewerSlotsThanItSays)
+
+
+@dataclass(frozen=True)
+class Locked(Event):
+    lock: Any
+
+
+class Unpicklable(Sound):
+    lock = threading.Lock()
+
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        yield Locked(self.lock)
+        yield from super().spell(content, n)
+
+
+class TestUnpicklable(TrialContract):
+    backend = backend(Unpicklable)
+
+
+class Crashes(Sound):
+    def read(self, request: ChatRequest) -> str:
+        request.messages[-1]["content"].strip()
+        return super().read(request)
+
+
+class TestCrashes(TrialContract):
+    backend = backend(Crashes)
+
+
+class BlamesItself(Sound):
+    def read(self, request: ChatRequest) -> str:
+        try:
+            return super().read(request)
+        except InvalidRequest as error:
+            raise EngineFailed(str(error)) from error
+
+
+class TestBlamesItself(TrialContract):
+    backend = backend(BlamesItself)
+
+
+class OverrunsItsContext(Sound):
+    def read(self, request: ChatRequest) -> str:
+        content = request.messages[-1].get("content")
+        return content if isinstance(content, str) else super().read(request)
+
+
+class TestOverrunsItsContext(TrialContract):
+    backend = backend(OverrunsItsContext)
+
+
+class TestAlike(TrialContract):
+    backend = backend(Sound)
+    requests = (chat("one"), chat("one"))
+
+
+class Embed(Request):
+    pass
+
+
+class ServesMore(Sound):
+    serves = (ChatRequest, Embed)
+
+
+class TestServesMore(TrialContract):
+    backend = backend(ServesMore)
+
+
+class Unexplained(Options):
+    depth: int = 1
+
+
+class TestUnexplained(TrialContract):
+    backend = backend(Sound, Unexplained)
+
+
+class Taken(Options):
+    port: int = Field(1, description="Where the ship lies.")
+
+
+class TestTaken(TrialContract):
+    backend = backend(Sound, Taken)
