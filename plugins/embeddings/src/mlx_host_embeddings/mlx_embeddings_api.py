@@ -1,0 +1,147 @@
+"""All contact with mlx-embeddings, whose models differ in how they are called and in what they pool themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import mlx.core as mx
+from mlx.utils import tree_flatten
+from mlx_embeddings.tokenizer_utils import load_tokenizer
+from mlx_embeddings.utils import load_config, load_model
+from mlx_host.errors import LoadError
+
+Array: TypeAlias = mx.array
+Call: TypeAlias = Callable[[Any, Array, Array], Array]
+
+# What decides about a vision tower's size is config.json; from other names mlx-embeddings reads it out of the name.
+TRUST_CONFIG = "medsiglip"
+
+
+@dataclass(frozen=True)
+class Family:
+    """How an architecture is used: token vectors, where the pooling of its kind is known, and its longest input."""
+
+    states: Call
+    pooling: str
+    positions: Callable[[Mapping[str, Any]], int | None] = lambda config: config.get("max_position_embeddings")
+    has_dense: bool = False
+
+
+def _states(network: Any, tokens: Array, mask: Array) -> Array:
+    states: Array = network(tokens, attention_mask=mask).last_hidden_state
+    return states
+
+
+def _modernbert_states(network: Any, tokens: Array, mask: Array) -> Array:
+    # The outer model pools already. The mask decides the type of the scores added to, which cannot be integers.
+    weight = network.model.embeddings.tok_embeddings.weight
+    states: Array = network.model(tokens, attention_mask=mask.astype(weight.dtype))["last_hidden_state"]
+    return states
+
+
+def _roberta_positions(config: Mapping[str, Any]) -> int | None:
+    # Positions are counted on from the padding token's id.
+    return int(config["max_position_embeddings"]) - int(config.get("pad_token_id", 1)) - 1
+
+
+FAMILIES = {
+    "bert": Family(_states, "mean"),
+    "xlm_roberta": Family(_states, "mean", _roberta_positions),
+    "modernbert": Family(_modernbert_states, "mean"),
+    "qwen3": Family(_states, "lasttoken"),
+    "gemma3_text": Family(_states, "mean", has_dense=True),
+    "llama_bidirec": Family(_states, "mean"),
+}
+MANY_VECTORS = ("lfm2", "colqwen2_5", "colidefics3")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A network, its tokenizer and its config.json."""
+
+    family: Family
+    network: Any
+    tokenizer: Tokenizer
+    config: Mapping[str, Any]
+
+    def states(self, tokens: Array, mask: Array) -> Array:
+        """Token vectors (rows, tokens, size) of `tokens` padded on the right, where `mask` is 1 for a token."""
+        return self.family.states(self.network, tokens, mask)
+
+    @property
+    def dense(self) -> Sequence[Callable[[Array], Array]]:
+        """The layers that stand behind the pooling."""
+        return self.network.dense if self.family.has_dense else ()
+
+    @property
+    def positions(self) -> int | None:
+        """The longest input that the network has positions for, in tokens."""
+        return self.family.positions(self.config)
+
+
+class Tokenizer:
+    """A Hugging Face tokenizer, used for nothing but ids."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __len__(self) -> int:
+        return len(self._inner)
+
+    @property
+    def pad_id(self) -> int:
+        return int(self._inner.pad_token_id or 0)
+
+    @property
+    def max_length(self) -> int | None:
+        """The length in the tokenizer's own configuration; None where there is none."""
+        length = self._inner.model_max_length
+        return int(length) if length < 1e9 else None
+
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        """Token ids with special tokens; `limit` cuts the text, not the special tokens."""
+        encoded = self._inner(
+            list(texts),
+            padding=False,
+            truncation=limit is not None,
+            max_length=limit,
+            return_attention_mask=False,
+            return_token_type_ids=False,
+            verbose=False,
+        )
+        return [list(ids) for ids in encoded["input_ids"]]
+
+    def prefix_length(self, prefix: str) -> int:
+        """How many tokens of a text are there because of its prefix, with the special ones before it."""
+        (tokens,) = self.encode([prefix])
+        ends = (self._inner.eos_token_id, self._inner.sep_token_id)
+        return len(tokens) - (tokens[-1] in ends)
+
+
+def load(folder: Path) -> Loaded:
+    """Load a folder; LoadError says what cannot be served and what can."""
+    config: dict[str, Any] = load_config(folder)
+    kind = str(config.get("model_type", "")).replace("-", "_")
+    if kind in MANY_VECTORS:
+        raise LoadError(
+            f"{folder.name!r} is a {kind} model, which gives a vector for every token; an answer of /v1/embeddings has "
+            "room for one an input. Serve a model with one vector a text."
+        )
+    if kind not in FAMILIES:
+        raise LoadError(
+            f"{folder.name!r} is a {kind or 'nameless'} model, which is none of those served here: "
+            f"{', '.join(sorted(FAMILIES))}."
+        )
+    network = load_model(folder, path_to_repo=TRUST_CONFIG)
+    if kind == "modernbert" and _dtype(network) == mx.float16:
+        # Its masks hold -1e9, which float16 makes infinite; rows of nothing else come out as NaN.
+        network.set_dtype(mx.float32)
+    return Loaded(FAMILIES[kind], network, Tokenizer(load_tokenizer(folder)._tokenizer), config)
+
+
+def _dtype(network: Any) -> mx.Dtype:
+    dtypes: list[mx.Dtype] = [array.dtype for _, array in tree_flatten(network.parameters())]
+    return max((dtype for dtype in dtypes if mx.issubdtype(dtype, mx.floating)), key=dtypes.count)

@@ -1,0 +1,113 @@
+"""How a model turns token vectors into one, read from the files that sentence-transformers keeps beside its weights.
+
+`modules.json` lists the stages (Transformer, Pooling, Dense, Normalize), each with a folder;
+`sentence_bert_config.json` and `config_sentence_transformers.json` hold the length and the prompts.
+See https://sbert.net/docs/package_reference/sentence_transformer/models.html.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlx_host.errors import LoadError
+
+# The keys of 1_Pooling/config.json; if several are set, the pooled vectors are joined in this order.
+POOLING_KEYS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+# Where a model's files name the lengths that it was trained to be cut to.
+MATRYOSHKA_KEYS = ("matryoshka_dimensions", "matryoshka_dims")
+STAGES = ("Transformer", "Pooling", "Dense", "Normalize")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is done after the network.
+
+    `pooling` empty means that the files do not say. The prompt is left out of the pooling unless `pool_prompt`.
+    `dense` counts the layers behind the pooling, None where the files do not say. `prompts` are texts by name;
+    `max_length` is in tokens.
+    """
+
+    pooling: tuple[str, ...] = ()
+    pool_prompt: bool = True
+    dense: int | None = None
+    normalize: bool = True
+    lower_case: bool = False
+    max_length: int | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str | None = None
+    shorter: Container[int] = ()
+
+
+def read_recipe(folder: Path, config: Mapping[str, Any]) -> Recipe:
+    """Read the files of a model with this config.json; LoadError names what is not understood."""
+    stages = _stages(folder)
+    pooling = _pooling(folder, stages)
+    text = _read(folder / "sentence_bert_config.json")
+    sentence = _read(folder / "config_sentence_transformers.json")
+    return Recipe(
+        pooling=_modes(pooling, folder),
+        pool_prompt=pooling.get("include_prompt", True) is not False,
+        dense=sum(kind == "Dense" for kind, _ in stages) if stages else None,
+        # A model without a list of stages says nothing; unit vectors are what OpenAI's clients expect.
+        normalize=not stages or any(kind == "Normalize" for kind, _ in stages),
+        lower_case=text.get("do_lower_case") is True,
+        max_length=text.get("max_seq_length"),
+        prompts={name: prompt for name, prompt in (sentence.get("prompts") or {}).items() if prompt},
+        default_prompt=sentence.get("default_prompt_name"),
+        shorter=_shorter(config),
+    )
+
+
+def _stages(folder: Path) -> list[tuple[str, str]]:
+    path = folder / "modules.json"
+    if not path.is_file():
+        return []
+    modules: Sequence[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    stages = [(str(module["type"]).rpartition(".")[2], str(module["path"])) for module in modules]
+    for kind, _ in stages:
+        if kind not in STAGES:
+            raise LoadError(f"modules.json has a stage {kind!r}, which is not supported; {', '.join(STAGES)} are.")
+    return stages
+
+
+def _pooling(folder: Path, stages: Sequence[tuple[str, str]]) -> Mapping[str, Any]:
+    for kind, place in stages:
+        if kind == "Pooling":
+            return _read(folder / place / "config.json")
+    return _read(folder / "1_Pooling" / "config.json")
+
+
+def _modes(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
+    named = config.get("pooling_mode")
+    if named is not None:
+        modes = (named,) if isinstance(named, str) else tuple(named)
+    else:
+        modes = tuple(mode for key, mode in POOLING_KEYS.items() if config.get(key) is True)
+    if config and (not modes or set(modes) - set(POOLING_KEYS.values())):
+        known = ", ".join(POOLING_KEYS.values())
+        raise LoadError(
+            f"the pooling configuration of {folder.name!r} asks for {modes or 'nothing'}; there is: {known}"
+        )
+    return modes
+
+
+def _shorter(config: Mapping[str, Any]) -> Container[int]:
+    for key in MATRYOSHKA_KEYS:
+        if isinstance(sizes := config.get(key), list):
+            return tuple(sizes)
+    return range(1, config["hidden_size"]) if config.get("is_matryoshka") is True and "hidden_size" in config else ()
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
