@@ -54,6 +54,11 @@ class ModelSettings(BaseModel):
         "already streams is not cut.",
     )
     queue_size: int = Field(100, ge=0, description="Requests that may wait; one more gets a 429.")
+    stall_timeout: Annotated[float, Field(ge=0)] = Field(
+        120,
+        description="Seconds without a sign from a model that has requests, after which its process is started again; "
+        "0: never.",
+    )
     env: dict[str, str] = Field(
         default_factory=dict, description="A variable for the environment of the model's process; may be repeated."
     )
@@ -90,6 +95,16 @@ class HostSettings(BaseModel):
     no_log_file: bool = Field(False, description="Write no log file.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least level that is logged."
+    )
+    max_body_mb: float = Field(64, gt=0, description="The largest request body, in megabytes; a larger one gets a 413.")
+    keep_alive: float = Field(
+        10,
+        ge=0,
+        description="Seconds of silence after which a stream sends a comment, so that proxies keep it open; 0: never. "
+        "A stream that is refused later than that gets an error event in place of a status.",
+    )
+    shutdown_timeout: float = Field(
+        30, ge=0, description="Seconds that requests may take to finish after SIGTERM or Ctrl-C; then they are cut off."
     )
     strict_plugins: bool = Field(False, description="Refuse to start while a plugin is broken or two are at odds.")
 

@@ -1,4 +1,4 @@
-"""Core's own endpoints, brought through the same hook as anybody's."""
+"""Core's own endpoints, brought through the same hooks as anybody's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from mlx_host.hookspecs import hookimpl
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-    from mlx_host.host import Host
+    from mlx_host.api import metrics
+    from mlx_host.host import Host, RequestRecord
 
 
 @hookimpl
@@ -20,3 +21,25 @@ def register_routes(router: APIRouter, host: Host) -> None:
 
     for family in (chat, models, status):
         family.routes(router, host)
+
+
+class Metrics:
+    """Counts requests, and adds the endpoint that tells the numbers."""
+
+    def __init__(self) -> None:
+        self._requests: metrics.Requests | None = None
+
+    @hookimpl
+    def register_routes(self, router: APIRouter, host: Host) -> None:
+        from prometheus_client import CollectorRegistry
+
+        from mlx_host.api import metrics
+
+        registry = CollectorRegistry()
+        self._requests = metrics.Requests(registry)
+        metrics.routes(router, host, registry)
+
+    @hookimpl
+    def request_finished(self, record: RequestRecord) -> None:
+        if self._requests is not None:
+            self._requests.add(record)

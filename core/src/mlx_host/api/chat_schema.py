@@ -43,10 +43,13 @@ class Message(TypedDict, total=False):
     name: str | None
 
 
-def _has_role(messages: list[Message]) -> list[Message]:
+def _complete(messages: list[Message]) -> list[Message]:
     for number, message in enumerate(messages):
         if "role" not in message:
             raise ValueError(f"message {number} has no role")
+        # An assistant's content may be missing: it may have called tools, or only thought.
+        if message["role"] not in ("assistant", "function") and message.get("content") is None:
+            raise ValueError(f"message {number} ({message['role']}) has no content")
     return messages
 
 
@@ -91,13 +94,13 @@ class ChatBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model: str = ""
-    messages: Annotated[list[Message], Field(min_length=1), AfterValidator(_has_role)]
+    model: str | None = None
+    messages: Annotated[list[Message], Field(min_length=1), AfterValidator(_complete)]
 
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1)
-    max_completion_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=1, lt=2**63)
+    max_completion_tokens: int | None = Field(None, ge=1, lt=2**63)
     n: int | None = Field(None, ge=1, le=128)
     stop: str | list[str] | None = None
     logprobs: bool | None = None
@@ -126,6 +129,15 @@ class ChatBody(BaseModel):
     enable_thinking: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
+    # What would change the answer if it were honoured, and is not.
+    functions: list[Any] | None = None
+    audio: dict[str, Any] | None = None
+    modalities: list[str] | None = None
+    web_search_options: dict[str, Any] | None = None
+
     def ignored(self) -> list[str]:
         """Name the fields that were given, not null, and change nothing here."""
-        return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
+        fields = [name for name, value in (self.model_extra or {}).items() if value is not None]
+        if self.stream_options is not None and not self.stream:
+            fields.append("stream_options")
+        return sorted(fields)

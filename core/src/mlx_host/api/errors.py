@@ -10,9 +10,10 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
+from mlx_host.api.wire import JsonResponse, Refusal
 from mlx_host.errors import InvalidRequest, RequestError
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def body(error: RequestError) -> dict[str, Any]:
 def response(error: RequestError, status: int | None = None) -> Response:
     """Make the JSON response that refuses a request."""
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
-    return JSONResponse(body(error), status or error.status, headers)
+    return JsonResponse(body(error), status or error.status, headers)
 
 
 class WrongAddress(InvalidRequest):
@@ -34,6 +35,13 @@ class WrongAddress(InvalidRequest):
 
     status = 404
     code = "not_found"
+
+
+class WrongContentType(InvalidRequest):
+    """The body says that it is no JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
 
 
 class InternalError(RequestError):
@@ -45,8 +53,6 @@ class InternalError(RequestError):
 def explain(faults: Sequence[Any]) -> InvalidRequest:
     """Make one error of what pydantic says; it names the first wrong field and counts the others."""
     first = faults[0]
-    if first["type"] == "json_invalid":
-        return InvalidRequest(f"The body is not valid JSON: {first.get('ctx', {}).get('error', 'syntax error')}.")
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     # A union reports the member it tried in the path; the client knows only its own keys.
     where = [part for part in where if not part.startswith(("list[", "tagged-union[", "function-")) and part != "str"]
@@ -67,10 +73,17 @@ def install(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return response(explain(error.errors()))
+        faults = error.errors()
+        if faults[0]["loc"] == ("body",) and isinstance(faults[0]["input"], bytes):
+            # FastAPI leaves unread what does not call itself JSON: any web page may send that to a local server.
+            kind = request.headers.get("content-type", "")
+            return response(WrongContentType(f"The body must be sent as application/json, not as {kind!r}."))
+        return response(explain(faults))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error, Refusal):
+            return response(error.error)
         if error.status_code == HTTPStatus.NOT_FOUND:
             return response(WrongAddress(f"There is nothing at {request.method} {request.url.path}."))
         refusal: InvalidRequest

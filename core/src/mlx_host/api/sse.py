@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from fastapi import Request
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
-from mlx_host.api import errors
+from mlx_host.api import errors, wire
 from mlx_host.errors import RequestError
 
-DONE = b"data: [DONE]\n\n"
+DONE = "data: [DONE]\n\n"
+# How long a client may take to read what is sent.
+SEND_SECONDS = 60.0
+# The shortest time between two looks at whether a stream is silent or stuck.
+WATCH_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -26,15 +30,25 @@ class ClientGone(RequestError):
     code = "client_gone"
 
 
-def encode(event: Any) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What a stream says while it has nothing else to say."""
+
+    text: str
+
+
+Pieces = AsyncGenerator[str | Comment, None]
+
+
+def event(value: Any) -> str:
     """Write one event."""
-    return b"data: " + json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+    return f"data: {wire.text(value)}\n\n"
 
 
-async def while_connected(request: Request, work: Awaitable[T]) -> T:
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     """Wait for `work`, and give it up when the client goes away."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    gone = asyncio.ensure_future(_disconnected(receive))
     try:
         await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -46,26 +60,87 @@ async def while_connected(request: Request, work: Awaitable[T]) -> T:
         await asyncio.wait((task, gone))
 
 
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
 
 
-async def _to_the_end(pieces: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
-    async with aclosing(pieces):
-        try:
-            async for piece in pieces:
-                yield piece
-        except RequestError as error:
-            # Bytes have flowed, so the status is spent; the error is the last thing the stream says.
-            yield encode(errors.body(error))
+class EventStream(Response):
+    """Sends `pieces`, each as soon as it is there, and closes them when the client goes away.
 
+    The status is sent with the first piece, so an error before it is still a refusal with a status of its own. An
+    error after it is the last event of the stream. A stream that has been silent for `keep_alive` seconds (0: never
+    mind) sends a comment, which proxies and clients take for a sign of life; it, too, settles the status.
+    """
 
-def stream(pieces: AsyncGenerator[bytes, None], headers: dict[str, str]) -> StreamingResponse:
-    """Send what `pieces` yields, each as soon as it is there; the generator is closed when the client goes away."""
-    return StreamingResponse(
-        _to_the_end(pieces),
-        media_type="text/event-stream",
+    media_type = "text/event-stream"
+
+    def __init__(self, pieces: Pieces, headers: dict[str, str], keep_alive: float) -> None:
         # Proxies such as nginx would otherwise collect the stream before they pass it on.
-        headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers},
-    )
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
+        del self.headers["content-length"]
+        self._pieces = pieces
+        self._keep_alive = keep_alive
+        self._comment = Comment("queued")
+        self._started = self._stuck = False
+        self._sending = asyncio.Lock()
+        self._last = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._send_message = send
+        with suppress(ClientGone):
+            await while_connected(receive, self._run())
+
+    async def _run(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._last = self._now()
+        watch = asyncio.ensure_future(self._watch(asyncio.current_task()))
+        try:
+            async with aclosing(self._pieces):
+                await self._send_all()
+        except asyncio.CancelledError:
+            if not self._stuck:
+                raise
+            raise ClientGone("The client does not read.") from None
+        finally:
+            watch.cancel()
+
+    async def _send_all(self) -> None:
+        try:
+            async for piece in self._pieces:
+                if isinstance(piece, Comment):
+                    self._comment = piece
+                elif piece:
+                    await self._send(piece)
+        except RequestError as error:
+            if not self._started:
+                raise
+            # Bytes have flowed, so the status is spent.
+            await self._send(event(errors.body(error)))
+        async with self._sending:
+            await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _watch(self, run: asyncio.Task[None] | None) -> None:
+        """Break silence, and end a stream that nobody reads."""
+        assert run is not None
+        while True:
+            patience = SEND_SECONDS if self._sending.locked() else self._keep_alive or SEND_SECONDS
+            await asyncio.sleep(max(self._last + patience - self._now(), WATCH_SECONDS))
+            silent = self._now() - self._last
+            if self._sending.locked():
+                if silent >= SEND_SECONDS:
+                    self._stuck = True
+                    run.cancel()
+                    return
+            elif self._keep_alive and silent >= self._keep_alive:
+                await self._send(f": {self._comment.text}\n\n")
+
+    async def _send(self, piece: str) -> None:
+        async with self._sending:
+            self._last = self._now()
+            if not self._started:
+                self._started = True
+                start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+                await self._send_message(start)
+            body = {"type": "http.response.body", "body": wire.encoded(piece), "more_body": True}
+            await self._send_message(body)

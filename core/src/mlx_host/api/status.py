@@ -1,13 +1,17 @@
-"""GET /health and GET /v1/queue/stats: whether the models are up, and who waits for them."""
+"""GET /health, /health/live, /health/ready and /v1/queue/stats: whether the models are up, and who waits for them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 
-from mlx_host.host import Host, ServedModel
+from mlx_host.api.wire import JsonResponse
+from mlx_host.host import Host, ModelState, ServedModel
+
+# Worst first: the host is as ready as the worst of its models.
+STATES = (ModelState.FAILED, ModelState.STOPPED, ModelState.RESTARTING, ModelState.LOADING, ModelState.READY)
 
 
 def routes(router: APIRouter, host: Host) -> None:
@@ -16,9 +20,19 @@ def routes(router: APIRouter, host: Host) -> None:
     @router.get("/health", response_model=None)
     async def health() -> Response:
         models = {name: model.state.value for name, model in host.models.items()}
-        return JSONResponse(
+        return JsonResponse(
             {"status": "ok" if host.ready else "unavailable", "models": models}, 200 if host.ready else 503
         )
+
+    @router.get("/health/live")
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @router.get("/health/ready", response_model=None)
+    async def ready() -> Response:
+        worst = min((model.state for model in host.models.values()), key=STATES.index)
+        state = "stopping" if host.stopping else worst.value
+        return JsonResponse({"status": state}, 200 if host.ready else 503)
 
     @router.get("/v1/queue/stats")
     async def queue_stats() -> dict[str, Any]:

@@ -61,8 +61,16 @@ def discover() -> Plugins:
     from mlx_host.cli import builtin as commands
     from mlx_host.host import builtin as requests
 
-    own = {"sources": sources, "requests": requests, "endpoints": endpoints, "commands": commands, "bench": bench}
-    return Plugins(own)
+    return Plugins(
+        {
+            "sources": sources,
+            "requests": requests,
+            "endpoints": endpoints,
+            "metrics": endpoints.Metrics(),
+            "commands": commands,
+            "bench": bench,
+        }
+    )
 
 
 def build(plugins: Plugins) -> click.RichGroup:

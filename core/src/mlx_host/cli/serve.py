@@ -24,6 +24,8 @@ log = logging.getLogger("mlx_host")
 
 # How long a model's process has to close its model, once its requests are done.
 CLOSING_SECONDS = 5.0
+# How long clients have to read what the last requests said.
+GOODBYE_SECONDS = 2.0
 
 
 def serve(plugins: Plugins, settings: HostSettings, models: Sequence[tuple[Configured, Parsers]]) -> None:
@@ -56,49 +58,78 @@ async def _serve(
     def served(model: Configured, parsers: Parsers) -> ServedModel:
         own = model.settings
         launch = Launch(own.backend, own.model, option_values(model.options), settings.log_level)
-        limits = Limits(own.max_concurrency, own.queue_size, own.queue_timeout)
+        limits = Limits(own.max_concurrency, own.queue_size, own.queue_timeout, own.stall_timeout)
         return ServedModel(
             own.name, lambda: ProcessWorker(launch, own.env), limits, parsers, display.for_model(own.name)
         )
 
-    host = Host(plugins, [served(model, parsers) for model, parsers in models])
-    http = server.Server(make_app(host))
+    host = Host(plugins, [served(model, parsers) for model, parsers in models], settings.keep_alive)
+    http = server.Server(make_app(host, settings.max_body_mb))
+    stop = Stop(host, http)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _leave, http)
+        loop.add_signal_handler(number, stop.ask)
     host.start()
     serving = asyncio.create_task(http.serve(sockets=[listening]))
-    failure = await _until_loaded(host, serving, display)
-    if failure is not None:
-        http.should_exit = True
-    elif not serving.done():
-        log.info("ready: %s at %s/v1", ", ".join(sorted(host.models)), server.url(listening))
-    await serving
-    await host.stop(CLOSING_SECONDS)
-    if failure is not None:
-        raise failure
+    serving.add_done_callback(lambda _: stop.begin())
+    try:
+        if await _loaded(host, stop, display):
+            log.info("ready: %s at %s/v1", ", ".join(sorted(host.models)), server.url(listening))
+            await stop.begun.wait()
+    except LoadError:
+        await stop.finish(serving, patience=0)
+        raise
+    await stop.finish(serving, settings.shutdown_timeout)
 
 
-def _leave(http: server.Server) -> None:
-    if http.should_exit:
-        http.force_exit = True  # The second signal means it.
-    http.should_exit = True
+class Stop:
+    """How the server ends: it stops listening, lets requests finish for a while, then cuts them off."""
+
+    def __init__(self, host: Host, http: server.Server) -> None:
+        self.begun = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._host = host
+        self._http = http
+
+    def ask(self) -> None:
+        """Begin to stop; the second time means at once."""
+        if self.begun.is_set():
+            self._hurry.set()
+        self.begin()
+
+    def begin(self) -> None:
+        self._host.stopping = True
+        self._http.should_exit = True
+        self.begun.set()
+
+    async def finish(self, serving: asyncio.Task[None], patience: float) -> None:
+        """End the server, after `patience` seconds at most, and the models."""
+        self.begin()
+        hurry = asyncio.create_task(self._hurry.wait())
+        done, _ = await asyncio.wait((serving, hurry), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        if not done:
+            log.warning("requests are still open after %g s; they are cut off", patience)
+        await self._host.stop(CLOSING_SECONDS)
+        await asyncio.wait((serving,), timeout=GOODBYE_SECONDS)
+        self._http.force_exit = True
+        await serving
 
 
-async def _until_loaded(host: Host, serving: asyncio.Task[None], display: LoadingDisplay) -> LoadError | None:
-    async def all_loaded() -> None:
-        for model in host.models.values():
-            await model.loaded()
-
-    loading = asyncio.create_task(all_loaded())
+async def _loaded(host: Host, stop: Stop, display: LoadingDisplay) -> bool:
+    """Wait until every model is loaded; the first LoadError if one cannot be, False if a stop was asked for."""
+    loading = asyncio.gather(*(model.loaded() for model in host.models.values()))
+    begun = asyncio.create_task(stop.begun.wait())
     with display:
-        await asyncio.wait((loading, serving), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((loading, begun), return_when=asyncio.FIRST_COMPLETED)
+    begun.cancel()
     if not loading.done():
         loading.cancel()
-        return None
-    error = loading.exception()
-    if isinstance(error, MlxHostError):
-        return error if isinstance(error, LoadError) else LoadError(str(error))
-    if error is not None:
-        raise error
-    return None
+        return False
+    try:
+        await loading
+    except LoadError:
+        raise
+    except MlxHostError as error:
+        raise LoadError(str(error)) from error
+    return True

@@ -1,10 +1,15 @@
-"""A model's process: `python -m mlx_host.engine.child FD`, started by the host, which holds the other end of FD."""
+"""A model's process: `python -m mlx_host.engine.child FD TRACES`, started by the host.
+
+The host holds the other end of FD and reads the file TRACES, which gets the stacks of all threads when the process
+crashes or is sent SIGUSR1.
+"""
 
 from __future__ import annotations
 
-import copy
+import faulthandler
 import logging
 import os
+import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
@@ -16,21 +21,30 @@ from pydantic import ValidationError
 from mlx_host import sources
 from mlx_host.backend import Load, Model
 from mlx_host.engine import loop
-from mlx_host.engine.messages import Launch, LoadFailed, Loading, Logged
+from mlx_host.engine.messages import Launch, LoadFailed, Loading, Logged, send
 from mlx_host.errors import LoadError, MlxHostError
 from mlx_host.plugins import Plugins
 
 
 class Channel:
-    """The child's end of the pipe; any thread may send."""
+    """The child's end of the pipe; any thread may send. When the host is gone, so is this process, at once."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._sending = threading.Lock()
 
     def send(self, message: Any) -> None:
-        with self._sending:
-            self._connection.send(message)
+        try:
+            with self._sending:
+                send(self._connection, message)
+        except OSError:
+            os._exit(0)
+
+    def receive(self) -> Any:
+        try:
+            return self._connection.recv()
+        except (EOFError, OSError):
+            os._exit(0)
 
 
 class PipeHandler(logging.Handler):
@@ -41,11 +55,8 @@ class PipeHandler(logging.Handler):
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        # As logging.handlers.QueueHandler does: arguments and exceptions may not pickle, their text does.
-        record = copy.copy(record)
-        record.message = record.msg = self.format(record)
-        record.args = record.exc_info = record.exc_text = record.stack_info = None
-        self._channel.send(Logged(record))
+        # A record's arguments may not pickle, its text does.
+        self._channel.send(Logged(record.name, record.levelno, self.format(record), record.created))
 
 
 def load(launch: Launch, channel: Channel) -> Model:
@@ -64,20 +75,18 @@ def load(launch: Launch, channel: Channel) -> Model:
     return backend.load(Load(launch.model, path, options, progress))
 
 
-def main(fd: int) -> None:
-    """Load, report, serve; when the host goes away, so does this process, at once."""
-    connection = Connection(fd)
-    channel = Channel(connection)
-    launch: Launch = connection.recv()
+def main(fd: int, traces: int) -> None:
+    """Load, report, serve."""
+    faulthandler.enable(traces)
+    faulthandler.register(signal.SIGUSR1, traces)
+    channel = Channel(Connection(fd))
+    launch: Launch = channel.receive()
     logging.basicConfig(level=launch.log_level.upper(), handlers=[PipeHandler(channel)], force=True)
     inbox: loop.Inbox = SimpleQueue()
 
     def listen() -> None:
-        try:
-            while True:
-                inbox.put(connection.recv())
-        except (EOFError, OSError):
-            os._exit(0)
+        while True:
+            inbox.put(channel.receive())
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     try:
@@ -94,4 +103,4 @@ def main(fd: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -7,10 +7,10 @@ from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 
 from mlx_host.backend import Model
-from mlx_host.engine.messages import Cancel, ModelInfo, Round, Shutdown, Submit
+from mlx_host.engine.messages import Cancel, Closed, ModelInfo, Round, Shutdown, Submit
 from mlx_host.engine.stops import with_stops
 from mlx_host.errors import EngineFailed, RequestError, UnsupportedRequest
-from mlx_host.events import Event, Finished
+from mlx_host.events import Event, Finished, Started
 from mlx_host.requests import ChatRequest, Request
 
 log = logging.getLogger(__name__)
@@ -40,11 +40,21 @@ class Loop:
         events = self._model.generate(request)
         if isinstance(request, ChatRequest) and request.stop:
             events = with_stops(events, request.stop, request.n)
-        yield from events
+        try:
+            yield from _started(events)
+            yield from events
+        finally:
+            if isinstance(events, Generator):
+                events.close()
 
     def cancel(self, id: str) -> None:
         """Close a request; one that is over already is none of our business."""
         if id in self._open:
+            self._close(id)
+
+    def close(self) -> None:
+        """Close every request."""
+        for id in list(self._open):
             self._close(id)
 
     def _close(self, id: str) -> None:
@@ -75,10 +85,24 @@ class Loop:
             else:
                 if event is None:
                     continue
+                if not isinstance(event, Event):
+                    self._close(id)
+                    said.append((id, EngineFailed(f"The model said {event!r}, which is no event.")))
+                    continue
                 said.append((id, event))
                 if isinstance(event, Finished):
                     self._close(id)
         return said
+
+
+def _started(events: Iterator[Event | None]) -> Iterator[Event | None]:
+    """Pass an answer on as far as its first event, which must be Started."""
+    for event in events:
+        if isinstance(event, Event) and not isinstance(event, Started):
+            raise EngineFailed(f"The model said {type(event).__name__} before Started.")
+        yield event
+        if event is not None:
+            return
 
 
 def info(model: Model) -> ModelInfo:
@@ -86,7 +110,7 @@ def info(model: Model) -> ModelInfo:
     return ModelInfo(model.serves, model.concurrency, model.context_length, model.chat_template)
 
 
-def run(model: Model, inbox: Inbox, send: Callable[[Round], None]) -> None:
+def run(model: Model, inbox: Inbox, send: Callable[[Round | Closed], None]) -> None:
     """Serve until a Shutdown arrives."""
     loop = Loop(model)
     while True:
@@ -101,7 +125,9 @@ def run(model: Model, inbox: Inbox, send: Callable[[Round], None]) -> None:
                     loop.submit(request)
                 case Cancel(id):
                     loop.cancel(id)
+                    send(Closed(id))
                 case Shutdown():
+                    loop.close()
                     model.close()
                     return
         if said := loop.round():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import logging
+import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from typing import Any
 
 from mlx_host.errors import MlxHostError, RequestError
@@ -31,7 +32,7 @@ class Submit:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Down: close this request's generator; nothing more of it is wanted."""
+    """Down: close this request's generator and answer Closed; nothing more of it is wanted."""
 
     id: str
 
@@ -76,7 +77,23 @@ class Round:
 
 
 @dataclass(frozen=True)
-class Logged:
-    """Up: a log record of the model's process, its text already made."""
+class Closed:
+    """Up: a cancelled request's generator is closed; while it is awaited, the model owes a sign of life."""
 
-    record: logging.LogRecord
+    id: str
+
+
+@dataclass(frozen=True)
+class Logged:
+    """Up: a log record of the model's process, its text already made; the time is in seconds since the epoch."""
+
+    logger: str
+    level: int
+    text: str
+    created: float
+
+
+def send(connection: Connection, message: Any) -> None:
+    """Send a message; the other end's `recv` reads it."""
+    # Connection.send would look every object up in a table of reducers for handles, of which there are none here.
+    connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))

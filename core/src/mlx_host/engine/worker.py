@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
@@ -15,13 +17,14 @@ from typing import Protocol
 
 from mlx_host.backend import Model
 from mlx_host.engine import loop
-from mlx_host.engine.messages import Launch, Shutdown
+from mlx_host.engine.messages import Launch, Shutdown, send
 
 
 class Worker(Protocol):
-    """A running model's body; `connection` is the host's end of the pipe to it."""
+    """A running model's body: `connection` is the host's end of the pipe to it, `pid` its process, if it has one."""
 
     connection: Connection
+    pid: int | None
 
     def kill(self) -> None:
         """End it at once."""
@@ -29,38 +32,66 @@ class Worker(Protocol):
     def wait(self) -> str:
         """Wait until it has ended; return how, as words for a message."""
 
+    def interrupt(self) -> None:
+        """Have it write the stacks of its threads."""
+
+    def traces(self) -> str:
+        """Return the stacks that it has written since the last call, on a crash or an interrupt."""
+
+    def close(self) -> None:
+        """Let go of what belongs to it, once it has ended and nobody reads or writes any more."""
+
 
 class ProcessWorker:
     """The model in a child process, with an environment of its own."""
 
     def __init__(self, launch: Launch, env: Mapping[str, str]) -> None:
+        self._traces = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._traces_read = 0
         ours, theirs = socket.socketpair()
+        self.connection = Connection(ours.detach())
         with theirs:
+            fds = theirs.fileno(), self._traces.fileno()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlx_host.engine.child", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "mlx_host.engine.child", *map(str, fds)],
+                pass_fds=fds,
                 env={**os.environ, **env},
                 stdin=subprocess.DEVNULL,
                 # The terminal's Ctrl-C is for the host, which ends its models in order.
                 start_new_session=True,
             )
-        self.connection = Connection(ours.detach())
-        self.connection.send(launch)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
+            # While this end of theirs is open, sending cannot fail, whatever becomes of the child.
+            send(self.connection, launch)
+        self.pid: int | None = self._process.pid
 
     def kill(self) -> None:
-        self._process.kill()
+        if self._process.poll() is None:
+            # Its session is a group of its own: what it has started goes with it.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
 
     def wait(self) -> str:
         code = self._process.wait()
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGUSR1)
+
+    def traces(self) -> str:
+        size = os.fstat(self._traces.fileno()).st_size
+        written = os.pread(self._traces.fileno(), size - self._traces_read, self._traces_read)
+        self._traces_read += len(written)
+        return written.decode(errors="replace")
+
+    def close(self) -> None:
+        self.connection.close()
+        self._traces.close()
+
 
 class ThreadWorker:
     """The same loop on a thread; it cannot be killed, only asked to leave."""
+
+    pid: int | None = None
 
     def __init__(self, make: Callable[[], Model]) -> None:
         ours, theirs = socket.socketpair()
@@ -81,11 +112,11 @@ class ThreadWorker:
                 inbox.put(Shutdown())
 
         model = self._make()
-        self._theirs.send(loop.info(model))
+        send(self._theirs, loop.info(model))
         listener = threading.Thread(target=listen, name="listen", daemon=True)
         listener.start()
         try:
-            loop.run(model, inbox, self._theirs.send)
+            loop.run(model, inbox, lambda message: send(self._theirs, message))
         except OSError:
             model.close()
         finally:
@@ -97,3 +128,12 @@ class ThreadWorker:
     def wait(self) -> str:
         self._thread.join()
         return "ended"
+
+    def interrupt(self) -> None:
+        """There is no way to make a thread say where it is from outside, nor a need in a test."""
+
+    def traces(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self.connection.close()

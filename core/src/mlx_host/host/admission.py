@@ -6,13 +6,15 @@ import asyncio
 import heapq
 import itertools
 
-from mlx_host.errors import AtCapacity, RequestError
+from mlx_host.errors import AtCapacity, ModelUnavailable
 from mlx_host.requests import Priority
 
 # The SDKs obey a Retry-After of up to two minutes and give up on a longer one.
 LONGEST_RETRY = 120.0
 # How much the newest request weighs in the running mean of how long requests take.
 NEWEST_WEIGHT = 0.2
+
+Place = tuple[Priority, int, asyncio.Future[None]]
 
 
 class Admission:
@@ -25,7 +27,7 @@ class Admission:
         self.queue_size = queue_size
         self.running = 0
         self._slots = slots
-        self._queue: list[tuple[Priority, int, asyncio.Future[None]]] = []
+        self._queue: list[Place] = []
         self._tickets = itertools.count()
         self._mean_seconds = 1.0
 
@@ -40,21 +42,24 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        return sum(not place.done() for _, _, place in self._queue)
+        return len(self._queue)
 
     async def enter(self, priority: Priority) -> None:
         """Wait for a slot; AtCapacity if the queue is full. Every success must be followed by leave()."""
-        if self.running < self._slots and not self.waiting:
+        if self.running < self._slots and not self._queue:
             self.running += 1
             return
-        if self.waiting >= self.queue_size:
+        if len(self._queue) >= self.queue_size:
             raise AtCapacity("Too many requests. Service is at capacity.", retry_after=self._retry_after())
-        place = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._queue, (priority, next(self._tickets), place))
+        place = (priority, next(self._tickets), asyncio.get_running_loop().create_future())
+        heapq.heappush(self._queue, place)
         try:
-            await place
+            await place[2]
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled() and place.exception() is None:
+            if place in self._queue:
+                self._queue.remove(place)
+                heapq.heapify(self._queue)
+            elif not place[2].cancelled() and place[2].exception() is None:
                 self.leave()  # The slot came at the very moment the caller gave up.
             raise
 
@@ -67,16 +72,16 @@ class Admission:
 
     def _admit(self) -> None:
         while self._queue and self.running < self._slots:
-            _, _, place = heapq.heappop(self._queue)
-            if not place.done():
+            _, _, admitted = heapq.heappop(self._queue)
+            if not admitted.done():
                 self.running += 1
-                place.set_result(None)
+                admitted.set_result(None)
 
-    def refuse_all(self, error: RequestError) -> None:
-        """Send away everybody who waits."""
-        for _, _, place in self._queue:
-            if not place.done():
-                place.set_exception(error)
+    def refuse_all(self, reason: str) -> None:
+        """Send away everybody who waits, with a ModelUnavailable each."""
+        for _, _, admitted in self._queue:
+            if not admitted.done():
+                admitted.set_exception(ModelUnavailable(reason))
         self._queue.clear()
 
     def _retry_after(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 
 from mlx_host.errors import ModelNotFound, UnsupportedRequest
@@ -12,13 +13,20 @@ from mlx_host.host.served import ModelState, ServedModel
 from mlx_host.plugins import Plugins
 from mlx_host.requests import ChatRequest, Request
 
+log = logging.getLogger(__name__)
+
 
 class Host:
-    """The models of this server, by name."""
+    """The models of this server, by name.
 
-    def __init__(self, plugins: Plugins, models: Sequence[ServedModel]) -> None:
+    A stream that has been silent for `keep_alive` seconds is to show a sign of life; 0: it need not.
+    """
+
+    def __init__(self, plugins: Plugins, models: Sequence[ServedModel], keep_alive: float = 0) -> None:
         self.plugins = plugins
         self.models = {model.name: model for model in models}
+        self.keep_alive = keep_alive
+        self.stopping = False
 
     def start(self) -> None:
         """Begin to load every model."""
@@ -31,8 +39,8 @@ class Host:
 
     @property
     def ready(self) -> bool:
-        """Whether every model is up."""
-        return all(model.state is ModelState.READY for model in self.models.values())
+        """Whether every model is up and requests are taken."""
+        return not self.stopping and all(model.state is ModelState.READY for model in self.models.values())
 
     def model(self, name: str) -> ServedModel:
         """Find a model; where only one is served, it answers to any name. ModelNotFound says what there is."""
@@ -63,4 +71,8 @@ class Host:
         return answer(exchange, prepared, self.model(prepared.model).parsers)
 
     def _finished(self, record: RequestRecord) -> None:
-        self.plugins.hook.request_finished(record=record)
+        try:
+            self.plugins.hook.request_finished(record=record)
+        except Exception:
+            # The answer has been given; what a plugin makes of it is no concern of the client's.
+            log.exception("a plugin failed in request_finished")

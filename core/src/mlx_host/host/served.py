@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +24,8 @@ log = logging.getLogger(__name__)
 MOST_DEATHS = 3
 DEATHS_WITHIN = 60.0
 FIRST_BACK_OFF = 0.5
+# A request that has been in the hands of so many processes as they ended is the likely cause.
+MOST_REPLAYS = 1
 
 
 class ModelState(Enum):
@@ -37,11 +40,15 @@ class ModelState(Enum):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one model takes on: requests at once (None: as many as it says), waiting, and seconds for each."""
+    """What one model takes on: requests at once (None: as many as it says), waiting, and seconds for each.
+
+    A model that has requests and says nothing for `stall_timeout` seconds is ended and started again; 0: it is not.
+    """
 
     max_concurrency: int | None = None
     queue_size: int = 100
     queue_timeout: float = 300.0
+    stall_timeout: float = 120.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,7 @@ class ServedModel:
         self.failure: MlxHostError | None = None
         self.restarts = 0
         self.info: ModelInfo | None = None
+        self.rounds: Counter[int] = Counter()
         self._start = start
         self._on_loading = on_loading
         self._engine: Engine | None = None
@@ -82,6 +90,11 @@ class ServedModel:
         self._task: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that the model runs in, if there is one at the moment."""
+        return self._engine.worker.pid if self._engine is not None and not self._engine.ended.done() else None
 
     def start(self) -> None:
         """Begin to load, and keep the model up from then on."""
@@ -96,9 +109,10 @@ class ServedModel:
             raise self.failure
 
     async def stop(self, timeout: float) -> None:
-        """End the model's process, gently for `timeout` seconds."""
+        """Cut off all requests and end the model's process, gently for `timeout` seconds."""
         self._become(ModelState.STOPPED)
         self._stopping.set()
+        self._fail_all(self._down())
         if self._engine is not None:
             await self._engine.stop(timeout)
         if self._task is not None:
@@ -106,6 +120,7 @@ class ServedModel:
 
     def submit(self, answer: Answer) -> None:
         """Give an admitted request to the engine, or keep it for the next one."""
+        self.refuse_unless_up()
         if self._engine is not None and not self._engine.ended.done():
             self._engine.submit(answer)
         else:
@@ -121,8 +136,7 @@ class ServedModel:
     def refuse_unless_up(self) -> None:
         """Raise ModelUnavailable if waiting for this model is of no use."""
         if self.state in (ModelState.FAILED, ModelState.STOPPED):
-            reason = f": {self.failure}" if self.failure else ""
-            raise ModelUnavailable(f"Model {self.name!r} is {self.state.value}{reason}")
+            raise ModelUnavailable(self._down())
 
     def serves(self, request: Request) -> bool:
         """Whether the model takes this type of request; unknown, so true, while it loads for the first time."""
@@ -133,45 +147,66 @@ class ServedModel:
         self._changed.set()
 
     async def _keep_up(self) -> None:
-        back_off = FIRST_BACK_OFF
-        while True:
-            self._engine = Engine(self._start(), self._on_loading)
+        while not self._stopping.is_set():
             try:
-                self.info = await self._engine.ready()
+                engine = self._engine = Engine(self._start(), self._on_loading, self.rounds)
+            except OSError as error:
+                self._give_up(LoadError(f"its process cannot be started: {error}"))
+                return
+            try:
+                self.info = await engine.ready()
             except MlxHostError as error:
-                await asyncio.shield(self._engine.ended)
-                if not isinstance(error, LoadError) or self.info is None:
+                engine.worker.kill()
+                await asyncio.shield(engine.ended)
+                if self.info is None or not isinstance(error, LoadError):
                     self._give_up(error)
                     return
                 how = str(error)
             else:
-                self._serve(self._engine, self.info)
-                how = await asyncio.shield(self._engine.ended)
-            if self.state is ModelState.STOPPED:
-                self._fail_all(ModelUnavailable(f"Model {self.name!r} is being shut down."))
-                return
+                self._serve(engine, self.info)
+                how = await self._watch(engine)
+                for answer in engine.open:
+                    answer.deaths += 1
             self.admission.slots = 0
-            self._bury(self._engine, how)
+            if self._stopping.is_set():
+                return
+            self._bury(engine, how)
             if self._hopeless():
                 self._give_up(LoadError(f"its process died {MOST_DEATHS} times in a minute, at last: {how}"))
                 return
             self._become(ModelState.RESTARTING)
             self.restarts += 1
+            back_off = FIRST_BACK_OFF * 2 ** (self._recent_deaths() - 1)
             log.warning("model %s: process ended (%s); starting again in %.1f s", self.name, how, back_off)
-            if await self._stopped_within(back_off):
-                self._fail_all(ModelUnavailable(f"Model {self.name!r} is being shut down."))
-                return
-            back_off *= 2
+            await self._stopped_within(back_off)
 
-    async def _stopped_within(self, seconds: float) -> bool:
-        try:
+    async def _watch(self, engine: Engine) -> str:
+        """Wait until the process has ended, and end it when it has stalled; return how it ended."""
+        patience = wait = self.limits.stall_timeout or None
+        while not (await asyncio.wait({engine.ended}, timeout=wait))[0]:
+            assert patience is not None
+            now = asyncio.get_running_loop().time()
+            wait = engine.last_sign + patience - now if engine.busy else patience
+            if wait <= 0:
+                stacks = await engine.stacks()
+                log.error(
+                    "model %s: no sign of it for %g s while %d requests are open; it is ended. Its stacks:\n%s",
+                    self.name,
+                    patience,
+                    len(engine.open),
+                    stacks or "(it did not even answer that)",
+                )
+                engine.worker.kill()
+                await asyncio.shield(engine.ended)
+                return f"stalled for {patience:g} s"
+        return engine.ended.result()
+
+    async def _stopped_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return False
-        return True
 
     def _serve(self, engine: Engine, info: ModelInfo) -> None:
-        if self.state is ModelState.STOPPED:
+        if self._stopping.is_set():
             return
         self._become(ModelState.READY)
         replayed, self._to_replay = self._to_replay, []
@@ -182,25 +217,36 @@ class ServedModel:
 
     def _bury(self, engine: Engine, how: str) -> None:
         for answer in engine.open:
-            if answer.begun:
+            if answer.begun or answer.deaths > MOST_REPLAYS:
                 answer.push(EngineFailed(f"The process of model {self.name!r} ended while it answered ({how})."))
             else:
                 self._to_replay.append(answer)
 
-    def _hopeless(self) -> bool:
+    def _recent_deaths(self) -> int:
         now = asyncio.get_running_loop().time()
-        self._deaths.append(now)
-        return len(self._deaths) == MOST_DEATHS and now - self._deaths[0] < DEATHS_WITHIN
+        return sum(now - death < DEATHS_WITHIN for death in self._deaths)
+
+    def _hopeless(self) -> bool:
+        self._deaths.append(asyncio.get_running_loop().time())
+        return self._recent_deaths() == MOST_DEATHS
 
     def _give_up(self, error: MlxHostError) -> None:
-        if self.state is not ModelState.STOPPED:
-            self.failure = error
-            self._become(ModelState.FAILED)
-            log.error("model %s: failed: %s", self.name, error)
-        self._fail_all(ModelUnavailable(f"Model {self.name!r} failed: {error}"))
+        if self._stopping.is_set():
+            return
+        self.failure = error
+        self._become(ModelState.FAILED)
+        log.error("model %s: failed: %s", self.name, error)
+        self._fail_all(self._down())
 
-    def _fail_all(self, error: ModelUnavailable) -> None:
-        for answer in self._to_replay:
-            answer.push(error)
+    def _down(self) -> str:
+        """Say why this model takes no requests."""
+        if self.failure is not None:
+            return f"Model {self.name!r} failed: {self.failure}"
+        return f"Model {self.name!r} is being shut down."
+
+    def _fail_all(self, reason: str) -> None:
+        answers = [*self._to_replay, *(self._engine.open if self._engine is not None else ())]
         self._to_replay.clear()
-        self.admission.refuse_all(error)
+        self.admission.refuse_all(reason)
+        for answer in answers:
+            answer.push(ModelUnavailable(reason))

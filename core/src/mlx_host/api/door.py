@@ -1,0 +1,94 @@
+"""What every request passes first: it gets an id, and its body must come in time and be of a bearable size.
+
+Plain ASGI: under Starlette's BaseHTTPMiddleware an endpoint could not see its client go away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from mlx_host.api import errors
+from mlx_host.api.wire import Refusal
+from mlx_host.errors import InvalidRequest
+
+MEGABYTE = 1000 * 1000
+# How long the next piece of a body may take.
+BODY_SECONDS = 30.0
+
+
+class TooLarge(InvalidRequest):
+    """The body is larger than this server takes."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class BodyTimeout(InvalidRequest):
+    """The body did not come."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class RequestId:
+    """Gives every answer an id, under the names that OpenAI's and Anthropic's clients look for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_id(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = headers["request-id"] = request_id
+            await send(message)
+
+        request_id = f"req_{uuid.uuid4().hex}"
+        await self._app(scope, receive, send_with_id)
+
+
+class BodyLimit:
+    """Refuses a body of more than `megabytes`, and one that stops coming. No model has heard of the request by then."""
+
+    def __init__(self, app: ASGIApp, megabytes: float, seconds: float = BODY_SECONDS) -> None:
+        self._app = app
+        self._most = int(megabytes * MEGABYTE)
+        self._refusal = f"The body is larger than the {megabytes:g} MB that this server takes (--max-body-mb)."
+        self._seconds = seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "0")
+        if not announced.isdecimal() or int(announced) > self._most:
+            await errors.response(TooLarge(self._refusal))(scope, receive, send)
+            return
+        come, complete = 0, False
+
+        async def receive_body() -> Message:
+            nonlocal come, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                late = f"Nothing more of the body came within {self._seconds:g} seconds."
+                raise Refusal(BodyTimeout(late)) from None
+            if message["type"] == "http.request":
+                come += len(message["body"])
+                complete = not message["more_body"]
+                if come > self._most:
+                    raise Refusal(TooLarge(self._refusal))
+            return message
+
+        await self._app(scope, receive_body, send)
