@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
@@ -140,3 +143,29 @@ def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
 
     with pytest.raises(UsageError, match=r"exit code 1\)\. It said:\nno such model"):
         asyncio.run(start())
+
+
+def mlx_host(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "mlx_host", *arguments], check=False, capture_output=True, text=True)
+
+
+def test_a_model_s_own_server_is_started_measured_and_stopped() -> None:
+    ended = mlx_host("bench", "--backend", "echo", "--uppercase", "--concurrency", "2", "--max-tokens", "5", "--json")
+    assert ended.stderr == ""
+    assert ended.returncode == 0
+    report = json.loads(ended.stdout)
+    (point,) = report["points"]
+    assert report["model"] == "echo"
+    assert (point["completed"], point["failed"], point["completion_tokens"]) == (8, 0, 40)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", urlsplit(report["url"]).port or 0))
+
+
+def test_at_the_door_a_wrong_address_is_one_sentence_and_exit_code_2() -> None:
+    with serving(good) as url:
+        pass
+    ended = mlx_host("bench", url)
+    assert ended.returncode == 2
+    assert ended.stdout == ""
+    assert ended.stderr.startswith(f"Error: No server answers at {url}/v1")
+    assert "Traceback" not in ended.stderr

@@ -61,13 +61,13 @@ def bench(
 ) -> None:
     """Measure latency and throughput of any OpenAI-compatible server.
 
-    URL is its base, such as http://127.0.0.1:8000/v1. Without URL a server is started for --model, measured and
-    stopped; options that are not listed here are those of `mlx-host run`, for example --backend lm.
+    URL is its base, such as http://127.0.0.1:8000/v1. Without URL a server is started, measured and stopped: --model
+    and the options that are not listed here are those of `mlx-host run`, for example --backend lm.
 
     The exit code is 1 if a request failed.
     """
     url, run_options = _split(arguments)
-    if url is None and model is None:
+    if url is None and model is None and not run_options:
         raise UsageError("Nothing to measure: give the URL of a server, or --model to have one started.")
 
     import uvloop

@@ -21,7 +21,8 @@ _STOP_SECONDS = 15.0
 
 def run_command(model: str, options: Sequence[str]) -> list[str]:
     """The command line of `mlx-host run`, in this interpreter, but for its port."""
-    return [sys.executable, "-m", "mlx_host", "run", "--no-log-file", "--model", model, *options]
+    named = ["--model", model] if model else []
+    return [sys.executable, "-m", "mlx_host", "run", "--no-log-file", *named, *options]
 
 
 @asynccontextmanager

@@ -36,7 +36,7 @@ async def measure(
     async with AsyncExitStack() as stack:
         progress = stack.enter_context(Progress(*columns, console=console, disable=not console.is_terminal))
         if target is None:
-            starting = progress.add_task(f"starting {workload.model}", total=None)
+            starting = progress.add_task("starting the server", total=None)
             target = await stack.enter_async_context(running(run_command(workload.model, options)))
             progress.remove_task(starting)
             # It may serve the model under a shorter name than the reference it was started with.
