@@ -51,7 +51,9 @@ def _table(plugins: Plugins) -> Table:
     # Wide enough for the longest flags: half a flag cannot be copied.
     table.add_column("options", min_width=25, overflow="fold")
     for distribution, things in brings.items():
-        table.add_row(distribution, "\n".join(things), " ".join(dict.fromkeys(options[distribution])))
+        # Text, as what a plugin says of itself is no markup.
+        texts = ("\n".join(things), " ".join(dict.fromkeys(options[distribution])))
+        table.add_row(distribution, *map(Text, texts))
     return table
 
 

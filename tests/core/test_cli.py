@@ -1,0 +1,173 @@
+"""The command line as a whole: help, version, how it fails, and what it may import."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import mlx_host as mlx_host_package
+import pytest
+from mlx_host import __version__
+
+from tests.support.command import complaint, environment, mlx_host
+
+# Slow to import, or not core's to import at all.
+HEAVY = ("fastapi", "starlette", "uvicorn", "uvloop", "mlx", "mlx_lm", "transformers", "huggingface_hub", "hypothesis")
+
+
+def imported(*args: str) -> set[str]:
+    """Run a command; return the packages that it imported."""
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "mlx_host", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=120,
+        check=False,
+    )
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert "mlx_host.plugins" in modules, done.stderr
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["--version"],
+        ["plugins"],
+        ["run", "--backend", "lm", "--help"],
+        ["bench", "--help"],
+        # Everything that can be wrong at once is found before anything heavy is imported.
+        ["run", "--backend", "lm", "--no-such-flag"],
+        ["run", "--backend", "lm", "--model", "/no/such/folder"],
+        ["run", "--backend", "lm", "--model", ".", "--tool-call-parser", "no-such"],
+        ["run", "--backend", "lm", "--model", ".", "--chat-template-file", "no-such"],
+    ],
+    ids=" ".join,
+)
+def test_what_answers_at_once_imports_nothing_heavy(args: list[str]) -> None:
+    assert imported(*args).isdisjoint(HEAVY)
+
+
+def test_importing_core_imports_no_mlx() -> None:
+    """Each module of core; the contracts for plugin authors need testing tools, but no MLX either."""
+    package = Path(mlx_host_package.__file__).parent
+    files = [path.relative_to(package.parent).with_suffix("") for path in package.rglob("*.py")]
+    modules = [".".join(path.parts) for path in files if path.name not in ("__init__", "__main__")]
+    script = f"import importlib, json, sys\nfor name in {sorted(modules)}: importlib.import_module(name)\n"
+    script += "print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
+    found = set(json.loads(done.stdout))
+    assert {"mlx_host.api.app", "mlx_host.cli.serve", "mlx_host.testing.parser_contract"} <= found
+    assert found.isdisjoint({"mlx", "mlx.core", "mlx_lm", "transformers"})
+
+
+def test_version() -> None:
+    done = mlx_host("--version")
+    assert (done.returncode, done.stdout) == (0, f"mlx-host, version {__version__}\n")
+
+
+def test_the_script_is_the_module() -> None:
+    script = Path(sys.executable).with_name("mlx-host")
+    done = subprocess.run([script, "--version"], capture_output=True, text=True, env=environment(), check=False)
+    assert (done.returncode, done.stdout) == (0, f"mlx-host, version {__version__}\n")
+
+
+def test_without_arguments_the_help_is_shown() -> None:
+    bare = mlx_host()
+    assert "Usage: mlx-host" in bare.stdout
+    assert bare.stdout == mlx_host("-h").stdout
+
+
+def test_help_lists_the_commands_with_one_line_each() -> None:
+    done = mlx_host("--help")
+    assert done.returncode == 0
+    for command in ("run      Load models and serve them.", "plugins  List the installed plugins", "bench    Measure"):
+        assert command in done.stdout
+
+
+def panels(text: str) -> dict[str, str]:
+    """The boxes of a help text by their titles, each as one line."""
+    found: dict[str, str] = {}
+    title = ""
+    for line in text.splitlines():
+        if line.startswith("╭─ "):
+            title = line.strip("╭─╮ ")
+        elif line.startswith("│"):
+            found[title] = f"{found.get(title, '')} {' '.join(line.strip('│').split())}"
+    return found
+
+
+def test_help_of_run_is_grouped_and_names_each_settings_variable() -> None:
+    done = mlx_host("run", "--help")
+    assert done.returncode == 0
+    groups = panels(done.stdout)
+    assert list(groups) == ["Server", "Model", "Options"]
+    assert (
+        "--port INTEGER The port to listen on; 0 takes a free one. [default: 8000] [env: MLX_HOST_PORT]"
+        in (groups["Server"])
+    )
+    assert "Relative paths in it start at the working directory. [env: MLX_HOST_CONFIG]" in groups["Server"]
+    assert "[default: logs/app.log]" in groups["Server"]
+    assert "--log-level [debug|info|warning|error]" in groups["Server"]
+    assert "--model,--model-path TEXT" in groups["Model"]
+    assert "--env KEY=VALUE" in groups["Model"]
+    assert "[env: MLX_HOST_ENV as JSON]" in groups["Model"]
+    assert max(map(len, done.stdout.splitlines())) <= 80
+
+
+def test_help_of_run_with_a_backend_adds_its_options() -> None:
+    done = mlx_host("run", "--backend", "lm", "--help")
+    assert done.returncode == 0
+    groups = panels(done.stdout)
+    assert list(groups) == ["Server", "Model", "Backend lm", "Options"]
+    assert "[default: on; off with --no-enable-auto-tool-choice]" in groups["Backend lm"]
+    assert "--temperature FLOAT" in groups["Backend lm"]
+    assert "[default: 512]" in groups["Backend lm"]
+
+
+def test_a_default_that_says_nothing_is_not_shown() -> None:
+    group = panels(mlx_host("run", "--backend=scripted", "--help").stdout)["Backend scripted"]
+    assert "What the pretended chat template ends with. [env: MLX_HOST_PROMPT_TAIL]" in group
+
+
+def test_an_unknown_command_and_an_unknown_flag_are_one_sentence() -> None:
+    assert "No such command 'rnu'" in complaint(mlx_host("rnu"))
+    assert complaint(mlx_host("--no-such-flag")).startswith("No such option '--no-such-flag'")
+
+
+def test_another_backends_flag_is_an_unknown_option() -> None:
+    said = complaint(mlx_host("run", "--backend", "lm", "--slots", "3"))
+    assert said.startswith("No such option '--slots'")
+
+
+def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        said = complaint(mlx_host("run", "--backend", "scripted", "--port", port, cwd=tmp_path))
+    assert said.startswith(f"Cannot listen on 127.0.0.1:{port}: ")
+    assert not (tmp_path / "logs").exists()
+
+
+def test_a_log_file_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    log = str(tmp_path / "file" / "app.log")
+    said = complaint(mlx_host("run", "--backend", "scripted", "--port", "0", "--log-file", log))
+    assert said.startswith(f"--log-file {log!r} cannot be written: ")
+    assert "--no-log-file" in said
+
+
+def test_a_model_that_fails_to_load_is_an_error_but_no_usage_error(tmp_path: Path) -> None:
+    done = mlx_host("run", "--backend", "scripted", "--fail-load", "--port", "0", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == "Error: the script says not to load"
+    assert "Traceback" not in done.stderr
+    assert "the script says not to load" in (tmp_path / "logs" / "app.log").read_text()

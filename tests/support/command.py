@@ -1,0 +1,47 @@
+"""Runs `mlx-host` as its users do: a command in a process of its own, seen by its output and exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+
+def environment(extra: Mapping[str, str] | None = None, plugins: Sequence[Path] = ()) -> dict[str, str]:
+    """This process's environment without settings of mlx-host, with `plugins` as further places to import from."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLX_HOST_")}
+    paths = [*map(str, plugins), *filter(None, [kept.pop("PYTHONPATH", "")])]
+    return {**kept, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {}), "COLUMNS": "80", **(extra or {})}
+
+
+def mlx_host(
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    plugins: Sequence[Path] = (),
+    cwd: Path | None = None,
+    python: str = sys.executable,
+    timeout: float = 120,
+) -> subprocess.CompletedProcess[str]:
+    """Run `mlx-host ARGS` to its end."""
+    return subprocess.run(
+        [python, "-m", "mlx_host", *args],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=environment(env, plugins),
+        cwd=cwd,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def complaint(result: subprocess.CompletedProcess[str]) -> str:
+    """The one sentence that a command with a wrong setting ends with; it must say no more and exit with 2."""
+    assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
+    assert result.stdout == ""
+    first, *rest = result.stderr.splitlines()
+    assert first.startswith("Error: "), result.stderr
+    assert rest in ([], ["Try `mlx-host run --help`."], ["Try `mlx-host --help`."]), result.stderr
+    return first.removeprefix("Error: ")
