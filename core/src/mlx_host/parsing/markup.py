@@ -171,7 +171,10 @@ class MarkupParser(Parser):
             self._called = bool(commit.name)
             if self._called:
                 self._writer.call(ToolCall(commit.name, commit.arguments, commit.source, commit.id))
-            elif not self._plain(commit.source, "".join(later.source for later in commits[n + 1 :])):
+            elif rest := self._plain(commit.source):
+                later = "".join(commit.source for commit in commits[n + 1 :])
+                self._scanner.unread(rest + later + self._scanner.take_source())
+                self._reading = None
                 return False
         return True
 
@@ -182,18 +185,16 @@ class MarkupParser(Parser):
         s.take_source()
         unfinished = self._all.unfinished(source[self._unopened :])
         s.unread(source[len(source) - unfinished :])
-        self._plain(source[: len(source) - unfinished])
+        s.unread(self._plain(source[: len(source) - unfinished]))
 
-    def _plain(self, source: str, later: str = "") -> bool:
-        """Write text; if a closer in it ends the reasoning, have the rest and `later` read again and return False."""
-        writer, s = self._writer, self._scanner
+    def _plain(self, source: str) -> str:
+        """Write text; return what of it is to be read again because a closer before it ends the reasoning."""
+        writer = self._writer
         start, end = self._closers.find(source, 0, ended=True) if writer.thinking else (0, 0)
         if start == end:
             writer.text(source)
-            return True
+            return ""
         self._rereads += 1
-        self._reading = None
         writer.text(source[:start])
         writer.close(source[start:end])
-        s.unread(source[end:] + later + s.take_source())
-        return False
+        return source[end:]
