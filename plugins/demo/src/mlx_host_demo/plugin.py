@@ -25,6 +25,8 @@ def resolve_source(ref: str) -> Source | None:
     weights, version = model.weights()
 
     def fetch(progress: Progress) -> Path:
+        if model.converter is None:
+            return weights
         converter = model.converter()
         try:
             return build_once(
