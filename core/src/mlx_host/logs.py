@@ -70,7 +70,7 @@ def set_up(level: str, log_file: Path | None) -> None:
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
     # Each of our own requests has its line already.
     logging.getLogger("uvicorn.access").disabled = True
-    for noisy in ("httpx", "httpcore", "filelock", "asyncio"):
+    for noisy in ("uvicorn.error", "httpx", "httpcore", "filelock", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

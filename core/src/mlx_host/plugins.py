@@ -238,7 +238,7 @@ class Plugins:
         if close:
             return f"Did you mean {close[0]!r}?"
         if self.broken:
-            return f"Perhaps it is in what was set aside: {'; '.join(map(str, self.broken))}."
+            return f"It may be in a plugin that was set aside; `mlx-host plugins` lists {len(self.broken)} of them."
         if kind == "parser":
             return f"Install the package that brings it, such as mlx-host-parser-{name.replace('_', '-')}."
         return "Install the package that brings it; `mlx-host plugins` lists what is installed."

@@ -42,7 +42,10 @@ class ModelSettings(BaseModel):
         min_length=1,
         description="The model's name in requests; by default the folder's name, or what --model says.",
     )
-    parser: str | None = Field(None, description="Sets --tool-call-parser and --reasoning-parser in one.")
+    parser: str | None = Field(
+        None,
+        description="Sets --tool-call-parser and --reasoning-parser in one; auto goes by the model's chat template.",
+    )
     tool_call_parser: str | None = Field(None, description="Reads tool calls out of the text.")
     reasoning_parser: str | None = Field(None, description="Reads reasoning out of the text.")
     max_concurrency: int | None = Field(
@@ -262,7 +265,8 @@ class _Explanation:
         return f"{key + inner!r} in {self.where}"
 
     def _instead(self, key: str) -> str:
-        close = difflib.get_close_matches(key, self.known, n=1)
+        # Of equally close names a transposition's is the likelier: it has the same letters.
+        close = sorted(difflib.get_close_matches(key, self.known), key=lambda name: sorted(name) != sorted(key))
         if close:
             return f"did you mean {close[0]!r}?"
         if key in ModelSettings.model_fields and "backend" not in self.known:

@@ -12,7 +12,8 @@ from mlx_host.backend import Backend
 from mlx_host.cli import flags
 from mlx_host.cli.serve import serve
 from mlx_host.errors import UsageError
-from mlx_host.host.served import Parsers
+from mlx_host.host.families import Auto, Parsers
+from mlx_host.parsing import Parser
 from mlx_host.plugins import Plugins
 from mlx_host.settings import (
     Configured,
@@ -140,10 +141,16 @@ def configure(plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, A
 def parsers(plugins: Plugins, settings: ModelSettings) -> Parsers:
     """Find the parsers that a model's settings name."""
 
-    def find(name: str | None) -> Any:
-        return plugins.parser(name) if name is not None else None
+    def find(setting: str, name: str | None) -> type[Parser] | None:
+        if name == Auto.name:
+            return Auto
+        try:
+            return plugins.parser(name) if name is not None else None
+        except UsageError as error:
+            raise UsageError(f"{flag_name(setting)}: {error}") from error
 
+    both = find("parser", settings.parser)
     return Parsers(
-        reasoning=find(settings.reasoning_parser or settings.parser),
-        tools=find(settings.tool_call_parser or settings.parser),
+        reasoning=find("reasoning_parser", settings.reasoning_parser) or both,
+        tools=find("tool_call_parser", settings.tool_call_parser) or both,
     )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from mlx_host import logs
 from mlx_host.cli.loading import LoadingDisplay
 from mlx_host.errors import LoadError, MlxHostError
-from mlx_host.host.served import Limits, Parsers
+from mlx_host.host.families import Parsers
+from mlx_host.host.served import Limits
 from mlx_host.plugins import Plugins
 from mlx_host.settings import Configured, HostSettings, option_values
 
@@ -60,7 +61,12 @@ async def _serve(
         launch = Launch(own.backend, own.model, option_values(model.options), settings.log_level)
         limits = Limits(own.max_concurrency, own.queue_size, own.queue_timeout, own.stall_timeout)
         return ServedModel(
-            own.name, lambda: ProcessWorker(launch, own.env), limits, parsers, display.for_model(own.name)
+            own.name,
+            lambda: ProcessWorker(launch, own.env),
+            limits,
+            parsers,
+            plugins.parsers.found.values(),
+            display.for_model(own.name),
         )
 
     host = Host(plugins, [served(model, parsers) for model, parsers in models], settings.keep_alive)

@@ -8,7 +8,8 @@ from typing import Literal
 
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text
 from mlx_host.host.exchange import Exchange
-from mlx_host.host.served import Parsers
+from mlx_host.host.families import Parsers
+from mlx_host.host.served import ServedModel
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 
@@ -224,10 +225,13 @@ class Reader:
         out.append(ChoiceDone(choice.index, reason))
 
 
-async def answer(exchange: Exchange, request: ChatRequest, parsers: Parsers) -> AsyncGenerator[list[AnswerEvent], None]:
+async def answer(
+    exchange: Exchange, request: ChatRequest, model: ServedModel
+) -> AsyncGenerator[list[AnswerEvent], None]:
     """Answer a chat request: batches of Started, then Delta and ChoiceDone for each choice, then Done."""
-    reader = Reader(request, parsers)
     async with exchange:
+        # Not before: while the model loads, nobody knows what it calls for.
+        reader = Reader(request, model.parsers)
         async for events in exchange:
             batch = reader.take(events)
             if reader.over:

@@ -68,7 +68,7 @@ class Host:
         exchange = self.ask(request, streams=streams)
         prepared = exchange.request
         assert isinstance(prepared, ChatRequest)
-        return answer(exchange, prepared, self.model(prepared.model).parsers)
+        return answer(exchange, prepared, self.model(prepared.model))
 
     def _finished(self, record: RequestRecord) -> None:
         try:

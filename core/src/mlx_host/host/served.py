@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,6 +15,7 @@ from mlx_host.engine.messages import Loading
 from mlx_host.engine.worker import Worker
 from mlx_host.errors import EngineFailed, LoadError, MlxHostError, ModelUnavailable
 from mlx_host.host.admission import Admission
+from mlx_host.host.families import NO_PARSERS, Parsers, settle
 from mlx_host.parsing import Parser
 from mlx_host.requests import Request
 
@@ -51,18 +52,11 @@ class Limits:
     stall_timeout: float = 120.0
 
 
-@dataclass(frozen=True)
-class Parsers:
-    """Who reads a model's text: one parser for both, one for each, or none."""
-
-    reasoning: type[Parser] | None = None
-    tools: type[Parser] | None = None
-
-
 class ServedModel:
     """A model under its name, whether it is up at the moment or not.
 
-    `start` makes a worker; it is called again after each death of the last one.
+    `start` makes a worker; it is called again after each death of the last one. `families` are those that
+    `--parser auto` chooses from once the model's chat template is known.
     """
 
     def __init__(
@@ -70,7 +64,8 @@ class ServedModel:
         name: str,
         start: Callable[[], Worker],
         limits: Limits = Limits(),
-        parsers: Parsers = Parsers(),
+        parsers: Parsers = NO_PARSERS,
+        families: Iterable[type[Parser]] = (),
         on_loading: Callable[[Loading], None] = lambda progress: None,
     ) -> None:
         self.name = name
@@ -82,6 +77,7 @@ class ServedModel:
         self.restarts = 0
         self.info: ModelInfo | None = None
         self.rounds: Counter[int] = Counter()
+        self._families = families
         self._start = start
         self._on_loading = on_loading
         self._engine: Engine | None = None
@@ -208,6 +204,7 @@ class ServedModel:
     def _serve(self, engine: Engine, info: ModelInfo) -> None:
         if self._stopping.is_set():
             return
+        self.parsers = settle(self.parsers, info.chat_template, self._families, self.name)
         self._become(ModelState.READY)
         replayed, self._to_replay = self._to_replay, []
         for answer in replayed:

@@ -1,0 +1,530 @@
+"""`mlx-host run`: what the layers of settings come to, and what is refused before anything starts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence, Set
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Annotated, Any, Literal
+
+import pytest
+from click.testing import CliRunner
+from mlx_host import hookimpl, sources
+from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.cli import build, builtin, run
+from mlx_host.host.families import Auto, Parsers
+from mlx_host.plugins import Plugins
+from mlx_host.settings import Configured, HostSettings, option_values
+from pydantic import Field, field_validator, model_validator
+
+
+class Colour(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class VariedOptions(Options):
+    """Each type of field that a third party may think of."""
+
+    count: int = 1
+    ratio: float | None = None
+    switch: bool = False
+    on: bool = True
+    no_cache: bool = False
+    folder: Path | None = None
+    names: list[str] = Field(default_factory=list)
+    sizes: tuple[int, ...] = ()
+    kinds: set[str] = Field(default_factory=set)
+    several: Sequence[float] = ()
+    unique: Set[str] = frozenset()
+    weights: dict[str, float] = Field(default_factory=dict)
+    mode: Literal["fast", "exact"] = "fast"
+    bits: Literal[4, 8] | None = None
+    level: Annotated[int, Field(ge=0, le=9)] = 5
+    either: int | str = 0
+    colour: Colour = Colour.RED
+    even: int = 2
+
+    @field_validator("even")
+    @classmethod
+    def _is_even(cls, even: int) -> int:
+        if even % 2:
+            raise ValueError(f"{even} is odd")
+        return even
+
+
+class OtherOptions(Options):
+    depth: int
+    count: str = ""
+
+    @model_validator(mode="after")
+    def _fits(self) -> OtherOptions:
+        if self.depth > 100:
+            raise ValueError("MLX cannot go that deep")
+        return self
+
+
+def load(load: Load[Any]) -> Model:
+    raise AssertionError("nobody loads it")
+
+
+@hookimpl
+def register_backends() -> list[Backend[Any]]:
+    varied = Backend("varied", load, VariedOptions, needs_model=False)
+    return [varied, Backend("other", load, OtherOptions, needs_model=False), Backend("needy", load, Options)]
+
+
+@dataclass
+class Start:
+    """What `run` would have served."""
+
+    host: HostSettings
+    models: list[tuple[Configured, Parsers]]
+
+    @property
+    def options(self) -> Any:
+        (model,) = self.models
+        return model[0].options
+
+    @property
+    def settings(self) -> Any:
+        (model,) = self.models
+        return model[0].settings
+
+
+Run = Callable[..., Start]
+Refused = Callable[..., str]
+
+
+@pytest.fixture
+def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, str, Start | None]]:
+    """Run `mlx-host run ARGS` up to where it would serve."""
+    starts: list[Start] = []
+    monkeypatch.setattr(run, "serve", lambda plugins, host, models: starts.append(Start(host, list(models))))
+    monkeypatch.chdir(tmp_path)
+
+    def invoke(*args: str, env: dict[str, str] | None = None, toml: str | None = None) -> tuple[int, str, Start | None]:
+        starts.clear()
+        if toml is not None:
+            (tmp_path / "mlx-host.toml").write_text(toml)
+            args = ("--config", "mlx-host.toml", *args)
+        varied = SimpleNamespace(register_backends=register_backends)
+        plugins = Plugins({"varied": varied, "commands": builtin, "sources": sources})
+        result = CliRunner().invoke(build(plugins), ["run", *args], env=env, prog_name="mlx-host")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.stdout == ""
+        return result.exit_code, result.stderr, starts[0] if starts else None
+
+    return invoke
+
+
+@pytest.fixture
+def started(outcome: Callable[..., tuple[int, str, Start | None]]) -> Run:
+    def invoke(*args: str, env: dict[str, str] | None = None, toml: str | None = None) -> Start:
+        code, stderr, start = outcome(*args, env=env, toml=toml)
+        assert (code, stderr) == (0, "")
+        assert start is not None
+        return start
+
+    return invoke
+
+
+@pytest.fixture
+def refused(outcome: Callable[..., tuple[int, str, Start | None]]) -> Refused:
+    def invoke(*args: str, env: dict[str, str] | None = None, toml: str | None = None) -> str:
+        code, stderr, start = outcome(*args, env=env, toml=toml)
+        assert code == 2
+        assert start is None
+        first, *rest = stderr.splitlines()
+        assert rest in ([], ["Try `mlx-host run --help`."]), stderr
+        assert first.startswith("Error: ")
+        return first.removeprefix("Error: ")
+
+    return invoke
+
+
+VARIED = ("--backend", "varied")
+IN_FILE = '[[models]]\nbackend = "varied"\n'
+
+
+def test_defaults(started: Run) -> None:
+    start = started(*VARIED)
+    assert start.host == HostSettings()
+    assert start.host.port == 8000
+    assert start.host.log_file == Path("logs/app.log")
+    assert start.options == VariedOptions()
+    assert (start.settings.name, start.settings.queue_size) == ("varied", 100)
+
+
+def test_a_flag_wins_over_the_environment_the_environment_over_the_file_the_file_over_the_default(started: Run) -> None:
+    toml = "port = 1\n" + IN_FILE + "queue_size = 1\ncount = 11\n"
+    env = {"MLX_HOST_PORT": "2", "MLX_HOST_QUEUE_SIZE": "2", "MLX_HOST_COUNT": "12"}
+    flags = ["--port", "3", "--queue-size", "3", "--count", "13"]
+
+    def effective(start: Start) -> tuple[int, int, int]:
+        return start.host.port, start.settings.queue_size, start.options.count
+
+    assert effective(started(*VARIED)) == (8000, 100, 1)
+    assert effective(started(toml=toml)) == (1, 1, 11)
+    assert effective(started(toml=toml, env=env)) == (2, 2, 12)
+    assert effective(started(*flags, toml=toml, env=env)) == (3, 3, 13)
+    assert effective(started(*VARIED, *flags)) == (3, 3, 13)
+
+
+def test_options_of_every_type_as_flags(started: Run) -> None:
+    given = "--count 3 --ratio 0.5 --switch --no-on --no-cache --folder a/b --names x --names y --sizes 1 --sizes 2"
+    more = "--kinds k --several 1.5 --unique u --weights a=1.5 --weights b=2 --mode exact --bits 8 --level 9"
+    rest = "--either text --colour blue --even 4"
+    assert started(*VARIED, *f"{given} {more} {rest}".split()).options == VariedOptions(
+        count=3,
+        ratio=0.5,
+        switch=True,
+        on=False,
+        no_cache=True,
+        folder=Path("a/b"),
+        names=["x", "y"],
+        sizes=(1, 2),
+        kinds={"k"},
+        several=[1.5],
+        unique={"u"},
+        weights={"a": 1.5, "b": 2.0},
+        mode="exact",
+        bits=8,
+        level=9,
+        either="text",
+        colour=Colour.BLUE,
+        even=4,
+    )
+
+
+def test_options_of_every_type_from_the_environment(started: Run) -> None:
+    env = {
+        "COUNT": "3",
+        "RATIO": "0.5",
+        "SWITCH": "true",
+        "ON": "0",
+        "NO_CACHE": "yes",
+        "FOLDER": "a/b",
+        "NAMES": '["x"]',
+        "SIZES": "[1, 2]",
+        "KINDS": '["k"]',
+        "SEVERAL": "[1.5]",
+        "UNIQUE": '["u"]',
+        "WEIGHTS": '{"a": 1.5}',
+        "MODE": "exact",
+        "BITS": "4",
+        "LEVEL": "0",
+        "EITHER": "text",
+        "COLOUR": "blue",
+    }
+    options = started(*VARIED, env={f"MLX_HOST_{key}": value for key, value in env.items()}).options
+    assert options == VariedOptions(
+        count=3,
+        ratio=0.5,
+        switch=True,
+        on=False,
+        no_cache=True,
+        folder=Path("a/b"),
+        names=["x"],
+        sizes=(1, 2),
+        kinds={"k"},
+        several=[1.5],
+        unique={"u"},
+        weights={"a": 1.5},
+        mode="exact",
+        bits=4,
+        level=0,
+        either="text",
+        colour=Colour.BLUE,
+    )
+
+
+def test_options_of_every_type_in_the_file(started: Run) -> None:
+    keys = """
+count = 3
+ratio = 1
+switch = true
+on = false
+folder = "a/b"
+names = ["x"]
+sizes = [1, 2]
+mode = "exact"
+bits = 8
+either = "text"
+colour = "blue"
+[models.weights]
+a = 1.5
+"""
+    options = started(toml=IN_FILE + keys).options
+    assert (options.count, options.ratio, options.switch, options.on) == (3, 1.0, True, False)
+    assert (options.folder, options.names, options.sizes, options.mode) == (Path("a/b"), ["x"], (1, 2), "exact")
+    assert (options.bits, options.either, options.colour, options.weights) == (8, "text", Colour.BLUE, {"a": 1.5})
+
+
+def test_what_the_environment_switches_on_a_flag_switches_off(started: Run) -> None:
+    env = {"MLX_HOST_SWITCH": "1", "MLX_HOST_NO_CACHE": "1", "MLX_HOST_ON": "0"}
+    options = started(*VARIED, env=env).options
+    assert (options.switch, options.no_cache, options.on) == (True, True, False)
+    options = started(*VARIED, "--no-switch", "--cache", "--on", env=env).options
+    assert (options.switch, options.no_cache, options.on) == (False, False, True)
+
+
+def test_lists_replace_and_tables_are_merged(started: Run) -> None:
+    toml = IN_FILE + 'names = ["file"]\nenv = {A = "file", B = "file", C = "file"}\nweights = {x = 1}\n'
+    env = {"MLX_HOST_ENV": '{"B": "variable", "C": "variable"}', "MLX_HOST_NAMES": '["variable"]'}
+    start = started("--env", "C=flag=1", "--env", "D=", "--names", "flag", "--weights", "y=2", toml=toml, env=env)
+    assert start.settings.env == {"A": "file", "B": "variable", "C": "flag=1", "D": ""}
+    assert start.options.names == ["flag"]
+    assert start.options.weights == {"x": 1.0, "y": 2.0}
+
+
+def test_an_empty_variable_counts_as_not_set(started: Run) -> None:
+    env = {"MLX_HOST_PORT": "", "MLX_HOST_PARSER": "", "MLX_HOST_CONFIG": "", "MLX_HOST_NAMES": ""}
+    start = started(*VARIED, env=env)
+    assert (start.host.port, start.settings.parser, start.options.names) == (8000, None, [])
+
+
+def test_the_configuration_file_can_be_named_by_the_environment(started: Run, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.toml").write_text(IN_FILE)
+    start = started("--count", "5", env={"MLX_HOST_CONFIG": "elsewhere.toml"})
+    assert start.options.count == 5
+    (tmp_path / "flag.toml").write_text('[[models]]\nbackend = "other"\ndepth = 1\n')
+    start = started("--config=flag.toml", "--depth", "7", env={"MLX_HOST_CONFIG": "elsewhere.toml"})
+    assert start.options.depth == 7
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--backend", "varied", "--count", "5"],
+        ["--backend=varied", "--count=5"],
+        ["--count", "5", "--backend", "varied"],
+        ["--names", "--backend=no-backend-but-a-name", "--count", "5", "--backend", "varied"],
+        ["--port", "0", "--count=5", "--backend", "other", "--backend", "varied"],
+        ["--served-model-name", "--backend", "--count", "5", "--backend", "varied"],
+    ],
+    ids=" ".join,
+)
+def test_a_backends_flags_stand_anywhere(started: Run, args: list[str]) -> None:
+    assert started(*args).options.count == 5
+
+
+def test_the_backend_can_come_from_the_environment_or_the_file(started: Run) -> None:
+    assert started("--count", "5", env={"MLX_HOST_BACKEND": "varied"}).options.count == 5
+    assert started("--count", "5", toml=IN_FILE).options.count == 5
+    start = started("--backend", "varied", "--count", "5", toml='[[models]]\nbackend = "other"\n')
+    assert start.options.count == 5
+
+
+def test_several_models_each_with_their_own(started: Run) -> None:
+    toml = """
+port = 9
+[[models]]
+backend = "varied"
+served_model_name = "one"
+count = 1
+queue_size = 1
+[[models]]
+backend = "other"
+depth = 2
+"""
+    start = started("--max-concurrency", "3", "--level", "7", toml=toml)
+    assert start.host.port == 9
+    one, two = (model for model, _ in start.models)
+    assert (one.settings.name, one.settings.queue_size, one.settings.max_concurrency) == ("one", 1, 3)
+    assert isinstance(one.options, VariedOptions)
+    assert (one.options.count, one.options.level) == (1, 7)
+    assert (two.settings.name, two.settings.queue_size, two.settings.max_concurrency) == ("other", 100, 3)
+    assert isinstance(two.options, OtherOptions)
+    assert two.options.depth == 2
+
+
+SEVERAL = '[[models]]\nbackend = "varied"\n[[models]]\nbackend = "other"\ndepth = 1\n'
+
+
+@pytest.mark.parametrize(
+    ("args", "env", "name"),
+    [
+        (["--backend", "varied"], {}, "--backend"),
+        (["--model-path", "x"], {}, "--model"),
+        (["--served-model-name", "x"], {}, "--served-model-name"),
+        ([], {"MLX_HOST_MODEL": "x"}, "MLX_HOST_MODEL"),
+    ],
+)
+def test_what_names_one_model_is_refused_for_several(
+    refused: Refused, args: list[str], env: dict[str, str], name: str
+) -> None:
+    said = refused(*args, toml=SEVERAL, env=env)
+    assert said == f"{name} is for one model, but the configuration file has several."
+
+
+def test_two_models_of_one_name_are_refused(refused: Refused) -> None:
+    said = refused(toml=IN_FILE + IN_FILE)
+    assert said == "Two models are named 'varied'; set served_model_name for one of them."
+
+
+def test_names_by_default(started: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "small").mkdir(parents=True)
+    assert started(*VARIED).settings.name == "varied"
+    assert started(*VARIED, "--model", "models/small/").settings.name == "small"
+    assert started(*VARIED, "--model", "models/../models/small").settings.name == "small"
+    assert started(*VARIED, "--model", "org/name").settings.name == "org/name"
+    assert started(*VARIED, "--model", "org/name", "--served-model-name", "n").settings.name == "n"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert started(*VARIED, "--model", "~/models/small").settings.name == "small"
+
+
+def test_parsers_one_for_both_or_one_each(started: Run) -> None:
+    (model,) = started(*VARIED, "--parser", "Qwen3").models
+    reasoning, tools = model[1].reasoning, model[1].tools
+    assert reasoning is not None
+    assert reasoning.name == "qwen3"
+    assert tools is reasoning
+    (model,) = started(*VARIED, "--tool-call-parser", "qwen3-moe").models
+    assert model[1] == Parsers(reasoning=None, tools=reasoning)
+    (model,) = started(*VARIED, "--reasoning-parser", "qwen3").models
+    assert model[1] == Parsers(reasoning=reasoning, tools=None)
+    (model,) = started(*VARIED, "--parser", "auto").models
+    assert model[1] == Parsers(reasoning=Auto, tools=Auto)
+
+
+def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
+    assert started(*VARIED, "--no-log-file").host.no_log_file
+    env = {"MLX_HOST_NO_LOG_FILE": "1"}
+    assert started(*VARIED, env=env).host.no_log_file
+    start = started(*VARIED, "--log-file", "x.log", env=env)
+    assert (start.host.no_log_file, start.host.log_file) == (False, Path("x.log"))
+    assert started(*VARIED, "--log-file", "x.log", "--no-log-file").host.no_log_file
+
+
+@pytest.mark.parametrize(
+    ("args", "parts"),
+    [
+        ([], ["--backend is missing", "MLX_HOST_BACKEND"]),
+        (["--backend", "needy"], ["--model is missing: backend 'needy' needs one"]),
+        (["--backend", "vary"], ["No backend 'vary' is installed (there is: ", "Did you mean 'varied'?"]),
+        (["--backend"], ["Option '--backend' requires an argument"]),
+        ([*VARIED, "--port", "http"], ["'--port'", "'http' is not a valid integer"]),
+        ([*VARIED, "--port", "70000"], ["--port: ", "less than or equal to 65535 (got 70000)"]),
+        ([*VARIED, "--log-level", "loud"], ["'--log-level'", "'loud' is not one of", "'debug'"]),
+        ([*VARIED, "--level", "10"], ["--level: ", "less than or equal to 9 (got 10)"]),
+        ([*VARIED, "--mode", "slow"], ["'--mode'", "'slow' is not one of", "'exact'"]),
+        ([*VARIED, "--bits", "5"], ["'--bits'", "'5' is not one of", "'8'"]),
+        ([*VARIED, "--even", "3"], ["--even: 3 is odd."]),
+        ([*VARIED, "--colour", "green"], ["--colour: ", "(got 'green')"]),
+        ([*VARIED, "--weights", "a"], ["'--weights'", "'a' is not KEY=VALUE"]),
+        ([*VARIED, "--weights", "a=b"], ["--weights.a: ", "(got 'b')"]),
+        ([*VARIED, "--env", "=x"], ["'--env'", "'=x' is not KEY=VALUE"]),
+        ([*VARIED, "--max-concurrency", "0"], ["--max-concurrency: ", "(got 0)"]),
+        ([*VARIED, "--queue-timeout", "0"], ["--queue-timeout: ", "(got 0.0)"]),
+        ([*VARIED, "--model", ""], ["--model: ", "(got '')"]),
+        ([*VARIED, "--model", "no such model"], ["--model 'no such model': there is no such folder or file"]),
+        ([*VARIED, "--model", "x" * 5000], ["there is no such folder or file"]),
+        ([*VARIED, "--parser", "klingon"], ["--parser: No parser 'klingon' is installed (there is: ", "qwen3"]),
+        ([*VARIED, "--tool-call-parser", "qwen33"], ["--tool-call-parser: No parser", "Did you mean 'qwen3'?"]),
+        ([*VARIED, "--reasoning-parser", "x"], ["--reasoning-parser: No parser 'x'"]),
+        ([*VARIED, "--depth", "1"], ["No such option '--depth'"]),
+        ([*VARIED, "--count=1", "stray"], ["unexpected extra argument", "stray"]),
+        (["--backend", "other"], ["--depth is missing; give it as a flag, as MLX_HOST_DEPTH or in"]),
+        (["--backend", "other", "--depth", "101"], ["MLX cannot go that deep."]),
+        (["--backend", "lm", "--model", ".", "--chat-template-file", "x"], ["--chat-template-file: there is no file"]),
+        ([*VARIED, "--config", "nowhere.toml"], ["--config 'nowhere.toml': there is no such file."]),
+        (["--config", "."], ["--config '.' cannot be read: "]),
+    ],
+    ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
+)
+def test_a_wrong_flag_is_one_sentence_that_names_it(refused: Refused, args: list[str], parts: list[str]) -> None:
+    said = refused(*args)
+    assert [part for part in parts if part not in said] == [], said
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "parts"),
+    [
+        ("PORT", "http", ["MLX_HOST_PORT: ", "valid integer", "(got 'http')"]),
+        ("STRICT_PLUGINS", "perhaps", ["MLX_HOST_STRICT_PLUGINS: ", "(got 'perhaps')"]),
+        ("LOG_LEVEL", "loud", ["MLX_HOST_LOG_LEVEL: ", "'debug'", "(got 'loud')"]),
+        ("ENV", "A=b", ["MLX_HOST_ENV must be JSON: ", "(got 'A=b')"]),
+        ("ENV", "[1]", ["MLX_HOST_ENV: ", "valid dictionary", "(got [1])"]),
+        ("ENV", '{"A": 1}', ["MLX_HOST_ENV.A: ", "valid string", "(got 1)"]),
+        ("ENV", '{"A=B": "1"}', ["MLX_HOST_ENV: 'A=B' cannot be a variable's name"]),
+        ("NAMES", "a,b", ["MLX_HOST_NAMES must be JSON: ", "(got 'a,b')"]),
+        ("SIZES", '[1, "x"]', ["MLX_HOST_SIZES.1: ", "(got 'x')"]),
+        ("BITS", "5", ["MLX_HOST_BITS: ", "4 or 8", "(got '5')"]),
+        ("COUNT", "1.5", ["MLX_HOST_COUNT: ", "(got '1.5')"]),
+        ("BACKEND", "nope", ["No backend 'nope' is installed"]),
+        ("CONFIG", "nowhere.toml", ["--config 'nowhere.toml': there is no such file."]),
+    ],
+)
+def test_a_wrong_variable_is_one_sentence_that_names_it(
+    refused: Refused, variable: str, value: str, parts: list[str]
+) -> None:
+    args = () if variable in ("BACKEND", "CONFIG") else VARIED
+    said = refused(*args, env={f"MLX_HOST_{variable}": value})
+    assert [part for part in parts if part not in said] == [], said
+
+
+FIRST = "[[models]] number 1 of mlx-host.toml"
+
+
+@pytest.mark.parametrize(
+    ("toml", "parts"),
+    [
+        ("port = ", ["--config 'mlx-host.toml' cannot be read: Invalid value"]),
+        ("port = 1\n= 2", ["cannot be read: ", "line 2"]),
+        ("prot = 1\n" + IN_FILE, ["mlx-host.toml has an unknown key 'prot'; did you mean 'port'?"]),
+        ("zzz = 1\n" + IN_FILE, ["mlx-host.toml has an unknown key 'zzz'; there is: host, "]),
+        ('backend = "varied"', ["mlx-host.toml has an unknown key 'backend'; it belongs into a [[models]] table"]),
+        ('port = "http"\n' + IN_FILE, ["'port' in mlx-host.toml: ", "valid integer", "(got 'http')"]),
+        ("log_file = 5\n" + IN_FILE, ["'log_file' in mlx-host.toml: ", "(got 5)"]),
+        ("models = 5", ["models must be written as [[models]] tables"]),
+        ('[models]\nbackend = "varied"', ["models must be written as [[models]] tables"]),
+        ("models = [1]", ["models must be written as [[models]] tables"]),
+        ("[[models]]", ["--backend is missing", f"in {FIRST}"]),
+        ("[[models]]\nbackend = 5", [f"'backend' in {FIRST}: ", "(got 5)"]),
+        ('[[models]]\nbackend = "nope"', ["No backend 'nope' is installed"]),
+        (IN_FILE + "cuont = 1", [f"{FIRST} has an unknown key 'cuont'; did you mean 'count'?"]),
+        (IN_FILE + "modle = 1", [f"{FIRST} has an unknown key 'modle'; did you mean 'model'?"]),
+        (IN_FILE + "zzz = 1", [f"{FIRST} has an unknown key 'zzz'; there is: backend, bits, "]),
+        (IN_FILE + 'count = "x"', [f"'count' in {FIRST}: ", "(got 'x')"]),
+        (IN_FILE + "sizes = [1, 'x']", [f"'sizes.1' in {FIRST}: ", "(got 'x')"]),
+        (IN_FILE + "env = {A = 1}", [f"'env.A' in {FIRST}: ", "valid string", "(got 1)"]),
+        (IN_FILE + "max_concurrency = 0", [f"'max_concurrency' in {FIRST}: "]),
+        (IN_FILE + "even = 3", [f"'even' in {FIRST}: 3 is odd."]),
+        (IN_FILE + 'parser = "klingon"', ["No parser 'klingon' is installed"]),
+        (SEVERAL + 'env = "x"', ["'env' in [[models]] number 2 of mlx-host.toml: "]),
+    ],
+)
+def test_a_wrong_file_is_one_sentence_that_names_the_key(refused: Refused, toml: str, parts: list[str]) -> None:
+    said = refused(toml=toml)
+    assert [part for part in parts if part not in said] == [], said
+
+
+def test_a_file_that_is_no_text_is_refused(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    assert refused("--config", "binary.toml").startswith("--config 'binary.toml' cannot be read: ")
+
+
+def test_of_two_wrong_layers_the_one_that_counts_is_named(refused: Refused) -> None:
+    toml = IN_FILE + 'env = {A = "1", B = 2}\n'
+    said = refused("--env", "A=3", toml=toml, env={"MLX_HOST_ENV": '{"C": 4}'})
+    assert f"'env.B' in {FIRST}: " in said
+    assert "MLX_HOST_ENV.C: " in said
+    assert "--env" not in said
+
+
+def test_every_wrong_value_is_named(refused: Refused) -> None:
+    said = refused(*VARIED, "--port", "70000", env={"MLX_HOST_LOG_LEVEL": "x"})
+    assert "--port: " in said
+    assert "; MLX_HOST_LOG_LEVEL: " in said
+
+
+def test_what_travels_to_the_models_process_reads_back_as_the_same(started: Run) -> None:
+    options = started(*VARIED, "--kinds", "k", "--folder", "x", "--colour", "blue", "--bits", "4").options
+    values = json.loads(json.dumps(option_values(options)))
+    assert VariedOptions.model_validate(values).model_dump(mode="json") == values
+    assert (values["folder"], values["bits"], values["colour"]) == ("x", 4, "blue")
