@@ -172,7 +172,7 @@ class TestProcessors:
     LOGITS = (1.0, -1.0, 2.0, -2.0, 0.5)
 
     def process(self, tokens: list[int], prompt: int, **settings: Any) -> list[float]:
-        logits = mx.array([self.LOGITS])
+        logits: Any = mx.array([self.LOGITS])
         bias = settings.pop("logit_bias", {})
         for processor in lm.processors(lm.Settings(**settings), bias, prompt):
             logits = processor(mx.array(tokens), logits)
@@ -267,6 +267,13 @@ class TestDraw:
     def test_next_to_no_temperature_is_greedy(self, temperature: float) -> None:
         assert self.counts(lm.Settings(temperature=temperature), rows=50) == [1, 0, 0, 0]
 
+    def test_does_not_turn_on_the_last_bit_of_a_logit(self) -> None:
+        logprobs = mx.random.normal((1, 50000), key=mx.random.key(0))
+        rounded = logprobs + 1e-6 * mx.random.normal(logprobs.shape, key=mx.random.key(1))
+        for seed in range(200):
+            one, other = (lm.Samplers([]).sampler(lm.Settings(), seed, 0) for _ in range(2))
+            assert one(logprobs).item() == other(rounded).item()
+
     def test_rows_with_the_same_settings_share_a_sampler(self) -> None:
         samplers = lm.Samplers([])
         settings = lm.Settings(top_k=5)
@@ -279,7 +286,7 @@ class TestDraw:
 
 
 def test_every_parameter_works_in_one_running_batch(model: LanguageModel) -> None:
-    settings = [
+    settings: list[dict[str, Any]] = [
         {},
         {"temperature": 0.0},
         {"top_p": 0.5},
@@ -293,7 +300,7 @@ def test_every_parameter_works_in_one_running_batch(model: LanguageModel) -> Non
     requests = [
         ask(sampling=Sampling(**{"temperature": 0.8, "seed": i, **each}), max_tokens=20)
         for i, each in enumerate(settings)
-    ]  # type: ignore[arg-type]
+    ]
     alone = [answer_one(model, request).text for request in requests]
     together = [each.text for each in answer(model, *requests)]
     assert together == alone

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 from mlx_host.errors import EngineFailed
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text, TokenLogprob
+from mlx_host.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    Logprobs,
+    Prefilled,
+    Started,
+    StopReason,
+    Text,
+    TokenLogprob,
+)
 
 from mlx_host_lm.batch import Batch
 from mlx_host_lm.detokenizer import Detokenizer

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import jinja2
 import mlx.core as mx
+from jinja2 import TemplateError, TemplateSyntaxError
 from mlx_host.errors import LoadError
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import CacheList, KVCache, make_prompt_cache
@@ -19,8 +19,10 @@ from mlx_lm.utils import load as load_network
 from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
 from mlx_host_lm.sampling import Array, Processor, Sampler, greedy
 
+__all__ = ["TemplateSyntaxError"]
+
 TEMPLATE_ERRORS = (
-    jinja2.TemplateError,
+    TemplateError,
     ArithmeticError,
     AttributeError,
     LookupError,
@@ -107,6 +109,10 @@ class Tokenizer:
         """Tokens of a rendered prompt; the template has written the special ones itself."""
         return list(self._inner.encode(text, add_special_tokens=False))
 
+    def encode_plain(self, text: str, limit: int | None) -> list[int]:
+        """Tokens of a text by itself, with the special ones the tokenizer adds; `limit` cuts the text."""
+        return list(self._inner.encode(text, truncation=limit is not None, max_length=limit, verbose=False))
+
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._inner.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
@@ -151,6 +157,21 @@ class Tokenizer:
             set(self._inner.added_tokens_decoder),
             json.loads(decoder.__getstate__()),
         )
+
+
+def has_trunk(network: Any) -> bool:
+    """Whether the network is built as most are: a trunk under this name, and a head."""
+    return "model" in _text(network)
+
+
+def trunk(network: Any) -> Callable[[Array], Array]:
+    """The network without its head: tokens (rows, tokens) to last hidden states (rows, tokens, size)."""
+    inner: Callable[[Array], Array] = _text(network)["model"]
+    return inner
+
+
+def _text(network: Any) -> Any:
+    return network.get("language_model", network)
 
 
 def fresh_cache(network: Any) -> Layers:

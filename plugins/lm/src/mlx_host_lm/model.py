@@ -8,20 +8,24 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_host.backend import Load, Model
-from mlx_host.errors import ContextLengthExceeded, LoadError
+from mlx_host.embedding import Embeddings
+from mlx_host.errors import ContextLengthExceeded, LoadError, UnsupportedRequest
 from mlx_host.events import Event, Finished, Started
-from mlx_host.requests import ChatRequest, Json
+from mlx_host.requests import ChatRequest, EmbeddingRequest, Json
 
 from mlx_host_lm.answer import Answer, Plan
 from mlx_host_lm.batch import Batch
-from mlx_host_lm.mlx_lm_api import Loaded, Rows, can_always_trim, fresh_cache, load
+from mlx_host_lm.embedding import TextEmbedder
+from mlx_host_lm.mlx_lm_api import Loaded, Rows, can_always_trim, fresh_cache, has_trunk, load
 from mlx_host_lm.options import LmOptions
 from mlx_host_lm.prompt_cache import PromptCache
-from mlx_host_lm.prompts import Prompt, Prompts
+from mlx_host_lm.prompts import Prompt, Prompts, read_template
 from mlx_host_lm.sampling import Samplers, processors
 from mlx_host_lm.settings import POSITIONS, check_logit_bias, find_number, read_generation_config, resolve
 
 CONCURRENCY = 32
+# Tokens of padding that cost less than another pass over the weights.
+EMBEDDING_SLACK = 64
 
 
 def load_model(request: Load[LmOptions]) -> LanguageModel:
@@ -38,15 +42,14 @@ def load_model(request: Load[LmOptions]) -> LanguageModel:
 class LanguageModel(Model):
     """A text model of mlx-lm with continuous batching."""
 
-    serves = (ChatRequest,)
+    serves = (ChatRequest, EmbeddingRequest)
     concurrency = CONCURRENCY
 
     def __init__(self, loaded: Loaded, options: LmOptions, generation_config: Mapping[str, Any]) -> None:
-        template = options.chat_template_file
         self._options = options
         self._generation_config = generation_config
         self._tokenizer = loaded.tokenizer
-        self._prompts = Prompts(loaded.tokenizer, None if template is None else template.read_text(encoding="utf-8"))
+        self._prompts = Prompts(loaded.tokenizer, read_template(options.chat_template_file))
         self._vocabulary = find_number(loaded.config, "vocab_size") or len(loaded.tokenizer)
         newline = loaded.tokenizer.encode("\n")
         self._samplers = Samplers(xtc_exempt=sorted({*newline, *loaded.tokenizer.eos_ids}))
@@ -64,13 +67,25 @@ class LanguageModel(Model):
         limits = (options.context_length, find_number(loaded.config, *POSITIONS))
         self.context_length = min((limit for limit in limits if limit is not None), default=None)
         self.chat_template = self._prompts.source
+        self._embeddings: Embeddings | None = None
+        if has_trunk(loaded.network):
+            embedder = TextEmbedder(loaded, self._vocabulary, self.context_length)
+            # A pass of embeddings is to decoding steps what a piece of a prompt is.
+            size = options.prefill_step_size
+            self._embeddings = Embeddings(embedder, batch_tokens=size, slack=EMBEDDING_SLACK)
 
-    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+    def generate(self, request: ChatRequest | EmbeddingRequest) -> Iterator[Event | None]:
+        return self._embed(request) if isinstance(request, EmbeddingRequest) else self._chat(request)
+
+    def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:
+        if self._embeddings is None:
+            raise UnsupportedRequest("This model's architecture gives no hidden states to embed with.", param="model")
+        return self._embeddings.generate(request)
+
+    def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
         prompt = self._prompts.render(request, self._tools(request))
         plan = self._plan(request, prompt)
-        started = Started(
-            prompt_tokens=len(prompt.tokens), cached_tokens=plan.cached_tokens, prompt_tail=prompt.tail
-        )
+        started = Started(prompt_tokens=len(prompt.tokens), cached_tokens=plan.cached_tokens, prompt_tail=prompt.tail)
         if plan.max_tokens > 0:
             yield from Answer(plan, self._batch, self._tokenizer).events(started)
         else:

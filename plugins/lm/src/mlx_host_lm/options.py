@@ -14,48 +14,69 @@ class LmOptions(Options):
     """Options of the backend `lm`."""
 
     context_length: int | None = Field(
-        None, ge=1, description="Most tokens of prompt and answer together; the model's own limit if that is lower."
+        default=None,
+        ge=1,
+        description="Most tokens of prompt and answer together; the model's own limit if that is lower.",
     )
     chat_template_file: Path | None = Field(
-        None, description="A Jinja file to use in place of the model's own chat template."
+        default=None, description="A Jinja file to use in place of the model's own chat template."
     )
-    trust_remote_code: bool = Field(False, description="Run Python code that comes with the model.")
-    adapter_path: Path | None = Field(None, description="A folder with LoRA adapters to load on top of the model.")
+    trust_remote_code: bool = Field(default=False, description="Run Python code that comes with the model.")
+    adapter_path: Path | None = Field(
+        default=None, description="A folder with LoRA adapters to load on top of the model."
+    )
     enable_auto_tool_choice: bool = Field(
-        True, description="Whether tool_choice auto shows the model the tools; if not, it behaves as none."
+        default=True, description="Whether tool_choice auto shows the model the tools; if not, it behaves as none."
     )
     prefill_step_size: int = Field(
-        512,
+        default=512,
         ge=1,
         description="Prompt tokens read between two decoding steps; less stutter if smaller, faster if larger.",
     )
     prompt_cache_bytes: int = Field(
-        2 * GIB, ge=0, description="Memory for the keys and values of running and past prompts; 0 keeps no past ones."
+        default=2 * GIB,
+        ge=0,
+        description="Memory for the keys and values of running and past prompts; 0 keeps no past ones.",
     )
-    max_tokens: int | None = Field(None, ge=1, description="Longest answer in tokens where a request sets no limit.")
-    temperature: float | None = Field(None, ge=0, le=2, description="Default temperature; 0 is greedy.")
-    top_p: float | None = Field(None, ge=0, le=1, description="Default nucleus: the probability mass to sample from.")
-    top_k: int | None = Field(None, ge=0, description="Default number of most likely tokens to sample from; 0 is all.")
+    max_tokens: int | None = Field(
+        default=None, ge=1, description="Longest answer in tokens where a request sets no limit."
+    )
+    temperature: float | None = Field(default=None, ge=0, le=2, description="Default temperature; 0 is greedy.")
+    top_p: float | None = Field(
+        default=None, ge=0, le=1, description="Default nucleus: the probability mass to sample from."
+    )
+    top_k: int | None = Field(
+        default=None, ge=0, description="Default number of most likely tokens to sample from; 0 is all."
+    )
     min_p: float | None = Field(
-        None, ge=0, le=1, description="Default least probability, relative to the most likely token's."
+        default=None, ge=0, le=1, description="Default least probability, relative to the most likely token's."
     )
     repetition_penalty: float | None = Field(
-        None, gt=0, description="Default factor that makes recent tokens less likely; 1 is none."
+        default=None, gt=0, description="Default factor that makes recent tokens less likely; 1 is none."
     )
     repetition_context_size: int | None = Field(
-        None, ge=1, description="How many tokens back the repetition penalty looks by default."
+        default=None, ge=1, description="How many tokens back the repetition penalty looks by default."
     )
     presence_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Default amount taken from the logit of every token already in the answer."
+        default=None,
+        ge=-2,
+        le=2,
+        description="Default amount taken from the logit of every token already in the answer.",
     )
     frequency_penalty: float | None = Field(
-        None, ge=-2, le=2, description="Default amount taken from a token's logit for each time it is in the answer."
+        default=None,
+        ge=-2,
+        le=2,
+        description="Default amount taken from a token's logit for each time it is in the answer.",
     )
     xtc_probability: float | None = Field(
-        None, ge=0, le=1, description="Default chance, at each token, that the likeliest choices are excluded (XTC)."
+        default=None,
+        ge=0,
+        le=1,
+        description="Default chance, at each token, that the likeliest choices are excluded (XTC).",
     )
     xtc_threshold: float | None = Field(
-        None, ge=0, le=0.5, description="Default probability above which XTC may exclude a token."
+        default=None, ge=0, le=0.5, description="Default probability above which XTC may exclude a token."
     )
 
     @field_validator("chat_template_file")

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, Load, Model
+from mlx_host.requests import ChatRequest, EmbeddingRequest
 
 from mlx_host_lm.options import LmOptions
 
@@ -22,6 +23,7 @@ LM = Backend(
     name="lm",
     load=load,
     options=LmOptions,
+    serves=(ChatRequest, EmbeddingRequest),
     summary="text models on mlx-lm: continuous batching, prompt cache, per-request sampling",
 )
 

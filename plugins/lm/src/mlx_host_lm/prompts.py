@@ -5,14 +5,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host.requests import ChatRequest, Json
 
-from mlx_host_lm.mlx_lm_api import RESERVED_VARIABLES, TEMPLATE_ERRORS, Tokenizer
+from mlx_host_lm.mlx_lm_api import RESERVED_VARIABLES, TEMPLATE_ERRORS, TemplateSyntaxError, Tokenizer
 from mlx_host_lm.probe import probe
 
 log = logging.getLogger(__name__)
+
+
+def read_template(file: Path | None) -> str | None:
+    try:
+        return None if file is None else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoadError(f"the chat template {str(file)!r} cannot be read: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -84,6 +92,11 @@ class Prompts:
     def _try(self, messages: Sequence[Json], tools: Sequence[Json]) -> str | None:
         try:
             return self._render(messages, tools, {}, add_generation_prompt=True)
+        except TemplateSyntaxError as error:
+            raise LoadError(
+                f"the chat template is not valid Jinja: line {error.lineno}: {error.message}; "
+                "mend it or give another one with --chat-template-file"
+            ) from error
         except TEMPLATE_ERRORS as error:
             log.debug("the chat template refuses a probe: %s", error)
             return None

@@ -62,7 +62,9 @@ class RandomSampler:
             logits = keep(logits)
         if self._xtc:
             logits = xtc(logits, *self._xtc, exempt=self._xtc_exempt, key=coin)
-        return mx.random.categorical(logits, key=draw)
+        # Not mx.random.categorical: it walks a running sum, where the last bit of any logit may change the token drawn;
+        # the largest of logits plus Gumbel noise changes only if two are all but equal.
+        return mx.argmax(logits + mx.random.gumbel(logits.shape, key=draw), axis=-1)
 
 
 class Samplers:

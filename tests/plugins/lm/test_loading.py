@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlx_host.backend import Load
+from mlx_host.errors import LoadError
+from mlx_host_lm.model import load_model
+from mlx_host_lm.options import LmOptions
+from mlx_host_lm.plugin import LM
+from pydantic import ValidationError
+
+from tests.plugins.lm.driver import answer_one, ask, no_progress
+
+
+def load(path: Path | None, **options: object) -> object:
+    return load_model(Load(ref="some/model", path=path, options=LmOptions(**options), progress=no_progress))  # type: ignore[arg-type]
+
+
+class TestOptions:
+    def test_every_field_has_a_help_text(self) -> None:
+        for name, field in LmOptions.model_fields.items():
+            assert field.description, name
+
+    @pytest.mark.parametrize("name", ["chat_template_file", "adapter_path"])
+    def test_paths_that_are_not_there_are_told_at_once(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(ValidationError, match=r"there is no .*missing.*give the"):
+            LmOptions(**{name: tmp_path / "missing"})  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("context_length", 0),
+            ("prefill_step_size", 0),
+            ("prompt_cache_bytes", -1),
+            ("temperature", -0.1),
+            ("top_p", 1.5),
+        ],
+    )
+    def test_numbers_out_of_range_are_refused(self, name: str, value: float) -> None:
+        with pytest.raises(ValidationError, match=name):
+            LmOptions(**{name: value})  # type: ignore[arg-type]
+
+
+class TestLoad:
+    @pytest.mark.parametrize("path", [None, Path("nowhere")])
+    def test_without_a_folder_says_so(self, path: Path | None) -> None:
+        with pytest.raises(LoadError, match="'some/model'"):
+            load(path)
+
+    def test_of_an_empty_folder_says_what_is_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(LoadError, match=r"config\.json"):
+            load(tmp_path)
+
+    def test_of_an_unknown_architecture_names_it(self, tiny_llama: Path, tmp_path: Path) -> None:
+        folder = shutil.copytree(tiny_llama, tmp_path / "model")
+        (folder / "config.json").write_text(json.dumps({"model_type": "perceptron"}))
+        with pytest.raises(LoadError, match="perceptron"):
+            load(folder)
+
+    @pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json", "generation_config.json", "config.json"])
+    def test_of_broken_files_is_a_load_error(self, tiny_llama: Path, tmp_path: Path, file: str) -> None:
+        folder = shutil.copytree(tiny_llama, tmp_path / "model")
+        (folder / file).write_text("{ broken")
+        with pytest.raises(LoadError, match=str(folder)):
+            load(folder)
+
+    def test_of_an_adapter_folder_without_adapters_is_a_load_error(self, tiny_llama: Path, tmp_path: Path) -> None:
+        with pytest.raises(LoadError, match=r"adapter"):
+            load(tiny_llama, adapter_path=tmp_path)
+
+    def test_reports_progress(self, tiny_llama: Path) -> None:
+        seen: list[tuple[str, int, int]] = []
+
+        def progress(stage: str, done: int, total: int, note: str = "") -> None:
+            seen.append((stage, done, total))
+
+        model = LM.load(Load(ref="tiny", path=tiny_llama, options=LmOptions(), progress=progress))
+        assert seen == [("load", 0, 1), ("load", 1, 1)]
+        assert answer_one(model, ask()).completion_tokens == 16  # type: ignore[arg-type]
+
+
+def test_naming_the_backend_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, mlx_host_lm.plugin as plugin; plugin.register_backends(); "
+        "print([name for name in ('mlx', 'mlx.core', 'mlx_lm', 'transformers', 'jinja2') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
