@@ -411,7 +411,7 @@ def test_an_error_of_ours_from_a_source_passes_as_it_is() -> None:
         raise UsageError(f"{ref} has moved")
 
     plugins = Plugins({"mover": SimpleNamespace(resolve_source=resolve_source)}, installed=[])
-    with pytest.raises(UsageError, match="^here has moved$"):
+    with pytest.raises(UsageError, match=r"^here has moved$"):
         plugins.source("here")
 
 
