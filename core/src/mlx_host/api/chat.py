@@ -30,5 +30,5 @@ def routes(router: APIRouter, host: Host) -> None:
             pieces = stream(batches, Chunks(frame, request.n, include_usage))
             return sse.EventStream(pieces, headers, host.keep_alive)
         async with aclosing(batches):
-            whole = await sse.while_connected(http.receive, collect(batches, frame, request.n))
-        return JsonResponse(whole, headers=headers)
+            whole, more = await sse.while_connected(http.receive, collect(batches, frame, request.n))
+        return JsonResponse(whole, headers={**headers, **more})

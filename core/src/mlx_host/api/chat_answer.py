@@ -52,8 +52,10 @@ def logprobs_json(logprobs: tuple[Logprobs, ...]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-async def collect(batches: AsyncIterator[list[AnswerEvent]], frame: Frame, n: int) -> dict[str, Any]:
-    """Add the stream up to one answer."""
+async def collect(
+    batches: AsyncIterator[list[AnswerEvent]], frame: Frame, n: int
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Add the stream up to one answer and its headers."""
     messages = [Message() for _ in range(n)]
     done = Done(0, 0, 0)
     async for batch in batches:
@@ -66,7 +68,13 @@ async def collect(batches: AsyncIterator[list[AnswerEvent]], frame: Frame, n: in
                 case Done():
                     done = event
     choices = [message.choice(index) for index, message in enumerate(messages)]
-    return frame.of("chat.completion") | {"choices": choices, "usage": usage(done)}
+    headers = {"x-mlx-host-warning": plain(done.warning)} if done.warning else {}
+    return frame.of("chat.completion") | {"choices": choices, "usage": usage(done)}, headers
+
+
+def plain(warning: str) -> str:
+    """Write a warning so that it fits a header or a comment: some tags are not ASCII, some hold newlines."""
+    return warning.encode("ascii", "backslashreplace").decode().replace("\n", "\\n")
 
 
 class Message:
@@ -141,6 +149,8 @@ class Chunks:
                 case Done():
                     if self._include_usage:
                         out.append(f'{self._head},"choices":[],"usage":{wire.text(usage(event))}}}\n\n')
+                    if event.warning:
+                        out.append(f": x-mlx-host-warning: {plain(event.warning)}\n\n")
                     out.append(sse.DONE)
         return "".join(out)
 

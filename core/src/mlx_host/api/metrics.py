@@ -32,6 +32,7 @@ class Requests:
         self._requests = counter(
             "requests", "Requests by how they ended: a finish reason, cancelled or an error code.", "task", "outcome"
         )
+        self._unparsed = counter("unparsed_answers", "Answers with a call or thinking left in the content.")
         self._prompt = counter("prompt_tokens", "Tokens of prompts, cached ones included.")
         self._cached = counter("cached_tokens", "Tokens of prompts that needed no prefill.")
         self._completion = counter("completion_tokens", "Tokens of answers.")
@@ -43,6 +44,8 @@ class Requests:
     def add(self, record: RequestRecord) -> None:
         model = record.model
         self._requests.labels(model, record.task, record.outcome).inc()
+        if record.warning is not None:
+            self._unparsed.labels(model).inc()
         self._prompt.labels(model).inc(record.prompt_tokens)
         self._cached.labels(model).inc(record.cached_tokens)
         self._completion.labels(model).inc(record.completion_tokens)

@@ -9,6 +9,7 @@ from typing import Literal
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text
 from mlx_host.host.exchange import Exchange
 from mlx_host.host.families import Parsers
+from mlx_host.host.leftovers import Leftovers, Telltales
 from mlx_host.host.served import ServedModel
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
@@ -36,11 +37,15 @@ class ChoiceDone:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """All choices are complete; the tokens are those of all of them."""
+    """All choices are complete; the tokens are those of all of them.
+
+    `warning` says that a call or thinking was left in the content, and which parser to try.
+    """
 
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
+    warning: str | None = None
 
 
 AnswerEvent = Started | Prefilled | Delta | ChoiceDone | Done
@@ -107,9 +112,13 @@ def make_parser(parsers: Parsers, request: ChatRequest, prompt_tail: str) -> Par
 class Choice:
     """One answer being read."""
 
-    def __init__(self, index: int, parser: Parser, new_call_id: Callable[[], str], one_call: bool) -> None:
+    def __init__(
+        self, index: int, parser: Parser, new_call_id: Callable[[], str], one_call: bool, leftovers: Leftovers
+    ) -> None:
         self.index = index
         self.called = False
+        self.leftovers = leftovers
+        self._ids: set[str] = set()
         self._parser = parser
         self._new_call_id = new_call_id
         self._one_call = one_call
@@ -136,29 +145,39 @@ class Choice:
                     pass
                 case ToolCall():
                     self.called = True
-                    id = part.id or self._new_call_id()
-                    shown.append(ToolCall(part.name, part.arguments, part.source, id))
+                    shown.append(ToolCall(part.name, part.arguments, part.source, self._id(part)))
                 case Content(text) if isinstance(last, Content):
+                    self.leftovers.look(text)
                     shown[-1] = Content(last.text + text)
                 case Reasoning(text) if isinstance(last, Reasoning):
                     shown[-1] = Reasoning(last.text + text)
                 case _:
+                    if isinstance(part, Content):
+                        self.leftovers.look(part.text)
                     if part.text:
                         shown.append(part)
         return shown
+
+    def _id(self, call: ToolCall) -> str:
+        # A model that writes ids itself may repeat one; a client could not tell the results apart.
+        id = call.id if call.id and call.id not in self._ids else self._new_call_id()
+        self._ids.add(id)
+        return id
 
 
 class Reader:
     """Turns a model's events into an answer's events; the engine's batches go in, batches come out."""
 
-    def __init__(self, request: ChatRequest, parsers: Parsers) -> None:
+    def __init__(self, request: ChatRequest, parsers: Parsers, telltales: Telltales) -> None:
         self._request = request
         self._parsers = parsers
+        self._telltales = telltales
         self._choices: dict[int, Choice] = {}
         self._started: Started | None = None
         self._tokens = 0
         self.over = False
         self.called = False
+        self.warning: str | None = None
 
     def take(self, events: list[Event]) -> list[AnswerEvent]:
         """Read what the model said; neighbouring text of a choice becomes one Delta."""
@@ -186,7 +205,7 @@ class Reader:
         started = self._started
         if started is not None and not self._choices and not self.over:
             self.over = True
-            out.append(Done(started.prompt_tokens, started.cached_tokens, self._tokens))
+            out.append(Done(started.prompt_tokens, started.cached_tokens, self._tokens, self.warning))
         return out
 
     def _start(self, started: Started) -> None:
@@ -195,7 +214,8 @@ class Reader:
         for index in range(self._request.n):
             parser = make_parser(self._parsers, self._request, started.prompt_tail)
             one_call = not self._request.parallel_tool_calls
-            self._choices[index] = Choice(index, parser, family.new_call_id, one_call)
+            leftovers = Leftovers(self._telltales)
+            self._choices[index] = Choice(index, parser, family.new_call_id, one_call, leftovers)
 
     def _flush(self, pieces: dict[int, list[Text]], out: list[AnswerEvent]) -> None:
         for index, texts in pieces.items():
@@ -221,6 +241,9 @@ class Reader:
 
     def _end(self, choice: Choice, reason: FinishReason, out: list[AnswerEvent]) -> None:
         self.called = self.called or choice.called
+        if choice.leftovers.found is not None:
+            reading = (self._parsers.reasoning, self._parsers.tools)
+            self.warning = self._telltales.advice(choice.leftovers.found, reading)
         del self._choices[choice.index]
         out.append(ChoiceDone(choice.index, reason))
 
@@ -231,12 +254,13 @@ async def answer(
     """Answer a chat request: batches of Started, then Delta and ChoiceDone for each choice, then Done."""
     async with exchange:
         # Not before: while the model loads, nobody knows what it calls for.
-        reader = Reader(request, model.parsers)
+        reader = Reader(request, model.parsers, model.telltales)
         async for events in exchange:
             batch = reader.take(events)
             if reader.over:
                 exchange.outcome = "tool_calls" if reader.called and exchange.outcome != "length" else exchange.outcome
                 exchange.outcome = exchange.outcome or "stop"
+                exchange.warning = reader.warning
             if batch:
                 yield batch
             if reader.over:

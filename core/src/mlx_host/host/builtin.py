@@ -36,3 +36,5 @@ def request_finished(record: RequestRecord) -> None:
         record.duration,
         record.outcome,
     )
+    if record.warning is not None:
+        log.warning("%s %s: %s", record.id, record.model, record.warning)

@@ -21,7 +21,7 @@ class RequestRecord:
 
     `outcome` is the finish reason ("stop", "length", "tool_calls"), "cancelled", or an error's code or type.
     `started_at` is in seconds since the epoch; `first_token` is None if none came. `gaps` are the times between one
-    piece of the answer and the next.
+    piece of the answer and the next. `warning` says what was left unparsed in a chat answer.
     """
 
     id: str
@@ -36,6 +36,7 @@ class RequestRecord:
     cached_tokens: int
     completion_tokens: int
     gaps: tuple[float, ...] = ()
+    warning: str | None = None
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -57,6 +58,7 @@ class Exchange:
         self, model: ServedModel, request: Request, streams: bool, on_end: Callable[[RequestRecord], None]
     ) -> None:
         self.outcome: str | None = None
+        self.warning: str | None = None
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
@@ -172,6 +174,7 @@ class Exchange:
                 prompt_tokens=self.prompt_tokens,
                 cached_tokens=self.cached_tokens,
                 completion_tokens=self.completion_tokens,
+                warning=self.warning,
                 gaps=tuple(self._gaps),
             )
         )

@@ -16,6 +16,7 @@ from mlx_host.engine.worker import Worker
 from mlx_host.errors import EngineFailed, LoadError, MlxHostError, ModelUnavailable
 from mlx_host.host.admission import Admission
 from mlx_host.host.families import NO_PARSERS, Parsers, settle
+from mlx_host.host.leftovers import Telltales
 from mlx_host.parsing import Parser
 from mlx_host.requests import Request
 
@@ -77,7 +78,8 @@ class ServedModel:
         self.restarts = 0
         self.info: ModelInfo | None = None
         self.rounds: Counter[int] = Counter()
-        self._families = families
+        self.telltales = Telltales((), None)
+        self._families = list(families)
         self._start = start
         self._on_loading = on_loading
         self._engine: Engine | None = None
@@ -205,6 +207,7 @@ class ServedModel:
         if self._stopping.is_set():
             return
         self.parsers = settle(self.parsers, info.chat_template, self._families, self.name)
+        self.telltales = Telltales(self._families, info.chat_template)
         self._become(ModelState.READY)
         replayed, self._to_replay = self._to_replay, []
         for answer in replayed:

@@ -87,7 +87,8 @@ class Parser(ABC):
     No input makes it raise: what cannot be read comes back as the text it was.
 
     `markers` are the family's tags and keywords: a Marker part consists of them and of white space, nothing else.
-    `templates` tell a chat template of the family: it holds all strings of one of these sets.
+    `templates` tell a chat template of the family: it holds all strings of one of these sets. `telltales` give away a
+    call or thinking of the family in text that was not read.
     """
 
     name: ClassVar[str]
@@ -96,6 +97,7 @@ class Parser(ABC):
     samples: ClassVar[tuple[Sample, ...]]
     markers: ClassVar[tuple[str, ...]] = ()
     templates: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    telltales: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
         self.prompt_tail = prompt_tail
