@@ -47,6 +47,10 @@ class ServerProcess:
                     return line
         raise AssertionError(f"no line with {part!r} in:\n" + "\n".join(self.lines))
 
+    def find_url(self) -> None:
+        """Learn the address of a server whose models are still loading."""
+        self.url = self.wait_for_line("listening at ").rpartition(" at ")[2]
+
     def stop(self, number: int = signal.SIGTERM, timeout: float = 30.0) -> int:
         """Send a signal and return the exit code."""
         if self.process.poll() is None:
@@ -61,14 +65,14 @@ def running_server(
     *args: str, env: Mapping[str, str] | None = None, wait_ready: bool = True
 ) -> Iterator[ServerProcess]:
     """Run `mlx-host run ARGS` on a free port; it is ready inside the context and gone after it."""
-    command = [sys.executable, "-m", "mlx_host", "run", "--port", "0", "--no-log-file", *args]
+    command = [sys.executable, "-m", "mlx_host", "run", "--port", "0", *args]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, "MLX_HOST_NO_LOG_FILE": "1", **(env or {})},
     )
     server = ServerProcess(process)
     try:

@@ -1,0 +1,178 @@
+"""Logs: rotation, terminal or plain, what is in them and what is not."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from mlx_host import logs
+from mlx_host.errors import UsageError
+
+from tests.support.client import post, says
+from tests.support.command import environment, mlx_host
+from tests.support.server import running_server
+
+DAY = 24 * 3600
+ESCAPE = "\x1b["
+
+
+def write_lines(handler: logging.Handler, *lines: str) -> None:
+    for line in lines:
+        handler.handle(logging.LogRecord("test", logging.INFO, "", 0, line, None, None))
+
+
+def test_rotation_keeps_every_line_in_files_of_the_asked_size(tmp_path: Path) -> None:
+    log = tmp_path / "sub" / "app.log"
+    handler = logs.RotatedLog(log, max_bytes=100)
+    lines = [f"{number:04} {'x' * 30}" for number in range(40)]
+    write_lines(handler, *lines)
+    handler.close()
+    files = list(log.parent.iterdir())
+    assert len(files) > 10
+    assert all(file.stat().st_size <= 100 for file in files)
+    assert all(re.fullmatch(r"app\.log(\.\d{8}-\d{6}(\.\d+)?)?", file.name) for file in files)
+    assert sorted(line for file in files for line in file.read_text().splitlines()) == lines
+
+
+def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
+    for line in ("first", "second"):
+        handler = logs.RotatedLog(tmp_path / "app.log")
+        write_lines(handler, line)
+        handler.close()
+    assert (tmp_path / "app.log").read_text() == "first\nsecond\n"
+
+
+def test_a_relative_log_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    handler = logs.RotatedLog(Path("app.log"), max_bytes=10)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    write_lines(handler, "a line", "another line")
+    handler.close()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert len(list(tmp_path.glob("app.log*"))) == 2
+
+
+def test_what_was_set_aside_too_long_ago_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+    ages = {
+        "a[b].log": 30,
+        "a[b].log.20260101-000000": 11,
+        "a[b].log.20260101-000000.1": 11,
+        "a[b].log.20260105-000000": 9,
+        "a[b].log.notes": 30,
+        "a[b].log.20260101-000000.gz": 30,
+        "ab.log.20260101-000000": 30,
+        "other.txt": 30,
+    }
+    now = 1e9
+    for name, days in ages.items():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (now, now - days * DAY))
+    handler = logs.RotatedLog(tmp_path / "a[b].log")
+    handler.drop_old(now)
+    handler.close()
+    gone = set(ages) - {file.name for file in tmp_path.iterdir()}
+    assert gone == {"a[b].log.20260101-000000", "a[b].log.20260101-000000.1"}
+
+
+def test_old_files_go_when_a_host_starts(tmp_path: Path) -> None:
+    old = tmp_path / "logs" / "app.log.20200101-000000"
+    old.parent.mkdir()
+    old.touch()
+    os.utime(old, (0, 0))
+    done = mlx_host("run", "--backend", "scripted", "--fail-load", "--port", "0", cwd=tmp_path)
+    assert done.returncode == 1
+    assert [file.name for file in old.parent.iterdir()] == ["app.log"]
+
+
+def test_no_log_file_writes_none(tmp_path: Path) -> None:
+    command = ("run", "--backend", "scripted", "--fail-load", "--port", "0")
+    assert mlx_host(*command, "--no-log-file", cwd=tmp_path).returncode == 1
+    assert mlx_host(*command, env={"MLX_HOST_NO_LOG_FILE": "1"}, cwd=tmp_path).returncode == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--log-file '.*' cannot be written: Is a directory; choose another"):
+        logs.set_up("info", tmp_path)
+
+
+def test_the_file_has_what_the_screen_has_and_neither_has_a_word_of_the_requests(tmp_path: Path) -> None:
+    """At INFO a request leaves counts and times; its text, and the answer's, stay out of the log."""
+    log = tmp_path / "app.log"
+    secret = "the-secret-of-the-prompt"
+    messages = [{"role": "system", "content": secret}, *says(f"{secret}-answered")]
+    with running_server("--backend", "scripted", "--log-file", str(log)) as server:
+        assert secret in post(server, {"model": "scripted", "messages": messages}).text
+        server.wait_for_line("mlx_host.requests")
+        server.stop()
+        screen = "\n".join(server.lines) + "\n"
+    assert secret not in screen
+    assert "1 completion tokens" in screen
+    assert ESCAPE not in screen
+    assert log.read_text() == screen
+    levels = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) +[\w.]+: .")
+    assert all(levels.match(line) for line in screen.splitlines())
+
+
+@contextmanager
+def on_a_terminal(*args: str, cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run `mlx-host ARGS` with a terminal of its own as standard error."""
+    ours, theirs = pty.openpty()
+    env = environment({"TERM": "xterm-256color", "COLUMNS": "200"})
+    env.pop("NO_COLOR", None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mlx_host", *args], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=cwd
+    )
+    os.close(theirs)
+    try:
+        yield process, ours
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def read_until(fd: int, part: str) -> str:
+    """Read a terminal until it has shown `part`, or to its end."""
+    shown = ""
+    # The end of a terminal is an error on Linux, nothing to read elsewhere.
+    with suppress(OSError):
+        while part not in shown and (piece := os.read(fd, 65536)):
+            shown += piece.decode(errors="replace")
+    return shown
+
+
+def test_a_terminal_gets_colours_and_bars_but_the_file_stays_plain(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    args = ("run", "--backend", "scripted", "--port", "0", "--load-until", str(gate))
+    with on_a_terminal(*args, cwd=tmp_path) as (process, terminal):
+        shown = read_until(terminal, "scripted: load")
+        gate.touch()
+        shown += read_until(terminal, "ready: ")
+        process.send_signal(signal.SIGTERM)
+        shown += read_until(terminal, "\0")
+        assert process.wait(30) == 0
+    assert f"{ESCAPE}" in shown
+    assert re.search(r"scripted: load.*━+", shown)
+    assert "ready: scripted at http://127.0.0.1:" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+    text = (tmp_path / "logs" / "app.log").read_text()
+    assert ESCAPE not in text
+    assert "ready: scripted at http://127.0.0.1:" in text
+
+
+def test_without_a_terminal_loading_is_told_in_lines() -> None:
+    with running_server("--backend", "scripted") as server:
+        begun, done = (line for line in server.lines if "mlx_host.loading" in line)
+    assert begun.endswith("scripted: load 0 of 1")
+    assert done.endswith("scripted: load 1 of 1")
