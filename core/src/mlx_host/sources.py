@@ -71,7 +71,7 @@ def _reporting_bar(progress: Progress) -> type[tqdm[Any]]:
     """
     from tqdm.auto import tqdm
 
-    class Bar(tqdm[Any]):
+    class Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs only
         # tqdm would start a thread to redraw, and make a lock across processes, which is a process of its own.
         monitor_interval: ClassVar[int] = 0
         _furthest: ClassVar[dict[str, tuple[int, int]]] = {}

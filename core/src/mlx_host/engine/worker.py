@@ -19,6 +19,9 @@ from mlx_host.backend import Model
 from mlx_host.engine import loop
 from mlx_host.engine.messages import Launch, Shutdown, send
 
+# The hub's client would say which libraries and tools run here, and fetch a list of tools to look for.
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+
 
 class Worker(Protocol):
     """A running model's body: `connection` is the host's end of the pipe to it, `pid` its process, if it has one."""
@@ -55,7 +58,7 @@ class ProcessWorker:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlx_host.engine.child", *map(str, fds)],
                 pass_fds=fds,
-                env={**os.environ, **env},
+                env={**QUIET, **os.environ, **env},
                 stdin=subprocess.DEVNULL,
                 # The terminal's Ctrl-C is for the host, which ends its models in order.
                 start_new_session=True,
