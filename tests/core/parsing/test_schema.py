@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from mlx_host.parsing import Schema
+from mlx_host.parsing import Schema, literal_json
 
 PROPERTIES: dict[str, Any] = {
     "string": {"type": "string"},
@@ -47,6 +47,8 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"properti
         ("boolean", "yes", "yes"),
         ("object", '{"a": "1"}', {"a": "1"}),
         ("object", "{'a': None}", {"a": None}),
+        ("object", "{'a': null, 'b': [true]}", {"a": None, "b": [True]}),
+        ("object", "{'a': b}", "{'a': b}"),
         ("object", "{oops}", "{oops}"),
         ("object", "{1, 2}", "{1, 2}"),
         ("array", "['a', True]", ["a", True]),
@@ -83,3 +85,30 @@ def test_items_and_members_are_found_behind_references() -> None:
     parameters = {"properties": {"list": {"$ref": "#/$defs/L"}}, "$defs": {"L": {"items": {"type": "string"}}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     assert Schema.of(tools, "f").member("list").item().json("1") == '"1"'
+
+
+def test_members_are_those_that_are_declared_anywhere() -> None:
+    parameters = {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}, {"type": "object"}]}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    assert Schema.of(tools, "f").members() == {"a", "b"}
+    assert Schema.of(tools, "g").members() == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("1.10", "1.10"),
+        ("'a\\n'", '"a\\n"'),
+        ("None", "null"),
+        ("(1, 'a')", '[1, "a"]'),
+        ("-1", "-1"),
+        ("{1, 2}", None),
+        ("f(1)", None),
+        ("1 +", None),
+        ("nan", None),
+        ("b'a'", None),
+        ("", None),
+    ],
+)
+def test_python_literals_become_json(text: str, written: str | None) -> None:
+    assert literal_json(text) == written

@@ -11,7 +11,7 @@ from mlx_host.parsing.markup import Call, MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
 from mlx_host.parsing.readers import first_of, function_xml, json_calls
 from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
-from mlx_host.parsing.schema import Schema, python_literal
+from mlx_host.parsing.schema import Schema, literal_json, python_literal
 
 __all__ = [
     "NAME",
@@ -39,6 +39,7 @@ __all__ = [
     "json_calls",
     "json_object",
     "json_string",
+    "literal_json",
     "object_members",
     "python_literal",
     "read_balanced",

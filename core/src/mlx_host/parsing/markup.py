@@ -89,6 +89,13 @@ class MarkupParser(Parser):
         self._writer.end()
         return parts + self._writer.take()
 
+    def counts(self, marker: str, *, thinking: bool, fresh: bool) -> bool:
+        """Tell whether a thinking marker or noise is one here, or mere text; for markers that are ordinary words.
+
+        `thinking` is whether reasoning is being read, `fresh` whether content would begin here. Asked once, in order.
+        """
+        return True
+
     def _opens_inside(self, prompt_tail: str) -> bool:
         opened = max((prompt_tail.rfind(marker) for marker in self.think_open), default=-1)
         return opened > max((prompt_tail.rfind(marker) for marker in self.think_close), default=-1)
@@ -126,7 +133,9 @@ class MarkupParser(Parser):
     def _mark(self, marker: str) -> None:
         writer = self._writer
         quoted = not writer.thinking and writer.last in _QUOTES
-        if marker in self.noise:
+        if not self.counts(marker, thinking=writer.thinking, fresh=writer.fresh):
+            writer.text(marker)
+        elif marker in self.noise:
             writer.noise(marker)
         elif marker in self.think_close and not quoted:
             writer.close(marker)

@@ -7,7 +7,7 @@ import json
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mlx_host.parsing.arguments import is_json, json_string
 from mlx_host.requests import Json
@@ -44,6 +44,11 @@ class Schema:
                 return Schema(properties[key], self._root)
         return self._first("additionalProperties")
 
+    def members(self) -> frozenset[str]:
+        """The names of an object's members that it declares."""
+        declared = (node.get("properties") for node in self._nodes(self._node, set()))
+        return frozenset(key for properties in declared if isinstance(properties, Mapping) for key in properties)
+
     def item(self) -> Schema:
         """The schema of an array's items."""
         return self._first("items")
@@ -71,7 +76,7 @@ class Schema:
             return bare
         for name, python, bracket in (("object", dict, "{"), ("array", list, "[")):
             if name in types and bare.startswith(bracket):
-                return _container(bare, python) or json_string(text)
+                return literal_json(bare, python) or json_string(text)
         return json_string(text)
 
     def _first(self, keyword: str) -> Schema:
@@ -162,13 +167,13 @@ def _type_of(value: object) -> str:
     return "object"
 
 
-def _container(text: str, kind: type) -> str | None:
-    """JSON as written, or Python's notation of the same (models write both); None if it is neither."""
+def literal_json(text: str, kind: type = object) -> str | None:
+    """Return JSON as written, or a Python literal of the same as JSON (models write both); None if it is neither."""
     if is_json(text):
         return text
     value = python_literal(text)
-    if not isinstance(value, kind):
-        return None
+    if value is None or not isinstance(value, kind):
+        return "null" if text == "None" and kind is object else None
     try:
         written = json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
@@ -176,11 +181,20 @@ def _container(text: str, kind: type) -> str | None:
     return written if is_json(written) else None
 
 
+class _JsonWords(ast.NodeTransformer):
+    """JSON's words among Python's, as models mix them."""
+
+    words: ClassVar[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(self.words[node.id]) if node.id in self.words else node
+
+
 def python_literal(text: str) -> object:
     """Return the value of a Python literal, or None if `text` is not one."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape in the model's string is no concern of the log's
-            return ast.literal_eval(text)
+            return ast.literal_eval(_JsonWords().visit(ast.parse(text.strip(), mode="eval")))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None
