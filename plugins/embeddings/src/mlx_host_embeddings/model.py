@@ -52,6 +52,7 @@ class EmbeddingModel(Model):
     def __init__(self, embedder: Embedder, batch_tokens: int) -> None:
         on_cpu = mx.default_device().type == mx.DeviceType.cpu
         self.context_length = embedder.context_length
+        self.embedder = embedder
         self._embeddings = Embeddings(embedder, batch_tokens=batch_tokens, slack=SLACK_CPU if on_cpu else SLACK_GPU)
 
     def generate(self, request: EmbeddingRequest) -> Iterator[Event | None]:

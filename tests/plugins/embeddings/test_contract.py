@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mlx_host.events import Embedded, Event, Started
+from mlx_host.testing import ModelContract
+from mlx_host_embeddings.plugin import EMBEDDINGS
+
+from tests.plugins.embeddings.driver import Vectors, ask, minilm
+
+
+class About:
+    """Vectors that equal others as near as float32 sums in another order come."""
+
+    def __init__(self, tokens: int, vectors: Vectors) -> None:
+        self.tokens = tokens
+        self.vectors = vectors
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, About)
+            and self.tokens == other.tokens
+            and self.vectors.shape == other.vectors.shape
+            and np.allclose(self.vectors, other.vectors, atol=1e-5)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class TestEmbeddings(ModelContract):
+    backend = EMBEDDINGS
+    requests = (
+        ask("The cat sat on the mat.", "Passwords are reset here. " * 9),
+        ask("hello", [101, 7592, 102], "the quick brown fox"),
+        ask("x"),
+    )
+
+    @classmethod
+    def path(cls, empty: Path) -> Path:
+        return minilm()
+
+    @classmethod
+    def outcome(cls, events: Sequence[Event]) -> object:
+        tokens = sum(event.prompt_tokens for event in events if isinstance(event, Started))
+        rows: dict[int, Vectors] = {}
+        for event in events:
+            if isinstance(event, Embedded):
+                rows.update(
+                    zip(event.indices, np.frombuffer(event.vectors, "<f4").reshape(len(event.indices), -1), strict=True)
+                )
+        return About(tokens, np.stack([rows[index] for index in sorted(rows)]))

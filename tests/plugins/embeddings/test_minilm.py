@@ -1,0 +1,97 @@
+"""A real model: its vectors are mlx-embeddings' own, whatever else is in the batch, and they mean something."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx_embeddings
+import numpy as np
+import pytest
+from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.events import Started
+from mlx_host.testing.model_contract import Visit, together
+from mlx_host_embeddings.model import EmbeddingModel
+from tokenizers import Tokenizer
+
+from tests.plugins.embeddings.driver import Vectors, ask, embed, minilm, vectors_of
+
+TEXTS = [
+    "How do I get back into my account?",
+    "Steps for resetting a forgotten password.",
+    "The cat sat on the mat.",
+    "x",
+    "Ünïcödé, 東京, Привет 👩‍👩‍👧‍👦 " * 4,
+    "A long passage about harbours, ships and the people who load them. " * 12,
+]
+
+
+@pytest.fixture(scope="module")
+def reference() -> Vectors:
+    """What mlx-embeddings itself gives for each text alone."""
+    network, tokenizer = mlx_embeddings.load(str(minilm()))
+    return np.stack([np.array(mlx_embeddings.generate(network, tokenizer, text).text_embeds)[0] for text in TEXTS])
+
+
+def test_single_texts_have_the_vectors_of_mlx_embeddings(model: EmbeddingModel, reference: Vectors) -> None:
+    for text, expected in zip(TEXTS, reference, strict=True):
+        np.testing.assert_allclose(embed(model, text)[0], expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_neighbours_do_not_show(model: EmbeddingModel, reference: Vectors, turned: bool) -> None:
+    order = list(range(len(TEXTS)))[:: -1 if turned else 1]
+    vectors = embed(model, *(TEXTS[index] for index in order))
+    np.testing.assert_allclose(vectors, reference[order], atol=1e-4)
+
+
+def test_requests_at_once_get_their_own(model: EmbeddingModel, reference: Vectors) -> None:
+    said = together(model, [Visit(ask(text)) for text in TEXTS])
+    np.testing.assert_allclose(np.concatenate([vectors_of(events) for events in said]), reference, atol=1e-4)
+
+
+def test_vectors_have_the_length_one_and_384_dimensions(model: EmbeddingModel) -> None:
+    vectors = embed(model, *TEXTS)
+    assert vectors.shape == (len(TEXTS), 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "near", "far"),
+    [
+        ("How do I reset my password?", "I forgot my login and cannot get in.", "The recipe needs two eggs."),
+        ("A dog runs across the field.", "A puppy is playing on the grass.", "Interest rates rose again."),
+        ("The capital of France", "Paris", "photosynthesis"),
+    ],
+)
+def test_what_means_the_same_is_nearer(model: EmbeddingModel, text: str, near: str, far: str) -> None:
+    subject, close, distant = embed(model, text, near, far)
+    assert subject @ close > subject @ distant + 0.2
+
+
+def test_token_ids_are_taken_as_they_are(model: EmbeddingModel) -> None:
+    tokenizer = Tokenizer.from_file(str(minilm() / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokens: Any = [tokenizer.encode(text).ids for text in TEXTS[:3]]
+    np.testing.assert_allclose(embed(model, *tokens), embed(model, *TEXTS[:3]), atol=1e-6)
+    bare = tokenizer.encode(TEXTS[0], add_special_tokens=False).ids
+    assert not np.allclose(embed(model, bare), embed(model, TEXTS[0]), atol=1e-3)
+
+
+def test_tokens_are_counted_with_the_special_ones(model: EmbeddingModel) -> None:
+    started = together(model, [Visit(ask("hello world", [7592]))])[0][0]
+    assert started == Started(prompt_tokens=4 + 1)
+
+
+def test_the_limit_is_what_the_model_was_trained_for(model: EmbeddingModel) -> None:
+    assert model.context_length == 256
+    fits, too_long = "word " * 254, "word " * 255
+    assert embed(model, fits).shape == (1, 384)
+    with pytest.raises(ContextLengthExceeded, match=r"256 tokens.* 257 tokens"):
+        embed(model, too_long)
+    np.testing.assert_allclose(embed(model, too_long, truncate=True), embed(model, fits), atol=1e-5)
+
+
+def test_it_is_not_trained_for_shorter_vectors(model: EmbeddingModel) -> None:
+    with pytest.raises(InvalidRequest, match="384 and it is not trained for shorter ones"):
+        embed(model, "x", dimensions=128)
+    assert embed(model, "x", dimensions=384).shape == (1, 384)
