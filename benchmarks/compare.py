@@ -91,7 +91,8 @@ class Engine(Contender):
         await self._results.readline()
 
     async def close(self) -> None:
-        self._jobs.close()
+        # Idle, it would end with its input; interrupted, it would first finish its job.
+        self._process.terminate()
         await self._process.wait()
 
 
