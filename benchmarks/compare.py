@@ -92,7 +92,8 @@ class Engine(Contender):
 
     async def close(self) -> None:
         # Idle, it would end with its input; interrupted, it would first finish its job.
-        self._process.terminate()
+        if self._process.returncode is None:
+            self._process.terminate()
         await self._process.wait()
 
 
