@@ -59,9 +59,20 @@ class Host:
             assert model.info is not None
             tasks = ", ".join(sorted(kind.task for kind in model.info.serves))
             raise UnsupportedRequest(
-                f"Model {model.name!r} does not serve {request.task} requests; it serves: {tasks}.", param="model"
+                f"Model {model.name!r} does not serve {request.task} requests; it serves: {tasks}. "
+                f"{self._who_would(request)}",
+                param="model",
             )
         return Exchange(model, request, streams, self._finished)
+
+    def _who_would(self, request: Request) -> str:
+        names = [name for name, model in self.models.items() if model.info is not None and model.serves(request)]
+        if names:
+            return f"Served here for {request.task}: {', '.join(sorted(names))}."
+        backends = [name for name, each in self.plugins.backends.found.items() if isinstance(request, each.serves)]
+        if backends:
+            return f"A model of one of these backends would: {', '.join(sorted(backends))}."
+        return "No backend that is installed does; `mlx-host plugins` lists them."
 
     def chat(self, request: ChatRequest, *, streams: bool = False) -> AsyncGenerator[list[AnswerEvent], None]:
         """Put a chat request to its model and read the answer with the model's parsers."""
