@@ -34,7 +34,7 @@ SMALL = {
 ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
     "bert": {},
     "xlm_roberta": {"pad_token_id": 0},
-    "modernbert": {"local_attention": 8, "architectures": ["ModernBertModel"]},
+    "modernbert": {"num_hidden_layers": 4, "local_attention": 8, "architectures": ["ModernBertModel"]},
     "qwen3": {"num_key_value_heads": 2},
     "gemma3_text": {
         "num_key_value_heads": 2,
