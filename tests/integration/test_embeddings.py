@@ -1,0 +1,212 @@
+"""POST /v1/embeddings on real models behind a real server, with OpenAI's own client."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import openai
+import pytest
+
+from tests.support.client import connection, error_of, eventually, head, post, queue, sdk
+from tests.support.server import FAST_BLAS, ServerProcess, running_server
+from tests.support.tiny_llama import write_tiny_llama
+
+EMBEDDINGS = "/v1/embeddings"
+SENTENCES = [
+    "How do I get back into my account?",
+    "Steps for resetting a forgotten password.",
+    "The cat sat on the mat.",
+]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """all-MiniLM-L6-v2 as `minilm`, and a text model of random weights as `llama`."""
+    folder = tmp_path_factory.mktemp("embeddings")
+    llama = write_tiny_llama(folder / "llama", context_length=512)
+    config = folder / "mlx-host.toml"
+    models = [
+        {"backend": "embeddings", "model": "demo:minilm", "served_model_name": "minilm"},
+        {"backend": "lm", "model": str(llama), "served_model_name": "llama"},
+    ]
+    tables = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in model.items()) for model in models]
+    config.write_text("".join(f"[[models]]\n{table}" for table in tables))
+    with running_server("--config", str(config), *FAST_BLAS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
+    with sdk(server) as client:
+        yield client
+
+
+def vectors(answer: openai.types.CreateEmbeddingResponse) -> Any:
+    assert [each.index for each in answer.data] == list(range(len(answer.data)))
+    return np.array([each.embedding for each in answer.data], np.float64)
+
+
+def raw(server: ServerProcess, **body: Any) -> Any:
+    response = post(server, {"model": "minilm", **body}, EMBEDDINGS)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"] == "application/json"
+    return response.json()
+
+
+@pytest.mark.parametrize("model", ["minilm", "llama"])
+def test_both_encodings_are_the_same_numbers(client: openai.OpenAI, server: ServerProcess, model: str) -> None:
+    by_default = client.embeddings.create(model=model, input=SENTENCES)
+    as_floats = client.embeddings.create(model=model, input=SENTENCES, encoding_format="float")
+    np.testing.assert_allclose(vectors(as_floats), vectors(by_default), atol=1e-6)
+    written = raw(server, model=model, input=SENTENCES, encoding_format="base64")["data"][0]["embedding"]
+    decoded = np.frombuffer(base64.b64decode(written), "<f4")
+    np.testing.assert_allclose(decoded, vectors(as_floats)[0], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors(by_default), axis=1), 1, atol=1e-5)
+
+
+def test_an_answer_has_openai_s_shape(server: ServerProcess) -> None:
+    answer = raw(server, input=["hello world", "cat"])
+    assert {key: answer[key] for key in answer if key != "data"} == {
+        "object": "list",
+        "model": "minilm",
+        "usage": {"prompt_tokens": 7, "total_tokens": 7},
+    }
+    for index, each in enumerate(answer["data"]):
+        assert set(each) == {"object", "index", "embedding"}
+        assert (each["object"], each["index"], len(each["embedding"])) == ("embedding", index, 384)
+        assert all(isinstance(number, (int, float)) for number in each["embedding"])
+
+
+def test_what_means_the_same_is_nearer(client: openai.OpenAI) -> None:
+    account, password, cat = vectors(client.embeddings.create(model="minilm", input=SENTENCES))
+    assert account @ password > 0.4 > 0.2 > account @ cat
+
+
+def test_token_ids_and_lists_of_them(client: openai.OpenAI) -> None:
+    tokens = [101, 7592, 2088, 102]
+    text, one, many = (
+        vectors(client.embeddings.create(model="minilm", input=given))
+        for given in ("hello world", tokens, [tokens, [101, 102]])
+    )
+    np.testing.assert_allclose(one, text, atol=1e-5)
+    np.testing.assert_allclose(many[:1], text, atol=1e-5)
+    assert len(many) == 2
+
+
+@pytest.mark.parametrize("model", ["minilm", "llama"])
+def test_order_is_kept_over_many_batches(client: openai.OpenAI, model: str) -> None:
+    texts = [f"{'word ' * (number % 37)}number {number}" for number in range(300)]
+    together = client.embeddings.create(model=model, input=texts)
+    some = range(0, 300, 43)
+    alone = [vectors(client.embeddings.create(model=model, input=texts[number]))[0] for number in some]
+    np.testing.assert_allclose(vectors(together)[list(some)], alone, atol=1e-4)
+
+
+def test_clients_at_once_get_their_own(client: openai.OpenAI) -> None:
+    texts = [f"{'again ' * (number % 5)}{number}" for number in range(48)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda text: client.embeddings.create(model="minilm", input=text), texts))
+    expected = vectors(client.embeddings.create(model="minilm", input=texts))
+    np.testing.assert_allclose(np.concatenate([vectors(answer) for answer in answers]), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("model", "limit"), [("minilm", 256), ("llama", 512)])
+def test_too_long_an_input_is_a_400_or_cut(server: ServerProcess, model: str, limit: int) -> None:
+    body = {"model": model, "input": ["short", "far too long " * limit]}
+    error = error_of(post(server, body, EMBEDDINGS), 400)
+    assert error["code"] == "context_length_exceeded"
+    assert error["param"] == "input[1]"
+    assert f"maximum context length is {limit} tokens" in error["message"]
+    answer = post(server, {**body, "truncate": True}, EMBEDDINGS).json()
+    assert len(answer["data"]) == 2
+    assert limit < answer["usage"]["prompt_tokens"] <= limit + 3
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "words"),
+    [
+        ({}, "input", "missing"),
+        ({"input": None}, "input", "a string, a list of strings"),
+        ({"input": ""}, "input", "empty"),
+        ({"input": []}, "input", "empty"),
+        ({"input": [[]]}, "input", "item 0 is empty"),
+        ({"input": ["a", ""]}, "input[1]", "empty"),
+        ({"input": ["a", 3]}, "input", "item 1 is neither"),
+        ({"input": ["a", [3]]}, "input", "mixed"),
+        ({"input": [[3], [True]]}, "input", "item 1 must be"),
+        ({"input": {"text": "a"}}, "input", "must be a string"),
+        ({"input": [30522]}, "input", "no token 30522"),
+        ({"input": [[1], [-1]]}, "input[1]", "no token -1"),
+        ({"input": "a", "encoding_format": "int8"}, "encoding_format", "float"),
+        ({"input": "a", "dimensions": 0}, "dimensions", "greater than or equal to 1"),
+        ({"input": "a", "dimensions": 128}, "dimensions", "not trained for shorter"),
+        ({"input": "a", "dimensions": 1000}, "dimensions", "384"),
+        ({"input": "a", "input_type": "novel"}, "input_type", "query"),
+        ({"input": "a", "image_url": "data:image/png;base64,AAAA"}, "image_url", "no images"),
+        ({"input": ["a", "b"], "image_url": "data:,"}, "image_url", "1 images for 2 inputs"),
+        ({"input": "a", "image_url": 7}, "image_url", "must be a URL"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(server: ServerProcess, body: Any, param: str, words: str) -> None:
+    error = error_of(post(server, {"model": "minilm", **body}, EMBEDDINGS), 400)
+    assert error["param"] == param
+    assert words in error["message"]
+
+
+def test_nulls_are_defaults_and_what_changes_nothing_is_listed(server: ServerProcess) -> None:
+    nothing = dict.fromkeys(("encoding_format", "dimensions", "truncate", "input_type", "image_url", "user"))
+    response = post(server, {"model": "minilm", "input": "a", **nothing, "user": "me"}, EMBEDDINGS)
+    assert response.status_code == 200
+    assert response.headers["x-mlx-host-ignored"] == "user"
+
+
+def test_chat_with_an_embedding_model_is_refused_with_who_would(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as refusal:
+        client.chat.completions.create(model="minilm", messages=[{"role": "user", "content": "Hello"}])
+    assert "'minilm' does not serve chat requests; it serves: embeddings." in str(refusal.value)
+    assert "Served here for chat: llama." in str(refusal.value)
+
+
+def test_a_text_model_embeds_beside_its_chat(client: openai.OpenAI, server: ServerProcess) -> None:
+    conversation = {"messages": [{"role": "user", "content": "Hello"}]}
+    with ThreadPoolExecutor(2) as pool:
+        chat = pool.submit(post, server, {"model": "llama", **conversation, "max_tokens": 40, "temperature": 0})
+        beside = [vectors(client.embeddings.create(model="llama", input=SENTENCES)) for _ in range(5)]
+    assert chat.result().json()["usage"]["completion_tokens"] > 0
+    for first, second in pairwise(beside):
+        np.testing.assert_allclose(first, second, atol=1e-4)
+
+
+def test_a_client_that_leaves_frees_its_place(server: ServerProcess) -> None:
+    body = json.dumps({"model": "llama", "input": ["word " * 400] * 20000}).encode()
+    with connection(server) as connected:
+        connected.sendall(head(body, EMBEDDINGS) + body)
+        eventually(lambda: queue(server, "llama")[0] == 1)
+    eventually(lambda: queue(server, "llama") == (0, 0))
+
+
+def test_usage_is_in_the_log(server: ServerProcess) -> None:
+    raw(server, input="hello world")
+    assert "4 prompt" in server.wait_for_line("minilm embeddings: 4 prompt")
+
+
+def test_the_backend_s_flags_are_in_its_help_and_work() -> None:
+    with running_server(
+        *("--backend", "embeddings", "--model", "demo:minilm", "--query-prefix", "Find: ", "--matryoshka"),
+        *("--context-length", "16", "--batch-tokens", "64", *FAST_BLAS),
+    ) as server:
+        query = raw(server, input="a cat", input_type="query")["data"][0]["embedding"]
+        whole = raw(server, input="Find: a cat")["data"][0]["embedding"]
+        np.testing.assert_allclose(query, whole, atol=1e-5)
+        short = np.array(raw(server, input="Find: a cat", dimensions=64)["data"][0]["embedding"])
+        np.testing.assert_allclose(short, np.array(whole[:64]) / np.linalg.norm(whole[:64]), atol=1e-5)
+        error = error_of(post(server, {"input": "word " * 20}, EMBEDDINGS), 400)
+        assert "16 tokens" in error["message"]
+        many = raw(server, input=["word " * number for number in range(1, 13)])
+        assert len(many["data"]) == 12
