@@ -1,0 +1,207 @@
+"""Text models behind the real server, asked by OpenAI's client: SmolLM2 shows that answers are right, a random llama
+that the protocol and the batch are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.support.client import sdk
+from tests.support.server import FAST_BLAS, ServerProcess, running_server
+from tests.support.tiny_llama import write_tiny_llama
+
+QUESTIONS = [
+    "What is the capital of France?",
+    "What is the capital of Italy?",
+    "Name a colour.",
+    "Say hello.",
+    "How many legs has a dog?",
+    "Write a line about the sea.",
+    "What is 2 + 2?",
+    "Who wrote Hamlet?",
+]
+WEATHER: list[Any] = [
+    {
+        "type": "function",
+        "function": {
+            "name": "get_weather",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        },
+    }
+]
+
+
+def user(text: str) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+@pytest.fixture(scope="module")
+def smollm2() -> Iterator[ServerProcess]:
+    with running_server("--backend", "lm", "--parser", "qwen3", "--model", "demo:smollm2", *FAST_BLAS) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = write_tiny_llama(tmp_path_factory.mktemp("tiny"))
+    with running_server("--backend", "lm", "--model", str(folder), "--served-model-name", "tiny", *FAST_BLAS) as server:
+        yield server
+
+
+def whole(client: openai.OpenAI, messages: Sequence[Any], **more: Any) -> Any:
+    settings: Mapping[str, Any] = {"temperature": 0, "max_tokens": 24, **more}
+    return client.chat.completions.create(model="any", messages=list(messages), **settings)
+
+
+def streamed(client: openai.OpenAI, messages: Sequence[Any], **more: Any) -> tuple[str, str | None, Any]:
+    """The text, the finish reason and the usage of a streamed answer."""
+    text, reason, usage = "", None, None
+    for chunk in whole(client, messages, stream=True, stream_options={"include_usage": True}, **more):
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            text += choice.delta.content or ""
+            reason = choice.finish_reason or reason
+    return text, reason, usage
+
+
+def test_the_capital_of_france(smollm2: ServerProcess) -> None:
+    answer = whole(sdk(smollm2), user("What is the capital of France?"))
+    assert answer.choices[0].message.content == "The capital of France is Paris."
+    assert answer.choices[0].finish_reason == "stop"
+    assert answer.model == "demo:smollm2"
+    assert answer.usage.prompt_tokens == 37
+
+
+@pytest.mark.parametrize("question", QUESTIONS[:4])
+def test_a_streamed_answer_is_the_whole_answer(smollm2: ServerProcess, question: str) -> None:
+    answer = whole(sdk(smollm2), user(question))
+    text, reason, usage = streamed(sdk(smollm2), user(question))
+    assert (text, reason) == (answer.choices[0].message.content, answer.choices[0].finish_reason)
+    assert usage.completion_tokens == answer.usage.completion_tokens
+    assert usage.prompt_tokens == answer.usage.prompt_tokens
+
+
+@pytest.mark.parametrize("model", ["smollm2", "tiny"])
+def test_eight_at_once_give_what_each_gives_alone(model: str, request: pytest.FixtureRequest) -> None:
+    server: ServerProcess = request.getfixturevalue(model)
+    alone = [whole(sdk(server), user(question)).choices[0].message.content for question in QUESTIONS]
+
+    async def together() -> list[str | None]:
+        async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
+            answers = await asyncio.gather(
+                *(
+                    client.chat.completions.create(model="any", messages=user(question), temperature=0, max_tokens=24)
+                    for question in QUESTIONS
+                )
+            )
+        return [answer.choices[0].message.content for answer in answers]
+
+    assert asyncio.run(together()) == alone
+
+
+def test_a_second_turn_reads_only_what_is_new(smollm2: ServerProcess) -> None:
+    client = sdk(smollm2)
+    story = "Once upon a time there was a fox who lived by the river. " * 12
+    first = whole(client, user(story + "Where did the fox live?"))
+    turn = [
+        *user(story + "Where did the fox live?"),
+        {"role": "assistant", "content": first.choices[0].message.content},
+        *user("And who was it?"),
+    ]
+    second = whole(client, turn)
+    cached = second.usage.prompt_tokens_details.cached_tokens
+    assert cached >= first.usage.prompt_tokens - 1
+    assert second.usage.prompt_tokens - cached < 60
+    assert whole(client, turn).choices[0].message.content == second.choices[0].message.content
+
+
+def test_tools_and_their_results_go_through_the_template(smollm2: ServerProcess) -> None:
+    call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
+    history = [
+        *user("What is the weather in Oslo?"),
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "call_1", "content": json.dumps({"sky": "clear"})},
+    ]
+    answer = whole(sdk(smollm2), history, tools=WEATHER)
+    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
+    assert answer.usage.prompt_tokens > 20
+
+
+def test_the_same_seed_gives_the_same_answer_among_others(tiny: ServerProcess) -> None:
+    client = sdk(tiny)
+    hot = {"temperature": 1.0, "max_tokens": 16, "seed": 7}
+    alone = whole(client, user("Say something."), **hot).choices[0].message.content
+
+    async def among_others() -> list[str | None]:
+        async with openai.AsyncOpenAI(base_url=f"{tiny.url}/v1", api_key="none", max_retries=0) as others:
+            wanted = others.chat.completions.create(model="any", messages=user("Say something."), **hot)  # type: ignore[call-overload]
+            noise = [
+                others.chat.completions.create(model="any", messages=user(question), temperature=1.0, max_tokens=20)
+                for question in QUESTIONS
+            ]
+            answers = await asyncio.gather(*noise[:4], wanted, *noise[4:])
+        return [answer.choices[0].message.content for answer in answers]
+
+    assert asyncio.run(among_others())[4] == alone
+    other_seed = whole(client, user("Say something."), **{**hot, "seed": 8}).choices[0].message.content
+    assert other_seed != alone
+
+
+def test_several_answers_to_one_question(tiny: ServerProcess) -> None:
+    answer = whole(sdk(tiny), user("Say something."), n=3, temperature=1.0, seed=1, max_tokens=12)
+    texts = [choice.message.content for choice in answer.choices]
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    assert len(set(texts)) == 3
+    assert answer.usage.completion_tokens == 36
+
+
+def test_max_tokens_is_exact_and_said(tiny: ServerProcess) -> None:
+    answer = whole(sdk(tiny), user("Say something."), max_tokens=5)
+    assert answer.choices[0].finish_reason == "length"
+    assert answer.usage.completion_tokens == 5
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_shown(smollm2: ServerProcess) -> None:
+    answer = whole(sdk(smollm2), user("What is the capital of France?"), stop=[" Par"])
+    assert answer.choices[0].message.content == "The capital of France is"
+    assert answer.choices[0].finish_reason == "stop"
+    assert streamed(sdk(smollm2), user("What is the capital of France?"), stop=" Par")[0] == "The capital of France is"
+
+
+def test_log_probabilities_belong_to_the_text(smollm2: ServerProcess) -> None:
+    answer = whole(sdk(smollm2), user("What is the capital of France?"), logprobs=True, top_logprobs=2)
+    content = answer.choices[0].logprobs.content
+    assert "".join(entry.token for entry in content) == answer.choices[0].message.content
+    for entry in content:
+        assert entry.logprob <= 0
+        assert entry.logprob == entry.top_logprobs[0].logprob
+        assert bytes(entry.bytes).decode() == entry.token
+
+
+def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path / "short", context_length=64)
+    with running_server("--backend", "lm", "--model", str(folder)) as server:
+        with pytest.raises(
+            openai.BadRequestError, match=r"maximum context length is 64 tokens.* it has \d+ tokens"
+        ) as caught:
+            whole(sdk(server), user("word " * 100), stream=True)
+        assert caught.value.code == "context_length_exceeded"
+        assert whole(sdk(server), user("Hi."), max_tokens=500).choices[0].finish_reason == "length"
+
+
+def test_a_context_length_of_our_own(tiny: ServerProcess, tmp_path: Path) -> None:
+    folder = write_tiny_llama(tmp_path / "own")
+    template = tmp_path / "plain.jinja"
+    template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", encoding="utf-8")
+    flags = ["--context-length", "20", "--chat-template-file", str(template)]
+    with running_server("--backend", "lm", "--model", str(folder), *flags) as server:
+        answer = whole(sdk(server), user("Hi."), max_tokens=2)
+        assert answer.usage.prompt_tokens < whole(sdk(tiny), user("Hi."), max_tokens=2).usage.prompt_tokens
+        with pytest.raises(openai.BadRequestError, match="maximum context length is 20 tokens"):
+            whole(sdk(server), user("word " * 30))
