@@ -1,8 +1,10 @@
 """A backend whose answers are written in the last message: a JSON list of steps, one for each turn of the loop.
 
 ["say", text]         a piece of the answer, one token (["say", text, choice] for a choice other than 0)
+["before", step]      first of all steps: do it before the request is accepted
 ["prefilled", d, t]   progress of the prefill
 ["until", path]       give way until the file exists
+["block", path]       do not even give way until the file exists
 ["touch", path]       make the file, so that a test knows the place was reached
 ["refuse", message]   raise InvalidRequest
 ["fail", message]     raise an unexpected exception
@@ -10,6 +12,12 @@
 ["hang"]              never come back
 ["forever", text]     say text again and again
 ["end", reason]       finish for this reason; without it the answer finishes with "stop"
+["bare", value]       say something that is no event
+["improbable", p]     a piece whose log-probability is p, such as "-inf"
+["surrogate"]         a piece with half a surrogate pair, which UTF-8 cannot hold
+["unreadable"]        say something that pickles, but cannot be unpickled
+
+Asked for log-probabilities, each piece has -0.5, and its alternatives, "alt0", "alt1" …, one less each.
 """
 
 from __future__ import annotations
@@ -18,6 +26,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +36,7 @@ from pydantic import Field
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import InvalidRequest, LoadError
-from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, Text, TokenLogprob
 from mlx_host.requests import ChatRequest
 
 
@@ -35,7 +44,25 @@ class ScriptedOptions(Options):
     slots: int = Field(4, ge=1, description="How many requests run at once.")
     prompt_tail: str = Field("", description="What the pretended chat template ends with.")
     fail_load: bool = Field(False, description="Fail to load.")
+    load_until: Path | None = Field(None, description="Load until this file exists.")
     die_once: Path | None = Field(None, description="Die while loading, unless this file exists; make it first.")
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.001)
+
+
+class Unreadable(Event):
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (int, ("no number",))
+
+
+def _logprobs(request: ChatRequest, text: str) -> tuple[Logprobs, ...]:
+    if request.top_logprobs is None:
+        return ()
+    top = tuple(TokenLogprob(f"alt{n}", -1.5 - n, f"alt{n}".encode()) for n in range(request.top_logprobs))
+    return (Logprobs(TokenLogprob(text, -0.5, text.encode()), top),)
 
 
 class ScriptedModel(Model):
@@ -47,13 +74,15 @@ class ScriptedModel(Model):
         steps = _steps(request)
         if steps and steps[0][0] == "refuse":
             raise InvalidRequest(steps[0][1], param="messages")
+        if steps and steps[0][0] == "before":
+            yield from _do(steps.pop(0)[1])
         yield Started(prompt_tokens=len(steps), prompt_tail=self._prompt_tail)
         tokens, reason = 0, "stop"
         for step in steps:
             match step:
                 case ["say", text, *choice]:
                     tokens += 1
-                    yield Text(text, choice=choice[0] if choice else 0)
+                    yield Text(text, choice=choice[0] if choice else 0, logprobs=_logprobs(request, text))
                 case ["end", reason, choice]:
                     yield ChoiceFinished(reason, choice)
                 case ["end", reason]:
@@ -61,7 +90,7 @@ class ScriptedModel(Model):
                 case ["forever", text]:
                     while request.max_tokens is None or tokens < request.max_tokens:
                         tokens += 1
-                        yield Text(text)
+                        yield Text(text, logprobs=_logprobs(request, text))
                     reason = "length"
                 case _:
                     yield from _do(step)
@@ -74,7 +103,11 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
             yield Prefilled(done=done, total=total)
         case ["until", path]:
             while not Path(path).exists():
+                time.sleep(0.001)  # Else one test would take a core from the others.
                 yield None
+        case ["block", path]:
+            _wait_for(Path(path))
+            yield None
         case ["touch", path]:
             Path(path).touch()
             yield None
@@ -82,6 +115,14 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
             raise ZeroDivisionError(message)
         case ["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
+        case ["bare", value]:
+            yield value
+        case ["unreadable"]:
+            yield Unreadable()
+        case ["improbable", logprob]:
+            yield Text("x", logprobs=(Logprobs(TokenLogprob("x", float(logprob), b"x")),))
+        case ["surrogate"]:
+            yield Text("a\ud800")
         case ["hang"]:
             threading.Event().wait()
         case _:
@@ -91,7 +132,7 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
 def _steps(request: ChatRequest) -> list[list[Any]]:
     try:
         steps = json.loads(request.messages[-1]["content"])
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, KeyError):
         steps = [["say", "What is the script?"]]
     assert isinstance(steps, list)
     return steps
@@ -100,6 +141,9 @@ def _steps(request: ChatRequest) -> list[list[Any]]:
 def load(load: Load[ScriptedOptions]) -> ScriptedModel:
     if load.options.fail_load:
         raise LoadError("the script says not to load")
+    load.progress("load", 0, 1)
+    if load.options.load_until is not None:
+        _wait_for(load.options.load_until)
     gate = load.options.die_once
     if gate is not None and not gate.exists():
         gate.touch()
