@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
@@ -84,7 +84,8 @@ class Backend(Generic[OptionsT]):
     """A kind of model that can be loaded, by name.
 
     `load` imports what it needs itself, so that naming a backend costs nothing. `serves` is what its models can serve
-    at most. `needs_model` False means that `--model` may be left out.
+    at most. `needs_model` False means that `--model` may be left out. `settings` are its models' defaults where they
+    differ from mlx-host's own, such as {"queue_size": 50}.
     """
 
     name: str
@@ -93,3 +94,4 @@ class Backend(Generic[OptionsT]):
     serves: tuple[type[Request], ...] = (ChatRequest,)
     needs_model: bool = True
     summary: str = ""
+    settings: Mapping[str, Any] = field(default_factory=dict)

@@ -32,8 +32,11 @@ class KeyValue(click.ParamType[tuple[str, str]]):
         return key, text
 
 
-def flags(schema: type[BaseModel], panel: str) -> Iterator[click.Option]:
-    """Make an option for each field; its default is "not given", so that other layers can decide."""
+def flags(schema: type[BaseModel], panel: str, defaults: Mapping[str, Any] = {}) -> Iterator[click.Option]:
+    """Make an option for each field; its default is "not given", so that other layers can decide.
+
+    `defaults` are shown in place of the fields' own.
+    """
     for name, field in schema.model_fields.items():
         kind = plain(field.annotation)
         spelled = [flag_name(spelling) for spelling in (name, *ALIASES.get(name, ()))]
@@ -42,7 +45,7 @@ def flags(schema: type[BaseModel], panel: str) -> Iterator[click.Option]:
         if off is not None:
             spelled[0] += f"/{flag_name(off)}"
         yield click.RichOption(
-            [name, *spelled], **settings, default=None, help=_help(name, field, kind, off), panel=panel
+            [name, *spelled], **settings, default=None, help=_help(name, field, kind, off, defaults), panel=panel
         )
 
 
@@ -82,9 +85,10 @@ def _value(kind: Any) -> dict[str, Any]:
     return {"type": TYPES.get(kind, click.STRING)}
 
 
-def _help(name: str, field: FieldInfo, kind: Any, off: str | None) -> str:
+def _help(name: str, field: FieldInfo, kind: Any, off: str | None, defaults: Mapping[str, Any]) -> str:
     text = field.description or ""
-    default = None if field.is_required() else field.get_default(call_default_factory=False)
+    own = None if field.is_required() or field.default_factory else field.default
+    default = defaults.get(name, own)
     if default is True:
         text += f" [default: on; off with {flag_name(off)}]" if off else " [default: on]"
     elif default not in (None, False, "", (), [], {}):

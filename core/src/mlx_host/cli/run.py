@@ -55,7 +55,11 @@ class RunCommand(click.RichCommand):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         plugins: Plugins = ctx.obj
-        for backend in self._backends_meant(ctx, plugins, args):
+        backends = self._backends_meant(ctx, plugins, args)
+        if len(backends) == 1:
+            own = {option.name: option for option in flags.flags(ModelSettings, "Model", backends[0].settings)}
+            self.params = [own.get(param.name, param) for param in self.params]
+        for backend in backends:
             known = {param.name for param in self.params}
             for option in flags.flags(backend.options, f"Backend {backend.name}"):
                 if option.name not in known:
@@ -124,8 +128,9 @@ def _refuse_identity(params: Mapping[str, Any]) -> None:
 def configure(plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Configured:
     """Settle one model's settings and its backend's options; UsageError says what is wrong with them."""
     own = {key: value for key, value in table.items() if key in ModelSettings.model_fields}
-    settings = layered(ModelSettings, flags.given(params, ModelSettings), own, where)
-    backend = plugins.backend(settings.backend)
+    given = flags.given(params, ModelSettings)
+    backend = plugins.backend(layered(ModelSettings, given, own, where).backend)
+    settings = layered(ModelSettings, given, {**backend.settings, **own}, where)
     rest = {key: value for key, value in table.items() if key not in own}
     options = layered(
         backend.options, flags.given(params, backend.options), rest, where, also=ModelSettings.model_fields

@@ -24,6 +24,8 @@ WHISPER = Backend(
     load=load,
     options=WhisperOptions,
     serves=(TranscriptionRequest, TranslationRequest),
+    # One file at a time is quickest for all: windows are not batched, and a file may be an hour long.
+    settings={"max_concurrency": 1, "queue_size": 50, "queue_timeout": 600},
     summary="speech to text on mlx-whisper: transcription and translation, streamed by the segment",
 )
 

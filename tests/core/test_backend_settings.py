@@ -1,0 +1,56 @@
+"""A backend may have defaults of its own for its models' settings; every other layer wins over them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from mlx_host import hookimpl, sources
+from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.cli import build, builtin
+from mlx_host.cli.run import configure
+from mlx_host.plugins import Plugins
+
+
+def load(load: Load[Any]) -> Model:
+    raise AssertionError("nobody loads it")
+
+
+class Patient:
+    @hookimpl
+    def register_backends(self) -> list[Backend[Any]]:
+        settings = {"max_concurrency": 1, "queue_size": 50, "queue_timeout": 600}
+        return [
+            Backend("patient", load, Options, needs_model=False, settings=settings),
+            Backend("plain", load, Options, needs_model=False),
+        ]
+
+
+@pytest.fixture
+def plugins() -> Plugins:
+    return Plugins({"patient": Patient(), "commands": builtin, "sources": sources}, installed=())
+
+
+def test_a_backends_defaults_are_the_lowest_layer(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = configure(plugins, {"backend": "patient"}, {}, "the file").settings
+    assert (own.max_concurrency, own.queue_size, own.queue_timeout) == (1, 50, 600)
+
+    monkeypatch.setenv("MLX_HOST_QUEUE_SIZE", "7")
+    flags = {"backend": "patient", "max_concurrency": 3}
+    set_otherwise = configure(plugins, flags, {"queue_timeout": 20, "queue_size": 8}, "the file").settings
+    assert set_otherwise.max_concurrency == 3
+    assert set_otherwise.queue_size == 7
+    assert set_otherwise.queue_timeout == 20
+
+
+def test_other_backends_keep_the_usual_defaults(plugins: Plugins) -> None:
+    own = configure(plugins, {"backend": "plain"}, {}, "the file").settings
+    assert (own.max_concurrency, own.queue_size, own.queue_timeout) == (None, 100, 300)
+
+
+@pytest.mark.parametrize(("backend", "size"), [("patient", 50), ("plain", 100)])
+def test_help_shows_the_backends_defaults(plugins: Plugins, backend: str, size: int) -> None:
+    shown = CliRunner().invoke(build(plugins), ["run", "--backend", backend, "--help"]).output
+    text = " ".join(shown.replace("│", " ").split())
+    assert f"one more gets a 429. [default: {size}]" in text

@@ -1,0 +1,83 @@
+"""Makes the samples beside it, with espeak-ng and PyAV: python tests/plugins/whisper/samples/make.py"""
+
+from __future__ import annotations
+
+import io
+import subprocess
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+Sound = NDArray[np.float64]
+
+HERE = Path(__file__).parent
+RATE = 16_000
+
+CAPITAL = "The capital of France is Paris."
+NEWS = (
+    "Welcome to the morning news.",
+    "The weather will be sunny and warm for the rest of the week.",
+    "The city council has decided to build a new library near the river.",
+    "Thousands of people came to the stadium to watch the game.",
+    "The old bridge will be closed until the end of the month.",
+    "Please send the letter to my sister on Monday.",
+    "Thank you for listening, and have a good day.",
+)
+FORMATS = {"wav": "pcm_s16le", "mp3": "libmp3lame", "m4a": "aac", "flac": "flac", "ogg": "libopus", "webm": "libopus"}
+BITS = {"libmp3lame": 32_000, "aac": 32_000, "libopus": 16_000}
+
+
+def speak(text: str) -> Sound:
+    """Speech at 16 kHz, between -1 and 1."""
+    said = subprocess.run(
+        ["espeak-ng", "-v", "en-us", "-s", "140", "--stdout", text], check=True, capture_output=True
+    ).stdout
+    # A piped WAV does not know its length; the header has 44 bytes.
+    samples = np.frombuffer(said[44 : len(said) // 2 * 2], np.int16) / 32768
+    (rate,) = np.frombuffer(said[24:28], np.uint32)
+    times = np.arange(0, len(samples) / int(rate), 1 / RATE)
+    spoken: Sound = np.interp(times, np.arange(len(samples)) / int(rate), samples)
+    return spoken
+
+
+def silence(seconds: float) -> Sound:
+    return np.zeros(round(seconds * RATE))
+
+
+def noise(seconds: float) -> Sound:
+    return np.random.default_rng(0).normal(0, 0.004, round(seconds * RATE))
+
+
+def encode(sound: Sound, suffix: str) -> bytes:
+    """The file of this format."""
+    file = io.BytesIO()
+    codec = FORMATS[suffix]
+    # The encoder's name and version are left out, so that the same samples come out everywhere.
+    with av.open(file, "w", format={"m4a": "mp4"}.get(suffix, suffix), options={"fflags": "+bitexact"}) as container:
+        rate = 48_000 if codec == "libopus" else RATE
+        stream = container.add_stream(codec, rate=rate, layout="mono")
+        assert isinstance(stream, av.AudioStream)
+        if codec in BITS:
+            stream.bit_rate = BITS[codec]
+        pcm = (np.clip(sound, -1, 1) * 32767).astype(np.int16)
+        frame = av.AudioFrame.from_ndarray(pcm[None], format="s16", layout="mono")
+        frame.sample_rate = RATE
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+def main() -> None:
+    capital = np.concatenate([silence(0.3), speak(CAPITAL), silence(0.3)])
+    for suffix in FORMATS:
+        (HERE / f"capital.{suffix}").write_bytes(encode(capital, suffix))
+    around = [silence(3), noise(2), capital + noise(len(capital) / RATE), noise(1), silence(3)]
+    (HERE / "in-noise.ogg").write_bytes(encode(np.concatenate(around), "ogg"))
+    news = [part for sentence in NEWS for part in (speak(sentence), silence(1))]
+    (HERE / "news.ogg").write_bytes(encode(np.concatenate(news), "ogg"))
+
+
+if __name__ == "__main__":
+    main()
