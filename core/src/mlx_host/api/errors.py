@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -16,7 +15,7 @@ from starlette.exceptions import HTTPException
 from mlx_host.api.wire import JsonResponse, Refusal
 from mlx_host.errors import InvalidRequest, RequestError
 
-log = logging.getLogger(__name__)
+FAULT = "The server failed on this request; its log says why."
 
 
 def body(error: RequestError) -> dict[str, Any]:
@@ -97,7 +96,7 @@ def install(app: FastAPI) -> None:
 
     async def fault(request: Request, error: Exception) -> Response:
         # Starlette raises the error again after this, so that the server logs it.
-        return response(InternalError("The server failed on this request; its log says why."))
+        return response(InternalError(FAULT))
 
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from mlx_host.api import errors, wire
 from mlx_host.errors import RequestError
+
+log = logging.getLogger(__name__)
 
 DONE = "data: [DONE]\n\n"
 # How long a client may take to read what is sent.
@@ -112,10 +115,13 @@ class EventStream(Response):
                     self._comment = piece
                 elif piece:
                     await self._send(piece)
-        except RequestError as error:
+        except Exception as error:
             if not self._started:
                 raise
             # Bytes have flowed, so the status is spent.
+            if not isinstance(error, RequestError):
+                log.exception("a stream failed")
+                error = errors.InternalError(errors.FAULT)
             await self._send(event(errors.body(error)))
         async with self._sending:
             await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})

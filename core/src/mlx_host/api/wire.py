@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -14,6 +14,9 @@ from starlette.exceptions import HTTPException
 
 from mlx_host.errors import InvalidRequest, RequestError
 
+# More than any schema needs, and few enough for everything that walks through a request by recursion.
+DEEPEST = 100
+TOO_DEEP = f"The body is nested too deeply; at most {DEEPEST} levels are taken."
 # A header must stay short enough for proxies.
 MOST_IGNORED = 40
 IGNORED_LENGTH = 60
@@ -52,12 +55,28 @@ def parse(body: bytes) -> Any:
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise InvalidRequest(f"The body is not valid Unicode: {error.reason}.") from None
     except RecursionError:
-        raise InvalidRequest("The body is nested too deeply.") from None
+        raise InvalidRequest(TOO_DEEP) from None
     except json.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
     except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+    # What does not have so many brackets need not be looked at.
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _deep(value):
+        raise InvalidRequest(TOO_DEEP)
     return value
+
+
+def _deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [each for outer in level if isinstance(outer, list | dict) for each in _members(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _members(outer: list[Any] | dict[str, Any]) -> Iterable[Any]:
+    return outer.values() if isinstance(outer, dict) else outer
 
 
 class JsonResponse(JSONResponse):

@@ -40,6 +40,7 @@ def serve(plugins: Plugins, settings: HostSettings, models: Sequence[tuple[Confi
         logs.set_up(settings.log_level, None if settings.no_log_file else settings.log_file)
         for broken in plugins.broken:
             log.warning("plugin %s of %s is set aside: %s", broken.origin.name, broken.origin, broken.reason)
+        log.info("listening at %s", server.url(listening))
         uvloop.run(_serve(plugins, settings, models, listening))
     finally:
         listening.close()

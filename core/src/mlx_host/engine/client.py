@@ -23,7 +23,7 @@ from mlx_host.engine.messages import (
     send,
 )
 from mlx_host.engine.worker import Worker
-from mlx_host.errors import LoadError, RequestError
+from mlx_host.errors import EngineFailed, LoadError, RequestError
 from mlx_host.events import Event, Finished
 from mlx_host.requests import Request
 
@@ -160,11 +160,16 @@ class Engine:
         return text
 
     def _send(self) -> None:
-        try:
-            while (message := self._outbox.get()) is not None:
+        while (message := self._outbox.get()) is not None:
+            try:
                 send(self.worker.connection, message)
-        except OSError:
-            pass  # The receiving thread sees the end of the pipe, too, and tells.
+            except OSError:
+                return  # The receiving thread sees the end of the pipe, too, and tells.
+            except Exception as error:
+                # Whatever pickling meets in a request must not cost the requests behind it.
+                assert isinstance(message, Submit)
+                failed = EngineFailed(f"The request cannot be handed to the model: {type(error).__name__}: {error}")
+                self._loop.call_soon_threadsafe(self._take, Round([(message.request.id, failed)]))
 
     def _receive(self) -> None:
         try:

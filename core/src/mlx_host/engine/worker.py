@@ -97,9 +97,9 @@ class ThreadWorker:
     pid: int | None = None
 
     def __init__(self, make: Callable[[], Model]) -> None:
-        ours, theirs = socket.socketpair()
-        self.connection = Connection(ours.detach())
-        self._theirs = Connection(theirs.detach())
+        # Closing a socket does not wake the thread that reads from it, shutting it down does.
+        self._ours, self._theirs = socket.socketpair()
+        self.connection = Connection(os.dup(self._ours.fileno()))
         self._make = make
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
         self._thread.start()
@@ -110,23 +110,25 @@ class ThreadWorker:
         def listen() -> None:
             try:
                 while True:
-                    inbox.put(self._theirs.recv())
+                    inbox.put(connection.recv())
             except (EOFError, OSError):
                 inbox.put(Shutdown())
 
-        model = self._make()
-        send(self._theirs, loop.info(model))
-        listener = threading.Thread(target=listen, name="listen", daemon=True)
-        listener.start()
-        try:
-            loop.run(model, inbox, lambda message: send(self._theirs, message))
-        except OSError:
-            model.close()
-        finally:
-            self._theirs.close()
+        with Connection(os.dup(self._theirs.fileno())) as connection:
+            model = self._make()
+            send(connection, loop.info(model))
+            listener = threading.Thread(target=listen, name="listen", daemon=True)
+            listener.start()
+            try:
+                loop.run(model, inbox, lambda message: send(connection, message))
+            except OSError:
+                model.close()
+            finally:
+                self._theirs.shutdown(socket.SHUT_RDWR)
+                listener.join()
 
     def kill(self) -> None:
-        self.connection.close()
+        self._ours.shutdown(socket.SHUT_RDWR)
 
     def wait(self) -> str:
         self._thread.join()
@@ -140,3 +142,5 @@ class ThreadWorker:
 
     def close(self) -> None:
         self.connection.close()
+        self._ours.close()
+        self._theirs.close()

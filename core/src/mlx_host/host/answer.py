@@ -121,7 +121,7 @@ class Choice:
         self._ids: set[str] = set()
         self._parser = parser
         self._new_call_id = new_call_id
-        self._one_call = one_call
+        self.one_call = one_call
 
     def read(self, text: str) -> list[Shown]:
         return self._show(self._parser.feed(text))
@@ -132,7 +132,7 @@ class Choice:
     @property
     def over(self) -> bool:
         """Whether the one call that was allowed has been made."""
-        return self.called and self._one_call
+        return self.called and self.one_call
 
     def _show(self, parts: list[Part]) -> list[Shown]:
         shown: list[Shown] = []
@@ -174,7 +174,7 @@ class Reader:
         self._telltales = telltales
         self._choices: dict[int, Choice] = {}
         self._started: Started | None = None
-        self._tokens = 0
+        self._tokens = self._unwanted = 0
         self.over = False
         self.called = False
         self.warning: str | None = None
@@ -186,7 +186,6 @@ class Reader:
         for event in events:
             match event:
                 case Text(choice=choice):
-                    self._tokens += event.tokens
                     pieces.setdefault(choice, []).append(event)
                 case Started():
                     self._start(event)
@@ -198,7 +197,7 @@ class Reader:
                     self._flush(pieces, out)
                     for choice in list(self._choices):
                         self._finish(choice, event.reason, out)
-                    self._tokens = max(self._tokens, event.completion_tokens)
+                    self._tokens = max(self._tokens, event.completion_tokens - self._unwanted)
                 case Prefilled():
                     out.append(event)
         self._flush(pieces, out)
@@ -220,15 +219,23 @@ class Reader:
     def _flush(self, pieces: dict[int, list[Text]], out: list[AnswerEvent]) -> None:
         for index, texts in pieces.items():
             choice = self._choices.get(index)
-            if choice is None:
-                continue
-            parts = choice.read("".join(text.text for text in texts))
-            logprobs = tuple(lp for text in texts for lp in text.logprobs)
-            if parts or logprobs:
-                out.append(Delta(index, parts, logprobs))
-            if choice.over:
-                self._end(choice, "tool_calls", out)
+            # Where the first call is the end, the pieces behind it must not count, however they came together.
+            for group in [[text] for text in texts] if choice is not None and choice.one_call else [texts]:
+                tokens = sum(text.tokens for text in group)
+                if choice is None or choice.over:
+                    self._unwanted += tokens
+                    continue
+                self._tokens += tokens
+                self._read(choice, group, out)
         pieces.clear()
+
+    def _read(self, choice: Choice, texts: list[Text], out: list[AnswerEvent]) -> None:
+        parts = choice.read("".join([text.text for text in texts]))
+        logprobs = tuple([lp for text in texts for lp in text.logprobs])
+        if parts or logprobs:
+            out.append(Delta(choice.index, parts, logprobs))
+        if choice.over:
+            self._end(choice, "tool_calls", out)
 
     def _finish(self, index: int, reason: StopReason, out: list[AnswerEvent]) -> None:
         choice = self._choices.get(index)

@@ -1,0 +1,215 @@
+"""Refusals: status, OpenAI's body, the SDK's exceptions; nothing that a client sends makes a 500."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from tests.support.client import (
+    CHAT,
+    connection,
+    error_of,
+    get,
+    head,
+    post,
+    read_all,
+    says,
+    script,
+)
+from tests.support.server import ServerProcess
+
+HI = says("hi")
+
+
+def raw(server: ServerProcess, content: bytes, kind: str | None = "application/json") -> httpx2.Response:
+    headers = {"content-type": kind} if kind is not None else {}
+    return httpx2.post(f"{server.url}{CHAT}", content=content, headers=headers, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "part"),
+    [
+        ({}, "messages", "Field required"),
+        ({"messages": []}, "messages", "at least 1"),
+        ({"messages": None}, "messages", "valid list"),
+        ({"messages": "hello"}, "messages", "valid list"),
+        ({"messages": [5]}, "messages.0", "dictionary"),
+        ({"messages": [{"content": "x"}]}, "messages", "message 0 has no role"),
+        ({"messages": [{"role": "user"}]}, "messages", "message 0 (user) has no content"),
+        ({"messages": [{"role": "system", "content": None}]}, "messages", "message 0 (system) has no content"),
+        ({"messages": [{"role": "wizard", "content": "x"}]}, "messages.0.role", "'system'"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "string"),
+        ({"messages": HI, "model": 5}, "model", "string"),
+        ({"messages": HI, "temperature": 3}, "temperature", "less than or equal to 2"),
+        ({"messages": HI, "temperature": -1}, "temperature", "greater than or equal to 0"),
+        ({"messages": HI, "temperature": "hot"}, "temperature", "number"),
+        ({"messages": HI, "top_p": 0}, "top_p", "greater than 0"),
+        ({"messages": HI, "n": 0}, "n", "greater than or equal to 1"),
+        ({"messages": HI, "n": 10**6}, "n", "less than or equal to 128"),
+        ({"messages": HI, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+        ({"messages": HI, "max_tokens": 10**30}, "max_tokens", "less than"),
+        ({"messages": HI, "max_completion_tokens": 1.5}, "max_completion_tokens", "integer"),
+        ({"messages": HI, "seed": 2**64}, "seed", "less than"),
+        ({"messages": HI, "top_logprobs": 21, "logprobs": True}, "top_logprobs", "20"),
+        ({"messages": HI, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
+        ({"messages": HI, "logit_bias": {"hello": 1}}, "logit_bias", "token ids"),
+        ({"messages": HI, "logit_bias": {"1": 101}}, "logit_bias.1", "100"),
+        ({"messages": HI, "stop": ["x"] * 17}, "stop", "at most 16"),
+        ({"messages": HI, "stop": 5}, "stop", "string"),
+        ({"messages": HI, "tools": [{"type": "function"}]}, "tools.0.function", "required"),
+        ({"messages": HI, "tools": [{"type": "custom", "custom": {}}]}, "tools.0.type", "'function'"),
+        ({"messages": HI, "tool_choice": "required"}, "tool_choice", "'auto' and 'none'"),
+        (
+            {"messages": HI, "tool_choice": {"type": "function", "function": {"name": "f"}}},
+            "tool_choice",
+            "'auto' and 'none'",
+        ),
+        ({"messages": HI, "response_format": {"type": "json_object"}}, "response_format", "'json_object'"),
+        ({"messages": HI, "response_format": {"type": "xml"}}, "response_format.type", "'text'"),
+        ({"messages": HI, "functions": [{"name": "f"}]}, "functions", "use tools"),
+        ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "text only"),
+        ({"messages": HI, "audio": {"voice": "alloy"}}, "audio", "not supported"),
+        ({"messages": HI, "web_search_options": {"x": 1}}, "web_search_options", "not supported"),
+        ({"messages": HI, "stream": "perhaps"}, "stream", "boolean"),
+    ],
+)
+def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], param: str, part: str) -> None:
+    for stream in (None, True):
+        asked = body if stream is None or "stream" in body else {**body, "stream": stream}
+        error = error_of(post(server, asked), 400)
+        assert error["type"] == "invalid_request_error"
+        assert error["param"] is not None
+        assert error["param"].startswith(param)
+        assert part in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        (b"", "required"),
+        (b"{", "not valid JSON"),
+        (b'{"messages": [}', "not valid JSON"),
+        (b'{"temperature": NaN}', "NaN"),
+        (b'{"metadata": {"a": [-Infinity]}}', "-Infinity"),
+        (b'{"model": "\xff\xfe"}', "Unicode"),
+        (b'{"metadata": {"a": "\\ud800"}}', "Unicode"),
+        (b'{"\\udfff": 1}', "Unicode"),
+        (b"[" * 100_000, "too deeply"),
+        (b'{"a":' * 100_000, "too deeply"),
+        (b'{"messages": [' + b'{"content":[' * 50_000, "too deeply"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "not valid JSON"),
+        (b"[]", "dictionary"),
+        (b"null", "dictionary"),
+        (b'"text"', "dictionary"),
+        (b"5", "dictionary"),
+    ],
+)
+def test_body_that_is_no_request_is_a_400(server: ServerProcess, content: bytes, part: str) -> None:
+    error = error_of(raw(server, content), 400)
+    assert part in error["message"]
+
+
+@pytest.mark.parametrize(("depth", "status"), [(50, 200), (90, 200), (101, 400), (900, 400), (5000, 400)])
+@pytest.mark.parametrize("place", ["metadata", "tools"])
+def test_values_may_be_nested_so_deep(server: ServerProcess, place: str, depth: int, status: int) -> None:
+    deep = "[" * depth + "]" * depth
+    value = f'[{{"function": {{"name": "f", "parameters": {{"a": {deep}}}}}}}]' if place == "tools" else deep
+    response = raw(server, f'{{"messages": {json.dumps(HI)}, "{place}": {value}}}'.encode())
+    assert response.status_code == status, response.text
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "/"])
+def test_body_must_call_itself_json(server: ServerProcess, kind: str | None) -> None:
+    error = error_of(raw(server, json.dumps({"messages": HI}).encode(), kind), 415)
+    assert "application/json" in error["message"]
+    assert error["code"] == "unsupported_media_type"
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.api+json", "Application/JSON"])
+def test_json_may_be_called_by_its_other_names(server: ServerProcess, kind: str) -> None:
+    assert raw(server, json.dumps({"messages": HI}).encode(), kind).status_code == 200
+
+
+def test_unknown_path(server: ServerProcess) -> None:
+    for path in ("/", "/v1", "/v1/nothing", "/v1/chat/completions/", "/v1/%2e%2e/etc", "/v1/%ff%fe"):
+        error = error_of(get(server, path), 404)
+        assert error["code"] == "not_found"
+
+
+def test_wrong_method(server: ServerProcess) -> None:
+    response = get(server, CHAT)
+    assert error_of(response, 405)["code"] == "method_not_allowed"
+    assert response.headers["allow"] == "POST"
+    error_of(httpx2.request("DELETE", f"{server.url}/v1/models"), 405)
+
+
+def test_sdk_exceptions(client: openai.OpenAI, server: ServerProcess) -> None:
+    hi: Any = HI
+    for stream in (False, True):
+        with pytest.raises(openai.BadRequestError, match="temperature") as bad:
+            client.chat.completions.create(model="m", messages=hi, temperature=5, stream=stream)
+        assert bad.value.param == "temperature"
+        assert bad.value.request_id
+    with pytest.raises(openai.NotFoundError, match="not served here") as missing:
+        client.models.retrieve("nobody/knows")
+    assert missing.value.code == "model_not_found"
+    failing: Any = script(["fail", "no"])
+    with pytest.raises(openai.InternalServerError, match="ZeroDivisionError"):
+        client.chat.completions.create(model="m", messages=failing)
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"hello\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /\xff\xfe HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nbad header\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\n",
+        b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+    ],
+)
+def test_what_is_no_http_gets_a_400_with_our_body(server: ServerProcess, garbage: bytes) -> None:
+    with connection(server) as bare:
+        bare.sendall(garbage)
+        answer = read_all(bare)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+
+
+def test_endless_head_ends_the_connection(server: ServerProcess) -> None:
+    def send_for_ever() -> None:
+        while True:
+            bare.sendall(b"x" * 70_000)
+
+    with connection(server) as bare:
+        bare.sendall(b"GET / HTTP/1.1\r\nx-filler: ")
+        with pytest.raises(ConnectionError):
+            send_for_ever()
+    assert get(server, "/health").status_code == 200
+
+
+def test_garbage_behind_a_request_does_not_touch_its_answer(server: ServerProcess) -> None:
+    body = json.dumps({"messages": HI}).encode()
+    with connection(server) as bare:
+        bare.sendall(head(body) + body + b"garbage\r\n\r\n")
+        answer = read_all(bare)
+    assert answer.count(b"HTTP/1.1 ") <= 2
+    assert get(server, "/health").status_code == 200
+
+
+def test_paths_with_odd_bytes_get_an_answer(server: ServerProcess) -> None:
+    for path in ("/v1/models/%00", "/v1/models/%ed%a0%80", "/v1/models/" + "x" * 5000, "/v1/models/%F0%9F%A6%8A"):
+        assert error_of(get(server, path), 404)["code"] == "model_not_found"
+
+
+def test_openapi_document_is_served_and_interactive_pages_are_not(server: ServerProcess) -> None:
+    assert CHAT in get(server, "/openapi.json").json()["paths"]
+    for path in ("/docs", "/redoc"):
+        error_of(get(server, path), 404)

@@ -1,0 +1,52 @@
+"""Which models there are, and which of them a name means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import error_of, get, post, says, sdk
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    config: Path = tmp_path_factory.mktemp("several") / "mlx-host.toml"
+    tables = [f'[[models]]\nbackend = "scripted"\nserved_model_name = "{name}"\n' for name in ("org/one", "two")]
+    config.write_text("\n".join(tables))
+    with running_server("--config", str(config)) as running:
+        yield running
+
+
+def test_models_are_listed(several: ServerProcess) -> None:
+    with sdk(several) as client:
+        listed = client.models.list().data
+        assert [model.id for model in listed] == ["org/one", "two"]
+        assert all((model.object, model.owned_by) == ("model", "mlx-host") for model in listed)
+        assert all(isinstance(model.created, int) for model in listed)
+        assert client.models.retrieve("org/one") == listed[0]
+    body = get(several, "/v1/models").json()
+    assert body["object"] == "list"
+    assert get(several, "/v1/models/org/one").json() == get(several, "/v1/models/org%2Fone").json() == body["data"][0]
+
+
+def test_unknown_model_is_a_404_that_says_what_there_is(several: ServerProcess) -> None:
+    for response in (get(several, "/v1/models/three"), post(several, {"model": "three", "messages": says("hi")})):
+        error = error_of(response, 404)
+        assert (error["code"], error["param"]) == ("model_not_found", "model")
+        assert error["message"] == "The model 'three' is not served here; there is: org/one, two."
+    error_of(post(several, {"model": "three", "messages": says("hi"), "stream": True}), 404)
+    error_of(post(several, {"messages": says("hi")}), 404)
+
+
+def test_each_model_answers_to_its_name(several: ServerProcess) -> None:
+    for name in ("org/one", "two"):
+        assert post(several, {"model": name, "messages": says("hi")}).json()["model"] == name
+
+
+def test_only_model_answers_to_any_name(server: ServerProcess) -> None:
+    for name in ("anything", "", "org/x", None):
+        assert post(server, {"model": name, "messages": says("hi")}).json()["model"] == "scripted"
+    error_of(get(server, "/v1/models/anything"), 404)

@@ -1,0 +1,131 @@
+"""The engine on a thread: what goes over the pipe, and what happens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+from mlx_host.backend import Model
+from mlx_host.engine import Answer, Engine
+from mlx_host.engine.worker import ThreadWorker
+from mlx_host.errors import EngineFailed, ModelUnavailable, RequestError
+from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.requests import ChatRequest
+
+
+class Talking(Model):
+    """Says as many pieces as the request's max_tokens; without, it goes on until it is closed."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+        self.may_talk = threading.Event()
+        self.may_talk.set()
+
+    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+        try:
+            self.may_talk.wait()
+            yield Started(prompt_tokens=1)
+            said = 0
+            while request.max_tokens is None or said < request.max_tokens:
+                said += 1
+                yield Text("x")
+            yield Finished(completion_tokens=said)
+        finally:
+            self.closed.set()
+
+
+def ask(id: str = "r", max_tokens: int | None = 3, **more: Any) -> ChatRequest:
+    return ChatRequest(id=id, model="m", messages=[], max_tokens=max_tokens, **more)
+
+
+async def all_of(answer: Answer) -> list[Event]:
+    return [event async for batch in answer for event in batch]
+
+
+def run(test: Callable[[Engine, Talking], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        model = Talking()
+        engine = Engine(ThreadWorker(lambda: model))
+        await engine.ready()
+        try:
+            await asyncio.wait_for(test(engine, model), 60)
+        finally:
+            await engine.stop(60)
+
+    asyncio.run(main())
+
+
+def test_answer_arrives_whole_and_in_order() -> None:
+    async def test(engine: Engine, model: Talking) -> None:
+        over = []
+        answer = Answer(ask(), lambda: over.append(True))
+        engine.submit(answer)
+        assert await all_of(answer) == [Started(prompt_tokens=1), *[Text("x")] * 3, Finished(completion_tokens=3)]
+        assert over == [True]
+        assert answer.over
+        assert answer.begun
+        assert not engine.busy
+        assert engine.rounds == {1: 5}
+
+    run(test)
+
+
+def test_engine_is_busy_until_a_cancelled_request_is_closed() -> None:
+    async def test(engine: Engine, model: Talking) -> None:
+        model.may_talk.clear()
+        answer = Answer(ask(max_tokens=None))
+        engine.submit(answer)
+        engine.cancel(answer)
+        engine.cancel(answer)
+        assert not engine.open
+        assert engine.busy
+        model.may_talk.set()
+        while engine.busy:
+            await asyncio.sleep(0.001)
+
+    run(test)
+
+
+def test_cancelled_request_is_closed_in_the_model_and_others_go_on() -> None:
+    async def test(engine: Engine, model: Talking) -> None:
+        endless, finite = Answer(ask("endless", None)), Answer(ask("finite"))
+        engine.submit(endless)
+        await anext(endless)
+        engine.cancel(endless)
+        engine.submit(finite)
+        assert len(await all_of(finite)) == 5
+        assert model.closed.is_set()
+
+    run(test)
+
+
+def test_request_that_does_not_pickle_fails_alone() -> None:
+    async def test(engine: Engine, model: Talking) -> None:
+        bad, good = Answer(ask("bad", template_kwargs={"f": lambda: None})), Answer(ask("good"))
+        engine.submit(bad)
+        engine.submit(good)
+        with pytest.raises(EngineFailed, match="cannot be handed to the model"):
+            await all_of(bad)
+        assert len(await all_of(good)) == 5
+
+    run(test)
+
+
+def test_nothing_comes_after_an_error() -> None:
+    async def main() -> None:
+        over = []
+        answer = Answer(ask(), lambda: over.append(True))
+        answer.push(Started(prompt_tokens=1))
+        answer.push(ModelUnavailable("gone"))
+        answer.push(Text("late"))
+        answer.push(Finished())
+        assert await anext(answer) == [Started(prompt_tokens=1)]
+        with pytest.raises(RequestError, match="gone"):
+            await anext(answer)
+        assert over == [True]
+
+    asyncio.run(main())

@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+from mlx_host.backend import Model
+from mlx_host.engine import loop
+from mlx_host.engine.messages import Cancel, Closed, Round, Shutdown, Submit
+from mlx_host.errors import EngineFailed, InvalidRequest, RequestError, UnsupportedRequest
+from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.requests import ChatRequest, Request
+
+Said = list[tuple[str, Event | RequestError]]
+
+
+class Doing(Model):
+    """A model that does what each request's only message names."""
+
+    def __init__(self, **doings: Callable[[], Iterator[Any]]) -> None:
+        self._doings = doings
+        self.closed = 0
+
+    def generate(self, request: ChatRequest) -> Iterator[Any]:
+        return self._doings[request.messages[0]["content"]]()
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def ask(what: str, id: str = "r", **more: Any) -> ChatRequest:
+    return ChatRequest(id=id, model="m", messages=[{"role": "user", "content": what}], **more)
+
+
+def fine() -> Iterator[Event | None]:
+    yield Started(prompt_tokens=1)
+    yield Text("a")
+    yield Finished(completion_tokens=1)
+
+
+def run_to_the_end(model: Model, *requests: Request) -> Said:
+    running = loop.Loop(model)
+    for request in requests:
+        running.submit(request)
+    said: Said = []
+    while not running.idle:
+        said += running.round()
+    return said
+
+
+def error(said: Said) -> str:
+    last = said[-1][1]
+    assert isinstance(last, EngineFailed)
+    return last.message
+
+
+def test_answers_are_advanced_in_turn() -> None:
+    said = run_to_the_end(Doing(fine=fine), ask("fine", "one"), ask("fine", "two"))
+    assert [id for id, _ in said] == ["one", "two"] * 3
+
+
+def test_failing_request_leaves_others_alone() -> None:
+    def broken() -> Iterator[Event]:
+        yield Started(prompt_tokens=1)
+        raise ZeroDivisionError("by zero")
+
+    said = run_to_the_end(Doing(fine=fine, broken=broken), ask("broken", "bad"), ask("fine", "good"))
+    assert [event for id, event in said if id == "good"] == [*fine()]
+    assert error([each for each in said if each[0] == "bad"]) == "The model failed: ZeroDivisionError: by zero"
+
+
+def test_refusal_keeps_its_kind() -> None:
+    def refuse() -> Iterator[Event]:
+        raise InvalidRequest("no", param="messages")
+
+    (_, refused), *rest = run_to_the_end(Doing(refuse=refuse), ask("refuse"))
+    assert isinstance(refused, InvalidRequest)
+    assert (refused.message, refused.param) == ("no", "messages")
+    assert not rest
+
+
+def test_request_of_a_kind_that_is_not_served_is_refused() -> None:
+    ((_, refused),) = run_to_the_end(Doing(), Request(id="r", model="m"))
+    assert isinstance(refused, UnsupportedRequest)
+
+
+def test_answer_must_end_with_finished() -> None:
+    def silent() -> Iterator[Event]:
+        yield Started(prompt_tokens=1)
+        yield Text("a")
+
+    assert "without saying so" in error(run_to_the_end(Doing(silent=silent), ask("silent")))
+
+
+def test_answer_must_begin_with_started() -> None:
+    def hasty() -> Iterator[Event | None]:
+        yield None
+        yield Text("a")
+        yield Finished()
+
+    assert error(run_to_the_end(Doing(hasty=hasty), ask("hasty"))) == "The model said Text before Started."
+
+
+def test_only_events_may_be_said() -> None:
+    def naive() -> Iterator[Any]:
+        yield Started(prompt_tokens=1)
+        yield "hello"
+
+    assert "'hello', which is no event" in error(run_to_the_end(Doing(naive=naive), ask("naive")))
+
+
+def closing(closed: list[str], name: str) -> Iterator[Event]:
+    try:
+        yield Started(prompt_tokens=1)
+        while True:
+            yield Text("a")
+    finally:
+        closed.append(name)
+
+
+def test_cancelled_request_is_closed_and_says_no_more() -> None:
+    closed: list[str] = []
+    running = loop.Loop(Doing(endless=lambda: closing(closed, "it"), fine=fine))
+    running.submit(ask("endless", "one"))
+    running.submit(ask("fine", "two"))
+    running.round()
+    running.cancel("one")
+    assert closed == ["it"]
+    assert [id for id, _ in running.round()] == ["two"]
+
+
+def test_cancelling_what_never_began_or_is_over_does_nothing() -> None:
+    closed: list[str] = []
+    running = loop.Loop(Doing(endless=lambda: closing(closed, "it")))
+    running.submit(ask("endless"))
+    running.cancel("r")
+    running.cancel("r")
+    running.cancel("unknown")
+    assert running.idle
+    assert not closed
+
+
+def test_model_that_fails_while_it_is_closed_does_not_end_the_loop() -> None:
+    def stubborn() -> Iterator[Event]:
+        try:
+            yield Started(prompt_tokens=1)
+            yield Text("a")
+        finally:
+            raise ZeroDivisionError
+
+    running = loop.Loop(Doing(stubborn=stubborn, fine=fine))
+    running.submit(ask("stubborn", "one"))
+    running.round()
+    running.cancel("one")
+    running.submit(ask("fine", "two"))
+    assert running.round() == [("two", Started(prompt_tokens=1))]
+
+
+def test_run_answers_cancels_and_closes_everything_at_the_end() -> None:
+    closed: list[str] = []
+    model = Doing(endless=lambda: closing(closed, "it"))
+    inbox: loop.Inbox = SimpleQueue()
+    sent: list[Any] = []
+
+    def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) == 3:
+            inbox.put(Cancel("one"))
+        if isinstance(message, Closed):
+            inbox.put(Shutdown())
+
+    inbox.put(Submit(ask("endless", "one")))
+    inbox.put(Submit(ask("endless", "two")))
+    loop.run(model, inbox, send)
+    assert [message for message in sent if not isinstance(message, Round)] == [Closed("one")]
+    assert closed == ["it", "it"]
+    assert model.closed == 1

@@ -1,0 +1,148 @@
+"""The reader: a model's events in batches of any size become the same answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.host.answer import AnswerEvent, ChoiceDone, Delta, Done, Reader
+from mlx_host.host.families import Parsers
+from mlx_host.host.leftovers import Telltales
+from mlx_host.parsing import Content, Parser, Part, Reasoning, ToolCall
+from mlx_host.requests import ChatRequest
+
+
+class Bracketed(Parser):
+    """Reads `[name]` as a call and `(thought)` as reasoning; needs to hold nothing back but what is open."""
+
+    name = "bracketed"
+    reads = "brackets"
+    samples = ()
+    held = ""
+
+    def feed(self, text: str) -> list[Part]:
+        parts: list[Part] = []
+        for char in text:
+            self.held += char
+            if self.held[0] == "[" and self.tools:
+                if char == "]":
+                    parts.append(ToolCall(self.held[1:-1], "{}", self.held))
+                    self.held = ""
+            elif self.held[0] == "(" and self.reasoning:
+                if char == ")":
+                    parts.append(Reasoning(self.held[1:-1]))
+                    self.held = ""
+            else:
+                parts.append(Content(char))
+                self.held = ""
+        return parts
+
+    def finish(self) -> list[Part]:
+        return [Content(self.held)] if self.held else []
+
+
+TOOLS = ({"type": "function", "function": {"name": "f"}},)
+
+
+def ask(**more: Any) -> ChatRequest:
+    return ChatRequest(id="r", model="m", messages=[], **more)
+
+
+BOTH = Parsers(Bracketed, Bracketed)
+
+
+def read(request: ChatRequest, events: list[Event], batch: int, parsers: Parsers = BOTH) -> list[AnswerEvent]:
+    """Read in batches of a size, as far as a host would."""
+    reader = Reader(request, parsers, Telltales([], None))
+    out: list[AnswerEvent] = []
+    for at in range(0, len(events), batch):
+        out += reader.take(events[at : at + batch])
+        if reader.over:
+            break
+    assert reader.over
+    return out
+
+
+def summary(out: list[AnswerEvent], choice: int = 0) -> tuple[str, str, list[str], str]:
+    """Content, reasoning, names of calls and finish reason of a choice."""
+    parts = [part for event in out if isinstance(event, Delta) and event.choice == choice for part in event.parts]
+    (reason,) = [event.reason for event in out if isinstance(event, ChoiceDone) and event.choice == choice]
+    return (
+        "".join(part.text for part in parts if isinstance(part, Content)),
+        "".join(part.text for part in parts if isinstance(part, Reasoning)),
+        [part.name for part in parts if isinstance(part, ToolCall)],
+        reason,
+    )
+
+
+def answer_of(pieces: str, **finished: Any) -> list[Event]:
+    return [Started(prompt_tokens=5, cached_tokens=2), *map(Text, pieces), Finished(**finished)]
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
+def test_batches_do_not_show(batch: int) -> None:
+    out = read(ask(tools=TOOLS), answer_of("(hm)yes[f]no[g]", completion_tokens=16), batch)
+    assert isinstance(out[0], Started)
+    assert summary(out) == ("yesno", "hm", ["f", "g"], "tool_calls")
+    assert out[-1] == Done(prompt_tokens=5, cached_tokens=2, completion_tokens=16)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
+def test_first_call_ends_the_answer_and_the_count_where_calls_may_not_be_parallel(batch: int) -> None:
+    out = read(ask(tools=TOOLS, parallel_tool_calls=False), answer_of("ab[f]cd[g]", completion_tokens=10), batch)
+    assert summary(out) == ("ab", "", ["f"], "tool_calls")
+    assert out[-1] == Done(prompt_tokens=5, cached_tokens=2, completion_tokens=5)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 100])
+def test_each_choice_ends_for_itself(batch: int) -> None:
+    events = [
+        Started(prompt_tokens=1),
+        Text("a", choice=1),
+        Text("b", choice=0),
+        ChoiceFinished("length", 1),
+        Text("late", choice=1),
+        Text("c", choice=0),
+        Finished(reason="stop"),
+    ]
+    out = read(ask(n=2), events, batch)
+    assert summary(out, 0) == ("bc", "", [], "stop")
+    assert summary(out, 1) == ("a", "", [], "length")
+    assert out[-1] == Done(prompt_tokens=1, cached_tokens=0, completion_tokens=3)
+
+
+def test_what_is_open_at_the_end_is_shown() -> None:
+    assert summary(read(ask(tools=TOOLS), answer_of("a[f", reason="length"), 1)) == ("a[f", "", [], "length")
+
+
+def test_parts_side_by_side_are_joined_within_a_batch() -> None:
+    out = read(ask(), answer_of("abc"), 100)
+    assert [event.parts for event in out if isinstance(event, Delta)] == [[Content("abc")]]
+
+
+def test_progress_passes() -> None:
+    events = [Started(prompt_tokens=9), Prefilled(done=4, total=9), Finished()]
+    assert Prefilled(done=4, total=9) in read(ask(), events, 2)
+
+
+def test_calls_get_ids_that_differ() -> None:
+    out = read(ask(tools=TOOLS), answer_of("[f][f]"), 100)
+    ids = [part.id for event in out if isinstance(event, Delta) for part in event.parts if isinstance(part, ToolCall)]
+    assert len(set(ids)) == 2
+    assert all(ids)
+
+
+@pytest.mark.parametrize(
+    ("parsers", "expected"),
+    [
+        (Parsers(), ("(hm)yes[f]", "", [], "stop")),
+        (Parsers(reasoning=Bracketed), ("yes[f]", "hm", [], "stop")),
+        (Parsers(tools=Bracketed), ("(hm)yes", "", ["f"], "tool_calls")),
+        (Parsers(Bracketed, Bracketed), ("yes", "hm", ["f"], "tool_calls")),
+        (Parsers(Bracketed, type("Other", (Bracketed,), {})), ("yes", "hm", ["f"], "tool_calls")),
+    ],
+)
+def test_parsers_read_what_they_are_for(parsers: Parsers, expected: tuple[str, str, list[str], str]) -> None:
+    assert summary(read(ask(tools=TOOLS), answer_of("(hm)yes[f]"), 4, parsers)) == expected

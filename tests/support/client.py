@@ -1,0 +1,136 @@
+"""How tests talk to a running server: scripts for the scripted backend, raw HTTP, parsed streams, and conditions."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import openai
+import psutil
+
+from tests.support.server import ServerProcess
+
+CHAT = "/v1/chat/completions"
+
+
+def script(*steps: list[Any]) -> list[dict[str, Any]]:
+    """Messages that make the scripted backend do these steps."""
+    return [{"role": "user", "content": json.dumps(steps)}]
+
+
+def says(*pieces: str) -> list[dict[str, Any]]:
+    """Messages that make the scripted backend say these pieces."""
+    return script(*(["say", piece] for piece in pieces))
+
+
+def sdk(server: ServerProcess) -> openai.OpenAI:
+    """OpenAI's client, which does not retry."""
+    return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60)
+
+
+def post(server: ServerProcess, body: Any, path: str = CHAT, **more: Any) -> httpx2.Response:
+    """Post JSON."""
+    return httpx2.post(f"{server.url}{path}", json=body, timeout=60, **more)
+
+
+def get(server: ServerProcess, path: str) -> httpx2.Response:
+    return httpx2.get(f"{server.url}{path}", timeout=60)
+
+
+def events(text: str) -> list[Any]:
+    """The data of a stream's events, parsed, without [DONE], which must be last; comments are skipped."""
+    assert text.endswith("\n\n")
+    blocks = [block for block in text[:-2].split("\n\n") if not block.startswith(":")]
+    assert all(block.startswith("data: ") for block in blocks)
+    data = [block.removeprefix("data: ") for block in blocks]
+    assert data[-1] == "[DONE]"
+    return [json.loads(each) for each in data[:-1]]
+
+
+def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
+    """The error of a response with this status, its shape checked."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert response.headers["x-request-id"]
+    assert list(response.json()) == ["error"]
+    error: dict[str, Any] = response.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["message"], str)
+    assert error["message"]
+    return error
+
+
+def eventually(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
+    """Wait until a condition holds, and return what made it true."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
+        time.sleep(0.005)
+    return value
+
+
+def queue(server: ServerProcess, model: str | None = None) -> tuple[int, int]:
+    """How many requests run and wait."""
+    stats = get(server, "/v1/queue/stats").json()
+    counts = stats["queue_stats"] if model is None else stats["models"][model]
+    return counts["active_requests"], counts["queue_size"]
+
+
+def wait_for_queue(server: ServerProcess, running: int, waiting: int = 0) -> None:
+    """Wait until so many requests run and wait."""
+    eventually(lambda: queue(server) == (running, waiting))
+
+
+def children(server: ServerProcess) -> list[psutil.Process]:
+    """The processes of a server's models."""
+    return [
+        child
+        for child in psutil.Process(server.process.pid).children()
+        if any("mlx_host.engine.child" in arg for arg in child.cmdline())
+    ]
+
+
+def head(body: bytes, path: str = CHAT, content_length: int | None = None) -> bytes:
+    """The head of a POST with this body."""
+    length = len(body) if content_length is None else content_length
+    return (
+        f"POST {path} HTTP/1.1\r\nhost: test\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+    ).encode()
+
+
+def request_bytes(body: Any) -> bytes:
+    """A whole POST of JSON to the chat endpoint."""
+    encoded = json.dumps(body).encode()
+    return head(encoded) + encoded
+
+
+@contextmanager
+def connection(server: ServerProcess) -> Iterator[socket.socket]:
+    """A bare TCP connection."""
+    where = urlsplit(server.url)
+    with socket.create_connection((where.hostname, where.port), timeout=60) as connected:
+        yield connected
+
+
+def read_until(connected: socket.socket, part: bytes) -> bytes:
+    """Read until `part` has come; fail if the connection ends first."""
+    come = b""
+    while part not in come:
+        piece = connected.recv(65536)
+        assert piece, f"the connection ended after {come!r}"
+        come += piece
+    return come
+
+
+def read_all(connected: socket.socket) -> bytes:
+    """Read until the server closes."""
+    come = b""
+    while piece := connected.recv(65536):
+        come += piece
+    return come
