@@ -1,0 +1,108 @@
+"""A text model embeds: the mean of its last hidden states, alone as in company, beside a conversation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import numpy.typing as npt
+import pytest
+from mlx_host.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
+from mlx_host.events import Embedded, Event, Started, Text
+from mlx_host.requests import EmbeddingRequest
+from mlx_host.testing.model_contract import Visit, together
+from mlx_host_lm.mlx_lm_api import has_trunk
+from mlx_host_lm.model import LanguageModel
+from mlx_lm.models import mamba
+from mlx_lm.utils import load as load_network
+
+from tests.plugins.lm.driver import ask, load
+
+TEXTS = ["a cat", "the quick brown fox jumps over the lazy dog", "one " * 300, "two words"]
+Vectors = npt.NDArray[np.float32]
+
+
+def embedding(*inputs: Any, **more: Any) -> EmbeddingRequest:
+    return EmbeddingRequest(id="e", model="m", inputs=inputs, **more)
+
+
+def vectors_of(events: list[Event]) -> Vectors:
+    rows: dict[int, Vectors] = {}
+    for event in events:
+        if isinstance(event, Embedded):
+            vectors = np.frombuffer(event.vectors, "<f4").reshape(len(event.indices), -1)
+            rows.update(zip(event.indices, vectors, strict=True))
+    return np.stack([rows[index] for index in range(len(rows))])
+
+
+def embed(model: LanguageModel, *inputs: Any, **more: Any) -> Vectors:
+    return vectors_of(together(model, [Visit(embedding(*inputs, **more))])[0])
+
+
+@pytest.mark.parametrize("kind", ["tiny_llama", "tiny_sliding", "tiny_lfm2"])
+def test_vectors_are_means_of_hidden_states_whoever_is_in_the_batch(kind: str, request: pytest.FixtureRequest) -> None:
+    folder: Path = request.getfixturevalue(kind)
+    network, tokenizer = load_network(str(folder))[:2]
+    means = [network.model(mx.array([tokenizer.encode(text)])).mean(axis=1)[0] for text in TEXTS]
+    expected = np.stack([np.array(mean / mx.linalg.norm(mean)) for mean in means])
+    model = load(folder)
+    np.testing.assert_allclose(embed(model, *TEXTS), expected, atol=1e-4)
+    np.testing.assert_allclose(embed(model, *reversed(TEXTS))[::-1], expected, atol=1e-4)
+    said = together(model, [*(Visit(embedding(text)) for text in TEXTS), Visit(ask("Hello"))])
+    np.testing.assert_allclose(np.concatenate([vectors_of(each) for each in said[:-1]]), expected, atol=1e-4)
+    model.close()
+
+
+def test_an_answer_beside_it_stays_what_it_is(model: LanguageModel) -> None:
+    def text(events: list[Event]) -> str:
+        return "".join(event.text for event in events if isinstance(event, Text))
+
+    (alone,) = together(model, [Visit(ask("Hello"))])
+    beside, _ = together(model, [Visit(ask("Hello")), Visit(embedding(*TEXTS * 5), start=3)])
+    assert text(beside) == text(alone) != ""
+
+
+def test_tokens_are_counted_and_ids_taken_as_they_are(model: LanguageModel) -> None:
+    text, tokens = together(model, [Visit(embedding("two words")), Visit(embedding([1, 2, 3]))])
+    assert tokens[0] == Started(prompt_tokens=3)
+    assert isinstance(text[0], Started)
+    assert text[0].prompt_tokens > 1
+    with pytest.raises(InvalidRequest, match="no token 49152"):
+        embed(model, [49152])
+
+
+def test_too_long_an_input_is_refused_or_cut(tiny_llama: Path) -> None:
+    model = load(tiny_llama, context_length=8)
+    with pytest.raises(ContextLengthExceeded, match=r"8 tokens.* 300 tokens|8 tokens.* 301 tokens"):
+        embed(model, "one " * 300)
+    np.testing.assert_allclose(
+        embed(model, "one two three four five six seven eight nine ten", truncate=True),
+        embed(model, "one two three four five six seven eight"),
+        atol=1e-5,
+    )
+
+
+def test_dimensions_are_those_of_the_model(model: LanguageModel) -> None:
+    assert embed(model, "a cat", dimensions=64).shape == (1, 64)
+    with pytest.raises(InvalidRequest, match="64 and it is not trained for shorter ones"):
+        embed(model, "a cat", dimensions=32)
+
+
+def test_a_network_without_hidden_states_to_take_is_known() -> None:
+    settings = {"model_type": "mamba", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16, "state_size": 4}
+    settings |= {
+        "num_hidden_layers": 1,
+        "conv_kernel": 4,
+        "use_bias": False,
+        "use_conv_bias": True,
+        "time_step_rank": 2,
+    }
+    assert not has_trunk(mamba.Model(mamba.ModelArgs.from_dict(settings)))
+
+
+def test_a_model_that_cannot_embed_refuses(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model, "_embeddings", None)
+    with pytest.raises(UnsupportedRequest, match="no hidden states"):
+        embed(model, "a cat")
