@@ -5,7 +5,7 @@ the ones that exist. A family that is no markup implements Parser itself.
 """
 
 from mlx_host.parsing.arguments import arguments_of, is_json, json_call, json_object, json_string, object_members
-from mlx_host.parsing.json_scanner import read_balanced, read_json
+from mlx_host.parsing.json_scanner import DEEPEST, read_balanced, read_json
 from mlx_host.parsing.literals import Literals
 from mlx_host.parsing.markup import Call, MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
@@ -14,6 +14,7 @@ from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Sca
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
 
 __all__ = [
+    "DEEPEST",
     "NAME",
     "SPACE",
     "Call",
