@@ -62,10 +62,10 @@ class ServerProcess:
 
 @contextmanager
 def running_server(
-    *args: str, env: Mapping[str, str] | None = None, wait_ready: bool = True
+    *args: str, env: Mapping[str, str] | None = None, wait_ready: bool = True, python: str = sys.executable
 ) -> Iterator[ServerProcess]:
     """Run `mlx-host run ARGS` on a free port; it is ready inside the context and gone after it."""
-    command = [sys.executable, "-m", "mlx_host", "run", "--port", "0", *args]
+    command = [python, "-m", "mlx_host", "run", "--port", "0", *args]
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,

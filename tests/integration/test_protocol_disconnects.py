@@ -1,0 +1,156 @@
+"""A client that goes away, at whatever moment, leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.client import (
+    connection,
+    eventually,
+    get,
+    head,
+    post,
+    read_until,
+    request_bytes,
+    says,
+    script,
+    sdk,
+    wait_for_queue,
+)
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with running_server("--backend", "scripted", "--slots", "1") as running:
+        yield running
+
+
+def outcomes(server: ServerProcess, since: int) -> list[str]:
+    """How the requests ended whose lines came since then."""
+    lines = server.lines[since:]
+    return [line.rpartition(": ")[2] for line in lines if "mlx_host.requests" in line]
+
+
+def works(server: ServerProcess) -> bool:
+    answer = post(server, {"messages": says("still", " here")})
+    return bool(answer.json()["choices"][0]["message"]["content"] == "still here")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_before_the_first_token(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
+    since = len(server.lines)
+    with connection(server) as bare:
+        bare.sendall(request_bytes({"messages": script(["until", str(tmp_path / "never")]), "stream": stream}))
+        wait_for_queue(server, 1)
+    wait_for_queue(server, 0)
+    assert works(server)
+    eventually(lambda: outcomes(server, since) == ["cancelled", "stop"])
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_before_the_request_is_accepted(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
+    with connection(server) as bare:
+        steps = script(["before", ["until", str(tmp_path / "never")]])
+        bare.sendall(request_bytes({"messages": steps, "stream": stream}))
+        wait_for_queue(server, 1)
+    wait_for_queue(server, 0)
+    assert works(server)
+
+
+def test_in_mid_stream(server: ServerProcess) -> None:
+    since = len(server.lines)
+    with connection(server) as bare:
+        bare.sendall(request_bytes({"messages": script(["forever", "on and on"]), "stream": True}))
+        read_until(bare, b"on and on")
+    wait_for_queue(server, 0)
+    assert works(server)
+    eventually(lambda: outcomes(server, since) == ["cancelled", "stop"])
+
+
+def test_while_an_answer_that_is_not_streamed_is_made(server: ServerProcess, tmp_path: Path) -> None:
+    reached = tmp_path / "reached"
+    with connection(server) as bare:
+        steps = script(["say", "a"], ["touch", str(reached)], ["forever", "x"])
+        bare.sendall(request_bytes({"messages": steps}))
+        eventually(reached.exists)
+    wait_for_queue(server, 0)
+    assert works(server)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_while_waiting(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
+    gate, reached = tmp_path / "gate", tmp_path / "reached"
+    with connection(server) as running:
+        running.sendall(request_bytes({"messages": script(["until", str(gate)])}))
+        wait_for_queue(server, 1)
+        with connection(server) as waiting:
+            waiting.sendall(request_bytes({"messages": script(["touch", str(reached)]), "stream": stream}))
+            wait_for_queue(server, 1, 1)
+        wait_for_queue(server, 1, 0)
+        gate.touch()
+        read_until(running, b"200 OK")
+    assert works(server)
+    assert not reached.exists()
+
+
+def test_behind_another_request_on_the_same_connection(server: ServerProcess) -> None:
+    with connection(server) as bare:
+        endless = request_bytes({"messages": script(["forever", "on and on"]), "stream": True})
+        bare.sendall(endless + request_bytes({"messages": says("second")}))
+        read_until(bare, b"on and on")
+    wait_for_queue(server, 0)
+    assert works(server)
+
+
+def test_right_after_done_is_no_abort(server: ServerProcess) -> None:
+    since = len(server.lines)
+    asked: Any = {"model": "m", "messages": says("a", "b"), "stream": True}
+    for _ in range(5):
+        with sdk(server) as client:
+            list(client.chat.completions.create(**asked))
+        with connection(server) as bare:
+            bare.sendall(request_bytes(asked))
+            read_until(bare, b"[DONE]\n\n")
+    wait_for_queue(server, 0)
+    eventually(lambda: len(outcomes(server, since)) == 10)
+    assert set(outcomes(server, since)) == {"stop"}
+
+
+def test_before_the_body_is_whole(server: ServerProcess) -> None:
+    whole = json.dumps({"messages": says("hi")}).encode()
+    for sent in (0, 1, len(whole) // 2, len(whole) - 1):
+        with connection(server) as bare:
+            bare.sendall(head(whole) + whole[:sent])
+            assert works(server)
+    with connection(server) as bare:
+        bare.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhos")
+        assert works(server)
+    wait_for_queue(server, 0)
+
+
+def test_half_sent_requests_hold_no_slot(server: ServerProcess) -> None:
+    whole = json.dumps({"messages": says("late")}).encode()
+    with connection(server) as slow, connection(server) as slower:
+        slow.sendall(head(whole) + whole[:-1])
+        slower.sendall(head(whole)[:-10])
+        assert works(server)
+        slow.sendall(whole[-1:])
+        assert b"late" in read_until(slow, b"finish_reason")
+        slower.sendall(head(whole)[-10:] + whole)
+        assert b"late" in read_until(slower, b"finish_reason")
+
+
+def test_answer_that_nobody_reads_frees_the_slot_when_the_model_is_done(server: ServerProcess) -> None:
+    with connection(server) as deaf:
+        long = "x" * 1000
+        deaf.sendall(request_bytes({"messages": script(["forever", long]), "max_tokens": 20_000, "stream": True}))
+        read_until(deaf, b"data: ")
+        wait_for_queue(server, 0)
+        assert works(server)
+        assert get(server, "/health").status_code == 200

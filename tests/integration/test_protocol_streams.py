@@ -1,0 +1,153 @@
+"""What goes over the wire beside the answer: signs of life, and what is too much."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from mlx_host.api.door import BodyLimit
+from mlx_host.api.wire import Refusal
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from tests.support.client import (
+    CHAT,
+    connection,
+    error_of,
+    eventually,
+    head,
+    post,
+    read_until,
+    says,
+    script,
+    sdk,
+    wait_for_queue,
+)
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture(scope="module")
+def talkative() -> Iterator[ServerProcess]:
+    """One at a time; silent streams comment soon; bodies must be small."""
+    with running_server(
+        "--backend", "scripted", "--slots", "1", "--keep-alive", "0.1", "--max-body-mb", "0.01"
+    ) as server:
+        yield server
+
+
+def lines_until(response: httpx2.Response, part: str) -> list[str]:
+    """Read lines until one holds `part`."""
+    read = []
+    for line in response.iter_lines():
+        read.append(line)
+        if part in line:
+            return read
+    raise AssertionError(f"no {part!r} in {read}")
+
+
+def test_silent_stream_says_where_it_is(talkative: ServerProcess, tmp_path: Path) -> None:
+    busy, first, second = (tmp_path / name for name in ("busy", "first", "second"))
+    steps: list[list[Any]] = [["prefilled", 3, 9], ["until", str(first)], ["say", "a"], ["until", str(second)]]
+    with connection(talkative) as running:
+        body = json.dumps({"messages": script(["until", str(busy)])}).encode()
+        running.sendall(head(body) + body)
+        wait_for_queue(talkative, 1)
+        with httpx2.stream("POST", talkative.url + CHAT, json={"messages": script(*steps), "stream": True}) as response:
+            assert response.status_code == 200
+            lines = response.iter_lines()
+
+            def next_line(part: str) -> str:
+                return next(line for line in lines if part in line)
+
+            assert next_line(":") == ": queued"
+            busy.touch()
+            assert '"role":"assistant"' in next_line("data: ")
+            assert next_line(": prefill") == ": prefill 3/9"
+            first.touch()
+            assert '"content":"a"' in next_line('"content":"a"')
+            assert next_line(": keep") == ": keep-alive"
+            second.touch()
+            assert next_line("[DONE]")
+
+
+def test_comments_do_not_disturb_the_sdk(talkative: ServerProcess, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with sdk(talkative) as client:
+        asked: Any = {"model": "m", "messages": script(["say", "a"], ["until", str(gate)], ["say", "b"])}
+        stream = client.chat.completions.create(**asked, stream=True)
+        with httpx2.stream("GET", talkative.url + "/health"):
+            pass
+        chunks = [next(stream), next(stream)]
+        wait_for_queue(talkative, 1)
+        gate.touch()
+        chunks += list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "ab"
+
+
+def test_refusal_after_a_comment_is_an_event(talkative: ServerProcess, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    steps = script(["before", ["until", str(gate)]], ["fail", "never said"])
+    with httpx2.stream("POST", talkative.url + CHAT, json={"messages": steps, "stream": True}) as response:
+        lines = response.iter_lines()
+        assert next(lines) == ": queued"
+        gate.touch()
+        data = [line for line in lines if line.startswith("data: ")]
+    assert json.loads(data[-1].removeprefix("data: "))["error"]["code"] == "engine_failed"
+    with sdk(talkative) as client, pytest.raises(openai.APIError, match="ZeroDivisionError"):
+        failing: Any = script(["fail", "no"])
+        list(client.chat.completions.create(model="m", messages=failing, stream=True))
+
+
+def test_body_that_is_too_large_is_a_413(talkative: ServerProcess) -> None:
+    error = error_of(post(talkative, {"messages": says("x" * 20_000)}), 413)
+    assert (error["type"], error["code"]) == ("invalid_request_error", "request_too_large")
+    assert "0.01 MB" in error["message"]
+    assert post(talkative, {"messages": says("x" * 5_000)}).status_code == 200
+
+
+def test_body_is_refused_for_what_it_announces(talkative: ServerProcess) -> None:
+    with connection(talkative) as bare:
+        bare.sendall(head(b"", content_length=10**12))
+        assert read_until(bare, b"\r\n").startswith(b"HTTP/1.1 413 ")
+
+
+def test_body_in_chunks_is_refused_when_it_has_become_too_large(talkative: ServerProcess) -> None:
+    def chunks() -> Iterator[bytes]:
+        for _ in range(100):
+            yield b" " * 1000
+
+    response = httpx2.post(
+        talkative.url + CHAT, content=chunks(), headers={"content-type": "application/json"}, timeout=60
+    )
+    assert error_of(response, 413)["code"] == "request_too_large"
+    eventually(lambda: post(talkative, {"messages": says("x")}).status_code == 200)
+
+
+def test_body_that_stops_coming_is_given_up() -> None:
+    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await Request(scope, receive).body()
+        except Refusal as refusal:
+            await PlainTextResponse(refusal.error.message, refusal.status_code)(scope, receive, send)
+
+    async def main() -> list[Message]:
+        sent: list[Message] = []
+        come: asyncio.Queue[Message] = asyncio.Queue()
+        come.put_nowait({"type": "http.request", "body": b"{", "more_body": True})
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await BodyLimit(endpoint, megabytes=1, seconds=0.01)({"type": "http", "headers": []}, come.get, send)
+        return sent
+
+    start, body = asyncio.run(main())
+    assert start["status"] == 408
+    assert b"Nothing more of the body came" in body["body"]
