@@ -76,3 +76,9 @@ VARIABLES = (
     "{% if add_generation_prompt %}{% if enable_thinking is defined and not enable_thinking %}<think></think>"
     "{% else %}<think>{{ reasoning_effort|default('') }}{% endif %}{% endif %}"
 )
+
+THINKS = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{{ '' }}{% endif %}"
+)
+"""In the manner of models that always think: the header opens the reasoning, the history shows none."""

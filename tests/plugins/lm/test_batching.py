@@ -67,6 +67,8 @@ def test_cancelling_everything_leaves_a_model_that_works(model: LanguageModel) -
         running.turn()
         running.turn()
         running.leave(answered)
+    assert model._batch._rows is not None
+    assert model._batch._rows.nbytes == 0
     assert answer_one(model, ask(QUESTIONS[0])).text == expected
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlx_host.backend import Load
 from mlx_host.errors import LoadError
-from mlx_host_lm.model import load_model
+from mlx_host_lm.model import LanguageModel, load_model
 from mlx_host_lm.options import LmOptions
 from mlx_host_lm.plugin import LM
 from pydantic import ValidationError
@@ -18,7 +18,7 @@ from tests.plugins.lm.driver import answer_one, ask, no_progress
 
 
 def load(path: Path | None, **options: object) -> object:
-    return load_model(Load(ref="some/model", path=path, options=LmOptions(**options), progress=no_progress))  # type: ignore[arg-type]
+    return load_model(Load(ref="some/model", path=path, options=LmOptions(**options), progress=no_progress))
 
 
 class TestOptions:
@@ -29,7 +29,7 @@ class TestOptions:
     @pytest.mark.parametrize("name", ["chat_template_file", "adapter_path"])
     def test_paths_that_are_not_there_are_told_at_once(self, name: str, tmp_path: Path) -> None:
         with pytest.raises(ValidationError, match=r"there is no .*missing.*give the"):
-            LmOptions(**{name: tmp_path / "missing"})  # type: ignore[arg-type]
+            LmOptions(**{name: tmp_path / "missing"})
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -43,7 +43,7 @@ class TestOptions:
     )
     def test_numbers_out_of_range_are_refused(self, name: str, value: float) -> None:
         with pytest.raises(ValidationError, match=name):
-            LmOptions(**{name: value})  # type: ignore[arg-type]
+            LmOptions(**{name: value})
 
 
 class TestLoad:
@@ -81,7 +81,8 @@ class TestLoad:
 
         model = LM.load(Load(ref="tiny", path=tiny_llama, options=LmOptions(), progress=progress))
         assert seen == [("load", 0, 1), ("load", 1, 1)]
-        assert answer_one(model, ask()).completion_tokens == 16  # type: ignore[arg-type]
+        assert isinstance(model, LanguageModel)
+        assert answer_one(model, ask()).completion_tokens == 16
 
 
 def test_naming_the_backend_imports_nothing_heavy() -> None:

@@ -11,8 +11,10 @@ from mlx_host_lm.prompt_cache import PromptCache
 from mlx_lm.models.cache import KVCache
 
 from tests.plugins.lm.driver import Round, answer, answer_one, ask, load
+from tests.plugins.lm.templates import THINKS
 
 KINDS = ["tiny_llama", "tiny_sliding", "tiny_lfm2"]
+RAIN = "Rain. " * 360
 LONG = "The river runs past the mill and under the old bridge. " * 60
 
 
@@ -51,6 +53,16 @@ class TestAnswers:
         assert second.cached_tokens >= first.prompt_tokens - 10
         assert second.prefilled[0].done > second.cached_tokens
         assert second.prompt_tokens - second.cached_tokens <= new + 10
+
+    def test_need_little_read_where_the_history_is_not_what_was_generated(self, folder: Path, tmp_path: Path) -> None:
+        template = tmp_path / "thinks.jinja"
+        template.write_text(THINKS, encoding="utf-8")
+        model = load(folder, chat_template_file=template)
+        first = answer_one(model, ask(conversation(LONG)))
+        assert first.started is not None
+        assert first.started.prompt_tail == "<|im_start|>assistant\n<think>\n"
+        second = answer_one(model, ask(conversation(LONG, "without the thinking", "Why?")))
+        assert second.cached_tokens >= first.prompt_tokens - 8  # the header
 
     def test_repeat_when_the_whole_prompt_is_cached(self, folder: Path) -> None:
         model = load(folder)
@@ -108,16 +120,14 @@ def test_a_budget_that_is_too_small_keeps_nothing(tiny_llama: Path) -> None:
 
 
 def test_running_rows_count_against_the_budget(tiny_llama: Path) -> None:
-    # 4 KV heads' keys and values over 2 layers of 16 float32: 512 bytes a token, and LONG has some 750.
-    model = load(tiny_llama, prompt_cache_bytes=750 * 512 * 3 // 2)
-    answer_one(model, ask(LONG))
-    assert answer_one(model, ask(LONG)).cached_tokens > 600
-    running = Round(model)
-    other = running.join(ask("Rain. " * 900, max_tokens=2))
-    while not other.pieces:
-        running.turn()
-    running.finish()
-    assert answer_one(model, ask(LONG)).cached_tokens < 100
+    # Keys and values of 2 layers and 2 heads of 16 float32: 512 bytes a token. LONG and RAIN are of a length, and both
+    # fit; but not while RAIN's rows take as much again.
+    length = answer_one(load(tiny_llama), ask(RAIN, max_tokens=2)).prompt_tokens
+    for lengths, kept in ((4.5, True), (2.5, False)):
+        model = load(tiny_llama, prompt_cache_bytes=int(lengths * length * 512))
+        for prompt in (LONG, RAIN):
+            answer_one(model, ask(prompt, max_tokens=2))
+        assert (answer_one(model, ask(LONG, max_tokens=2)).cached_tokens > 600) == kept
 
 
 class TestPromptCache:
