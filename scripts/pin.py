@@ -3,6 +3,7 @@
 Run it after `uv lock`. Packages of the workspace are left out.
 """
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -27,7 +28,9 @@ def main() -> None:
     """Rewrite the block."""
     path = ROOT / "pyproject.toml"
     text = path.read_text(encoding="utf-8")
-    lines = "".join(f"    {chr(34)}{pin.replace(chr(34), chr(39))}{chr(34)},\n" for pin in pins((ROOT / "uv.lock").read_text()))
+    lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
+    # TOML's strings and JSON's are alike for what is in a requirement.
+    lines = "".join(f"    {json.dumps(pin)},\n" for pin in pins(lock))
     block = f"constraint-dependencies = [\n{lines}]\n"
     if not BLOCK.search(text):
         raise SystemExit("pyproject.toml has no constraint-dependencies list under [tool.uv]")

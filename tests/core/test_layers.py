@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_dependencies_point_down() -> None:
-    command = [Path(sys.executable).with_name("lint-imports"), "--no-cache"]
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
     assert "Contracts: 2 kept, 0 broken." in done.stdout

@@ -45,7 +45,7 @@ class Environment:
         pins.write_text("".join(f"{dist.name}=={dist.version}\n" for dist in others))
         run_uv("venv", "--quiet", "--python", sys.executable, folder)
         own = [f"{package}=={__version__}" for package in packages]
-        options = ["--python", self.python, "--find-links", wheels, "--constraints", pins]
+        options = ["--python", self.python, "--find-links", str(wheels), "--constraints", str(pins)]
         run_uv("pip", "install", "--quiet", *options, *own)
 
     def mlx_host(self, *args: str) -> subprocess.CompletedProcess[str]:
