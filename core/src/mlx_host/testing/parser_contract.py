@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import unescape
 from itertools import groupby
 from typing import ClassVar
 
@@ -187,7 +188,7 @@ def check_call(call: ToolCall) -> None:
     arguments = json.loads(call.arguments)
     assert isinstance(arguments, dict), f"arguments are no JSON object: {call!r}"
     assert call.name, f"a call without a name: {call!r}"
-    assert call.name in call.source, f"the name is not in the source: {call!r}"
+    assert call.name in call.source or call.name in unescape(call.source), f"the name is not in the source: {call!r}"
 
 
 def joined(parts: Iterable[Part]) -> Iterator[Part]:
