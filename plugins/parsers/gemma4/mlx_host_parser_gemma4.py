@@ -1,1 +1,397 @@
-"""The parser for Gemma 4: channels and tool calls."""
+"""Gemma 4: reasoning in a channel, calls in a notation of their own: bare keys, strings between delimiters.
+
+Inside a string only the delimiter counts, and it ends the string only where the next key or the end of the container
+follows; elsewhere it is a quotation mark that the model wrote so. The models also leave the opening delimiter out or
+write strings as in JSON or Python; a value without any delimiter is typed by the tool's schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_host import hookimpl
+from mlx_host.parsing import (
+    DEEPEST,
+    Call,
+    MarkupParser,
+    NotACall,
+    Parser,
+    Reader,
+    Reading,
+    Sample,
+    Scanner,
+    Schema,
+    is_json,
+    json_object,
+    json_string,
+    literal_json,
+)
+from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+
+_NAME = re.compile(r"[^\s<>{}()\"',]*")
+_KEY = re.compile(r"[^\s:,{}\[\]<>\"'`|]*")
+_BARE = re.compile(r"[^,}\]<]*")
+_SPACE_OR_BRACES = re.compile(r"[\s}]*")
+_IN_QUOTES = {'"': re.compile(r'[^"\\<]*'), "'": re.compile(r"[^'\\<]*")}
+_STARTS = ("{", "[", '"', "'", "-", *"0123456789", "true", "false", "null")
+
+# What follows a value: the key of the next, "," before the next item, "" at the end, None if the value goes on.
+Follows = Callable[[], Reading[str | None]]
+
+
+@dataclass(frozen=True)
+class Notation:
+    """The tokens of a Gemma family; `inner` is what a delimiter within a string stands for."""
+
+    opener: str
+    closer: str
+    delimiter: str
+    inner: str
+    stops: tuple[str, ...]
+
+
+def call_reader(notation: Notation) -> Reader:
+    """Make a reader of `call:NAME{…}`."""
+    return lambda s: _Arguments(s, notation).read()
+
+
+class _Arguments:
+    """Reads one call; `more` reads what follows each value.
+
+    Where that is nothing that can follow one, the value goes on. From then on, and after a bare value, the call is not
+    `sure` to end with a brace at the end of the answer, only where its closer says so.
+    """
+
+    def __init__(self, s: Scanner, notation: Notation) -> None:
+        self._s = s
+        self._notation = notation
+        self._delimiter = notation.delimiter
+        self._sure = True
+        self._ends = (notation.closer, notation.opener, *notation.stops)
+
+    def read(self) -> Reading[None]:
+        s = self._s
+        yield from s.space()
+        yield from s.expect("call:")
+        name = yield from s.run(_NAME)
+        yield from s.space()
+        arguments = yield from self._object(s.schema(name), 1)
+        yield from s.optional(self._notation.closer)
+        s.call(name, arguments)
+
+    def _object(self, schema: Schema, depth: int) -> Reading[str]:
+        s = self._s
+        yield from s.expect("{")
+        yield from s.space()
+        empty = yield from s.lookahead("}")
+        key = yield from (self._next_key(schema, depth) if empty else self._key())
+        if key is None or not (key or empty):
+            raise NotACall
+        members: dict[str, str] = {}
+        while key:
+            value, following = yield from self._value(schema.member(key), lambda: self._next_key(schema, depth), depth)
+            members[key] = value
+            key = following
+        return json_object(members)
+
+    def _array(self, schema: Schema, depth: int) -> Reading[str]:
+        s = self._s
+        yield from s.expect("[")
+        yield from s.space()
+        items: list[str] = []
+        more = "" if (yield from s.optional("]")) else ","
+        while more:
+            item, more = yield from self._value(schema.item(), self._next_item, depth)
+            items.append(item)
+        return "[" + ", ".join(items) + "]"
+
+    def _next_key(self, schema: Schema, depth: int) -> Reading[str | None]:
+        s = self._s
+        yield from s.space()
+        found = yield from s.optional(",", "}")
+        if found == ",":
+            yield from s.space()
+            if not (yield from s.lookahead("}")):
+                key = yield from self._key()
+                sure = key in schema.members() or (yield from s.lookahead(self._delimiter, *_STARTS))
+                return key if key and sure else None
+            found = yield from s.expect("}")
+        return "" if found and (yield from self._closed(depth)) else None
+
+    def _next_item(self) -> Reading[str | None]:
+        s = self._s
+        yield from s.space()
+        found = yield from s.optional(",", "]")
+        if found == ",":
+            yield from s.space()
+            found = (yield from s.optional("]")) or ","
+        return {",": ",", "]": "", "": None}[found]
+
+    def _closed(self, depth: int) -> Reading[bool]:
+        """A brace ends the call only in front of what may follow a call."""
+        if depth > 1:
+            return True
+        s = self._s
+        yield from s.run(_SPACE_OR_BRACES)
+        return bool((yield from s.lookahead(*self._ends)) or (self._sure and not (yield from s.peek())))
+
+    def _key(self) -> Reading[str]:
+        """Read a key and its colon; "" if there is none."""
+        s = self._s
+        quote = yield from s.optional('"', "'")
+        key = yield from s.run(_KEY)
+        if quote and not (yield from s.optional(quote)):
+            return ""
+        yield from s.space()
+        return key if (yield from s.optional(":")) else ""
+
+    def _value(self, schema: Schema, more: Follows, depth: int) -> Reading[tuple[str, str]]:
+        """Read a value and what follows; return both."""
+        s = self._s
+        yield from s.space()
+        start = yield from s.lookahead(self._delimiter, "{", "[")
+        if start == self._delimiter:
+            yield from s.expect(start)
+            return (yield from self._string(more))
+        if not start:
+            return (yield from self._bare(schema, more))
+        if depth == DEEPEST:
+            raise NotACall
+        value = yield from (self._object if start == "{" else self._array)(schema, depth + 1)
+        following = yield from more()
+        if following is None:
+            raise NotACall
+        return value, following
+
+    def _string(self, more: Follows) -> Reading[tuple[str, str]]:
+        s = self._s
+        pieces: list[str] = []
+        while True:
+            text, _ = yield from s.until(self._delimiter)
+            mark = s.mark()
+            following = yield from more()
+            if following is not None:
+                return json_string("".join([*pieces, text])), following
+            self._sure = False
+            pieces += text, self._notation.inner, s.since(mark)
+
+    def _bare(self, schema: Schema, more: Follows) -> Reading[tuple[str, str]]:
+        """Read a value that no delimiter opens; if one closes it, it is a string."""
+        s = self._s
+        start = s.mark()
+        quoted = yield from self._quoted()
+        pieces = [s.since(start)]
+        while True:
+            pieces.append((yield from s.run(_BARE)))
+            quoted = quoted and not pieces[-1].strip()
+            delimited = yield from s.optional(self._delimiter)
+            self._sure = self._sure and bool(delimited or quoted or is_json("".join(pieces)))
+            mark = s.mark()
+            following = yield from more()
+            if following is not None:
+                return _typed("".join(pieces), schema, delimited=bool(delimited), quoted=quoted), following
+            quoted = self._sure = False
+            pieces += self._notation.inner * bool(delimited), s.since(mark)
+            if not delimited and not pieces[-1]:
+                pieces.append((yield from self._character()))
+
+    def _quoted(self) -> Reading[bool]:
+        """Read a string as JSON or Python writes it, up to a delimiter; tell whether it is there and complete."""
+        s = self._s
+        quote = yield from s.optional(*_IN_QUOTES)
+        while quote:
+            yield from s.run(_IN_QUOTES[quote])
+            if (yield from s.optional(quote)):
+                return True
+            if (yield from s.lookahead(self._delimiter, *self._ends)):
+                break
+            if (yield from self._character()) == "\\":
+                yield from self._character()
+        return False
+
+    def _character(self) -> Reading[str]:
+        s = self._s
+        if not (yield from s.peek()) or (yield from s.lookahead(*self._ends)):
+            raise NotACall
+        return s.take(s.at + 1)
+
+
+def _typed(text: str, schema: Schema, *, delimited: bool, quoted: bool) -> str:
+    if delimited:
+        return json_string(text)
+    bare = text.strip()
+    if not bare:
+        raise NotACall
+    if quoted:
+        return literal_json(bare) or json_string(bare[1:-1])
+    return schema.json(bare)
+
+
+def written(call: tuple[str, dict[str, Any]], notation: Notation) -> str:
+    """Write a call as the models do."""
+    name, arguments = call
+    return f"{notation.opener}call:{name}{_value(arguments, notation.delimiter)}{notation.closer}"
+
+
+def _value(value: object, delimiter: str) -> str:
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_value(inner, delimiter)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(_value(inner, delimiter) for inner in value) + "]"
+    return f"{delimiter}{value}{delimiter}" if isinstance(value, str) else json.dumps(value)
+
+
+GEMMA4 = Notation("<|tool_call>", "<tool_call|>", '<|"|>', '"', ("<turn|>", "<|tool_response>"))
+
+
+def _call(arguments: str, name: str = "get_weather") -> str:
+    return f"<|tool_call>call:{name}{{{arguments}}}<tool_call|>"
+
+
+CALL_OSLO = written(OSLO, GEMMA4)
+CALL_ROME = written(ROME, GEMMA4)
+RUN = ("run", {"code": 'say("""x {y}, z: 1""", "a", {"b": "c"})', "data": ["d"], "n": 1})
+RUN_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "run",
+        "parameters": {
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "data": {"type": "array"}, "n": {"type": "integer"}},
+        },
+    },
+}
+
+
+class Gemma4Parser(MarkupParser):
+    name = "gemma4"
+    reads = "reasoning channel and calls of Gemma 4"
+    templates = (("<|tool_call>", "<tool_call|>"), ("<|channel>", "<channel|>"))
+    think_open = ("<|channel>thought", "<|channel>")
+    think_close = ("<channel|>",)
+    noise = ("<turn|>", "<|tool_response>", "<eos>")
+    calls = (Call("<|tool_call>", call_reader(GEMMA4)),)
+    samples = (
+        Sample("answer", "It is {cold}.\n", content="It is {cold}.\n", tools=TOOLS),
+        Sample(
+            "thinking, then an answer",
+            "<|channel>thought\nCold?\n<channel|>It is cold.<turn|>",
+            content="It is cold.",
+            reasoning="Cold?",
+        ),
+        Sample("empty thinking", "<|channel>thought\n<channel|>It is cold.", content="It is cold."),
+        Sample(
+            "thinking switched off",
+            "It is cold.",
+            content="It is cold.",
+            prompt_tail="<|turn>model\n<|channel>thought\n<channel|>",
+        ),
+        Sample(
+            "thinking opened by the prompt",
+            "Cold?\n<channel|>It is cold.",
+            content="It is cold.",
+            reasoning="Cold?",
+            prompt_tail="<|channel>thought\n",
+        ),
+        Sample(
+            "thinking, then glued calls",
+            f"<|channel>thought\nCold?<channel|>{CALL_OSLO}{CALL_ROME}<|tool_response>",
+            reasoning="Cold?",
+            calls=(OSLO, ROME),
+            tools=TOOLS,
+        ),
+        Sample(
+            "text around calls",
+            f"I look. {CALL_OSLO} And {CALL_ROME} so.",
+            content="I look.  And  so.",
+            calls=(OSLO, ROME),
+            tools=TOOLS,
+        ),
+        Sample("values of every type, nested", written(LIGHT, GEMMA4), calls=(LIGHT,), tools=TOOLS),
+        Sample("text that looks like markup and numbers", written(WRITE, GEMMA4), calls=(WRITE,), tools=TOOLS),
+        Sample(
+            "braces, brackets, commas and the closer in a string",
+            _call('path:<|"|>a},b:1]<tool_call|>{<|"|>,text:<|"|><|"|>', "write_file"),
+            calls=(("write_file", {"path": "a},b:1]<tool_call|>{", "text": ""}),),
+            tools=TOOLS,
+        ),
+        Sample("no arguments", _call("", "now") + _call(" ", "now"), calls=(("now", {}),) * 2, tools=TOOLS),
+        Sample(
+            "objects in an array, without a schema",
+            _call('e:[{o:<|"|>a<|"|>,n:{x:1.5}},{}],t:true,l:[[],[null]]', "ns.my-edit"),
+            calls=(("ns.my-edit", {"e": [{"o": "a", "n": {"x": 1.5}}, {}], "t": True, "l": [[], [None]]}),),
+            tools=TOOLS,
+        ),
+        Sample(
+            "the delimiter for a quotation mark",
+            written(RUN, GEMMA4).replace('"', '<|"|>').replace('<|<|"|>|>', '<|"|>'),
+            calls=(RUN,),
+            tools=(RUN_TOOL,),
+        ),
+        Sample(
+            "strings as JSON and Python write them",
+            _call('code:"a } \\" , b:",data:["x, y", \'z]\'],n: 1 ', "run")
+            + _call('"code": "if x:\n  y", "data": {"mode": "fast"}', "run"),
+            calls=(
+                ("run", {"code": 'a } " , b:', "data": ["x, y", "z]"], "n": 1}),
+                ("run", {"code": "if x:\n  y", "data": {"mode": "fast"}}),
+            ),
+            tools=(RUN_TOOL,),
+        ),
+        Sample(
+            "the opening delimiter missing",
+            _call('city:Paris, France<|"|>,days:3')
+            + _call('city:"Rome" {old}<|"|>')
+            + _call('code:<|"|>x<|"|>,data:[a<|"|>,<|"|>b<|"|>],n:1', "run"),
+            calls=(
+                ("get_weather", {"city": "Paris, France", "days": 3}),
+                ("get_weather", {"city": '"Rome" {old}'}),
+                ("run", {"code": "x", "data": ["a", "b"], "n": 1}),
+            ),
+            tools=(*TOOLS, RUN_TOOL),
+        ),
+        Sample(
+            "no delimiters at all, typed by the schema",
+            _call("city:7,days:7") + _call("level:none,on:True,warmth:1,scene:it's, so", "set-light"),
+            calls=(
+                ("get_weather", {"city": "7", "days": 7}),
+                ("set-light", {"level": "none", "on": True, "warmth": 1, "scene": "it's, so"}),
+            ),
+            tools=TOOLS,
+        ),
+        Sample("the closer missing", CALL_OSLO.removesuffix("<tool_call|>"), calls=(OSLO,), tools=TOOLS),
+        Sample("one brace too many", CALL_OSLO.replace("}", "}}"), calls=(OSLO,), tools=TOOLS),
+        Sample(
+            "thinking never closed before the call",
+            f"Cold?\n{CALL_OSLO}",
+            reasoning="Cold?",
+            calls=(OSLO,),
+            prompt_tail="<|channel>thought\n",
+            tools=TOOLS,
+        ),
+        Sample(
+            "call drafted in thinking",
+            f"<|channel>thought\nMaybe {CALL_OSLO}<channel|>It is cold.",
+            content="It is cold.",
+            reasoning=f"Maybe {CALL_OSLO}",
+            tools=TOOLS,
+        ),
+        Sample("cut off", CALL_ROME[:-14], content=CALL_ROME[:-14], tools=TOOLS),
+        Sample(
+            "malformed beside good ones",
+            f"{CALL_OSLO}<|tool_call>call:now{{a:}}<tool_call|><|tool_call>now()<tool_call|>{CALL_ROME}",
+            content="<|tool_call>call:now{a:}<tool_call|><|tool_call>now()<tool_call|>",
+            calls=(OSLO, ROME),
+            tools=TOOLS,
+        ),
+        Sample("no tools in the request", CALL_OSLO, content=CALL_OSLO),
+    )
+
+
+@hookimpl
+def register_parsers() -> Iterable[type[Parser]]:
+    return [Gemma4Parser]
