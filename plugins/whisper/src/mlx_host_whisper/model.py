@@ -15,7 +15,7 @@ from mlx_host.requests import Request, TranscriptionRequest, TranslationRequest
 from mlx_host_whisper.audio import SAMPLE_RATE
 from mlx_host_whisper.decoder import Decoder
 from mlx_host_whisper.mlx_whisper_api import (
-    SECONDS_PER_FRAME,
+    FRAMES_PER_SECOND,
     WINDOW_FRAMES,
     Spectrogram,
     Whisper,
@@ -128,7 +128,7 @@ class Progress:
     def at(self, done: int) -> None:
         if done >= self._next:
             self._next = done + PROGRESS_SHARE * self._frames
-            seconds, all_seconds = done * SECONDS_PER_FRAME, self._frames * SECONDS_PER_FRAME
+            seconds, all_seconds = done / FRAMES_PER_SECOND, self._frames / FRAMES_PER_SECOND
             log.info("%s: %.0f of %.0f s of audio are transcribed", self._request, seconds, all_seconds)
 
 

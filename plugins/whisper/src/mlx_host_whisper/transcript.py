@@ -16,7 +16,6 @@ from mlx_host.events import Segment, Word
 
 from mlx_host_whisper.mlx_whisper_api import (
     FRAMES_PER_SECOND,
-    SECONDS_PER_FRAME,
     WINDOW_FRAMES,
     DecodingResult,
     Spectrogram,
@@ -98,6 +97,8 @@ class Transcript:
         self._time_words = time_words
         self._context = words.encode_prompt(prompt) if prompt else []
         self._last_speech = 0.0
+        end = audio.content / FRAMES_PER_SECOND
+        self._segment_clock, self._word_clock = Clock(end), Clock(end)
         self._frames_per_position = WINDOW_FRAMES // whisper.tokens_per_window
 
     @property
@@ -128,7 +129,7 @@ class Transcript:
             if segment["start"] == segment["end"] or not segment["text"].strip():
                 segment |= {"text": "", "tokens": [], "words": []}
             self._context += segment["tokens"]
-            yield _event(segment, begin, result)
+            yield self._event(segment, begin, result)
         if not self._rules.condition_on_previous_text or result.temperature > HOTTEST_CONTEXT:
             self._context.clear()
 
@@ -144,12 +145,12 @@ class Transcript:
 
     def _segment(self, first: int, last: int | None, tokens: list[int], size: int) -> dict[str, Any]:
         # A mapping, since mlx-whisper's timing of words fills it in.
-        begin = self.seek * SECONDS_PER_FRAME
-        position = self._frames_per_position * SECONDS_PER_FRAME
+        begin = self.seek / FRAMES_PER_SECOND
+        position = self._frames_per_position / FRAMES_PER_SECOND
         return {
             "seek": self.seek,
             "start": begin + first * position,
-            "end": begin + (size * SECONDS_PER_FRAME if last is None else last * position),
+            "end": begin + (size / FRAMES_PER_SECOND if last is None else last * position),
             "text": self._words.decode(tokens),
             "tokens": tokens,
             "words": [],
@@ -162,25 +163,39 @@ class Transcript:
         self._whisper.time_words(segments, window, self._words, size, self._last_speech)
         ends = [word["end"] for segment in segments for word in segment["words"]]
         end = float(ends[-1] if ends else segments[-1]["end"])
-        if not ends_in_silence and end > begin * SECONDS_PER_FRAME:
+        if not ends_in_silence and end > begin / FRAMES_PER_SECOND:
             self.seek = max(round(end * FRAMES_PER_SECOND), begin + 1)
         self._last_speech = end
 
+    def _event(self, segment: dict[str, Any], begin: int, result: DecodingResult) -> Segment:
+        start, end = self._segment_clock.put_right(segment["start"], segment["end"])
+        timed = [(word["word"], *self._word_clock.put_right(word["start"], word["end"])) for word in segment["words"]]
+        return Segment(
+            segment["text"],
+            len(segment["tokens"]),
+            start=start,
+            end=end,
+            seek=begin,
+            token_ids=tuple(segment["tokens"]),
+            temperature=result.temperature,
+            avg_logprob=_finite(result.avg_logprob, NO_LOGPROB),
+            compression_ratio=_finite(result.compression_ratio, 0.0),
+            no_speech_prob=_finite(result.no_speech_prob, 0.0),
+            words=tuple(Word(*word) for word in timed),
+        )
 
-def _event(segment: dict[str, Any], begin: int, result: DecodingResult) -> Segment:
-    return Segment(
-        segment["text"],
-        len(segment["tokens"]),
-        start=float(segment["start"]),
-        end=float(segment["end"]),
-        seek=begin,
-        token_ids=tuple(segment["tokens"]),
-        temperature=result.temperature,
-        avg_logprob=_finite(result.avg_logprob, NO_LOGPROB),
-        compression_ratio=_finite(result.compression_ratio, 0.0),
-        no_speech_prob=_finite(result.no_speech_prob, 0.0),
-        words=tuple(Word(word["word"], float(word["start"]), float(word["end"])) for word in segment["words"]),
-    )
+
+class Clock:
+    """Keeps times in order: a model may say that something ends before it begins, or begins before what went before."""
+
+    def __init__(self, end: float) -> None:
+        self._end = end
+        self._latest = 0.0
+
+    def put_right(self, start: float, end: float) -> tuple[float, float]:
+        """Return a start that is no earlier than the last one, and an end no earlier than that; both in the audio."""
+        self._latest = start = min(max(float(start), self._latest), self._end)
+        return start, min(max(float(end), start), self._end)
 
 
 def _finite(number: float, otherwise: float) -> float:

@@ -1,30 +1,20 @@
-"""Makes the samples beside it, with espeak-ng and PyAV: python tests/plugins/whisper/samples/make.py"""
+"""Makes the samples beside it, with espeak-ng and PyAV: uv run python -m tests.plugins.whisper.samples.make"""
 
 from __future__ import annotations
 
 import io
 import subprocess
-from pathlib import Path
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from tests.support.speech import CAPITAL, NEWS, SAMPLES
+
 Sound = NDArray[np.float64]
 
-HERE = Path(__file__).parent
 RATE = 16_000
 
-CAPITAL = "The capital of France is Paris."
-NEWS = (
-    "Welcome to the morning news.",
-    "The weather will be sunny and warm for the rest of the week.",
-    "The city council has decided to build a new library near the river.",
-    "Thousands of people came to the stadium to watch the game.",
-    "The old bridge will be closed until the end of the month.",
-    "Please send the letter to my sister on Monday.",
-    "Thank you for listening, and have a good day.",
-)
 FORMATS = {"wav": "pcm_s16le", "mp3": "libmp3lame", "m4a": "aac", "flac": "flac", "ogg": "libopus", "webm": "libopus"}
 BITS = {"libmp3lame": 32_000, "aac": 32_000, "libopus": 16_000}
 
@@ -72,11 +62,11 @@ def encode(sound: Sound, suffix: str) -> bytes:
 def main() -> None:
     capital = np.concatenate([silence(0.3), speak(CAPITAL), silence(0.3)])
     for suffix in FORMATS:
-        (HERE / f"capital.{suffix}").write_bytes(encode(capital, suffix))
+        (SAMPLES / f"capital.{suffix}").write_bytes(encode(capital, suffix))
     around = [silence(3), noise(2), capital + noise(len(capital) / RATE), noise(1), silence(3)]
-    (HERE / "in-noise.ogg").write_bytes(encode(np.concatenate(around), "ogg"))
+    (SAMPLES / "in-noise.ogg").write_bytes(encode(np.concatenate(around), "ogg"))
     news = [part for sentence in NEWS for part in (speak(sentence), silence(1))]
-    (HERE / "news.ogg").write_bytes(encode(np.concatenate(news), "ogg"))
+    (SAMPLES / "news.ogg").write_bytes(encode(np.concatenate(news), "ogg"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlx_host.backend import Load
+from mlx_host_whisper.mlx_whisper_api import Whisper
+from mlx_host_whisper.model import WhisperModel, load_model
+from mlx_host_whisper.options import WhisperOptions
+
+from tests.support.tiny_whisper import MULTILINGUAL, write_tiny_whisper
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random network that knows English only."""
+    return write_tiny_whisper(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def multilingual_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_whisper(tmp_path_factory.mktemp("multilingual"), MULTILINGUAL)
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Whisper:
+    return Whisper(tiny_folder, "float32")
+
+
+@pytest.fixture(scope="session")
+def multilingual(multilingual_folder: Path) -> Whisper:
+    return Whisper(multilingual_folder, "float32")
+
+
+def load(folder: Path, **options: object) -> WhisperModel:
+    model = load_model(Load(str(folder), folder, WhisperOptions.model_validate(options), lambda *args, **more: None))
+    assert isinstance(model, WhisperModel)
+    return model

@@ -1,0 +1,41 @@
+"""The backend keeps the contract of models, on a random network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from mlx_host.requests import Request, TranscriptionRequest, TranslationRequest
+from mlx_host.testing import ModelContract
+from mlx_host_whisper.plugin import WHISPER
+
+from tests.plugins.whisper.test_audio import tone, wav
+from tests.support.speech import sample
+from tests.support.tiny_whisper import write_tiny_whisper
+
+
+def request(audio: bytes, **more: object) -> TranscriptionRequest:
+    return TranscriptionRequest(id="contract", model="contract", audio=audio, **more)  # type: ignore[arg-type]
+
+
+class TestWhisper(ModelContract):
+    backend = WHISPER
+    requests = (request(sample("capital.ogg")), request(wav(tone(31)), prompt="A long tone"))
+    # A random network is never sure, and trying again would be left to chance.
+    options = {"logprob_threshold": -1000, "compression_ratio_threshold": 1000, "no_speech_threshold": 1}  # noqa: RUF012
+
+    @classmethod
+    def path(cls, empty: Path) -> Path:
+        return write_tiny_whisper(empty)
+
+    def unsuitable(self) -> Sequence[Request]:
+        return [
+            request(b""),
+            request(b"garbage"),
+            request(wav(np.zeros(100, np.int16))),
+            request(sample("capital.ogg"), language="klingon"),
+            request(sample("capital.ogg"), language="de"),
+            request(sample("capital.ogg"), prompt="<|endoftext|> " * 500),
+            TranslationRequest(id="contract", model="contract", audio=sample("capital.mp3")),
+        ]

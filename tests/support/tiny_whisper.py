@@ -1,0 +1,31 @@
+"""Writes a small random Whisper: it hears nothing, but goes through its windows as a real one does, in milliseconds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlx.core as mx
+from mlx.utils import tree_flatten, tree_map
+from mlx_whisper.whisper import ModelDimensions, Whisper
+
+ENGLISH, MULTILINGUAL = 51864, 51865
+STATE = 16
+# Wide enough for text to be likelier than all timestamps together, as the rules of decoding ask.
+SPREAD = 1.0
+
+
+def write_tiny_whisper(folder: Path, vocabulary: int = ENGLISH, seed: int = 2) -> Path:
+    """Fill `folder`; at most 8 tokens are written for each window."""
+    sizes = {
+        **{"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": STATE, "n_audio_head": 2, "n_audio_layer": 1},
+        **{"n_vocab": vocabulary, "n_text_ctx": 16, "n_text_state": STATE, "n_text_head": 2, "n_text_layer": 2},
+    }
+    network = Whisper(ModelDimensions(**sizes), mx.float32)
+    mx.random.seed(seed)
+    heads = network.alignment_heads
+    network.update(tree_map(lambda weight: mx.random.normal(weight.shape) * SPREAD, network.parameters()))
+    weights = dict(tree_flatten(network.parameters())) | {"alignment_heads": heads}
+    mx.save_safetensors(str(folder / "weights.safetensors"), weights)
+    (folder / "config.json").write_text(json.dumps({"model_type": "whisper", **sizes}))
+    return folder
