@@ -13,8 +13,10 @@ from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import PluginError, UsageError
 from mlx_host.plugins import Plugins
 
+from tests.support.client import get, post
 from tests.support.command import complaint, mlx_host
 from tests.support.plugin_projects import install_plugins
+from tests.support.server import running_server
 
 HEAD = """\
 from mlx_host import hookimpl
@@ -197,6 +199,27 @@ def register_commands(cli):
     def run():
         print("mine")
 """,
+    "roadblock": """
+@hookimpl
+def register_backends():
+    return [Backend("of-roadblock", load, Options)]
+@hookimpl
+def register_routes(router, host):
+    router.get("/half-a-plugin")(lambda: "half")
+    raise BlockingIOError("no way")
+@hookimpl
+def request_finished(record):
+    raise AssertionError("set aside, and yet called")
+""",
+    "grump": """
+@hookimpl
+def register_routes(router, host):
+    router.get("/grump")(lambda: "hm")
+    router.get("/v1/models")(lambda: "my models")
+@hookimpl
+def request_finished(record):
+    raise RuntimeError(f"so what, {record.model}")
+""",
     "mutiny": """
 @hookimpl
 def register_commands(cli):
@@ -289,13 +312,13 @@ def test_the_table_is_readable_at_80_columns(zoo: Path) -> None:
     assert "…" not in done.stdout
     text = " ".join(done.stdout.replace("│", " ").split())
     for part in (
-        f"mlx-host {__version__}",
-        "mlx-host-fine 1.0",
+        f" mlx-host {__version__} ",
+        " mlx-host-fine 1.0 ",
         "a backend [with brackets]",
         "HTTP endpoints",
         "model sources",
-        "command greet",
-        "parser fine_parser",
+        "commands greet",
+        "parsers fine_parser fine_too",
         "--prompt-tail",
         "--repetition-context-size",
         "--enable-auto-tool-choice",
@@ -428,3 +451,19 @@ def test_a_plugin_error_is_no_usage_error() -> None:
     plugins = Plugins({"odd": SimpleNamespace(resolve_source=resolve_source)}, installed=[])
     with pytest.raises(PluginError, match="returned 7, which is no Source"):
         plugins.source("anything")
+
+
+def test_plugins_that_fail_at_work_are_named_and_keep_nobody_from_theirs(zoo: Path) -> None:
+    env = {"PYTHONPATH": str(zoo)}
+    with running_server("--backend", "echo", env=env) as server:
+        line = server.wait_for_line("set aside: plugin 'roadblock'")
+        assert line.endswith("of mlx-host-roadblock 1.0: register_routes failed: BlockingIOError: no way")
+        assert get(server, "/half-a-plugin").status_code == 404
+        assert get(server, "/grump").json() == "hm"
+        assert get(server, "/v1/models").json()["object"] == "list"
+        assert post(server, {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}).status_code == 200
+        assert server.wait_for_line("plugin 'grump' of mlx-host-grump 1.0: request_finished failed")
+        assert server.wait_for_line("RuntimeError: so what, echo")
+        assert server.wait_for_line("mlx_host.requests: ")
+        server.stop()
+    assert not [line for line in server.lines if "and yet called" in line]

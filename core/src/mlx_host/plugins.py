@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ from mlx_host.settings import option_fault
 
 if TYPE_CHECKING:
     import click
+    from fastapi import APIRouter
+
+    from mlx_host.host import Host, RequestRecord
+
+log = logging.getLogger(__name__)
 
 # What to install for the backends that this project itself provides.
 KNOWN_BACKENDS = {name: f"mlx-host-{name}" for name in ("lm", "vlm", "flux", "embeddings", "whisper")}
@@ -191,14 +197,21 @@ class Plugins:
                     raise PluginError(f"{hook} may not be a wrapper")
                 yield impl.function(*(arguments[name] for name in impl.argnames))
 
+    def _failure(self, key: str, hook: str, **arguments: Any) -> Exception | None:
+        """Call one plugin's hook for what it does; return what it raised."""
+        try:
+            for _ in self._call(key, hook, **arguments):
+                pass
+        except Exception as error:  # noqa: BLE001  one plugin's fault is not the host's
+            return error
+        return None
+
     def collect_commands(self, make_group: Callable[[], click.Group]) -> None:
         """Ask each plugin for its commands; a plugin that fails, or takes one of core's names, is set aside."""
         for key, origin in list(self.loaded.items()):
             group = make_group()
-            try:
-                for _ in self._call(key, "register_commands", cli=group):
-                    pass
-            except Exception as error:  # noqa: BLE001  one plugin's fault is not the host's
+            error = self._failure(key, "register_commands", cli=group)
+            if error is not None:
                 self._set_aside(key, f"register_commands failed: {_said(error)}")
                 continue
             origins = self.commands.origins
@@ -208,6 +221,24 @@ class Plugins:
                 continue
             for name, command in group.commands.items():
                 self.commands.add(name, command, origin)
+
+    def routers(self, make_router: Callable[[], APIRouter], host: Host) -> Iterator[APIRouter]:
+        """Ask each plugin for its endpoints, core's first; a plugin that fails is set aside."""
+        for key in list(self.loaded):
+            router = make_router()
+            error = self._failure(key, "register_routes", router=router, host=host)
+            if error is None:
+                yield router
+            else:
+                self._set_aside(key, f"register_routes failed: {_said(error)}")
+                log.warning("set aside: %s", self.broken[-1])
+
+    def request_finished(self, record: RequestRecord) -> None:
+        """Tell each plugin what became of a request; one that fails keeps no other from it."""
+        for key, origin in self.loaded.items():
+            error = self._failure(key, "request_finished", record=record)
+            if error is not None:
+                log.error("plugin %r of %s: request_finished failed", origin.name, origin, exc_info=error)
 
     def backend(self, name: str) -> Backend[Any]:
         """Find a backend by name; UsageError says what there is and what to install."""

@@ -23,9 +23,8 @@ def make_app(host: Host, max_body_mb: float) -> ASGIApp:
         redirect_slashes=False,
         default_response_class=JsonResponse,
     )
-    router = APIRouter(route_class=JsonRoute)
-    host.plugins.hook.register_routes(router=router, host=host)
-    app.include_router(router)
+    for router in host.plugins.routers(lambda: APIRouter(route_class=JsonRoute), host):
+        app.include_router(router)
     errors.install(app)
     # Around the framework, whose own last resort for errors is outside of all that is added to it.
     return RequestId(BodyLimit(app, max_body_mb))

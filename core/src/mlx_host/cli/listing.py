@@ -40,31 +40,27 @@ def plugins_command(plugins: Plugins, as_json: bool) -> None:
 
 def _table(plugins: Plugins) -> Table:
     """A row for each distribution."""
-    brings: dict[str, list[str]] = {}
-    options: dict[str, list[str]] = {}
+    brings: dict[tuple[str, str], list[str]] = {}
     for plugin in describe(plugins)["plugins"]:
-        distribution = f"{plugin['distribution']} {plugin['version']}"
-        brings.setdefault(distribution, []).extend(_in_words(plugin))
-        taken = options.setdefault(distribution, [])
-        taken.extend(flag_name(name) for backend in plugin["backends"].values() for name in backend["options"])
-    table = Table("plugin", "brings", show_lines=True)
-    # Wide enough for the longest flags: half a flag cannot be copied.
-    table.add_column("options", min_width=25, overflow="fold")
-    for distribution, things in brings.items():
+        brings.setdefault((plugin["distribution"], plugin["version"]), []).extend(_in_words(plugin))
+    table = Table(show_lines=True)
+    for title in ("plugin", "version", "brings"):
+        # Folded, as half a name or flag cannot be copied.
+        table.add_column(title, overflow="fold")
+    for (distribution, version), things in sorted(brings.items()):
         # Text, as what a plugin says of itself is no markup.
-        texts = ("\n".join(things), " ".join(dict.fromkeys(options[distribution])))
-        table.add_row(distribution, *map(Text, texts))
+        table.add_row(*map(Text, (distribution, version, "\n".join(dict.fromkeys(things)))))
     return table
 
 
 def _in_words(plugin: Mapping[str, Any]) -> list[str]:
-    backends = [
-        f"backend {name}: {backend['summary']}" if backend["summary"] else f"backend {name}"
-        for name, backend in plugin["backends"].items()
-    ]
-    parsers = [f"parser {name}" for name in plugin["parsers"]]
-    commands = [f"command {name}" for name in plugin["commands"]]
-    return backends + parsers + commands + [IN_WORDS[hook] for hook in plugin["hooks"] if hook in IN_WORDS]
+    words = []
+    for name, backend in plugin["backends"].items():
+        words.append(f"backend {name}: {backend['summary']}" if backend["summary"] else f"backend {name}")
+        if backend["options"]:
+            words.append(f"options {' '.join(map(flag_name, backend['options']))}")
+    words += [f"{kind} {' '.join(plugin[kind])}" for kind in ("parsers", "commands") if plugin[kind]]
+    return words + [IN_WORDS[hook] for hook in plugin["hooks"] if hook in IN_WORDS]
 
 
 def describe(plugins: Plugins) -> dict[str, Any]:

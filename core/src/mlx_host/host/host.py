@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncGenerator, Sequence
 
 from mlx_host.errors import ModelNotFound, UnsupportedRequest
 from mlx_host.host.answer import AnswerEvent, answer
-from mlx_host.host.exchange import Exchange, RequestRecord
+from mlx_host.host.exchange import Exchange
 from mlx_host.host.served import ModelState, ServedModel
 from mlx_host.plugins import Plugins
 from mlx_host.requests import ChatRequest, Request
-
-log = logging.getLogger(__name__)
 
 
 class Host:
@@ -63,7 +60,7 @@ class Host:
                 f"{self._who_would(request)}",
                 param="model",
             )
-        return Exchange(model, request, streams, self._finished)
+        return Exchange(model, request, streams, self.plugins.request_finished)
 
     def _who_would(self, request: Request) -> str:
         names = [name for name, model in self.models.items() if model.info is not None and model.serves(request)]
@@ -80,10 +77,3 @@ class Host:
         prepared = exchange.request
         assert isinstance(prepared, ChatRequest)
         return answer(exchange, prepared, self.model(prepared.model))
-
-    def _finished(self, record: RequestRecord) -> None:
-        try:
-            self.plugins.hook.request_finished(record=record)
-        except Exception:
-            # The answer has been given; what a plugin makes of it is no concern of the client's.
-            log.exception("a plugin failed in request_finished")
