@@ -35,8 +35,9 @@ def json_calls(*closers: str, need_arguments: bool = False, id_key: str = "") ->
             yield from s.space()
             separator = yield from s.optional(",", "]")
             s.json_call(raw, need_arguments=need_arguments, id_key=id_key)
-        yield from s.space()
-        yield from s.optional(*closers)
+        if closers:
+            yield from s.space()
+            yield from s.optional(*closers)
 
     return read
 
