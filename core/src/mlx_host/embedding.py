@@ -64,7 +64,7 @@ class Embedder(ABC):
         """Run one forward pass: a vector for each row, float32 and little-endian, None if it is not finite."""
 
     def encode_image(self, url: str, text: str, input_type: InputType | None) -> Row:
-        """Make a row of an image and maybe a text beside it; InvalidRequest if it cannot be read."""
+        """Make a row of an image and maybe a text beside it; InvalidRequest if unreadable or too large."""
         raise UnsupportedRequest("This model takes no images; send text as input alone.", param="image_url")
 
 
@@ -230,9 +230,9 @@ class Embeddings:
                     "tokenizer mean nothing here: send the text.",
                     param=param,
                 )
-        if limit is None or len(row.tokens) <= limit:
+        if limit is None or len(row.tokens) <= limit or row.image is not None:
             return row
-        if not request.truncate or row.image is not None:
+        if not request.truncate:
             raise ContextLengthExceeded(limit, len(row.tokens), param=param)
         return (
             self._embedder.encode([given], request.input_type, limit)[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,12 @@ from typing import Any, TypeAlias
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
+from mlx_embeddings.models import qwen3_vl
 from mlx_embeddings.tokenizer_utils import load_tokenizer
 from mlx_embeddings.utils import load_config, load_model
 from mlx_host.errors import LoadError
+from PIL.Image import Image
+from transformers import AutoImageProcessor
 
 Array: TypeAlias = mx.array
 Call: TypeAlias = Callable[[Any, Array, Array], Array]
@@ -55,6 +59,7 @@ FAMILIES = {
     "gemma3_text": Family(_states, "mean", has_dense=True),
     "llama_bidirec": Family(_states, "mean"),
 }
+PICTURES = ("qwen3_vl", "siglip")
 MANY_VECTORS = ("lfm2", "colqwen2_5", "colidefics3")
 
 
@@ -121,10 +126,68 @@ class Tokenizer:
         return len(tokens) - (tokens[-1] in ends)
 
 
-def load(folder: Path) -> Loaded:
+@dataclass(frozen=True)
+class Siglip:
+    """A pair of networks for texts and images; it pools and has a fixed number of positions for texts."""
+
+    network: Any
+    tokenizer: Tokenizer
+    positions: int
+    vocabulary: int
+    patches: int
+    processor: Any
+    config: Mapping[str, Any]
+
+    def texts(self, tokens: Array) -> Array:
+        """Vectors (rows, size) of tokens (rows, positions)."""
+        vectors: Array = self.network.get_text_features(input_ids=tokens)
+        return vectors
+
+    def pixels(self, image: Image) -> Array:
+        """What the network wants of an image: (channels, height, width)."""
+        return mx.array(self.processor(images=[image], return_tensors="np")["pixel_values"][0])
+
+    def images(self, pixels: Array) -> Array:
+        """Vectors (rows, size) of pixels (rows, channels, height, width)."""
+        vectors: Array = self.network.get_image_features(pixel_values=pixels)
+        return vectors
+
+
+@dataclass(frozen=True)
+class Qwen3Vl:
+    """A network that reads texts and images through a chat template, one input at a time."""
+
+    network: Any
+    processor: Any
+    vocabulary: int
+    positions: int | None
+    config: Mapping[str, Any]
+
+    def read(self, text: str, image: Image | None, instruction: str) -> dict[str, Array]:
+        """What the network wants of one input; `input_ids` is (1, tokens)."""
+        item: dict[str, Any] = {key: value for key, value in (("text", text), ("image", image)) if value}
+        if instruction:
+            item["instruction"] = instruction
+        inputs = self.processor.prepare_embedding_inputs([item])
+        return {name: inputs[name] for name in ("input_ids", "pixel_values", "image_grid_thw") if name in inputs}
+
+    def states(self, inputs: Mapping[str, Array]) -> Array:
+        """Token vectors (1, tokens, size)."""
+        # It would go on from the positions of the last call.
+        self.network.language_model._position_ids = None
+        self.network.language_model._rope_deltas = None
+        states: Array = self.network(**inputs).last_hidden_state
+        return states
+
+
+def load(folder: Path) -> Loaded | Siglip | Qwen3Vl:
     """Load a folder; LoadError says what cannot be served and what can."""
     config: dict[str, Any] = load_config(folder)
     kind = str(config.get("model_type", "")).replace("-", "_")
+    if kind == "siglip":
+        return _load_siglip(folder, config)
+    if kind == "qwen3_vl":
+        return _load_qwen3_vl(folder, config)
     if kind in MANY_VECTORS:
         raise LoadError(
             f"{folder.name!r} is a {kind} model, which gives a vector for every token; an answer of /v1/embeddings has "
@@ -133,13 +196,35 @@ def load(folder: Path) -> Loaded:
     if kind not in FAMILIES:
         raise LoadError(
             f"{folder.name!r} is a {kind or 'nameless'} model, which is none of those served here: "
-            f"{', '.join(sorted(FAMILIES))}."
+            f"{', '.join(sorted((*FAMILIES, *PICTURES)))}."
         )
     network = load_model(folder, path_to_repo=TRUST_CONFIG)
     if kind == "modernbert" and _dtype(network) == mx.float16:
         # Its masks hold -1e9, which float16 makes infinite; rows of nothing else come out as NaN.
         network.set_dtype(mx.float32)
     return Loaded(FAMILIES[kind], network, Tokenizer(load_tokenizer(folder)._tokenizer), config)
+
+
+def _load_siglip(folder: Path, config: Mapping[str, Any]) -> Siglip:
+    network = load_model(folder, path_to_repo=TRUST_CONFIG)
+    texts, images = network.config.text_config, network.config.vision_config
+    return Siglip(
+        network=network,
+        tokenizer=Tokenizer(load_tokenizer(folder)._tokenizer),
+        positions=texts.max_position_embeddings,
+        vocabulary=texts.vocab_size,
+        patches=(images.image_size // images.patch_size) ** 2,
+        processor=AutoImageProcessor.from_pretrained(folder, backend="pil"),
+        config=config,
+    )
+
+
+def _load_qwen3_vl(folder: Path, config: Mapping[str, Any]) -> Qwen3Vl:
+    # The limit is ours to watch: cut behind an image, an input would not fit its pixels any more.
+    processor = qwen3_vl.Processor.from_pretrained(folder, embedding_max_length=sys.maxsize, trust_remote_code=False)
+    text = config["text_config"]
+    network = load_model(folder, path_to_repo=TRUST_CONFIG)
+    return Qwen3Vl(network, processor, text["vocab_size"], text.get("max_position_embeddings"), config)
 
 
 def _dtype(network: Any) -> mx.Dtype:

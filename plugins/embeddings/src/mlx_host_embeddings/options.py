@@ -16,11 +16,11 @@ class EmbeddingsOptions(Options):
     context_length: int | None = Field(
         None, ge=1, description="Most tokens of one input; by default what the model's files say it was trained for."
     )
-    batch_tokens: int = Field(
-        4096,
+    batch_tokens: int | None = Field(
+        None,
         ge=1,
-        description="Most tokens, padding included, in one forward pass; less lets others in sooner, more is faster "
-        "where memory is plenty.",
+        description="Most tokens, padding included, in one forward pass; less lets others in sooner. By default 8192 "
+        "on a GPU and 512 on a CPU, where larger passes leave its caches and are slower.",
     )
     query_prefix: str | None = Field(
         None,

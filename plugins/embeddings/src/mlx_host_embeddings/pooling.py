@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import mlx.core as mx
+import numpy as np
 
 Array: TypeAlias = mx.array
 
@@ -23,6 +24,12 @@ def pool(states: Array, mask: Array, modes: Sequence[str]) -> Array:
 def normalized(vectors: Array) -> Array:
     norms = mx.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / mx.maximum(norms, SMALLEST)
+
+
+def as_bytes(vectors: Array) -> list[bytes | None]:
+    """Compute `vectors` (rows, size) and write them as little-endian float32; None for those that are not finite."""
+    computed = np.array(vectors, np.float32)
+    return [vector.tobytes() if np.isfinite(vector).all() else None for vector in computed]
 
 
 def _first(states: Array, mask: Array) -> Array:

@@ -13,7 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlx_host.embedding import InputType
 from mlx_host.errors import LoadError
+
+from mlx_host_embeddings.options import EmbeddingsOptions
+
+Prefixes = Mapping[InputType | None, str]
+
+# The names of prompts, the usual first.
+QUERY_PROMPTS = ("query",)
+DOCUMENT_PROMPTS = ("document", "passage")
 
 # The keys of 1_Pooling/config.json; if several are set, the pooled vectors are joined in this order.
 POOLING_KEYS = {
@@ -111,3 +120,15 @@ def _shorter(config: Mapping[str, Any]) -> Container[int]:
 
 def _read(path: Path) -> Mapping[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def prefixes(recipe: Recipe, options: EmbeddingsOptions) -> Prefixes:
+    """What goes before a text, by the input_type of its request."""
+
+    def prompt(names: Sequence[str]) -> str:
+        return next((recipe.prompts[name] for name in names if name in recipe.prompts), "")
+
+    query = prompt(QUERY_PROMPTS) if options.query_prefix is None else options.query_prefix
+    document = prompt(DOCUMENT_PROMPTS) if options.document_prefix is None else options.document_prefix
+    defaults = {"query": query, "document": document, None: recipe.prompts.get(recipe.default_prompt or "", "")}
+    return {"query": query, "document": document, None: defaults[options.default_input_type]}
