@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 
 import pytest
 from mlx_embeddings import models, tokenizer_utils, utils
-from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MANY_VECTORS
+from mlx_embeddings.models import qwen3_vl, siglip
+from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MANY_VECTORS, PICTURES
 
 from tests.plugins.embeddings.driver import minilm
 
@@ -41,5 +43,20 @@ def test_models_take_tokens_and_a_mask(kind: str) -> None:
 
 def test_every_architecture_there_is_is_served_or_known_not_to_be() -> None:
     there_are = {path.stem for path in Path(models.__path__[0]).iterdir() if path.stem.strip("_")}
-    pictures = {"siglip", "qwen3_vl", "llama_nemotron_vl"}
-    assert there_are - {"base", "__init__", "__pycache__"} == {*FAMILIES, *MANY_VECTORS, *pictures}
+    # This one's images need code that comes with the model.
+    not_served = {"llama_nemotron_vl"}
+    assert there_are - {"base", "__init__", "__pycache__"} == {*FAMILIES, *MANY_VECTORS, *PICTURES, *not_served}
+
+
+def test_models_with_images_have_what_is_called() -> None:
+    texts, images = siglip.Model.get_text_features, siglip.Model.get_image_features
+    assert "input_ids" in inspect.signature(texts).parameters
+    assert "pixel_values" in inspect.signature(images).parameters
+    wanted = {"input_ids", "pixel_values", "image_grid_thw"}
+    assert wanted <= set(inspect.signature(qwen3_vl.Model.__call__).parameters)
+    assert next(iter(inspect.signature(qwen3_vl.Processor.from_pretrained).parameters)) == "model_path"
+    assert {"embedding_max_length", "trust_remote_code"} <= set(
+        re.findall(r'kwargs\.pop\(\s*"(\w+)"', inspect.getsource(qwen3_vl.Processor.from_pretrained))
+    )
+    # It keeps the positions of its last call under this name.
+    assert "language_model._position_ids is not None" in inspect.getsource(qwen3_vl.model)

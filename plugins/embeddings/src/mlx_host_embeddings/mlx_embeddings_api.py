@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -220,6 +221,8 @@ def _load_siglip(folder: Path, config: Mapping[str, Any]) -> Siglip:
 
 
 def _load_qwen3_vl(folder: Path, config: Mapping[str, Any]) -> Qwen3Vl:
+    # It would warn, for each input, of how mlx-embeddings calls it.
+    logging.getLogger("transformers.processing_utils").setLevel(logging.ERROR)
     # The limit is ours to watch: cut behind an image, an input would not fit its pixels any more.
     processor = qwen3_vl.Processor.from_pretrained(folder, embedding_max_length=sys.maxsize, trust_remote_code=False)
     text = config["text_config"]
