@@ -6,6 +6,7 @@
 ["until", path]       give way until the file exists
 ["block", path]       do not even give way until the file exists
 ["touch", path]       make the file, so that a test knows the place was reached
+["note", path, line]  add a line to the file
 ["refuse", message]   raise InvalidRequest
 ["fail", message]     raise an unexpected exception
 ["die"]               kill the model's own process
@@ -105,6 +106,10 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
             while not Path(path).exists():
                 time.sleep(0.001)  # Else one test would take a core from the others.
                 yield None
+        case ["note", path, line]:
+            with Path(path).open("a") as file:
+                file.write(f"{line}\n")
+            yield None
         case ["block", path]:
             _wait_for(Path(path))
             yield None

@@ -112,6 +112,7 @@ class Stop:
     async def finish(self, serving: asyncio.Task[None], patience: float) -> None:
         """End the server, after `patience` seconds at most, and the models."""
         self.begin()
+        log.info("stopping; open requests have %g s to finish, a second signal cuts them off", patience)
         hurry = asyncio.create_task(self._hurry.wait())
         done, _ = await asyncio.wait((serving, hurry), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()

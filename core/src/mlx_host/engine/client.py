@@ -165,8 +165,8 @@ class Engine:
                 send(self.worker.connection, message)
             except OSError:
                 return  # The receiving thread sees the end of the pipe, too, and tells.
-            except Exception as error:
-                # Whatever pickling meets in a request must not cost the requests behind it.
+            except Exception as error:  # noqa: BLE001  whatever pickling meets
+                # One request that cannot be sent must not cost those behind it.
                 assert isinstance(message, Submit)
                 failed = EngineFailed(f"The request cannot be handed to the model: {type(error).__name__}: {error}")
                 self._loop.call_soon_threadsafe(self._take, Round([(message.request.id, failed)]))

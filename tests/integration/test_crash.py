@@ -1,0 +1,225 @@
+"""A model's process that dies, stalls or cannot load costs as little as it must."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import psutil
+import pytest
+
+from tests.support.client import (
+    CHAT,
+    children,
+    error_of,
+    eventually,
+    get,
+    post,
+    queue,
+    says,
+    script,
+    sdk,
+    wait_for_queue,
+)
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def stream_text(server: ServerProcess, body: dict[str, Any]) -> str:
+    return post(server, {**body, "stream": True}).text
+
+
+def last_error(text: str) -> dict[str, Any]:
+    """The error that a stream ended with; it must not pretend success."""
+    assert "[DONE]" not in text
+    *chunks, last = [json.loads(line.removeprefix("data: ")) for line in text.split("\n\n") if line.startswith("data")]
+    assert all(choice["finish_reason"] is None for chunk in chunks for choice in chunk["choices"])
+    error: dict[str, Any] = last["error"]
+    return error
+
+
+def test_death_under_load(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    config, blocked = tmp_path / "mlx-host.toml", tmp_path / "blocked"
+    config.write_text(
+        '[[models]]\nbackend = "scripted"\nserved_model_name = "one"\nslots = 3\n'
+        '[[models]]\nbackend = "scripted"\nserved_model_name = "two"\n'
+    )
+    with running_server("--config", str(config)) as server:
+        other_gate = tmp_path / "other"
+        other = pool.submit(
+            post, server, {"model": "two", "messages": script(["say", "a"], ["until", str(other_gate)])}
+        )
+        wait_for_queue_of(server, "two", (1, 0))
+        forever = {
+            "model": "one",
+            "messages": script(["say", "a"], ["touch", str(blocked)], ["until", str(tmp_path / "x")]),
+        }
+        running = [pool.submit(post, server, forever), pool.submit(stream_text, server, forever)]
+        eventually(blocked.exists)
+        wait_for_queue_of(server, "one", (2, 0))
+        # Not begun when its process dies, but begun, by the next one, behind this gate.
+        gate = tmp_path / "gate"
+        begun_once = script(["before", ["until", str(gate)]], ["say", "replayed"])
+        replayed = pool.submit(post, server, {"model": "one", "messages": begun_once})
+        wait_for_queue_of(server, "one", (3, 0))
+        waiting = [pool.submit(post, server, {"model": "one", "messages": says(str(n))}) for n in range(3)]
+        wait_for_queue_of(server, "one", (3, 3))
+        first, second = children(server)
+        (victim,) = [child for child in (first, second) if child.pid == pid_of(server, "one")]
+        victim.kill()
+        plain, streamed = (future.result() for future in running)
+        assert isinstance(plain, httpx2.Response)
+        assert isinstance(streamed, str)
+        for error in (error_of(plain, 500), last_error(streamed)):
+            assert error["code"] == "engine_failed"
+            assert error["message"] == "The process of model 'one' ended while it answered (killed by SIGKILL)."
+        gate.touch()
+        assert replayed.result().json()["choices"][0]["message"]["content"] == "replayed"
+        answers = [future.result().json()["choices"][0]["message"]["content"] for future in waiting]
+        assert answers == ["0", "1", "2"]
+        other_gate.touch()
+        assert other.result().status_code == 200
+        assert get(server, "/health/ready").status_code == 200
+        wait_for_queue(server, 0)
+
+
+def pid_of(server: ServerProcess, model: str) -> int:
+    """The process of a model, told by the order in which they were started."""
+    pids = sorted(child.pid for child in children(server))
+    return pids[0 if model == "one" else 1]
+
+
+def wait_for_queue_of(server: ServerProcess, model: str, expected: tuple[int, int]) -> None:
+    eventually(lambda: queue(server, model) == expected)
+
+
+def test_request_that_kills_every_process_is_given_up_and_the_model_lives() -> None:
+    with running_server("--backend", "scripted") as server:
+        error = error_of(post(server, {"messages": script(["before", ["die"]])}), 500)
+        assert error["code"] == "engine_failed"
+        assert post(server, {"messages": says("alive")}).status_code == 200
+
+
+def test_death_while_answering_is_told_by_the_sdk() -> None:
+    with running_server("--backend", "scripted") as server, sdk(server) as client:
+        dying: Any = script(["say", "a"], ["die"])
+        with pytest.raises(openai.InternalServerError, match="killed by SIGKILL"):
+            client.chat.completions.create(model="m", messages=dying)
+        stream = client.chat.completions.create(model="m", messages=dying, stream=True)
+        with pytest.raises(openai.APIError, match="killed by SIGKILL"):
+            list(stream)
+        fine: Any = says("fine")
+        assert client.chat.completions.create(model="m", messages=fine).choices[0].message.content == "fine"
+
+
+def test_event_that_cannot_be_read_ends_the_process_and_not_the_host() -> None:
+    with running_server("--backend", "scripted") as server:
+        assert error_of(post(server, {"messages": script(["unreadable"])}), 500)["code"] == "engine_failed"
+        assert post(server, {"messages": says("alive")}).status_code == 200
+        assert any("sent what cannot be read" in line for line in server.lines)
+
+
+def test_death_while_loading_again_counts_as_one_more(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    gate = tmp_path / "exists"
+    gate.touch()
+    with running_server("--backend", "scripted", "--die-once", str(gate)) as server:
+        gate.unlink()
+        (child,) = children(server)
+        child.kill()
+        assert post(server, {"messages": says("back")}).status_code == 200
+        assert sum("starting again" in line for line in server.lines) == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_stalled_process_says_where_it_hangs_and_is_started_again(stream: bool, tmp_path: Path) -> None:
+    with running_server("--backend", "scripted", "--stall-timeout", "1") as server:
+        response = post(server, {"messages": script(["say", "a"], ["hang"]), "stream": stream})
+        error = last_error(response.text) if stream else error_of(response, 500)
+        assert error["message"] == "The process of model 'scripted' ended while it answered (stalled for 1 s)."
+        server.wait_for_line("no sign of it for 1 s while 1 requests are open")
+        assert any("mlx_host_scripted.py" in line and "_do" in line for line in server.lines)
+        assert post(server, {"messages": says("back")}).status_code == 200
+
+
+def test_stall_is_noticed_after_its_client_has_gone() -> None:
+    with running_server("--backend", "scripted", "--slots", "1", "--stall-timeout", "1") as server:
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(server.url + CHAT, json={"messages": script(["hang"])}, timeout=0.3)
+        wait_for_queue(server, 0)
+        server.wait_for_line("no sign of it for 1 s while 0 requests are open")
+        assert post(server, {"messages": says("back")}).status_code == 200
+
+
+def test_idle_model_and_slow_load_are_no_stall(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    with running_server("--backend", "scripted", "--stall-timeout", "0.2", "--load-until", str(gate)) as server:
+        (child,) = children(server)
+        for _ in range(3):
+            before = get(server, "/metrics").text
+            eventually(lambda before=before: get(server, "/metrics").text != before or True)
+            assert post(server, {"messages": says("a")}).status_code == 200
+        assert children(server) == [child]
+        gate.unlink()
+        child.kill()
+        server.wait_for_line("starting again")
+        eventually(lambda: children(server))
+        gate.touch()
+        assert post(server, {"messages": says("a")}).status_code == 200
+        assert sum("starting again" in line for line in server.lines) == 1
+
+
+def test_crash_leaves_its_stacks_in_the_log() -> None:
+    with running_server("--backend", "scripted") as server:
+        (child,) = children(server)
+        child.send_signal(signal.SIGSEGV)
+        server.wait_for_line("the model's process ended (killed by SIGSEGV); its stacks:")
+        assert any("engine/loop.py" in line for line in server.lines)
+        assert post(server, {"messages": says("back")}).status_code == 200
+
+
+def test_killed_host_leaves_no_orphan(tmp_path: Path) -> None:
+    for options in ([], ["--load-until", str(tmp_path / "never")]):
+        with running_server("--backend", "scripted", *options, wait_ready=not options) as server:
+            (child,) = eventually(lambda: children(server))
+            os.kill(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+            psutil.wait_procs([child], timeout=30)
+            assert not child.is_running()
+
+
+def test_failure_to_load_is_told_and_ends_the_server() -> None:
+    with running_server("--backend", "scripted", "--fail-load", wait_ready=False) as server:
+        assert server.process.wait(60) == 1
+        assert server.wait_for_line("the script says not to load")
+        assert not any("Traceback" in line for line in server.lines)
+
+
+def test_death_while_loading_is_told_and_ends_the_server(tmp_path: Path) -> None:
+    with running_server("--backend", "scripted", "--die-once", str(tmp_path / "missing"), wait_ready=False) as server:
+        assert server.process.wait(60) == 1
+        assert server.wait_for_line("killed by SIGKILL")
+
+
+def test_one_failure_to_load_ends_the_server_while_another_model_loads(tmp_path: Path) -> None:
+    config = tmp_path / "mlx-host.toml"
+    never = json.dumps(str(tmp_path / "never"))
+    config.write_text(
+        f'[[models]]\nbackend = "scripted"\nserved_model_name = "slow"\nload_until = {never}\n'
+        '[[models]]\nbackend = "scripted"\nserved_model_name = "bad"\nfail_load = true\n'
+    )
+    with running_server("--config", str(config), wait_ready=False) as server:
+        assert server.process.wait(60) == 1
+        assert server.wait_for_line("the script says not to load")

@@ -1,0 +1,134 @@
+"""How a server ends: signals, patience, exit codes, and nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import psutil
+import pytest
+
+from tests.support.client import CHAT, children, error_of, eventually, get, post, says, script, wait_for_queue
+from tests.support.server import ServerProcess, running_server
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as pool:
+        yield pool
+
+
+def gone(server: ServerProcess, child: psutil.Process) -> bool:
+    return server.process.poll() is not None and not child.is_running()
+
+
+def refuses_connections(server: ServerProcess) -> bool:
+    try:
+        get(server, "/health")
+    except httpx2.TransportError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_server_and_its_model_in_order(number: signal.Signals) -> None:
+    with running_server("--backend", "scripted") as server:
+        (child,) = children(server)
+        assert post(server, {"messages": says("a")}).status_code == 200
+        assert server.stop(number) == 0
+        assert gone(server, child)
+        assert not any("Traceback" in line for line in server.lines)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_while_loading(number: signal.Signals, tmp_path: Path) -> None:
+    with running_server("--backend", "scripted", "--load-until", str(tmp_path / "never"), wait_ready=False) as server:
+        (child,) = eventually(lambda: children(server))
+        assert server.stop(number) == 0
+        assert gone(server, child)
+        assert not any("Traceback" in line for line in server.lines)
+
+
+def test_requests_that_run_or_wait_are_finished_and_no_new_ones_taken(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    with running_server("--backend", "scripted", "--slots", "1") as server:
+        steps = script(["say", "a"], ["until", str(gate)], ["say", "b"])
+        plain = pool.submit(post, server, {"messages": steps})
+        wait_for_queue(server, 1)
+        streamed = pool.submit(post, server, {"messages": steps, "stream": True})
+        wait_for_queue(server, 1, 1)
+        server.process.send_signal(signal.SIGTERM)
+        eventually(lambda: refuses_connections(server))
+        gate.touch()
+        assert plain.result().json()["choices"][0]["message"]["content"] == "ab"
+        assert streamed.result().text.endswith("data: [DONE]\n\n")
+        assert server.process.wait(30) == 0
+
+
+def cut_off(server: ServerProcess, pool: ThreadPoolExecutor, tmp_path: Path, *signals: signal.Signals) -> None:
+    """Check that a running, a streaming and a waiting request are told of the end, and that it comes."""
+    (child,) = children(server)
+    body = {"messages": script(["say", "a"], ["until", str(tmp_path / "never")])}
+    plain = pool.submit(post, server, body)
+    streamed = pool.submit(post, server, {**body, "stream": True})
+    wait_for_queue(server, 2)
+    waiting = pool.submit(post, server, {**body, "stream": True})
+    wait_for_queue(server, 2, 1)
+    for number in signals:
+        server.process.send_signal(number)
+        server.wait_for_line("stopping; ")
+    for refused in (plain, waiting):
+        error = error_of(refused.result(), 503)
+        assert error["code"] == "model_unavailable"
+        assert error["message"] == "Model 'scripted' is being shut down."
+    last = json.loads(streamed.result().text.strip().split("\n\n")[-1].removeprefix("data: "))
+    assert last["error"]["message"] == "Model 'scripted' is being shut down."
+    assert server.process.wait(30) == 0
+    assert gone(server, child)
+
+
+def test_patience_ends_and_requests_are_cut_off(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    with running_server("--backend", "scripted", "--slots", "2", "--shutdown-timeout", "0.5") as server:
+        cut_off(server, pool, tmp_path, signal.SIGTERM)
+
+
+def test_second_signal_means_at_once(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    with running_server("--backend", "scripted", "--slots", "2", "--shutdown-timeout", "600") as server:
+        cut_off(server, pool, tmp_path, signal.SIGINT, signal.SIGINT)
+
+
+def test_model_that_hangs_does_not_keep_the_server(pool: ThreadPoolExecutor) -> None:
+    with running_server("--backend", "scripted", "--shutdown-timeout", "0.1") as server:
+        (child,) = children(server)
+        hanging = pool.submit(post, server, {"messages": script(["hang"])})
+        wait_for_queue(server, 1)
+        assert server.stop(signal.SIGTERM) == 0
+        assert error_of(hanging.result(), 503)["code"] == "model_unavailable"
+        assert gone(server, child)
+
+
+def test_connection_that_is_open_does_not_keep_the_server() -> None:
+    with running_server("--backend", "scripted") as server, httpx2.Client(base_url=server.url) as client:
+        assert client.post(CHAT, json={"messages": says("a")}).status_code == 200
+        assert server.stop(signal.SIGTERM) == 0
+
+
+def test_stop_while_the_model_is_being_started_again() -> None:
+    with running_server("--backend", "scripted") as server:
+        (child,) = children(server)
+        child.kill()
+        server.wait_for_line("starting again")
+        assert server.stop(signal.SIGTERM) == 0
+
+
+def test_port_that_is_taken_is_a_usage_error() -> None:
+    with running_server("--backend", "scripted") as server:
+        port = server.url.rpartition(":")[2]
+        with running_server("--backend", "scripted", "--port", port, wait_ready=False) as second:
+            assert second.process.wait(60) == 2
+            assert second.wait_for_line(f"127.0.0.1:{port}")
+            assert not any("Traceback" in line for line in second.lines)
