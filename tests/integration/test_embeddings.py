@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openai
 import pytest
 
+from tests.plugins.embeddings.tiny_pictures import picture, write_tiny_siglip
 from tests.support.client import connection, error_of, eventually, head, post, queue, sdk
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
@@ -210,3 +212,18 @@ def test_the_backend_s_flags_are_in_its_help_and_work() -> None:
         assert "16 tokens" in error["message"]
         many = raw(server, input=["word " * number for number in range(1, 13)])
         assert len(many["data"]) == 12
+
+
+def test_images_of_a_model_that_takes_them(tmp_path: Path) -> None:
+    with running_server("--backend", "embeddings", "--model", str(write_tiny_siglip(tmp_path))) as server:
+        with sdk(server) as client:
+            given: list[Any] = [picture("red"), {"url": picture("red")}, [picture("red"), picture("blue")]]
+            one, same, two = (
+                vectors(client.embeddings.create(model="any", input="", extra_body={"image_url": each}))
+                for each in given
+            )
+        np.testing.assert_allclose(one, same)
+        np.testing.assert_allclose(one, two[:1], atol=1e-5)
+        assert np.abs(two[0] - two[1]).max() > 0.01
+        response = post(server, {"image_url": "https://example.com/cat.png"}, EMBEDDINGS)
+        assert "not fetched" in error_of(response, 400)["message"]

@@ -32,7 +32,9 @@ class EmbeddingsOptions(Options):
         description="The same for input_type document.",
     )
     default_input_type: Literal["query", "document"] | None = Field(
-        None, description="The input_type of requests that have none; by default they get no prefix."
+        None,
+        description="The input_type of requests that have none; by default they get no prefix but the one that "
+        "the model's files name as the default.",
     )
     pooling: Pooling | None = Field(
         None, description="How token vectors become one; by default what the model's 1_Pooling/config.json says."
