@@ -52,7 +52,7 @@ class Glm4MoeParser(MarkupParser):
     name = "glm4_moe"
     aliases = ("glm45", "glm4", "glm46", "glm47", "glm47_flash", "glm5", "ling3")
     reads = "reasoning and calls of GLM-4.5, 4.6, 4.7 and 5, Ling 3"
-    templates = (("<tool_call>", "<arg_key>"),)
+    templates = (("<tool_call>", "<arg_key>", "</arg_key>", "<arg_value>"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
     noise = ("<|user|>", "<|observation|>", "<|endoftext|>", "<|begin_of_box|>", "<|end_of_box|>")

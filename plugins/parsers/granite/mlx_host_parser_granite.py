@@ -48,6 +48,8 @@ class GraniteParser(MarkupParser):
         Call("<function_call>", json_calls("</function_call>")),
     )
     syntax = ("</tool_call>", "</function_call>")
+    # Without the words, which any answer may hold.
+    telltales = ("<|tool_call|>", "<tool_call>", "<function_call>", "<think>", "</think>")
     samples = (
         Sample("answer", "It is [cold].\n", content="It is [cold].\n", tools=TOOLS),
         Sample("call", _written(OSLO) + "<|end_of_text|>", calls=(OSLO,), tools=TOOLS),

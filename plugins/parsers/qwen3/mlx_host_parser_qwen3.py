@@ -31,6 +31,7 @@ class Qwen3Parser(MarkupParser):
     name = "qwen3"
     aliases = ("qwen3_moe", "qwen3_next", "qwen3_vl")
     reads = "Qwen3, Qwen3-Next and Qwen3-VL, thinking or not; Qwen3-Coder under these model types"
+    templates = (("<tool_call>", "tool_call.name", "<think>"), ("<tool_call>", "tool_call['name']", "<think>"))
     think_open = ("<think>",)
     think_close = ("</think>",)
     noise = ("<|im_end|>", "<|endoftext|>")

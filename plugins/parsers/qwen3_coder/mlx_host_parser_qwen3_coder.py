@@ -32,7 +32,7 @@ class Qwen3CoderParser(MarkupParser):
     name = "qwen3_coder"
     aliases = ("qwen3_xml", "qwen3_coder_xml")
     reads = "XML calls of Qwen3-Coder and those trained like it"
-    templates = (("<tool_call>\\n<function=",), ("<tool_call>\n<function=",))
+    templates = (("<tool_call>\\n<function=", "<parameter="), ("<tool_call>\n<function=", "<parameter="))
     noise = ("<|im_end|>", "<|endoftext|>")
     calls = (
         Call("<tool_call>", function_xml("</tool_call>")),

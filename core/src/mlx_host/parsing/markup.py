@@ -61,7 +61,8 @@ class MarkupParser(Parser):
         super().__init_subclass__(**kwargs)
         openers = tuple(call.opener for call in cls.calls)
         tags = tuple(call.opener for call in cls.calls if not call.leading)
-        cls.telltales = tuple(dict.fromkeys(tags + cls.think_open + cls.think_close))
+        if "telltales" not in cls.__dict__:
+            cls.telltales = tuple(dict.fromkeys(tags + cls.think_open + cls.think_close))
         cls.markers = tuple(dict.fromkeys(cls.think_open + cls.think_close + cls.noise + openers + cls.syntax))
 
     def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
