@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlx_host.backend import Load
+from mlx_host_demo.plugin import resolve_source
 from mlx_host_whisper.mlx_whisper_api import Whisper
 from mlx_host_whisper.model import WhisperModel, load_model
 from mlx_host_whisper.options import WhisperOptions
@@ -36,3 +39,15 @@ def load(folder: Path, **options: object) -> WhisperModel:
     model = load_model(Load(str(folder), folder, WhisperOptions.model_validate(options), lambda *args, **more: None))
     assert isinstance(model, WhisperModel)
     return model
+
+
+@pytest.fixture(scope="session")
+def whisper_tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Whisper tiny.en as demo:whisper-tiny.en resolves it, converted once for all tests here."""
+    root = tmp_path_factory.mktemp("demo-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLX_HOST_CACHE", str(root))
+        source = resolve_source("demo:whisper-tiny.en")
+        assert source is not None
+        yield source.fetch(lambda stage, done, total, note="": None)
+    shutil.rmtree(root)
