@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mlx_host import hookimpl
@@ -37,10 +38,11 @@ _KEY = re.compile(r"[^\s:,{}\[\]<>\"'`|]*")
 _BARE = re.compile(r"[^,}\]<]*")
 _SPACE_OR_BRACES = re.compile(r"[\s}]*")
 _IN_QUOTES = {'"': re.compile(r'[^"\\<]*'), "'": re.compile(r"[^'\\<]*")}
-_STARTS = ("{", "[", '"', "'", "-", *"0123456789", "true", "false", "null")
+_STARTS = ("{", "[", '"', "'", "-", *"0123456789", "true", "false", "null", "True", "False", "None")
 
-# What follows a value: the key of the next, "," before the next item, "" at the end, None if the value goes on.
-Follows = Callable[[], Reading[str | None]]
+# What follows a value: the next one's key, "," before an item, "" at the end, None if the value goes on. Told that
+# it may, a key counts only if the schema knows it or the beginning of a value stands behind it.
+Follows = Callable[[bool], Reading[str | None]]
 
 
 @dataclass(frozen=True)
@@ -88,13 +90,13 @@ class _Arguments:
         yield from s.expect("{")
         yield from s.space()
         empty = yield from s.lookahead("}")
-        key = yield from (self._next_key(schema, depth) if empty else self._key())
+        key = yield from (self._next_key(schema, depth, False) if empty else self._key())
         if key is None or not (key or empty):
             raise NotACall
         members: dict[str, str] = {}
         while key:
-            value, following = yield from self._value(schema.member(key), lambda: self._next_key(schema, depth), depth)
-            members[key] = value
+            more = partial(self._next_key, schema, depth)
+            members[key], following = yield from self._value(schema.member(key), more, depth)
             key = following
         return json_object(members)
 
@@ -109,7 +111,7 @@ class _Arguments:
             items.append(item)
         return "[" + ", ".join(items) + "]"
 
-    def _next_key(self, schema: Schema, depth: int) -> Reading[str | None]:
+    def _next_key(self, schema: Schema, depth: int, strict: bool) -> Reading[str | None]:
         s = self._s
         yield from s.space()
         found = yield from s.optional(",", "}")
@@ -117,12 +119,12 @@ class _Arguments:
             yield from s.space()
             if not (yield from s.lookahead("}")):
                 key = yield from self._key()
-                sure = key in schema.members() or (yield from s.lookahead(self._delimiter, *_STARTS))
-                return key if key and sure else None
+                sure = not strict or key in schema.members()
+                return key if key and (sure or (yield from s.lookahead(self._delimiter, *_STARTS))) else None
             found = yield from s.expect("}")
         return "" if found and (yield from self._closed(depth)) else None
 
-    def _next_item(self) -> Reading[str | None]:
+    def _next_item(self, strict: bool) -> Reading[str | None]:
         s = self._s
         yield from s.space()
         found = yield from s.optional(",", "]")
@@ -162,7 +164,7 @@ class _Arguments:
         if depth == DEEPEST:
             raise NotACall
         value = yield from (self._object if start == "{" else self._array)(schema, depth + 1)
-        following = yield from more()
+        following = yield from more(False)
         if following is None:
             raise NotACall
         return value, following
@@ -173,7 +175,7 @@ class _Arguments:
         while True:
             text, _ = yield from s.until(self._delimiter)
             mark = s.mark()
-            following = yield from more()
+            following = yield from more(True)
             if following is not None:
                 return json_string("".join([*pieces, text])), following
             self._sure = False
@@ -183,19 +185,20 @@ class _Arguments:
         """Read a value that no delimiter opens; if one closes it, it is a string."""
         s = self._s
         start = s.mark()
-        quoted = yield from self._quoted()
+        literal = yield from self._quoted()
         pieces = [s.since(start)]
         while True:
             pieces.append((yield from s.run(_BARE)))
-            quoted = quoted and not pieces[-1].strip()
-            delimited = yield from s.optional(self._delimiter)
-            self._sure = self._sure and bool(delimited or quoted or is_json("".join(pieces)))
+            quoted = literal and not pieces[-1].strip()
+            delimited = bool((yield from s.optional(self._delimiter)))
+            literal = not delimited and (quoted or (len(pieces) == 2 and is_json("".join(pieces))))
+            self._sure = self._sure and (delimited or literal)
             mark = s.mark()
-            following = yield from more()
+            following = yield from more(not literal)
             if following is not None:
-                return _typed("".join(pieces), schema, delimited=bool(delimited), quoted=quoted), following
-            quoted = self._sure = False
-            pieces += self._notation.inner * bool(delimited), s.since(mark)
+                return _typed("".join(pieces), schema, delimited=delimited, quoted=quoted), following
+            literal = self._sure = False
+            pieces += self._notation.inner * delimited, s.since(mark)
             if not delimited and not pieces[-1]:
                 pieces.append((yield from self._character()))
 
@@ -284,12 +287,7 @@ class Gemma4Parser(MarkupParser):
             reasoning="Cold?",
         ),
         Sample("empty thinking", "<|channel>thought\n<channel|>It is cold.", content="It is cold."),
-        Sample(
-            "thinking switched off",
-            "It is cold.",
-            content="It is cold.",
-            prompt_tail="<|turn>model\n<|channel>thought\n<channel|>",
-        ),
+        Sample("thinking switched off", "Cold.", content="Cold.", prompt_tail="<|channel>thought\n<channel|>"),
         Sample(
             "thinking opened by the prompt",
             "Cold?\n<channel|>It is cold.",
@@ -322,8 +320,10 @@ class Gemma4Parser(MarkupParser):
         Sample("no arguments", _call("", "now") + _call(" ", "now"), calls=(("now", {}),) * 2, tools=TOOLS),
         Sample(
             "objects in an array, without a schema",
-            _call('e:[{o:<|"|>a<|"|>,n:{x:1.5}},{}],t:true,l:[[],[null]]', "ns.my-edit"),
-            calls=(("ns.my-edit", {"e": [{"o": "a", "n": {"x": 1.5}}, {}], "t": True, "l": [[], [None]]}),),
+            _call('e:[{o:<|"|>a<|"|>,n:{x:1.5}},{}],t:true,l:[[],[null]],w: word', "ns.my-edit"),
+            calls=(
+                ("ns.my-edit", {"e": [{"o": "a", "n": {"x": 1.5}}, {}], "t": True, "l": [[], [None]], "w": "word"}),
+            ),
             tools=TOOLS,
         ),
         Sample(
