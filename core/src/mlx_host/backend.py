@@ -71,7 +71,8 @@ class Model(ABC):
     def generate(self, request: Any) -> Iterator[Event | None]:
         """Answer one request of a type in `serves`: Started, any events, Finished.
 
-        The engine advances the open generators in turn; None gives way without saying anything. Raising RequestError
+        The engine advances the open generators in turn; None gives way without saying anything, Several says several
+        things in one turn. Raising RequestError
         refuses or ends this request alone. Cancelling closes the generator: release in `finally` what it holds.
         """
 

@@ -126,3 +126,15 @@ class Segment(Text):
     compression_ratio: float
     no_speech_prob: float
     words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Several(Event):
+    """What came together and is said in one turn, in this order; the last may be Finished."""
+
+    events: tuple[Event, ...]
+
+
+def each(said: Event) -> tuple[Event, ...]:
+    """The events that were said in one turn."""
+    return said.events if isinstance(said, Several) else (said,)

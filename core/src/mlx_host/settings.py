@@ -48,6 +48,9 @@ class ModelSettings(BaseModel):
     )
     tool_call_parser: str | None = Field(None, description="Reads tool calls out of the text.")
     reasoning_parser: str | None = Field(None, description="Reads reasoning out of the text.")
+    enable_auto_tool_choice: bool = Field(
+        True, description="Whether tool_choice auto offers the model its tools; if not, it is as none."
+    )
     max_concurrency: int | None = Field(
         None, ge=1, description="Requests that run at once; by default as many as the backend takes."
     )

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from mlx_host.engine.stops import with_stops
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Started, Text, TokenLogprob
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Started, Text, TokenLogprob, each
 
 
 def token(text: str, choice: int = 0) -> Text:
@@ -21,7 +20,7 @@ def stopped(pieces: Sequence[Event], stops: Sequence[str], n: int = 1) -> list[E
         yield from pieces
         yield Finished(reason="length", completion_tokens=sum(p.tokens for p in pieces if isinstance(p, Text)))
 
-    return [event for event in with_stops(model(), stops, n) if event is not None]
+    return [event for said in with_stops(model(), stops, n) if said is not None for event in each(said)]
 
 
 def text(events: Sequence[Event], choice: int = 0) -> str:
@@ -134,6 +133,7 @@ def test_model_is_closed_when_it_is_stopped() -> None:
         finally:
             closed.append(True)
 
-    events = list(with_stops(model(), ["stop"], 1))
-    assert isinstance(events[-1], Finished)
+    turns = list(with_stops(model(), ["stop"], 1))
+    assert turns[-1] is not None
+    assert isinstance(each(turns[-1])[-1], Finished)
     assert closed

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mlx_host.backend import Load
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text, each
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_lm.model import LanguageModel, load_model
 from mlx_host_lm.options import LmOptions
@@ -120,7 +120,9 @@ class Round:
     def turn(self) -> None:
         for generator, answered in list(self._open):
             try:
-                answered.add(next(generator))
+                said = next(generator)
+                for event in (None,) if said is None else each(said):
+                    answered.add(event)
             except StopIteration:
                 assert answered.finished is not None
                 self._open = [pair for pair in self._open if pair[1] is not answered]

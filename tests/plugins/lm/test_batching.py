@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mlx_host.events import Finished, Started
+from mlx_host.events import Finished, Started, each
 from mlx_host_lm.model import LanguageModel
 
 from tests.plugins.lm.driver import GREEDY, Round, answer, answer_one, ask, load
@@ -82,9 +82,10 @@ def test_a_request_that_is_never_advanced_does_not_hold_up_the_others(model: Lan
 def test_a_slow_reader_gets_every_token(model: LanguageModel) -> None:
     expected = answer_one(model, ask(QUESTIONS[0], max_tokens=20))
     slow = model.generate(ask(QUESTIONS[0], max_tokens=20))
-    events = [next(slow)]
+    turns = [next(slow)]
     answer_one(model, ask(QUESTIONS[2], max_tokens=40))
-    events += list(slow)
+    turns += list(slow)
+    events = [event for said in turns if said is not None for event in each(said)]
     assert "".join(getattr(event, "text", "") for event in events) == expected.text
     assert events[-1] == Finished(reason="length", completion_tokens=20)
 

@@ -281,25 +281,3 @@ class TestTail:
     def test_may_be_unknown(self, tokenizer: Tokenizer) -> None:
         prompt = Prompts(tokenizer, "{{ messages[0].content|upper }}<think>").render(ask("Hi"), ())
         assert (prompt.tail, prompt.tail_tokens) == ("", 0)
-
-
-class TestToolChoice:
-    @pytest.mark.parametrize(
-        ("choice", "auto", "shown"),
-        [
-            ("auto", True, True),
-            ("auto", False, False),
-            ("none", True, False),
-            ("required", False, True),
-            ("weather", False, True),
-        ],
-    )
-    def test_decides_whether_the_model_sees_tools(
-        self, tiny_llama: Path, tmp_path: Path, choice: str, auto: bool, shown: bool
-    ) -> None:
-        file = tmp_path / "chat.jinja"
-        file.write_text("{{ messages[0].content }}{% if add_generation_prompt %}{{ tools|tojson }}{% endif %}")
-        model = load(tiny_llama, chat_template_file=file, enable_auto_tool_choice=auto)
-        started = answer_one(model, ask("Hi", tools=(TOOL,), tool_choice=choice)).started
-        assert started is not None
-        assert ("weather" in started.prompt_tail) == shown

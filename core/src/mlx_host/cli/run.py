@@ -158,4 +158,5 @@ def parsers(plugins: Plugins, settings: ModelSettings) -> Parsers:
     return Parsers(
         reasoning=find("reasoning_parser", settings.reasoning_parser) or both,
         tools=find("tool_call_parser", settings.tool_call_parser) or both,
+        auto_tools=settings.enable_auto_tool_choice,
     )

@@ -10,7 +10,7 @@ from mlx_host.backend import Model
 from mlx_host.engine.messages import Cancel, Closed, ModelInfo, Round, Shutdown, Submit
 from mlx_host.engine.stops import with_stops
 from mlx_host.errors import EngineFailed, RequestError, UnsupportedRequest
-from mlx_host.events import Event, Finished, Started
+from mlx_host.events import Event, Finished, Started, each
 from mlx_host.requests import ChatRequest, Request
 
 log = logging.getLogger(__name__)
@@ -66,9 +66,12 @@ class Loop:
                 log.exception("request %s: the model failed while the request was being closed", id)
 
     def round(self) -> list[tuple[str, Event | RequestError]]:
-        """Advance every open request by one step; return what was said."""
+        """Advance every open request by one step; return what was said.
+
+        The newest goes first: where an older one steps the batch for all, the newcomer is in it already.
+        """
         said: list[tuple[str, Event | RequestError]] = []
-        for id in list(self._open):
+        for id in reversed(list(self._open)):
             try:
                 event = next(self._open[id])
             except RequestError as error:
@@ -89,8 +92,9 @@ class Loop:
                     self._close(id)
                     said.append((id, EngineFailed(f"The model said {event!r}, which is no event.")))
                     continue
-                said.append((id, event))
-                if isinstance(event, Finished):
+                events = each(event)
+                said += [(id, one) for one in events]
+                if isinstance(events[-1], Finished):
                     self._close(id)
         return said
 
@@ -98,8 +102,8 @@ class Loop:
 def _started(events: Iterator[Event | None]) -> Iterator[Event | None]:
     """Pass an answer on as far as its first event, which must be Started."""
     for event in events:
-        if isinstance(event, Event) and not isinstance(event, Started):
-            raise EngineFailed(f"The model said {type(event).__name__} before Started.")
+        if isinstance(event, Event) and not isinstance(first := each(event)[0], Started):
+            raise EngineFailed(f"The model said {type(first).__name__} before Started.")
         yield event
         if event is not None:
             return

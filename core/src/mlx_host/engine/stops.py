@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Several, Text, each
 
 
 def held_back(text: str, stops: Sequence[str]) -> int:
@@ -57,37 +57,61 @@ class StopMatcher:
         return replace(text, text=shown, logprobs=logprobs)
 
 
+class StopFilter:
+    """Ends each of the `n` choices of an answer before the first stop string in it."""
+
+    def __init__(self, stops: Sequence[str], n: int) -> None:
+        self.over = False
+        self._matchers = {choice: StopMatcher(stops) for choice in range(n)}
+        self._counted = self._unwanted = 0
+
+    def take(self, event: Event) -> Iterator[Event]:
+        """Say what is left of an event."""
+        match event:
+            case Text(choice=choice) if choice not in self._matchers:
+                self._unwanted += event.tokens
+            case Text():
+                yield from self._text(event)
+            case ChoiceFinished(choice=choice):
+                if choice in self._matchers:
+                    yield self._matchers.pop(choice).flush(choice)
+                    yield event
+            case Finished():
+                self.over = True
+                for choice, matcher in self._matchers.items():
+                    yield matcher.flush(choice)
+                counted = max(event.completion_tokens - self._unwanted, self._counted)
+                yield replace(event, completion_tokens=counted)
+            case _:
+                yield event
+
+    def _text(self, event: Text) -> Iterator[Event]:
+        self._counted += event.tokens
+        shown, stopped = self._matchers[event.choice].feed(event)
+        yield shown
+        if not stopped:
+            return
+        del self._matchers[event.choice]
+        if self._matchers:
+            yield ChoiceFinished("stop", event.choice)
+        else:
+            self.over = True
+            yield Finished(reason="stop", completion_tokens=self._counted)
+
+
 def with_stops(events: Iterator[Event | None], stops: Sequence[str], n: int) -> Iterator[Event | None]:
     """Wrap a model's answer so that each of its `n` choices ends before the first stop string in it."""
-    matchers = {choice: StopMatcher(stops) for choice in range(n)}
-    counted = unwanted = 0
+    stop = StopFilter(stops, n)
     try:
-        for event in events:
-            match event:
-                case Text(choice=choice) if choice not in matchers:
-                    unwanted += event.tokens
-                    yield None
-                case Text(choice=choice):
-                    counted += event.tokens
-                    shown, over = matchers[choice].feed(event)
-                    yield shown
-                    if over:
-                        del matchers[choice]
-                        if not matchers:
-                            yield Finished(reason="stop", completion_tokens=counted)
-                            return
-                        yield ChoiceFinished("stop", choice)
-                case ChoiceFinished(choice=choice):
-                    if choice in matchers:
-                        yield matchers.pop(choice).flush(choice)
-                        yield event
-                case Finished():
-                    for choice, matcher in matchers.items():
-                        yield matcher.flush(choice)
-                    yield replace(event, completion_tokens=max(event.completion_tokens - unwanted, counted))
-                    return
-                case _:
-                    yield event
+        for said in events:
+            left: list[Event] = []
+            for event in () if said is None else each(said):
+                left += stop.take(event)
+                if stop.over:
+                    break
+            yield Several(tuple(left)) if left else None
+            if stop.over:
+                return
     finally:
         if isinstance(events, Generator):
             events.close()

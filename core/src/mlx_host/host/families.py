@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlx_host.parsing import Parser, Part
 from mlx_host.parsing.detect import detect
@@ -14,10 +14,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parsers:
-    """One parser for both, one for each, or none."""
+    """One parser for both, one for each, or none; `auto_tools` says whether tool_choice auto offers the tools."""
 
     reasoning: type[Parser] | None = None
     tools: type[Parser] | None = None
+    auto_tools: bool = True
 
 
 NO_PARSERS = Parsers()
@@ -49,4 +50,5 @@ def settle(parsers: Parsers, template: str | None, families: Iterable[type[Parse
     else:
         log.info("model %s: --parser auto chose %s", model, found)
     chosen = None if found is None else found.parser
-    return Parsers(*(chosen if each is Auto else each for each in (parsers.reasoning, parsers.tools)))
+    reasoning, tools = (chosen if each is Auto else each for each in (parsers.reasoning, parsers.tools))
+    return replace(parsers, reasoning=reasoning, tools=tools)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 from mlx_host.errors import ModelNotFound, UnsupportedRequest
 from mlx_host.host.answer import AnswerEvent, answer
@@ -73,6 +74,8 @@ class Host:
 
     def chat(self, request: ChatRequest, *, streams: bool = False) -> AsyncGenerator[list[AnswerEvent], None]:
         """Put a chat request to its model and read the answer with the model's parsers."""
+        if request.tool_choice == "auto" and not self.model(request.model).parsers.auto_tools:
+            request = replace(request, tools=())
         exchange = self.ask(request, streams=streams)
         prepared = exchange.request
         assert isinstance(prepared, ChatRequest)

@@ -12,7 +12,7 @@ import pytest
 
 from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import ContextLengthExceeded, RequestError
-from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, StopReason, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, StopReason, Text, each
 from mlx_host.requests import ChatRequest, Json, Request, Sampling
 from mlx_host.settings import HostSettings, ModelSettings
 
@@ -258,9 +258,9 @@ def together(model: Model, visits: Sequence[Visit]) -> list[list[Event]]:
                 visit = visits[number]
                 leaves = visit.leave is not None and turn - visit.start >= visit.leave
                 event = None if leaves else next(events, _END)
-                if isinstance(event, Event) and event is not _END:
-                    said[number].append(event)
-                if leaves or event is _END or isinstance(event, Finished):
+                news = each(event) if isinstance(event, Event) and event is not _END else ()
+                said[number] += news
+                if leaves or event is _END or (news and isinstance(news[-1], Finished)):
                     _close(running.pop(number))
             turn += 1
     finally:

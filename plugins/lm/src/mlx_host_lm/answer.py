@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from mlx_host.events import (
     Finished,
     Logprobs,
     Prefilled,
+    Several,
     Started,
     StopReason,
     Text,
@@ -109,18 +109,14 @@ class Answer:
             self._join()
             seen = self._batch.steps
             yield started
-            pending: deque[Event] = deque()
             while self._open:
                 if not self._inbox and self._failure is None and self._batch.steps == seen:
                     self._batch.step()
                 seen = self._batch.steps
                 if self._failure is not None:
                     raise self._failure
-                pending.extend(self._read_inbox())
-                if not pending:
-                    yield None
-                while pending:
-                    yield pending.popleft()
+                news = tuple(self._read_inbox())
+                yield Several(news) if news else None
         finally:
             self._batch.remove(self)
 

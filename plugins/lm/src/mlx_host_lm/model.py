@@ -11,7 +11,7 @@ from mlx_host.backend import Load, Model
 from mlx_host.embedding import Embeddings
 from mlx_host.errors import ContextLengthExceeded, LoadError, UnsupportedRequest
 from mlx_host.events import Event, Finished, Started
-from mlx_host.requests import ChatRequest, EmbeddingRequest, Json
+from mlx_host.requests import ChatRequest, EmbeddingRequest
 
 from mlx_host_lm.answer import Answer, Plan
 from mlx_host_lm.batch import Batch
@@ -83,7 +83,7 @@ class LanguageModel(Model):
         return self._embeddings.generate(request)
 
     def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
-        prompt = self._prompts.render(request, self._tools(request))
+        prompt = self._prompts.render(request, request.tools)
         plan = self._plan(request, prompt)
         started = Started(prompt_tokens=len(prompt.tokens), cached_tokens=plan.cached_tokens, prompt_tail=prompt.tail)
         if plan.max_tokens > 0:
@@ -95,13 +95,6 @@ class LanguageModel(Model):
     def close(self) -> None:
         self._batch.close()
         mx.clear_cache()
-
-    def _tools(self, request: ChatRequest) -> tuple[Json, ...]:
-        if request.tool_choice == "none" or (
-            request.tool_choice == "auto" and not self._options.enable_auto_tool_choice
-        ):
-            return ()
-        return tuple(request.tools)
 
     def _plan(self, request: ChatRequest, prompt: Prompt) -> Plan:
         tokens, length = prompt.tokens, len(prompt.tokens)

@@ -25,9 +25,6 @@ class LmOptions(Options):
     adapter_path: Path | None = Field(
         default=None, description="A folder with LoRA adapters to load on top of the model."
     )
-    enable_auto_tool_choice: bool = Field(
-        default=True, description="Whether tool_choice auto shows the model the tools; if not, it behaves as none."
-    )
     prefill_step_size: int = Field(
         default=512,
         ge=1,

@@ -10,6 +10,9 @@ from mlx_host_lm.mlx_lm_api import Layers, Snapshot, nbytes, trimmed
 
 TOKEN_BYTES = array("i").itemsize
 
+# Of a small model, a budget of bytes would hold more sequences than can be compared with a prompt in no time.
+MOST_ENTRIES = 256
+
 
 @dataclass(frozen=True, eq=False)
 class Entry:
@@ -33,13 +36,14 @@ class PromptCache:
     def __init__(self, *, trimmable: bool) -> None:
         self._trimmable = trimmable
         self._entries: list[Entry] = []
+        self._nbytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
     @property
     def nbytes(self) -> int:
-        return sum(entry.nbytes for entry in self._entries)
+        return self._nbytes
 
     def longest_prefix(self, tokens: Sequence[int]) -> Snapshot | None:
         """The most of `tokens` that is cached, at most all but the last: that one must be computed to go on from."""
@@ -63,17 +67,23 @@ class PromptCache:
         key = _key(snapshot.tokens)
         if self._trimmable and any(entry.key.startswith(key) for entry in self._entries):
             return
-        self._entries = [entry for entry in self._entries if not self._covers(key, entry)]
+        for superfluous in [entry for entry in self._entries if self._covers(key, entry)]:
+            self._drop(superfluous)
         self._entries.append(Entry(key, snapshot.layers, nbytes(snapshot.layers)))
+        self._nbytes += self._entries[-1].nbytes
 
     def shrink(self, budget: int) -> None:
-        """Forget the least recently used sequences until the rest fits into `budget` bytes."""
-        excess = self.nbytes - budget
-        while self._entries and excess > 0:
-            excess -= self._entries.pop(0).nbytes
+        """Forget the least recently used sequences until the rest fits into `budget` bytes and MOST_ENTRIES."""
+        while self._entries and (self._nbytes > budget or len(self._entries) > MOST_ENTRIES):
+            self._drop(self._entries[0])
 
     def clear(self) -> None:
         self._entries.clear()
+        self._nbytes = 0
+
+    def _drop(self, entry: Entry) -> None:
+        self._entries.remove(entry)
+        self._nbytes -= entry.nbytes
 
     def _covers(self, key: bytes, entry: Entry) -> bool:
         return key == entry.key or (self._trimmable and key.startswith(entry.key))
