@@ -8,12 +8,11 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-
 from mlx_host.backend import Model
 from mlx_host.engine import Answer, Engine
 from mlx_host.engine.worker import ThreadWorker
 from mlx_host.errors import EngineFailed, ModelUnavailable, RequestError
-from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.events import Event, Finished, Several, Started, Text
 from mlx_host.requests import ChatRequest
 
 
@@ -24,10 +23,14 @@ class Talking(Model):
         self.closed = threading.Event()
         self.may_talk = threading.Event()
         self.may_talk.set()
+        self.at_once = False
 
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
         try:
             self.may_talk.wait()
+            if self.at_once:
+                yield Several((Started(prompt_tokens=1), *[Text("x")] * 3, Finished(completion_tokens=3)))
+                return
             yield Started(prompt_tokens=1)
             said = 0
             while request.max_tokens is None or said < request.max_tokens:
@@ -70,6 +73,17 @@ def test_answer_arrives_whole_and_in_order() -> None:
         assert answer.begun
         assert not engine.busy
         assert engine.rounds == {1: 5}
+
+    run(test)
+
+
+def test_rounds_are_counted_by_requests_not_by_events() -> None:
+    async def test(engine: Engine, model: Talking) -> None:
+        model.at_once = True
+        answer = Answer(ask())
+        engine.submit(answer)
+        assert len(await all_of(answer)) == 5
+        assert engine.rounds == {1: 1}
 
     run(test)
 

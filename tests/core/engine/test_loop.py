@@ -8,7 +8,7 @@ from mlx_host.backend import Model
 from mlx_host.engine import loop
 from mlx_host.engine.messages import Cancel, Closed, Round, Shutdown, Submit
 from mlx_host.errors import EngineFailed, InvalidRequest, RequestError, UnsupportedRequest
-from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.events import Event, Finished, Several, Started, Text
 from mlx_host.requests import ChatRequest, Request
 
 Said = list[tuple[str, Event | RequestError]]
@@ -108,6 +108,16 @@ def test_only_events_may_be_said() -> None:
         yield "hello"
 
     assert "'hello', which is no event" in error(run_to_the_end(Doing(naive=naive), ask("naive")))
+
+
+def test_saying_nothing_in_one_turn_is_giving_way() -> None:
+    def quiet() -> Iterator[Event]:
+        yield Started(prompt_tokens=1)
+        yield Several(())
+        yield Several((Text("a"), Finished()))
+
+    said = run_to_the_end(Doing(quiet=quiet), ask("quiet"))
+    assert [event for _, event in said] == [Started(prompt_tokens=1), Text("a"), Finished()]
 
 
 def closing(closed: list[str], name: str) -> Iterator[Event]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
 from mlx_host.host.answer import AnswerEvent, ChoiceDone, Delta, Done, Reader
 from mlx_host.host.families import Parsers

@@ -32,13 +32,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
-
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import InvalidRequest, LoadError
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, Text, TokenLogprob
+from mlx_host.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    Logprobs,
+    Prefilled,
+    Started,
+    StopReason,
+    Text,
+    TokenLogprob,
+)
 from mlx_host.requests import ChatRequest
+from pydantic import Field
 
 
 class ScriptedOptions(Options):
@@ -78,7 +87,8 @@ class ScriptedModel(Model):
         if steps and steps[0][0] == "before":
             yield from _do(steps.pop(0)[1])
         yield Started(prompt_tokens=len(steps), prompt_tail=self._prompt_tail)
-        tokens, reason = 0, "stop"
+        tokens = 0
+        reason: StopReason = "stop"
         for step in steps:
             match step:
                 case ["say", text, *choice]:
@@ -138,9 +148,10 @@ def _steps(request: ChatRequest) -> list[list[Any]]:
     try:
         steps = json.loads(request.messages[-1]["content"])
     except (ValueError, TypeError, KeyError):
-        steps = [["say", "What is the script?"]]
-    assert isinstance(steps, list)
-    return steps
+        steps = None
+    if isinstance(steps, list) and all(isinstance(step, list) and step for step in steps):
+        return steps
+    return [["say", "What is the script?"]]
 
 
 def load(load: Load[ScriptedOptions]) -> ScriptedModel:

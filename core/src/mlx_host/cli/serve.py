@@ -126,7 +126,11 @@ class Stop:
 
 async def _loaded(host: Host, stop: Stop, display: LoadingDisplay) -> bool:
     """Wait until every model is loaded; the first LoadError if one cannot be, False if a stop was asked for."""
-    loading = asyncio.gather(*(model.loaded() for model in host.models.values()))
+
+    async def all_loaded() -> None:
+        await asyncio.gather(*(model.loaded() for model in host.models.values()))
+
+    loading = asyncio.create_task(all_loaded())
     begun = asyncio.create_task(stop.begun.wait())
     with display:
         await asyncio.wait((loading, begun), return_when=asyncio.FIRST_COMPLETED)

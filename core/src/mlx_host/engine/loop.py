@@ -94,7 +94,7 @@ class Loop:
                     continue
                 events = each(event)
                 said += [(id, one) for one in events]
-                if isinstance(events[-1], Finished):
+                if events and isinstance(events[-1], Finished):
                     self._close(id)
         return said
 

@@ -1,0 +1,224 @@
+"""Garbage of every kind: the server answers it, with a 4xx if it is wrong, and stays whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import copy
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+
+from tests.support.client import children, post, says, wait_for_queue
+from tests.support.crowd import Reply, ask, connected, each, parse, request
+from tests.support.server import ServerProcess, running_server
+
+# How many requests of each kind.
+FAULTY, DAMAGED, DAMAGED_HTTP = 4000, 1000, 300
+# For each endpoint: with a body, and without.
+FROM_DOCUMENT = (40, 10)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """A server which must be, at the end, as it was at the beginning."""
+    with running_server("--backend", "scripted", "--parser", "qwen3", "--slots", "8", "--max-body-mb", "1") as running:
+        (child,) = children(running)
+        yield running
+        wait_for_queue(running, 0)
+        assert children(running) == [child]
+        assert post(running, {"messages": says("fine")}).json()["choices"][0]["message"]["content"] == "fine"
+        assert not any("Traceback" in line for line in running.lines)
+
+
+def deep(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": [value]}
+    return value
+
+
+VALUES: list[Any] = [
+    *(None, True, False, 0, -1, 1, 5, 1.5, -0.0, 1e308, 10**18, -(10**18), 2**63, 2**64, 10**40),
+    *(float("nan"), float("inf"), "", "0", "null", "x" * 5000, "\x00", "\ud800", "日本🦊", "a\r\nb: c"),
+    *([], [[]], [None], ["x"] * 100, {}, {"": ""}, {"type": "function"}, {"type": "text", "text": "a"}, deep(60)),
+]
+
+WHOLE: dict[str, Any] = {
+    "model": "m",
+    "messages": [
+        {"role": "system", "content": "be"},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
+        },
+        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "sun"}]},
+        *says("hello", " there"),
+    ],
+    "tools": [
+        {
+            "type": "function",
+            "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}},
+        }
+    ],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "temperature": 0.5,
+    "top_p": 0.9,
+    "top_k": 5,
+    "min_p": 0.1,
+    "seed": 3,
+    "stop": ["x", "y"],
+    "logprobs": True,
+    "top_logprobs": 2,
+    "logit_bias": {"5": 1.0},
+    "n": 2,
+    "max_tokens": 5,
+    "presence_penalty": 0.1,
+    "response_format": {"type": "text"},
+    "service_tier": "auto",
+    "chat_template_kwargs": {"a": 1},
+    "user": "me",
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a body where something else could stand."""
+    yield path
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        yield from places(member, (*path, key))
+
+
+PLACES = list(places(WHOLE))
+
+
+def mutated(dice: random.Random) -> bytes:
+    """A request with one to three faults."""
+    body: Any = copy.deepcopy(WHOLE)
+    for _ in range(dice.choice([1, 1, 1, 2, 3])):
+        *way, last = dice.choice(PLACES[1:])
+        inside = body
+        for key in way:
+            inside = inside[key] if isinstance(inside, dict | list) and _has(inside, key) else {}
+        if isinstance(inside, dict | list) and _has(inside, last):
+            if dice.random() < 0.2:
+                del inside[last]
+            else:
+                inside[last] = copy.deepcopy(dice.choice(VALUES))
+    if dice.random() < 0.1:
+        body[dice.choice(["x", "日本", "a\nb", "\ud800", "functions", "x" * 300])] = dice.choice(VALUES)
+    return request(json.dumps(body).encode())
+
+
+def _has(inside: Any, key: Any) -> bool:
+    return key in inside if isinstance(inside, dict) else isinstance(key, int) and key < len(inside)
+
+
+def broken(dice: random.Random) -> bytes:
+    """A request whose bytes have been damaged."""
+    body = bytearray(json.dumps(WHOLE).encode())
+    for _ in range(dice.choice([1, 2, 10])):
+        at = dice.randrange(max(len(body), 1))
+        match dice.randrange(4):
+            case 0:
+                del body[at : at + dice.randrange(1, 20)]
+            case 1:
+                body[at : at + 1] = dice.randbytes(1)
+            case 2:
+                body[at:at] = dice.randbytes(dice.randrange(1, 20))
+            case 3:
+                del body[at + 1 :]
+    kind = dice.choice(["application/json"] * 5 + ["text/plain", "", "multipart/form-data; boundary=x", "a/b; c=\xff"])
+    path = dice.choice(
+        ["/v1/chat/completions"] * 8 + ["/v1/embeddings", "/v1/audio/transcriptions", "/v1/models/x", "//"]
+    )
+    return request(bytes(body), path, kind)
+
+
+def check(sent: bytes, reply: Reply) -> int:
+    """Check that it is an answer or a refusal in OpenAI's words."""
+    assert reply.status < 500, (sent, reply)
+    assert reply.headers["x-request-id"]
+    if reply.status >= 400:
+        error = json.loads(reply.body)["error"]
+        assert set(error) == {"message", "type", "param", "code"}, (sent, reply)
+        assert error["message"]
+    return reply.status
+
+
+def send_all(server: ServerProcess, requests: list[bytes]) -> Counter[int]:
+    statuses: Counter[int] = Counter()
+
+    async def send(sent: bytes) -> None:
+        statuses[check(sent, await ask(server, sent))] += 1
+
+    asyncio.run(asyncio.wait_for(each(send, requests, at_once=16), 200))
+    return statuses
+
+
+def test_faulty_fields(server: ServerProcess) -> None:
+    dice = random.Random(1)
+    statuses = send_all(server, [mutated(dice) for _ in range(FAULTY)])
+    assert set(statuses) == {200, 400}
+    assert min(statuses.values()) > FAULTY / 20
+
+
+def test_damaged_bodies(server: ServerProcess) -> None:
+    dice = random.Random(2)
+    statuses = send_all(server, [broken(dice) for _ in range(DAMAGED)])
+    assert statuses[400] > DAMAGED / 4
+
+
+def test_damaged_http(server: ServerProcess) -> None:
+    dice = random.Random(3)
+    statuses: Counter[int] = Counter()
+
+    async def send(_: int) -> None:
+        sent = bytearray(request(json.dumps(WHOLE).encode()))
+        for _ in range(dice.choice([1, 3, 10])):
+            sent[dice.randrange(120)] = dice.randrange(256)
+        async with connected(server) as (reader, writer):
+            writer.write(sent)
+            # Some have become the beginning of something longer; nobody waits for the rest of it.
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                came = await asyncio.wait_for(reader.read(), 1)
+                status = parse(came).status
+                assert status < 500, (sent, came)
+                statuses[status] += 1
+
+    asyncio.run(asyncio.wait_for(each(send, range(DAMAGED_HTTP), at_once=32), 200))
+    assert statuses[400] > DAMAGED_HTTP / 2
+
+
+def test_what_the_openapi_document_allows(server: ServerProcess) -> None:
+    schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    found: Iterable[Any] = schema.get_all_operations()
+    operations = [each.ok() for each in found]
+    assert {"/v1/chat/completions", "/v1/models/{name}"} <= {operation.path for operation in operations}
+    for operation in operations:
+
+        @settings(
+            max_examples=FROM_DOCUMENT[0] if operation.body else FROM_DOCUMENT[1],
+            deadline=None,
+            database=None,
+            derandomize=True,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(case=operation.as_strategy())
+        def try_it(case: schemathesis.Case[Any]) -> None:
+            response = case.call()
+            assert response.status_code < 500, (case, response.text)
+            assert response.headers["x-request-id"]
+
+        try_it()
