@@ -125,7 +125,7 @@ def test_help_of_run_with_a_backend_adds_its_options() -> None:
     assert done.returncode == 0
     groups = panels(done.stdout)
     assert list(groups) == ["Server", "Model", "Backend lm", "Options"]
-    assert "[default: on; off with --no-enable-auto-tool-choice]" in groups["Backend lm"]
+    assert "[default: on; off with --no-enable-auto-tool-choice]" in groups["Model"]
     assert "--temperature FLOAT" in groups["Backend lm"]
     assert "[default: 512]" in groups["Backend lm"]
 
