@@ -188,7 +188,9 @@ def check_call(call: ToolCall) -> None:
     arguments = json.loads(call.arguments)
     assert isinstance(arguments, dict), f"arguments are no JSON object: {call!r}"
     assert call.name, f"a call without a name: {call!r}"
-    assert call.name in call.source or call.name in unescape(call.source), f"the name is not in the source: {call!r}"
+    spellings = (call.name, json.dumps(call.name)[1:-1], json.dumps(call.name, ensure_ascii=False)[1:-1])
+    written = any(name in call.source for name in spellings) or call.name in unescape(call.source)
+    assert written, f"the name is not in the source: {call!r}"
 
 
 def joined(parts: Iterable[Part]) -> Iterator[Part]:
