@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
-# What an id may be written as in JSON: a whole number that fits what samplers and queues take.
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
+from mlx_host.api.generation import ConversationBody, Tokens
 
 
 class FunctionCall(TypedDict, total=False):
@@ -89,45 +87,23 @@ class ResponseFormat(BaseModel):
     type: Literal["text", "json_object", "json_schema"]
 
 
-class ChatBody(BaseModel):
+class ChatBody(ConversationBody):
     """POST /v1/chat/completions."""
 
-    model_config = ConfigDict(extra="allow")
-
-    model: str | None = None
     messages: Annotated[list[Message], Field(min_length=1), AfterValidator(_complete)]
 
-    stream: bool | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=1, lt=2**63)
-    max_completion_tokens: int | None = Field(None, ge=1, lt=2**63)
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = None
     n: int | None = Field(None, ge=1, le=128)
-    stop: str | list[str] | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
-    parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
 
-    temperature: Number | None = Field(None, ge=0, le=2)
-    top_p: Number | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=-1, lt=2**31)
-    min_p: Number | None = Field(None, ge=0, le=1)
-    repetition_penalty: Number | None = Field(None, gt=0, le=10)
-    repetition_context_size: int | None = Field(None, ge=1, lt=2**31)
-    presence_penalty: Number | None = Field(None, ge=-2, le=2)
-    frequency_penalty: Number | None = Field(None, ge=-2, le=2)
-    xtc_probability: Number | None = Field(None, ge=0, le=1)
-    xtc_threshold: Number | None = Field(None, ge=0, le=0.5)
-    logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] | None = None
-    seed: Seed | None = None
-
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     reasoning_effort: str | None = None
-    enable_thinking: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
 
     # What would change the answer if it were honoured, and is not.
     functions: list[Any] | None = None
@@ -137,7 +113,7 @@ class ChatBody(BaseModel):
 
     def ignored(self) -> list[str]:
         """Name the fields that were given, not null, and change nothing here."""
-        fields = [name for name, value in (self.model_extra or {}).items() if value is not None]
+        fields = self.given_extra()
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")
         return sorted(fields)
