@@ -10,7 +10,6 @@ from mlx_host.parsing import MarkupParser, Parser, Sample
 
 class DeepSeekR1Parser(MarkupParser):
     name = "deepseek_r1"
-    aliases = ("deepseek-r1",)
     reads = "reasoning in <think>: DeepSeek-R1 and others that think so; no calls"
     templates = (("<｜Assistant｜><think>\\n",), ("<｜Assistant｜>", "</think>", "<think>"))
     think_open = ("<think>",)
