@@ -12,7 +12,7 @@ from mlx_host.api.wire import JsonResponse, JsonRoute
 from mlx_host.host import Host
 
 
-def make_app(host: Host, max_body_mb: float) -> ASGIApp:
+def make_app(host: Host) -> ASGIApp:
     """Make the application that serves this host."""
     # The interactive pages load scripts from other servers; the document itself is ours.
     app = FastAPI(
@@ -27,4 +27,4 @@ def make_app(host: Host, max_body_mb: float) -> ASGIApp:
         app.include_router(router)
     errors.install(app)
     # Around the framework, whose own last resort for errors is outside of all that is added to it.
-    return RequestId(BodyLimit(app, max_body_mb))
+    return RequestId(BodyLimit(app, host.settings.max_body_mb))

@@ -228,7 +228,7 @@ def routes(router: APIRouter, host: Host) -> None:
         transcript = Transcript("translate" if kind is TranslationRequest else "transcribe")
         exchange = host.ask(request, streams=form.stream)
         if form.stream:
-            return sse.EventStream(stream(exchange, transcript), headers, host.keep_alive)
+            return sse.EventStream(stream(exchange, transcript), headers, host.settings.keep_alive)
         await sse.while_connected(http.receive, collect(exchange, transcript))
         return transcript.response(form, headers)
 

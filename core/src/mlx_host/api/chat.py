@@ -28,7 +28,7 @@ def routes(router: APIRouter, host: Host) -> None:
         if streams:
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
             pieces = stream(batches, Chunks(frame, request.n, include_usage))
-            return sse.EventStream(pieces, headers, host.keep_alive)
+            return sse.EventStream(pieces, headers, host.settings.keep_alive)
         async with aclosing(batches):
             whole, more = await sse.while_connected(http.receive, collect(batches, frame, request.n))
         return JsonResponse(whole, headers={**headers, **more})

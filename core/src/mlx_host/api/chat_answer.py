@@ -68,8 +68,7 @@ async def collect(
                 case Done():
                     done = event
     choices = [message.choice(index) for index, message in enumerate(messages)]
-    headers = {"x-mlx-host-warning": plain(done.warning)} if done.warning else {}
-    return frame.of("chat.completion") | {"choices": choices, "usage": usage(done)}, headers
+    return frame.of("chat.completion") | {"choices": choices, "usage": usage(done)}, warning_header(done.warning)
 
 
 def plain(warning: str) -> str:
@@ -149,8 +148,7 @@ class Chunks:
                 case Done():
                     if self._include_usage:
                         out.append(f'{self._head},"choices":[],"usage":{wire.text(usage(event))}}}\n\n')
-                    if event.warning:
-                        out.append(f": x-mlx-host-warning: {plain(event.warning)}\n\n")
+                    out.append(warning_comment(event.warning))
                     out.append(sse.DONE)
         return "".join(out)
 
@@ -182,13 +180,24 @@ class Chunks:
 async def stream(batches: AsyncGenerator[list[AnswerEvent], None], chunks: Chunks) -> sse.Pieces:
     """Write an answer as it comes: the role once the request is accepted, then chunk by chunk to [DONE]."""
     opening = chunks.opening()
-    comment = None
     async with aclosing(batches):
         async for batch in batches:
             yield opening + chunks.write(batch)
             opening = ""
-            last = batch[-1]
-            now = f"prefill {last.done}/{last.total}" if isinstance(last, Prefilled) else "keep-alive"
-            if now != comment:
-                comment = now
-                yield sse.Comment(now)
+            yield sign_of_life(batch)
+
+
+def sign_of_life(batch: list[AnswerEvent]) -> sse.Comment:
+    """What a stream says when nothing follows this batch for long."""
+    last = batch[-1]
+    return sse.Comment(f"prefill {last.done}/{last.total}" if isinstance(last, Prefilled) else "keep-alive")
+
+
+def warning_header(warning: str | None) -> dict[str, str]:
+    """Make the header that warns of what no parser has read."""
+    return {"x-mlx-host-warning": plain(warning)} if warning else {}
+
+
+def warning_comment(warning: str | None) -> str:
+    """Write the comment that warns of what no parser has read."""
+    return f": x-mlx-host-warning: {plain(warning)}\n\n" if warning else ""

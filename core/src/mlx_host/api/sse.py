@@ -48,6 +48,11 @@ def event(value: Any) -> str:
     return f"data: {wire.text(value)}\n\n"
 
 
+def named(value: dict[str, Any]) -> str:
+    """Write one event that goes by its type."""
+    return f"event: {value['type']}\n{event(value)}"
+
+
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
     """Wait for `work`, and give it up when the client goes away."""
     task = asyncio.ensure_future(work)

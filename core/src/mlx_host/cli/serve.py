@@ -70,8 +70,8 @@ async def _serve(
             display.for_model(own.name),
         )
 
-    host = Host(plugins, [served(model, parsers) for model, parsers in models], settings.keep_alive)
-    http = server.Server(make_app(host, settings.max_body_mb))
+    host = Host(plugins, [served(model, parsers) for model, parsers in models], settings)
+    http = server.Server(make_app(host))
     stop = Stop(host, http)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

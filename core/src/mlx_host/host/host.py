@@ -12,18 +12,16 @@ from mlx_host.host.exchange import Exchange
 from mlx_host.host.served import ModelState, ServedModel
 from mlx_host.plugins import Plugins
 from mlx_host.requests import ChatRequest, Request
+from mlx_host.settings import HostSettings
 
 
 class Host:
-    """The models of this server, by name.
+    """The models of this server, by name, and its settings."""
 
-    A stream that has been silent for `keep_alive` seconds is to show a sign of life; 0: it need not.
-    """
-
-    def __init__(self, plugins: Plugins, models: Sequence[ServedModel], keep_alive: float = 0) -> None:
+    def __init__(self, plugins: Plugins, models: Sequence[ServedModel], settings: HostSettings) -> None:
         self.plugins = plugins
         self.models = {model.name: model for model in models}
-        self.keep_alive = keep_alive
+        self.settings = settings
         self.stopping = False
 
     def start(self) -> None:

@@ -1,0 +1,65 @@
+"""From the body of POST /v1/responses to a ChatRequest; what cannot be honoured is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mlx_host.api.generation import refuse_forced_call, refuse_format
+from mlx_host.api.responses_input import Item, new_id, to_messages
+from mlx_host.api.responses_schema import InputBody, ResponsesBody
+from mlx_host.errors import InvalidRequest
+from mlx_host.requests import ChatRequest
+
+
+def prompt(body: InputBody, items: Sequence[Item]) -> dict[str, Any]:
+    """Translate what makes the prompt, `items` being the whole conversation, to a ChatRequest's arguments."""
+    for name in ("conversation", "prompt"):
+        if getattr(body, name):
+            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
+    if body.text is not None and body.text.format is not None:
+        refuse_format(body.text.format.type, "text.format")
+    refuse_forced_call(body.tool_choice)
+    tools = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ())]
+    messages = to_messages(body.instructions, items)
+    if not messages:
+        raise InvalidRequest("input is missing: a string or a list of items.", param="input")
+    choice = "none" if body.tool_choice == "none" else "auto"
+    return {
+        "model": body.model or "",
+        "messages": messages,
+        "tools": () if choice == "none" else tools,
+        "tool_choice": choice,
+        "template_kwargs": body.template_kwargs(body.reasoning.effort if body.reasoning is not None else None),
+    }
+
+
+def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
+    """Translate a body, `items` being the whole conversation; InvalidRequest names what cannot be honoured."""
+    if body.background:
+        raise InvalidRequest("background is not supported by this server; stream the answer.", param="background")
+    return ChatRequest(
+        id=new_id("resp"),
+        **prompt(body, items),
+        priority=body.priority(),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        sampling=body.sampling(),
+        max_tokens=body.max_output_tokens,
+        stop=body.stops(),
+        top_logprobs=(body.top_logprobs or 0) if body.wants_logprobs else None,
+    )
+
+
+def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
+    if tool.get("type") != "function":
+        raise InvalidRequest(
+            f"{where} is of type {tool.get('type')!r}, which is not supported by this server; 'function' is.",
+            param=f"{where}.type",
+        )
+    if not isinstance(tool.get("name"), str) or not tool["name"]:
+        raise InvalidRequest(f"{where}.name must be a string that is not empty.", param=f"{where}.name")
+    for key, kind in (("description", str), ("parameters", dict)):
+        if not isinstance(tool.get(key), kind | None):
+            raise InvalidRequest(f"{where}.{key} is of the wrong type.", param=f"{where}.{key}")
+    kept = ("name", "description", "parameters")
+    return {"type": "function", "function": {key: tool[key] for key in kept if tool.get(key) is not None}}
