@@ -146,6 +146,7 @@ def test_whole_answer(server: ServerProcess) -> None:
         "completion_tokens": 3,
         "total_tokens": 6,
         "prompt_tokens_details": {"cached_tokens": 0},
+        "completion_tokens_details": {"reasoning_tokens": 0},
     }
 
 

@@ -85,7 +85,7 @@ def test_batches_do_not_show(batch: int) -> None:
     out = read(ask(tools=TOOLS), answer_of("(hm)yes[f]no[g]", completion_tokens=16), batch)
     assert isinstance(out[0], Started)
     assert summary(out) == ("yesno", "hm", ["f", "g"], "tool_calls")
-    assert out[-1] == Done(prompt_tokens=5, cached_tokens=2, completion_tokens=16)
+    assert out[-1] == Done(prompt_tokens=5, cached_tokens=2, completion_tokens=16, reasoning_tokens=4)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])

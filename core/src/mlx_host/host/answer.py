@@ -37,7 +37,7 @@ class ChoiceDone:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """All choices are complete; the tokens are those of all of them.
+    """All choices are complete; the tokens are those of all of them, `reasoning_tokens` of `completion_tokens`.
 
     `warning` says that a call or thinking was left in the content, and which parser to try.
     """
@@ -46,6 +46,7 @@ class Done:
     cached_tokens: int
     completion_tokens: int
     warning: str | None = None
+    reasoning_tokens: int = 0
 
 
 AnswerEvent = Started | Prefilled | Delta | ChoiceDone | Done
@@ -116,6 +117,8 @@ class Choice:
         self, index: int, parser: Parser, new_call_id: Callable[[], str], one_call: bool, leftovers: Leftovers
     ) -> None:
         self.index = index
+        self.reasoning_tokens = 0
+        self._unread_tokens = 0
         self.called = False
         self.leftovers = leftovers
         self._ids: set[str] = set()
@@ -123,11 +126,29 @@ class Choice:
         self._new_call_id = new_call_id
         self.one_call = one_call
 
-    def read(self, text: str) -> list[Shown]:
-        return self._show(self._parser.feed(text))
+    def read(self, texts: list[Text]) -> list[Shown]:
+        if isinstance(self._parser, Verbatim):
+            return self._show(self._parser.feed("".join([text.text for text in texts])))
+        parts: list[Part] = []
+        for text in texts:
+            more = self._parser.feed(text.text)
+            self._count(text.tokens, more)
+            parts += more
+        return self._show(parts)
 
     def finish(self) -> list[Shown]:
-        return self._show(self._parser.finish())
+        parts = self._parser.finish()
+        self._count(0, parts)
+        return self._show(parts)
+
+    def _count(self, tokens: int, parts: list[Part]) -> None:
+        """Count tokens as reasoning if that is what is read next; those of a marker go with what follows it."""
+        self._unread_tokens += tokens
+        for part in parts:
+            if isinstance(part, Shown):
+                self.reasoning_tokens += self._unread_tokens if isinstance(part, Reasoning) else 0
+                self._unread_tokens = 0
+                break
 
     @property
     def over(self) -> bool:
@@ -174,7 +195,7 @@ class Reader:
         self._telltales = telltales
         self._choices: dict[int, Choice] = {}
         self._started: Started | None = None
-        self._tokens = self._unwanted = 0
+        self._tokens = self._unwanted = self._reasoning_tokens = 0
         self.over = False
         self.called = False
         self.warning: str | None = None
@@ -204,7 +225,8 @@ class Reader:
         started = self._started
         if started is not None and not self._choices and not self.over:
             self.over = True
-            out.append(Done(started.prompt_tokens, started.cached_tokens, self._tokens, self.warning))
+            tokens = (started.prompt_tokens, started.cached_tokens, self._tokens)
+            out.append(Done(*tokens, self.warning, self._reasoning_tokens))
         return out
 
     def _start(self, started: Started) -> None:
@@ -230,7 +252,7 @@ class Reader:
         pieces.clear()
 
     def _read(self, choice: Choice, texts: list[Text], out: list[AnswerEvent]) -> None:
-        parts = choice.read("".join([text.text for text in texts]))
+        parts = choice.read(texts)
         logprobs = tuple([lp for text in texts for lp in text.logprobs])
         if parts or logprobs:
             out.append(Delta(choice.index, parts, logprobs))
@@ -248,6 +270,7 @@ class Reader:
 
     def _end(self, choice: Choice, reason: FinishReason, out: list[AnswerEvent]) -> None:
         self.called = self.called or choice.called
+        self._reasoning_tokens += choice.reasoning_tokens
         if choice.leftovers.found is not None:
             reading = (self._parsers.reasoning, self._parsers.tools)
             self.warning = self._telltales.advice(choice.leftovers.found, reading)
