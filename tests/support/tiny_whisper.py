@@ -16,12 +16,14 @@ STATE = 16
 SPREAD = 1.0
 
 
-def write_tiny_whisper(folder: Path, vocabulary: int = ENGLISH, seed: int = 2, spread: float = SPREAD) -> Path:
-    """Fill `folder`; at most 8 tokens are written for each window."""
+def write_tiny_whisper(
+    folder: Path, vocabulary: int = ENGLISH, seed: int = 2, spread: float = SPREAD, tokens: int = 8
+) -> Path:
+    """Fill `folder`; at most so many `tokens` are written for each window."""
     # Without layers, since attention over 1,500 positions is what takes the time.
     sizes = {
         **{"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": STATE, "n_audio_head": 2, "n_audio_layer": 0},
-        **{"n_vocab": vocabulary, "n_text_ctx": 16, "n_text_state": STATE, "n_text_head": 2, "n_text_layer": 2},
+        **{"n_vocab": vocabulary, "n_text_ctx": 2 * tokens, "n_text_state": STATE, "n_text_head": 2, "n_text_layer": 2},
     }
     network = Whisper(ModelDimensions(**sizes), mx.float32)
     mx.random.seed(seed)

@@ -5,11 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlx_host.backend import Load
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_whisper.mlx_whisper_api import Whisper
-from mlx_host_whisper.model import WhisperModel, load_model
-from mlx_host_whisper.options import WhisperOptions
 
 from tests.support.tiny_whisper import MULTILINGUAL, write_tiny_whisper
 
@@ -33,12 +30,6 @@ def tiny(tiny_folder: Path) -> Whisper:
 @pytest.fixture(scope="session")
 def multilingual(multilingual_folder: Path) -> Whisper:
     return Whisper(multilingual_folder, "float32")
-
-
-def load(folder: Path, **options: object) -> WhisperModel:
-    model = load_model(Load(str(folder), folder, WhisperOptions.model_validate(options), lambda *args, **more: None))
-    assert isinstance(model, WhisperModel)
-    return model
 
 
 @pytest.fixture(scope="session")

@@ -123,10 +123,11 @@ class Progress:
     def __init__(self, request: str, frames: int) -> None:
         self._request = request
         self._frames = frames
-        self._next = 0.0 if frames > WINDOW_FRAMES else math.inf
+        self._long = frames > WINDOW_FRAMES
+        self._next = PROGRESS_SHARE * frames
 
     def at(self, done: int) -> None:
-        if done >= self._next:
+        if self._long and (done >= self._next or done == self._frames):
             self._next = done + PROGRESS_SHARE * self._frames
             seconds, all_seconds = done / FRAMES_PER_SECOND, self._frames / FRAMES_PER_SECOND
             log.info("%s: %.0f of %.0f s of audio are transcribed", self._request, seconds, all_seconds)

@@ -1,0 +1,144 @@
+"""Real speech to the real server, asked by OpenAI's client: Whisper tiny.en hears it right, in every format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pysubs2
+import pytest
+
+from tests.support.client import sdk
+from tests.support.server import FAST_BLAS, ServerProcess, running_server
+from tests.support.speech import CAPITAL, NEWS, SAMPLES, spoken
+
+NEWS_WORDS = spoken(" ".join(NEWS))
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    with running_server("--backend", "whisper", "--model", "demo:whisper-tiny.en", *FAST_BLAS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
+    with sdk(server) as client:
+        yield client
+
+
+def transcribe(client: openai.OpenAI, name: str, **more: Any) -> Any:
+    with (SAMPLES / name).open("rb") as file:
+        return client.audio.transcriptions.create(model="any", file=file, **more)
+
+
+@pytest.fixture(scope="module")
+def news(client: openai.OpenAI) -> Any:
+    """The longer sample in all detail."""
+    return transcribe(client, "news.ogg", response_format="verbose_json")
+
+
+def test_wav_to_json(client: openai.OpenAI) -> None:
+    answer = transcribe(client, "capital.wav")
+    assert answer.text == CAPITAL
+    assert answer.usage.type == "duration"
+    assert answer.usage.seconds == pytest.approx(3.04, abs=0.01)
+
+
+def test_mp3_to_text(client: openai.OpenAI) -> None:
+    answer = transcribe(client, "capital.mp3", response_format="text")
+    assert answer.endswith("\n")
+    assert spoken(answer) == spoken(CAPITAL)
+
+
+def test_m4a_to_srt(client: openai.OpenAI) -> None:
+    answer = transcribe(client, "capital.m4a", response_format="srt")
+    (cue,) = pysubs2.SSAFile.from_string(answer, "srt")
+    assert spoken(cue.plaintext) == spoken(CAPITAL)
+    assert 0 <= cue.start < cue.end <= 3200
+
+
+def test_flac_to_vtt(client: openai.OpenAI) -> None:
+    answer = transcribe(client, "capital.flac", response_format="vtt")
+    assert answer.startswith("WEBVTT\n\n")
+    (cue,) = pysubs2.SSAFile.from_string(answer, "vtt")
+    assert spoken(cue.plaintext) == spoken(CAPITAL)
+    assert 0 <= cue.start < cue.end <= 3200
+
+
+def test_ogg_to_words(client: openai.OpenAI) -> None:
+    answer = transcribe(client, "capital.ogg", response_format="verbose_json", timestamp_granularities=["word"])
+    assert answer.segments is None
+    assert spoken(" ".join(word.word for word in answer.words)) == spoken(CAPITAL)
+
+
+def test_webm_to_a_stream(client: openai.OpenAI) -> None:
+    events = list(transcribe(client, "capital.webm", stream=True))
+    assert [event.type for event in events] == ["transcript.text.delta", "transcript.text.done"]
+    assert events[0].delta == events[1].text == CAPITAL
+
+
+def test_speech_between_silence_and_noise_is_found(client: openai.OpenAI) -> None:
+    answer = transcribe(
+        client, "in-noise.ogg", response_format="verbose_json", timestamp_granularities=["word", "segment"]
+    )
+    words = spoken(answer.text)
+    assert [word for word in words if word in ("capital", "france", "paris")] == ["capital", "france", "paris"]
+    assert len(words) <= len(spoken(CAPITAL)) + 1
+    # Five seconds of silence and noise come first, six last.
+    assert 4 < answer.words[0].start < answer.words[-1].end < 9
+    assert answer.segments[0].start >= 4
+    times = [time for word in answer.words for time in (word.start, word.end)]
+    assert times == sorted(times)
+
+
+def test_long_speech_is_heard_in_order(news: Any) -> None:
+    assert news.task == "transcribe"
+    assert news.language == "english"
+    assert news.duration == pytest.approx(32.33, abs=0.01)
+    assert news.text.strip() == news.text
+    words = spoken(news.text)
+    assert words == NEWS_WORDS
+    assert spoken(" ".join(segment.text for segment in news.segments)) == words
+    assert [segment.id for segment in news.segments] == list(range(len(news.segments)))
+    assert len(news.segments) > 2
+    times = [time for segment in news.segments for time in (segment.start, segment.end)]
+    assert times == sorted(times)
+    assert times[0] >= 0
+    assert times[-1] <= news.duration
+    assert {segment.seek for segment in news.segments} > {0}
+    for segment in news.segments:
+        assert segment.tokens
+        assert segment.avg_logprob < 0 < segment.compression_ratio
+        assert 0 <= segment.no_speech_prob <= 1
+
+
+def test_long_speech_streams_the_same_text(client: openai.OpenAI, news: Any) -> None:
+    events = list(transcribe(client, "news.ogg", stream=True))
+    deltas = [event.delta for event in events[:-1]]
+    assert len(deltas) > 2
+    assert all(event.type == "transcript.text.delta" for event in events[:-1])
+    done = events[-1]
+    assert done.type == "transcript.text.done"
+    assert "".join(deltas) == done.text == news.text
+    assert done.usage.total_tokens == done.usage.input_tokens + done.usage.output_tokens
+    # 20 ms of audio are a token.
+    assert done.usage.input_tokens == pytest.approx(news.duration * 50, abs=1)
+    assert done.usage.output_tokens == sum(len(segment.tokens) for segment in news.segments)
+
+
+def test_long_speech_logs_its_progress(server: ServerProcess, news: Any) -> None:
+    assert "32 of 32 s of audio are transcribed" in server.wait_for_line("32 of 32 s of audio")
+    assert any("of 32 s of audio are transcribed" in line and "32 of 32" not in line for line in server.lines)
+
+
+# The SDK keeps this method for those who use it already.
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_english_translated_to_english_is_itself(client: openai.OpenAI) -> None:
+    with (SAMPLES / "capital.wav").open("rb") as file:
+        answer = client.audio.translations.create(model="any", file=file, response_format="verbose_json")
+    assert answer.text == CAPITAL
+    assert answer.language == "english"
+    assert answer.model_extra is not None
+    assert answer.model_extra["task"] == "translate"

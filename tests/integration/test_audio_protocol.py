@@ -1,0 +1,297 @@
+"""The audio endpoints at the door: forms, refusals, limits, cancelling. A random Whisper answers, in milliseconds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import psutil
+import pytest
+
+from tests.plugins.whisper.test_audio import tone, wav
+from tests.support.client import error_of, post, queue, sdk, wait_for_queue
+from tests.support.server import ServerProcess, running_server
+from tests.support.speech import FORMATS, sample
+from tests.support.tiny_whisper import MULTILINGUAL, write_tiny_whisper
+
+TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"
+FILE = sample("capital.ogg")
+LARGE = 200_000
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the server would put temporary files."""
+    return tmp_path_factory.mktemp("temporary")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterator[ServerProcess]:
+    # This network is never sure of what it writes, and tries each window at all temperatures, which takes its time.
+    folder = write_tiny_whisper(tmp_path_factory.mktemp("tiny"), MULTILINGUAL, seed=1, tokens=16)
+    limits = ["--max-audio-mb", str(LARGE / MEGABYTE), "--max-audio-minutes", "10"]
+    with running_server(
+        *("--backend", "whisper", "--model", str(folder), "--served-model-name", "tiny", *limits),
+        env={"TMPDIR": str(temporary)},
+    ) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
+    with sdk(server) as client:
+        yield client
+
+
+def upload(
+    server: ServerProcess,
+    fields: Mapping[str, Any] = {},
+    file: bytes | None = FILE,
+    path: str = TRANSCRIPTIONS,
+) -> httpx2.Response:
+    data = {"model": "tiny", **fields}
+    if file is not None:
+        return httpx2.post(f"{server.url}{path}", data=data, files={"file": ("speech", file)}, timeout=60)
+    # Without a file the client would send no multipart form.
+    parts = {name: (None, str(value)) for name, value in data.items()}
+    return httpx2.post(f"{server.url}{path}", files=parts, timeout=60)
+
+
+# What is honoured
+
+
+def test_all_parameters_of_the_sdk_are_taken(client: openai.OpenAI) -> None:
+    answer: Any = client.audio.transcriptions.create(
+        model="tiny",
+        file=("a name without an extension", FILE),
+        language="de",
+        prompt="Über allen Gipfeln",
+        temperature=0.4,
+        response_format="verbose_json",
+        timestamp_granularities=["segment", "word"],
+    )
+    assert answer.language == "german"
+    assert answer.duration == pytest.approx(3.04, abs=0.01)
+    assert [segment.temperature for segment in answer.segments] == [0.4] * len(answer.segments)
+    assert answer.words is not None
+
+
+def test_the_prompt_counts_among_the_tokens(server: ServerProcess) -> None:
+    def input_tokens(**fields: str) -> int:
+        *_, done = stream_of(upload(server, {"stream": "true", **fields}))
+        tokens: int = done["usage"]["input_tokens"]
+        return tokens
+
+    assert input_tokens(prompt="one two three") == input_tokens() + 3
+
+
+def stream_of(response: httpx2.Response) -> list[Any]:
+    assert response.status_code == 200
+    assert response.headers["content-type"].startswith("text/event-stream")
+    blocks = [block for block in response.text.split("\n\n") if block and not block.startswith(":")]
+    return [json.loads(block.removeprefix("data: ")) for block in blocks]
+
+
+def test_a_translation_is_another_task_of_the_network(server: ServerProcess) -> None:
+    whole = upload(server, {"response_format": "verbose_json", "language": "fr"}, path=TRANSLATIONS).json()
+    assert (whole["task"], whole["language"]) == ("translate", "french")
+    assert upload(server, {"response_format": "verbose_json"}).json()["task"] == "transcribe"
+
+
+def test_words_alone_come_without_segments(server: ServerProcess) -> None:
+    fields = {"response_format": "verbose_json"}
+    assert "words" not in upload(server, fields).json()
+    words = upload(server, {**fields, "timestamp_granularities[]": "word"}).json()
+    assert "words" in words
+    assert "segments" not in words
+    both = upload(server, {**fields, "timestamp_granularities[]": ["word", "segment"]}).json()
+    assert {"words", "segments"} <= set(both)
+
+
+@pytest.mark.parametrize(
+    ("response_format", "kind"),
+    [
+        ("json", "application/json"),
+        ("verbose_json", "application/json"),
+        ("text", "text/plain; charset=utf-8"),
+        ("srt", "application/x-subrip; charset=utf-8"),
+        ("vtt", "text/vtt; charset=utf-8"),
+    ],
+)
+def test_each_format_says_what_it_is(server: ServerProcess, response_format: str, kind: str) -> None:
+    assert upload(server, {"response_format": response_format}).headers["content-type"] == kind
+
+
+def test_silence_is_an_empty_transcript_and_valid_json(server: ServerProcess) -> None:
+    whole = upload(server, {"response_format": "verbose_json"}, wav(tone(1) * 0))
+    assert "NaN" not in whole.text
+    assert "Infinity" not in whole.text
+    assert whole.json()["duration"] == 1.0
+
+
+def test_what_changes_nothing_is_listed(server: ServerProcess) -> None:
+    answer = upload(server, {"chunking_strategy": "auto", "user": "somebody", "language": ""})
+    assert answer.headers["x-mlx-host-ignored"] == "chunking_strategy, user"
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"response_format": "diarized_json"}, "response_format", "'verbose_json'"),
+        ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "needs response_format 'verbose_json'"),
+        ({"timestamp_granularities[]": "letter", "response_format": "verbose_json"}, "timestamp_granularities", "word"),
+        ({"stream": "true", "response_format": "srt"}, "stream", "must be false"),
+        ({"stream": "perhaps"}, "stream", "boolean"),
+        ({"temperature": "2"}, "temperature", "less than or equal to 1"),
+        ({"temperature": "nan"}, "temperature", "finite"),
+        ({"temperature": "warm"}, "temperature", "number"),
+        ({"language": "klingon"}, "language", "none that Whisper knows"),
+        ({"include[]": "logprobs"}, "include", "not supported"),
+        ({"chunking_strategy[type]": "server_vad"}, "chunking_strategy", "'auto'"),
+        ({"known_speaker_names[]": "Ann"}, "known_speaker_names", "not supported"),
+    ],
+)
+def test_a_field_that_cannot_be_honoured_is_named(
+    server: ServerProcess, fields: Mapping[str, str], param: str, words: str
+) -> None:
+    error = error_of(upload(server, fields), 400)
+    assert error["param"].startswith(param)
+    assert words in error["message"]
+
+
+def test_other_bodies_are_refused(server: ServerProcess) -> None:
+    assert "multipart/form-data" in error_of(post(server, {"file": "x"}, TRANSCRIPTIONS), 415)["message"]
+    kind = {"content-type": "multipart/form-data"}
+    unbounded = httpx2.post(f"{server.url}{TRANSCRIPTIONS}", content=b"x", headers=kind)
+    assert "no boundary" in error_of(unbounded, 400)["message"]
+    bounded = {"content-type": "multipart/form-data; boundary=b"}
+    cut = httpx2.post(f"{server.url}{TRANSCRIPTIONS}", content=b"--b\r\nContent-Disp", headers=bounded)
+    assert "ends early" in error_of(cut, 400)["message"]
+    strange = httpx2.post(f"{server.url}{TRANSCRIPTIONS}", content=b"x" * 100, headers=bounded)
+    assert "cannot be read" in error_of(strange, 400)["message"]
+
+
+def test_a_form_needs_a_file(server: ServerProcess) -> None:
+    assert error_of(upload(server, file=None), 400)["param"] == "file"
+    as_text = error_of(upload(server, {"file": "audio"}, None), 400)
+    assert "must be sent as a file" in as_text["message"]
+
+
+def test_unreadable_files_are_refused(server: ServerProcess) -> None:
+    assert "is empty" in error_of(upload(server, file=b""), 400)["message"]
+    assert "WAV, MP3, M4A, FLAC, OGG and WebM" in error_of(upload(server, file=b"garbage" * 100), 400)["message"]
+    for suffix in FORMATS:
+        whole = sample(f"capital.{suffix}")
+        assert error_of(upload(server, file=whole[: len(whole) // 2]), 400)["code"] == "invalid_audio"
+    # A stream is refused like any other, since none of it has been sent yet.
+    assert error_of(upload(server, {"stream": "true"}, b"garbage"), 400)["param"] == "file"
+
+
+def test_too_large_files_are_refused(server: ServerProcess) -> None:
+    error = error_of(upload(server, file=bytes(LARGE + 1)), 413)
+    assert "--max-audio-mb" in error["message"]
+    assert error["param"] == "file"
+
+
+def test_too_long_audio_is_refused(server: ServerProcess) -> None:
+    # Eleven minutes of a low rate make a small file.
+    error = error_of(upload(server, file=wav(tone(11 * 60, 100), 100)), 413)
+    assert "longer than 10 minutes" in error["message"]
+
+
+def test_a_wrong_task_names_what_is_served_and_what_would_serve(server: ServerProcess) -> None:
+    error = error_of(post(server, {"messages": [{"role": "user", "content": "Hello"}]}), 400)
+    assert "does not serve chat requests; it serves: transcription, translation." in error["message"]
+    with running_server("--backend", "scripted") as language_model:
+        error = error_of(upload(language_model), 400)
+    assert "does not serve transcription requests; it serves: chat." in error["message"]
+    assert "whisper" in error["message"]
+
+
+def test_200_bad_files_leave_nothing_behind(server: ServerProcess, temporary: Path) -> None:
+    whole = sample("capital.mp3")
+    kinds = [(b"", 400), (b"garbage" * 1000, 400), (whole[: len(whole) // 2], 400), (bytes(LARGE + 1), 413)]
+    host = psutil.Process(server.process.pid)
+
+    def all_processes() -> list[psutil.Process]:
+        return [host, *host.children(recursive=True)]
+
+    def send_bad_ones(count: int) -> None:
+        for number in range(count):
+            file, status = kinds[number % len(kinds)]
+            error_of(upload(server, file=file), status)
+
+    send_bad_ones(40)
+    before = all_processes()
+    memory = sum(process.memory_info().rss for process in before)
+    files = sum(process.num_fds() for process in before)
+    send_bad_ones(200)
+    assert all_processes() == before
+    assert sum(process.num_fds() for process in before) <= files + 4
+    assert sum(process.memory_info().rss for process in before) < memory + 20 * MEGABYTE
+    assert queue(server) == (0, 0)
+    assert upload(server).status_code == 200
+    assert [path for path in temporary.iterdir() if path.is_file()] == []
+
+
+# Cancelling and limits
+
+
+LONG = wav(tone(599, 100), 100)
+
+
+@contextmanager
+def streaming(server: ServerProcess) -> Iterator[None]:
+    """A client that listens to the first words of a long transcript, and leaves at the end of the context."""
+    with httpx2.stream(
+        "POST",
+        f"{server.url}{TRANSCRIPTIONS}",
+        data={"stream": "true"},
+        files={"file": ("long.wav", LONG)},
+        timeout=60,
+    ) as response:
+        pieces = response.iter_text()
+        assert "transcript.text.delta" in next(pieces)
+        yield
+
+
+def finished(server: ServerProcess) -> bool:
+    return any("599 of 599 s of audio" in line for line in server.lines)
+
+
+def test_a_client_that_leaves_a_stream_ends_the_work(server: ServerProcess) -> None:
+    with streaming(server):
+        assert queue(server) == (1, 0)
+    wait_for_queue(server, 0)
+    server.wait_for_line(": cancelled")
+    assert not finished(server)
+
+
+def test_a_client_that_leaves_before_an_answer_ends_the_work(server: ServerProcess) -> None:
+    with httpx2.Client() as client, ThreadPoolExecutor() as pool:
+        url, files = f"{server.url}{TRANSCRIPTIONS}", {"file": ("long.wav", LONG)}
+        request = pool.submit(client.post, url, files=files, timeout=httpx2.Timeout(60, read=1))
+        wait_for_queue(server, 1)
+        with pytest.raises(httpx2.TimeoutException):
+            request.result()
+    wait_for_queue(server, 0)
+    assert not finished(server)
+    assert upload(server).status_code == 200
+
+
+def test_one_file_is_transcribed_at_a_time(server: ServerProcess) -> None:
+    with ThreadPoolExecutor() as pool:
+        with streaming(server):
+            second = pool.submit(upload, server)
+            wait_for_queue(server, 1, waiting=1)
+        assert second.result().status_code == 200
