@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -13,88 +12,16 @@ from fastapi.responses import Response as HttpResponse
 from mlx_host.api import sse
 from mlx_host.api.chat_answer import sign_of_life, warning_comment, warning_header
 from mlx_host.api.door import MEGABYTE
-from mlx_host.api.responses_answer import Response, frame
-from mlx_host.api.responses_input import Item, read_items
+from mlx_host.api.responses_answer import Response, ResponseCancelled, frame
+from mlx_host.api.responses_input import Item
+from mlx_host.api.responses_memory import Memory
 from mlx_host.api.responses_request import to_request
-from mlx_host.api.responses_schema import InputBody, ResponsesBody
-from mlx_host.api.responses_store import Kept, ResponseStore, StoreLimits
+from mlx_host.api.responses_schema import ResponsesBody
+from mlx_host.api.responses_store import ResponseStore, StoreLimits
+from mlx_host.api.responses_truncation import Batches, answered
 from mlx_host.api.wire import JsonResponse, ignored_header
 from mlx_host.errors import InvalidRequest, RequestError
 from mlx_host.host import Host
-from mlx_host.host.answer import AnswerEvent
-
-Batches = AsyncGenerator[list[AnswerEvent], None]
-
-
-class ResponseNotFound(InvalidRequest):
-    """No response with this id is kept here."""
-
-    status = 404
-    code = "response_not_found"
-
-    def __init__(self, id: str) -> None:
-        super().__init__(f"Response with id {id!r} not found: it is unknown, deleted, expired or was not stored.")
-
-
-class PreviousNotFound(InvalidRequest):
-    """The response that a request goes on from is not kept here."""
-
-    code = "previous_response_not_found"
-
-    def __init__(self, id: str) -> None:
-        super().__init__(
-            f"Previous response with id {id!r} not found: it is unknown, deleted, expired or was not stored. "
-            "Send the whole conversation as input.",
-            param="previous_response_id",
-        )
-
-
-class Memory:
-    """The store as requests use it, off the event loop."""
-
-    def __init__(self, store: ResponseStore) -> None:
-        self._store = store
-
-    async def read(self, body: InputBody) -> tuple[list[Item], list[Item]]:
-        """What was said before a request, and what it says itself."""
-        return await asyncio.to_thread(self._read, body)
-
-    def _read(self, body: InputBody) -> tuple[list[Item], list[Item]]:
-        before: list[Item] = []
-        if body.previous_response_id:
-            before = self._before(body.previous_response_id)
-        return before, read_items(body.input, self._store.item)
-
-    def _before(self, id: str) -> list[Item]:
-        conversation = self._store.conversation(id)
-        if not conversation:
-            raise PreviousNotFound(id)
-        if (missing := conversation[0].previous) is not None:
-            raise PreviousNotFound(missing)
-        return [item for kept in conversation for item in (*kept.input, *kept.response["output"])]
-
-    async def keep(self, response: dict[str, Any], input: list[Item]) -> None:
-        """Keep a response, unless it was not asked for; says so in the response where it is too large."""
-        if response["store"]:
-            response["store"] = await asyncio.to_thread(self._store.put, Kept(response, input))
-
-    async def get(self, id: str) -> Kept:
-        kept = await asyncio.to_thread(self._store.get, id)
-        if kept is None:
-            raise ResponseNotFound(id)
-        return kept
-
-    async def input_of(self, id: str) -> list[Item]:
-        """All items that a response is the answer to, as far as they are kept."""
-        conversation = await asyncio.to_thread(self._store.conversation, id)
-        if not conversation:
-            raise ResponseNotFound(id)
-        *before, last = conversation
-        return [item for kept in before for item in (*kept.input, *kept.response["output"])] + last.input
-
-    async def delete(self, id: str) -> None:
-        if not await asyncio.to_thread(self._store.delete, id):
-            raise ResponseNotFound(id)
 
 
 async def collect(batches: Batches, response: Response, memory: Memory, input: list[Item]) -> None:
@@ -106,21 +33,22 @@ async def collect(batches: Batches, response: Response, memory: Memory, input: l
 
 async def stream(batches: Batches, response: Response, memory: Memory, input: list[Item]) -> sse.Pieces:
     """Say each step of a response; it is kept before its end is told, so that the next request may refer to it."""
-    try:
-        async with aclosing(batches):
-            async for batch in batches:
-                events = response.take(batch)
-                if response.over:
-                    await memory.keep(response.whole, input)
-                    yield warning_comment(response.warning)
-                yield "".join(map(sse.named, events))
-                yield sign_of_life(batch)
-    except RequestError as error:
-        if not response.begun:
-            raise
-        events = response.fail(error)
-        await memory.keep(response.whole, input)
-        yield "".join(map(sse.named, events))
+    with memory.run(response):
+        try:
+            async with aclosing(batches):
+                async for batch in batches:
+                    events = response.take(batch)
+                    if response.over:
+                        await memory.keep(response.whole, input)
+                        yield warning_comment(response.warning)
+                    yield "".join(map(sse.named, events))
+                    yield sign_of_life(batch)
+        except RequestError as error:
+            if not response.begun:
+                raise
+            events = response.fail(error)
+            await memory.keep(response.whole, input)
+            yield "".join(map(sse.named, events))
 
 
 def page(items: list[Item], after: str | None, limit: int) -> dict[str, Any]:
@@ -156,7 +84,7 @@ def routes(router: APIRouter, host: Host) -> None:
         response = Response(frame(body, request.id, host.model(request.model).name))
         headers = ignored_header(body.ignored())
         streams = body.stream is True
-        batches = host.chat(request, streams=streams)
+        batches = answered(partial(host.chat, streams=streams), request, body.truncation == "auto")
         if streams:
             return sse.EventStream(stream(batches, response, memory, input), headers, settings.keep_alive)
         async with aclosing(batches):
@@ -169,7 +97,15 @@ def routes(router: APIRouter, host: Host) -> None:
             raise InvalidRequest(
                 "Only the whole response is kept, not its stream; stream must be false.", param="stream"
             )
-        return JsonResponse((await memory.get(id)).response)
+        return JsonResponse(await memory.get(id))
+
+    @router.post("/v1/responses/{id}/cancel", response_model=None)
+    async def cancel(id: str) -> HttpResponse:
+        whole = await memory.get(id)
+        reason = ResponseCancelled("The response was cancelled.")
+        if not any(model.end(id, reason) for model in host.models.values()):
+            raise InvalidRequest(f"The response {id!r} is over; only one that is being streamed can be cancelled.")
+        return JsonResponse({**whole, "status": "cancelled"})
 
     @router.delete("/v1/responses/{id}")
     async def delete(id: str) -> dict[str, Any]:

@@ -23,6 +23,12 @@ Event = dict[str, Any]
 Ending = Literal["completed", "incomplete"]
 
 
+class ResponseCancelled(RequestError):
+    """Somebody asked for the response to be cancelled."""
+
+    code = "cancelled"
+
+
 def frame(body: ResponsesBody, id: str, model: str) -> dict[str, Any]:
     """The response before anything is said; what the request left open is null or OpenAI's default."""
     return {
@@ -68,6 +74,7 @@ class Response:
     """A response as it grows; `whole` is the object as it stands, `over` whether it will not change any more."""
 
     def __init__(self, frame: dict[str, Any]) -> None:
+        self.id: str = frame["id"]
         self.whole = frame
         self.begun = self.over = False
         self.warning: str | None = None
@@ -83,9 +90,14 @@ class Response:
 
     def fail(self, error: RequestError) -> list[Event]:
         """End because of an error; what has been said remains, marked incomplete."""
-        code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
-        self.whole["error"] = {"code": code, "message": error.message}
-        return [self._numbered(event) for event in (*self._close("incomplete"), self._end("failed"))]
+        if isinstance(error, ResponseCancelled):
+            # There is no event of this name; the response says how it is.
+            ending = ("incomplete", "cancelled")
+        else:
+            ending = ("failed", "failed")
+            code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+            self.whole["error"] = {"code": code, "message": error.message}
+        return [self._numbered(event) for event in (*self._close("incomplete"), self._end(*ending))]
 
     def _numbered(self, event: Event) -> Event:
         self._sequence += 1
@@ -112,14 +124,14 @@ class Response:
                 self.warning = event.warning
                 if self._ending == "incomplete":
                     self.whole["incomplete_details"] = {"reason": "max_output_tokens"}
-                yield self._end(self._ending)
+                yield self._end(self._ending, self._ending)
 
-    def _end(self, status: str) -> Event:
+    def _end(self, event: str, status: str) -> Event:
         self.over = True
         self.whole["status"] = status
         if status == "completed":
             self.whole["completed_at"] = int(time.time())
-        return {"type": f"response.{status}", "response": self.whole}
+        return {"type": f"response.{event}", "response": self.whole}
 
     def _add(self, part: Shown) -> Iterator[Event]:
         match part:

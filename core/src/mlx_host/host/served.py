@@ -13,7 +13,7 @@ from enum import Enum
 from mlx_host.engine import Answer, Engine, ModelInfo
 from mlx_host.engine.messages import Loading
 from mlx_host.engine.worker import Worker
-from mlx_host.errors import EngineFailed, LoadError, MlxHostError, ModelUnavailable
+from mlx_host.errors import EngineFailed, LoadError, MlxHostError, ModelUnavailable, RequestError
 from mlx_host.host.admission import Admission
 from mlx_host.host.families import NO_PARSERS, Parsers, settle
 from mlx_host.host.leftovers import Telltales
@@ -130,6 +130,15 @@ class ServedModel:
             self._to_replay.remove(answer)
         elif self._engine is not None:
             self._engine.cancel(answer)
+
+    def end(self, id: str, error: RequestError) -> bool:
+        """End the request with this id by an error; whether it was being answered."""
+        for answer in (*self._to_replay, *(self._engine.open if self._engine is not None else ())):
+            if answer.request.id == id:
+                self.cancel(answer)
+                answer.push(error)
+                return True
+        return False
 
     def refuse_unless_up(self) -> None:
         """Raise ModelUnavailable if waiting for this model is of no use."""

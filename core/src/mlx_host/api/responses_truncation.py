@@ -1,0 +1,52 @@
+"""truncation "auto": a conversation that is too long for the model loses its oldest turns."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from mlx_host.api import wire
+from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.host.answer import AnswerEvent
+from mlx_host.requests import ChatRequest, Json
+
+Batches = AsyncGenerator[list[AnswerEvent], None]
+
+
+async def answered(chat: Callable[[ChatRequest], Batches], request: ChatRequest, truncate: bool) -> Batches:
+    """Answer a request, with `truncate` as much of its end as the model takes; only the model knows how much that is.
+
+    What the model finds wrong with the messages is wrong with the input.
+    """
+    while True:
+        begun = False
+        try:
+            async with aclosing(chat(request)) as batches:
+                async for batch in batches:
+                    begun = True
+                    yield batch
+            return
+        except InvalidRequest as error:
+            shorter = None
+            if isinstance(error, ContextLengthExceeded) and truncate and not begun:
+                shorter = without_oldest(request.messages, 1 - error.limit / error.prompt_tokens)
+            if shorter is None:
+                error.param = "input" if error.param == "messages" else error.param
+                raise
+            request = replace(request, messages=shorter)
+
+
+def without_oldest(messages: Sequence[Json], share: float) -> Sequence[Json] | None:
+    """Leave out turns for about a `share` of the text, one at least; None where only one is left.
+
+    A turn is what a user says and all that follows from it. What stands before the first turn, the instructions, stays.
+    """
+    first = next((at for at, message in enumerate(messages) if message["role"] != "system"), 0)
+    ends = [at for at, message in enumerate(messages) if at > first and message["role"] == "user"]
+    sizes = [len(wire.text(message)) for message in messages]
+    enough = share * sum(sizes)
+    for end in ends:
+        if sum(sizes[first:end]) >= enough:
+            break
+    return [*messages[:first], *messages[end:]] if ends else None
