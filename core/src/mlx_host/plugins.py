@@ -223,10 +223,15 @@ class Plugins:
                 self.commands.add(name, command, origin)
 
     def routers(self, make_router: Callable[[], APIRouter], host: Host) -> Iterator[APIRouter]:
-        """Ask each plugin for its endpoints, core's first; a plugin that fails is set aside."""
+        """Ask each plugin for its endpoints, core's first; a plugin that fails is set aside.
+
+        UsageError, which says that a setting cannot be used, is nobody's failure and is passed on.
+        """
         for key in list(self.loaded):
             router = make_router()
             error = self._failure(key, "register_routes", router=router, host=host)
+            if isinstance(error, UsageError):
+                raise error
             if error is None:
                 yield router
             else:

@@ -137,7 +137,10 @@ def _texts(parts: Any, where: str) -> list[Item]:
         return []
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
         raise InvalidRequest(f"{where} must be a list of parts.", param="input")
-    return [{"type": part.get("type"), "text": _string(part, "text", where)} for part in parts]
+    return [
+        {"type": part.get("type"), "text": _string(part, "text", f"{where}[{number}]")}
+        for number, part in enumerate(parts)
+    ]
 
 
 def _string(item: Mapping[str, Any], key: str, where: str) -> str:

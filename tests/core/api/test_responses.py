@@ -1,0 +1,322 @@
+"""Answers of POST /v1/responses, whole and streamed, as OpenAI's client and bare HTTP see them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from tests.core.api.test_chat import OSLO, ROME, WEATHER, cut
+from tests.support.client import connection, error_of, eventually, get, head, post, read_until, wait_for_queue
+from tests.support.server import ServerProcess
+
+RESPONSES = "/v1/responses"
+TOOL = {"type": "function", "name": "get_weather", "parameters": {"type": "object"}}
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+STATUS = {"stop": "completed", "tool_calls": "completed", "length": "incomplete"}
+
+
+def script(*steps: list[Any]) -> str:
+    return json.dumps(steps)
+
+
+def says(*pieces: str) -> str:
+    return script(*(["say", piece] for piece in pieces))
+
+
+def named_events(text: str) -> list[dict[str, Any]]:
+    """The events of a stream; each goes by its type and has the next number."""
+    assert text.endswith("\n\n")
+    blocks = [block.split("\n") for block in text[:-2].split("\n\n") if not block.startswith(":")]
+    events = []
+    for number, (name, data) in enumerate(blocks):
+        event = json.loads(data.removeprefix("data: "))
+        assert name == f"event: {event['type']}"
+        assert event["sequence_number"] == number
+        EVENT.validate_python(event)
+        events.append(event)
+    return events
+
+
+def grown(events: list[dict[str, Any]]) -> dict[str, Any]:
+    """The response that a stream's events amount to; every rule of their order is checked."""
+    first, second, *middle, last = events
+    assert [first["type"], second["type"]] == ["response.created", "response.in_progress"]
+    for event in (first, second):
+        assert event["response"]["status"] == "in_progress"
+        assert event["response"]["output"] == []
+        assert event["response"]["usage"] is None
+    output: list[dict[str, Any]] = []
+    while middle:
+        added = middle.pop(0)
+        assert added["type"] == "response.output_item.added"
+        assert added["output_index"] == len(output)
+        assert added["item"]["status"] == "in_progress"
+        whole = _item(added["item"], len(output), middle)
+        done = middle.pop(0)
+        assert done["type"] == "response.output_item.done"
+        assert done["output_index"] == len(output)
+        assert done["item"] == {**whole, "status": done["item"]["status"]}
+        output.append(done["item"])
+    assert last["type"] == f"response.{last['response']['status']}"
+    assert last["response"]["id"] == first["response"]["id"]
+    assert last["response"]["output"] == output
+    return dict(last["response"])
+
+
+def _item(item: dict[str, Any], index: int, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add the deltas of one item up."""
+    if item["type"] == "function_call":
+        assert item["arguments"] == ""
+        arguments = ""
+        while events[0]["type"] == "response.function_call_arguments.delta":
+            assert (events[0]["item_id"], events[0]["output_index"]) == (item["id"], index)
+            arguments += events.pop(0)["delta"]
+        done = events.pop(0)
+        assert done["type"] == "response.function_call_arguments.done"
+        assert (done["arguments"], done["name"]) == (arguments, item["name"])
+        return {**item, "arguments": arguments}
+    kind, event = {"message": ("output_text", "output_text"), "reasoning": ("reasoning_text", "reasoning_text")}[
+        item["type"]
+    ]
+    assert item["content"] == []
+    added = events.pop(0)
+    assert added["type"] == "response.content_part.added"
+    assert added["part"]["text"] == ""
+    text, logprobs = "", []
+    while events[0]["type"] == f"response.{event}.delta":
+        delta = events.pop(0)
+        assert (delta["item_id"], delta["output_index"], delta["content_index"]) == (item["id"], index, 0)
+        text += delta["delta"]
+        logprobs += delta.get("logprobs", [])
+    done = events.pop(0)
+    assert (done["type"], done["text"], done.get("logprobs", [])) == (f"response.{event}.done", text, logprobs)
+    done = events.pop(0)
+    assert (done["type"], done["part"]["type"], done["part"]["text"]) == ("response.content_part.done", kind, text)
+    assert done["part"].get("logprobs", []) == logprobs
+    return {**item, "content": [done["part"]]}
+
+
+def without_ids(response: dict[str, Any]) -> dict[str, Any]:
+    prefixes = {"message": "msg_", "function_call": "fc_", "reasoning": "rs_"}
+    output = []
+    for item in response["output"]:
+        assert item["id"].startswith(prefixes[item["type"]])
+        if item["type"] == "function_call":
+            assert item["call_id"].startswith("call_")
+        output.append({key: value for key, value in item.items() if key not in ("id", "call_id")})
+    assert response["id"].startswith("resp_")
+    varies = ("id", "created_at", "completed_at")
+    return {key: value for key, value in response.items() if key not in varies} | {"output": output}
+
+
+CASES: list[dict[str, Any]] = [
+    {"input": says("Hello", ", ", "world")},
+    {"input": says()},
+    {"input": says("naïve", " 🦊", " 日本")},
+    {"input": script(["say", "cut"], ["end", "length"])},
+    {"input": script(["forever", "x"]), "max_output_tokens": 7},
+    {"input": says("one", " t", "wo", " three"), "stop": " two"},
+    {"input": script(*cut("<think>\nHm.\n</think>\n\nYes."))},
+    {"input": script(*cut("<think>\nnever closed"))},
+    {"input": script(*cut("<think>\nnever closed"), ["end", "length"])},
+    {"input": script(*cut(OSLO)), "tools": [TOOL]},
+    {"input": script(*cut(f"<think>\nHm.\n</think>\n\nLook:\n{OSLO}\n{ROME}")), "tools": [TOOL]},
+    {"input": script(*cut(f"{OSLO}\n{ROME}")), "tools": [TOOL], "parallel_tool_calls": False},
+    {"input": script(*cut(OSLO)), "tools": [TOOL], "tool_choice": "none"},
+    {"input": script(*cut(OSLO), ["end", "length"]), "tools": [TOOL]},
+    {"input": says("a", "b"), "include": ["message.output_text.logprobs"]},
+    {"input": says("a", "b"), "include": ["message.output_text.logprobs"], "top_logprobs": 2},
+]
+
+
+@pytest.mark.parametrize("body", CASES)
+def test_streamed_is_the_same_as_whole(server: ServerProcess, body: dict[str, Any]) -> None:
+    answer = post(server, {"model": "m", **body}, RESPONSES)
+    assert answer.status_code == 200, answer.text
+    Response.model_validate(answer.json(), strict=True)
+    answered = post(server, {"model": "m", **body, "stream": True}, RESPONSES)
+    assert answered.headers["content-type"].startswith("text/event-stream")
+    whole = grown(named_events(answered.text))
+    Response.model_validate(whole, strict=True)
+    assert without_ids(whole) == without_ids(answer.json())
+
+
+@pytest.mark.parametrize("body", CASES)
+def test_the_same_is_said_as_in_chat_completions(server: ServerProcess, body: dict[str, Any]) -> None:
+    logprobs = {"logprobs": True} if "include" in body else {}
+    renamed = {"tools": [WEATHER] if "tools" in body else None, "max_tokens": body.get("max_output_tokens")}
+    others = {key: body[key] for key in ("stop", "tool_choice", "parallel_tool_calls", "top_logprobs") if key in body}
+    chat = post(
+        server, {"messages": [{"role": "user", "content": body["input"]}], **renamed, **others, **logprobs}
+    ).json()
+    said, usage = chat["choices"][0], chat["usage"]
+    answer = post(server, body, RESPONSES).json()
+    assert answer["status"] == STATUS[said["finish_reason"]]
+    assert answer["incomplete_details"] == (
+        {"reason": "max_output_tokens"} if said["finish_reason"] == "length" else None
+    )
+    parts = [part for item in answer["output"] for part in item.get("content", ())]
+    text = [part for part in parts if part["type"] == "output_text"]
+    assert "".join(part["text"] for part in text) == (said["message"]["content"] or "")
+    thought = "".join(part["text"] for part in parts if part["type"] == "reasoning_text")
+    assert thought == said["message"].get("reasoning_content", "")
+    assert [
+        {"name": item["name"], "arguments": item["arguments"]}
+        for item in answer["output"]
+        if item["type"] == "function_call"
+    ] == [call["function"] for call in said["message"].get("tool_calls", ())]
+    assert [one for part in text for one in part["logprobs"]] == (said["logprobs"] or {"content": []})["content"]
+    assert answer["usage"] == {
+        "input_tokens": usage["prompt_tokens"],
+        "input_tokens_details": {**usage["prompt_tokens_details"], "cache_write_tokens": 0},
+        "output_tokens": usage["completion_tokens"],
+        "output_tokens_details": usage["completion_tokens_details"],
+        "total_tokens": usage["total_tokens"],
+    }
+
+
+def test_reasoning_is_counted(server: ServerProcess) -> None:
+    pieces = ("<think>", "Hm", ", ", "so", "</think>", "Yes", ".")
+    for body in ({}, {"stream": True}):
+        answer = post(server, {"input": says(*pieces), **body}, RESPONSES)
+        usage = (grown(named_events(answer.text)) if body else answer.json())["usage"]
+        assert (usage["output_tokens"], usage["output_tokens_details"]["reasoning_tokens"]) == (7, 4)
+
+
+def test_what_was_asked_is_repeated(server: ServerProcess) -> None:
+    asked = {
+        "instructions": "Be brief.",
+        "max_output_tokens": 50,
+        "metadata": {"who": "me"},
+        "parallel_tool_calls": False,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "tool_choice": "none",
+        "truncation": "auto",
+        "store": False,
+    }
+    answer = post(server, {"model": "m", "input": says("x"), "tools": [TOOL], **asked}, RESPONSES).json()
+    assert {key: answer[key] for key in asked} == asked
+    assert answer["tools"] == [{**TOOL, "description": None, "strict": None}]
+    assert answer["model"] == "scripted"
+    assert answer["previous_response_id"] is None
+
+
+def test_what_changes_nothing_is_named(server: ServerProcess) -> None:
+    body = {
+        "input": says("x"),
+        "include": ["reasoning.encrypted_content", "message.output_text.logprobs"],
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "text": {"format": {"type": "text"}, "verbosity": "low"},
+        "tools": [{**TOOL, "strict": True}],
+        "prompt_cache_key": "k",
+        "user": None,
+    }
+    names = "include.reasoning.encrypted_content, prompt_cache_key, reasoning.summary, text.verbosity, tools.strict"
+    for stream in (False, True):
+        answer = post(server, {**body, "stream": stream}, RESPONSES)
+        assert answer.headers["x-mlx-host-ignored"] == names
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "part"),
+    [
+        ({}, "input", "missing"),
+        ({"input": []}, "input", "missing"),
+        ({"input": 5}, "input", "valid"),
+        ({"input": "x", "background": True}, "background", "not supported"),
+        ({"input": "x", "conversation": "conv_1"}, "conversation", "not supported"),
+        ({"input": "x", "prompt": {"id": "p"}}, "prompt", "not supported"),
+        ({"input": "x", "text": {"format": {"type": "json_object"}}}, "text.format", "not supported"),
+        (
+            {"input": "x", "text": {"format": {"type": "json_schema", "name": "n", "schema": {}}}},
+            "text.format",
+            "not supported",
+        ),
+        ({"input": "x", "tool_choice": "required"}, "tool_choice", "cannot force"),
+        ({"input": "x", "tool_choice": {"type": "function", "name": "f"}}, "tool_choice", "cannot force"),
+        ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type", "'web_search'"),
+        ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name", "must be a string"),
+        ({"input": "x", "tools": [{**TOOL, "parameters": "p"}]}, "tools[0].parameters", "wrong type"),
+        ({"input": "x", "max_output_tokens": 0}, "max_output_tokens", "greater"),
+        ({"input": "x", "metadata": {"a": 1}}, "metadata.a", "string"),
+        ({"input": "x", "truncation": "some"}, "truncation", "'auto'"),
+        ({"input": "x", "previous_response_id": "resp_none"}, "previous_response_id", "'resp_none' not found"),
+        ({"input": script(["refuse", "no"])}, "input", "no"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_by_name(
+    server: ServerProcess, body: dict[str, Any], param: str, part: str
+) -> None:
+    for stream in (False, True):
+        error = error_of(post(server, {**body, "stream": stream}, RESPONSES), 400)
+        assert error["param"] == param
+        assert part in error["message"]
+
+
+def test_a_fault_in_midstream_fails_the_response(server: ServerProcess, client: openai.OpenAI) -> None:
+    body = {"input": script(["say", "He"], ["fail", "oh"]), "stream": True}
+    events = named_events(post(server, body, RESPONSES).text)
+    response = grown(events)
+    assert response["status"] == "failed"
+    assert response["error"] == {"code": "server_error", "message": "The model failed: ZeroDivisionError: oh"}
+    assert [item["status"] for item in response["output"]] == ["incomplete"]
+    assert get(server, f"{RESPONSES}/{response['id']}").json() == response
+    with (
+        client.responses.stream(model="m", input=str(body["input"])) as stream,
+        pytest.raises(RuntimeError, match=r"response\.completed"),
+    ):
+        stream.get_final_response()
+
+
+def test_a_fault_without_a_stream_is_an_error(server: ServerProcess) -> None:
+    error = error_of(post(server, {"input": script(["say", "He"], ["fail", "oh"])}, RESPONSES), 500)
+    assert error["code"] == "engine_failed"
+
+
+def test_a_stream_can_be_looked_at_and_cancelled(server: ServerProcess, client: openai.OpenAI, tmp_path: Path) -> None:
+    steps = script(["say", "He"], ["until", str(tmp_path / "never")])
+    with client.responses.create(model="m", input=steps, stream=True) as stream:
+        events = iter(stream)
+        id = next(event.response.id for event in events if event.type == "response.created")
+        assert any(event.type == "response.output_text.delta" for event in events)
+        assert client.responses.retrieve(id).status == "in_progress"
+        assert client.responses.cancel(id).status == "cancelled"
+        last = list(events)[-1]
+    assert last.type == "response.incomplete"
+    assert last.response.status == "cancelled"
+    assert last.response.output_text == "He"
+    wait_for_queue(server, running=0)
+    kept = client.responses.retrieve(id)
+    assert (kept.status, kept.output_text) == ("cancelled", "He")
+    with pytest.raises(openai.BadRequestError, match="is over"):
+        client.responses.cancel(id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.cancel("resp_none")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_ends_the_generation(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
+    reached = tmp_path / "reached"
+    steps = script(["say", "He"], ["touch", str(reached)], ["until", str(tmp_path / "never")])
+    body = json.dumps({"input": steps, "stream": stream}).encode()
+    with connection(server) as connected:
+        connected.sendall(head(body, RESPONSES) + body)
+        eventually(reached.exists)
+        if stream:
+            read_until(connected, b"output_text.delta")
+    wait_for_queue(server, running=0)
+
+
+def test_the_stream_helper_takes_everything(client: openai.OpenAI) -> None:
+    steps = script(*cut(f"<think>\nHm.\n</think>\n\nLook:\n{OSLO}\n{ROME}"))
+    with client.responses.stream(model="m", input=steps, tools=[{**TOOL, "strict": True}]) as stream:  # type: ignore[list-item]
+        final = stream.get_final_response()
+    assert [item.type for item in final.output] == ["reasoning", "message", "function_call", "function_call"]
+    assert client.responses.retrieve(final.id).output_text == final.output_text

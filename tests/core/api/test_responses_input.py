@@ -1,0 +1,188 @@
+"""What clients send as input of POST /v1/responses, and the chat messages that it stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mlx_host.api.responses_input import ItemNotFound, read_items, to_messages
+from mlx_host.errors import InvalidRequest
+from openai.types.responses import ResponseItemList
+
+IMAGE = "data:image/png;base64,AAAA"
+
+
+def nothing(id: str) -> None:
+    return None
+
+
+def messages(given: Any, instructions: str | None = None) -> list[dict[str, Any]]:
+    return to_messages(instructions, read_items(given, nothing))
+
+
+def call(number: int) -> dict[str, Any]:
+    return {"type": "function_call", "call_id": f"call_{number}", "name": "f", "arguments": "{}"}
+
+
+def result(number: int) -> dict[str, Any]:
+    return {"type": "function_call_output", "call_id": f"call_{number}", "output": f"out {number}"}
+
+
+def told(number: int) -> dict[str, Any]:
+    return {"id": f"call_{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def thought(text: str) -> dict[str, Any]:
+    return {"type": "reasoning", "id": "rs", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
+
+
+def said(text: str) -> dict[str, Any]:
+    """A message as the SDK dumps its own, null fields included."""
+    part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
+    return {
+        "type": "message",
+        "id": "msg",
+        "role": "assistant",
+        "status": "completed",
+        "phase": None,
+        "content": [part],
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("hi", [{"role": "user", "content": "hi"}]),
+        ([{"role": "user", "content": "hi"}], [{"role": "user", "content": "hi"}]),
+        (
+            [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hi"}]}],
+            [{"role": "user", "content": "hi"}],
+        ),
+        ([{"role": "developer", "content": "be"}], [{"role": "system", "content": "be"}]),
+        (
+            [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "input_text", "text": "what?"},
+                        {"type": "input_image", "image_url": IMAGE, "detail": "low"},
+                    ],
+                }
+            ],
+            [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": "what?"},
+                        {"type": "image_url", "image_url": {"url": IMAGE, "detail": "low"}},
+                    ],
+                }
+            ],
+        ),
+        ([said("a"), said("b")], [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]),
+        (
+            [thought("hm"), said("so"), call(1), call(2), result(1), result(2)],
+            [
+                {
+                    "role": "assistant",
+                    "content": "so",
+                    "reasoning_content": "hm",
+                    "tool_calls": [told(1), told(2)],
+                },
+                {"role": "tool", "tool_call_id": "call_1", "content": "out 1"},
+                {"role": "tool", "tool_call_id": "call_2", "content": "out 2"},
+            ],
+        ),
+        (
+            [call(1), said("and"), call(2)],
+            [{"role": "assistant", "content": "and", "tool_calls": [told(1), told(2)]}],
+        ),
+        (
+            [thought("a"), said("b"), thought("c"), said("d")],
+            [
+                {"role": "assistant", "content": "b", "reasoning_content": "a"},
+                {"role": "assistant", "content": "d", "reasoning_content": "c"},
+            ],
+        ),
+        (
+            [{"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "short"}]}, said("b")],
+            [{"role": "assistant", "content": "b", "reasoning_content": "short"}],
+        ),
+        (
+            [{"type": "reasoning", "summary": [], "encrypted_content": "x"}, said("b")],
+            [{"role": "assistant", "content": "b"}],
+        ),
+        (
+            [{**result(1), "output": [{"type": "input_text", "text": "x"}, {"type": "input_text", "text": "y"}]}],
+            [
+                {
+                    "role": "tool",
+                    "tool_call_id": "call_1",
+                    "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}],
+                }
+            ],
+        ),
+        (
+            [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}],
+            [{"role": "assistant", "content": [{"type": "refusal", "refusal": "no"}]}],
+        ),
+    ],
+)
+def test_items_are_told_as_messages(given: Any, expected: list[dict[str, Any]]) -> None:
+    assert messages(given) == expected
+
+
+def test_instructions_come_first_and_join_what_developers_say() -> None:
+    assert messages("hi", "be") == [{"role": "system", "content": "be"}, {"role": "user", "content": "hi"}]
+    developer = {"role": "developer", "content": "brief"}
+    assert messages([developer, {"role": "user", "content": "hi"}], "be") == [
+        {"role": "system", "content": "be\n\nbrief"},
+        {"role": "user", "content": "hi"},
+    ]
+    assert [message["role"] for message in messages([said("a"), developer], "be")] == ["system", "assistant", "system"]
+
+
+@pytest.mark.parametrize(
+    ("item", "part"),
+    [
+        ({"type": "web_search_call"}, "input[1] is of type 'web_search_call'"),
+        ({"type": 5}, "input[1] is of type 5"),
+        ({"role": "wizard", "content": "x"}, "input[1].role must be one of user"),
+        ({"content": "x"}, "input[1].role"),
+        ({"role": "user"}, "input[1].content must be"),
+        ({"role": "user", "content": ["x"]}, "input[1].content[0] is no part"),
+        ({"role": "user", "content": [{"type": "video"}]}, "its type is 'video'"),
+        ({"role": "user", "content": [{"type": "input_text"}]}, "input[1].content[0].text must be a string"),
+        ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "file ids are not known"),
+        ({**call(1), "arguments": {}}, "input[1].arguments must be a string"),
+        ({"type": "function_call_output", "output": "x"}, "input[1].call_id must be a string"),
+        ({**result(1), "output": {}}, "input[1].output must be"),
+        ({"type": "reasoning", "summary": "x"}, "input[1].summary must be a list"),
+        ({"type": "reasoning", "summary": [{"type": "summary_text"}]}, "input[1].summary[0].text"),
+    ],
+)
+def test_what_is_no_item_is_refused_by_name(item: dict[str, Any], part: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        read_items([{"role": "user", "content": "x"}, item], nothing)
+    assert part in refused.value.message
+    assert refused.value.param == "input"
+
+
+def test_references_are_looked_up() -> None:
+    kept = read_items([said("kept")], nothing)
+    found = read_items([{"type": "item_reference", "id": "msg"}], lambda id: kept[0] if id == "msg" else None)
+    assert found == kept
+    with pytest.raises(ItemNotFound, match="'msg'"):
+        read_items([{"type": "item_reference", "id": "msg"}], nothing)
+
+
+def test_items_in_the_one_shape_are_as_the_sdk_wants_them_listed() -> None:
+    items = read_items(
+        [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, thought("z"), call(1), result(1)],
+        nothing,
+    )
+    ids = [item["id"] for item in items]
+    assert len(set(ids)) == len(ids)
+    listed = {"object": "list", "data": items, "first_id": ids[0], "last_id": ids[-1], "has_more": False}
+    assert [item.type for item in ResponseItemList.model_validate(listed).data] == [item["type"] for item in items]
+    assert read_items(items, nothing) == items

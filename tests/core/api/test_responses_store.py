@@ -1,0 +1,195 @@
+"""What is kept of responses: conversations that go on, limits, expiry, and a file that outlives the server."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from mlx_host.api.responses_store import Kept, ResponseStore, StoreLimits
+
+from tests.core.api.test_responses import RESPONSES, says
+from tests.support.client import error_of, get, post, sdk
+from tests.support.server import ServerProcess, running_server
+
+DAY = 24 * 3600.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def __call__(self) -> float:
+        self.now += 1
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+def kept(id: str, previous: str | None = None, text: str = "hi") -> Kept:
+    output = [{"id": f"msg_{id}", "type": "message", "text": text}]
+    return Kept({"id": id, "previous_response_id": previous, "output": output}, [{"id": f"in_{id}", "text": "q"}])
+
+
+def store_of(clock: Clock, entries: int = 100, size: int = 10**6, seconds: float = DAY) -> ResponseStore:
+    return ResponseStore(None, StoreLimits(entries, size, seconds), clock)
+
+
+@pytest.fixture
+def closed() -> Iterator[list[ResponseStore]]:
+    stores: list[ResponseStore] = []
+    yield stores
+    for store in stores:
+        store.close()
+
+
+def test_a_conversation_is_the_chain_of_responses(clock: Clock, closed: list[ResponseStore]) -> None:
+    closed.append(store := store_of(clock))
+    chain = [kept("a"), kept("b", "a"), kept("c", "b")]
+    for each in (*chain, kept("other", "a")):
+        assert store.put(each)
+    assert store.conversation("c") == chain
+    assert store.conversation("none") == []
+    assert store.get("b") == chain[1]
+    assert store.item("msg_b") == chain[1].response["output"][0]
+    assert store.item("in_c") == chain[2].input[0]
+    assert store.delete("b")
+    assert not store.delete("b")
+    assert store.get("b") is None
+    assert store.item("msg_b") is None
+    assert store.conversation("c") == chain[2:]
+
+
+def test_what_was_not_used_for_longest_goes_first(clock: Clock, closed: list[ResponseStore]) -> None:
+    closed.append(store := store_of(clock, entries=3))
+    for each in (kept("a"), kept("b", "a"), kept("c")):
+        store.put(each)
+    store.conversation("b")
+    store.put(kept("d"))
+    assert [store.get(id) is not None for id in "abcd"] == [True, True, False, True]
+
+
+def test_the_size_of_all_is_bounded(clock: Clock, closed: list[ResponseStore]) -> None:
+    closed.append(store := store_of(clock, size=3000))
+    for id in "abc":
+        assert store.put(kept(id, text="x" * 1000))
+    assert [store.get(id) is not None for id in "abc"] == [False, True, True]
+    assert not store.put(kept("large", text="x" * 3000))
+    assert store.get("large") is None
+    assert store.get("c") is not None
+    closed.append(nothing := store_of(clock, entries=0))
+    assert not nothing.put(kept("a"))
+
+
+def test_responses_expire_after_their_last_use(clock: Clock, closed: list[ResponseStore]) -> None:
+    closed.append(store := store_of(clock, seconds=100))
+    store.put(kept("a"))
+    store.put(kept("b"))
+    clock.now += 60
+    assert store.conversation("a")
+    clock.now += 60
+    assert store.get("b") is None
+    assert store.item("msg_b") is None
+    assert store.get("a") is not None
+    clock.now += 60
+    assert store.conversation("a") == []
+
+
+def test_half_a_surrogate_pair_can_be_kept(clock: Clock, closed: list[ResponseStore]) -> None:
+    closed.append(store := store_of(clock))
+    store.put(one := kept("a", text="a\ud800"))
+    assert store.get("a") == one
+
+
+def test_a_conversation_goes_on(server: ServerProcess, client: openai.OpenAI) -> None:
+    first = client.responses.create(model="m", instructions="Be.", input=says("one"))
+    second = client.responses.create(model="m", input=says("two"), previous_response_id=first.id)
+    assert second.previous_response_id == first.id
+    assert second.instructions is None
+    assert client.responses.retrieve(second.id).to_dict() == second.to_dict()
+    items = list(client.responses.input_items.list(second.id, order="asc"))
+    assert [getattr(item, "role", None) for item in items] == ["user", "assistant", "user"]
+    pages = client.responses.input_items.list(second.id, limit=2)
+    assert [item.id for item in pages] == [item.id for item in items[::-1]]
+    client.responses.delete(first.id)
+    with pytest.raises(openai.NotFoundError) as gone:
+        client.responses.retrieve(first.id)
+    assert gone.value.code == "response_not_found"
+    with pytest.raises(openai.BadRequestError, match=first.id) as broken:
+        client.responses.create(model="m", input="x", previous_response_id=second.id)
+    assert (broken.value.code, broken.value.param) == ("previous_response_not_found", "previous_response_id")
+    for path in ("", "/input_items"):
+        error_of(get(server, f"{RESPONSES}/{first.id}{path}"), 404)
+    assert error_of(get(server, f"{RESPONSES}/{second.id}/input_items?after=x"), 400)["param"] == "after"
+    assert error_of(get(server, f"{RESPONSES}/{second.id}?stream=true"), 400)["param"] == "stream"
+
+
+def test_the_answers_own_items_and_references_to_them_are_taken_back(client: openai.OpenAI) -> None:
+    first = client.responses.create(model="m", input=says("<think>Hm</think>", "one"))
+    again: Any = {"role": "user", "content": says("two")}
+    whole: list[Any] = [*first.output, again]
+    assert client.responses.create(model="m", input=whole).output_text == "two"
+    dumped: list[Any] = [*(item.model_dump() for item in first.output), again]
+    assert client.responses.create(model="m", input=dumped).output_text == "two"
+    references: list[Any] = [*({"type": "item_reference", "id": item.id} for item in first.output), again]
+    answer = client.responses.create(model="m", input=references)
+    ids = [item.id for item in client.responses.input_items.list(answer.id, order="asc")]
+    assert ids[:2] == [item.id for item in first.output]
+    with pytest.raises(openai.NotFoundError, match="msg_none"):
+        client.responses.create(model="m", input=[{"type": "item_reference", "id": "msg_none"}])
+
+
+def test_what_is_not_to_be_stored_is_not(server: ServerProcess, client: openai.OpenAI) -> None:
+    answer = client.responses.create(model="m", input=says("x"), store=False)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(answer.id)
+    with pytest.raises(openai.BadRequestError):
+        client.responses.create(model="m", input="x", previous_response_id=answer.id)
+
+
+def test_a_file_outlives_the_server_and_holds_json(tmp_path: Path) -> None:
+    file = tmp_path / "responses.db"
+    args = ("--backend", "scripted", "--response-store", str(file), "--response-store-entries", "2")
+    with running_server(*args) as server, sdk(server) as client:
+        first = client.responses.create(model="m", input=says("one"))
+    assert file.stat().st_mode & 0o077 == 0
+    with running_server(*args) as server, sdk(server) as client:
+        assert client.responses.retrieve(first.id).output_text == "one"
+        second = client.responses.create(model="m", input=says("two"), previous_response_id=first.id)
+        client.responses.create(model="m", input=says("three"))
+        with pytest.raises(openai.BadRequestError):
+            client.responses.create(model="m", input=says("four"), previous_response_id=second.id)
+    db = sqlite3.connect(file)
+    rows = db.execute("SELECT id, response, input FROM responses").fetchall()
+    db.close()
+    assert {id: json.loads(response)["id"] for id, response, _ in rows}.keys() >= {second.id}
+    assert all(isinstance(json.loads(input), list) for _, _, input in rows)
+
+
+def test_what_is_too_large_to_keep_says_so() -> None:
+    with running_server("--backend", "scripted", "--response-store-mb", "0.002") as server:
+        assert post(server, {"input": says("x")}, RESPONSES).json()["store"] is True
+        answer = post(server, {"input": says("x" * 5000)}, RESPONSES).json()
+        assert answer["store"] is False
+        error_of(get(server, f"{RESPONSES}/{answer['id']}"), 404)
+
+
+def test_a_file_that_is_no_store_is_refused_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, but long enough to be taken for the head of one " * 20)
+    for path in (file, tmp_path / "none" / "store.db"):
+        command = [sys.executable, "-m", "mlx_host", "run", "--backend", "scripted", "--port", "0", "--no-log-file"]
+        done = subprocess.run(
+            [*command, "--response-store", str(path)], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 2, done.stderr
+        assert "Give another --response-store" in done.stderr.replace("\n", " ")
