@@ -24,31 +24,12 @@ from benchmarks.compare import preload
 
 PREFIX_TOKENS = 1000
 AGENTS, TURNS = 4, 3
-WORDS = [
-    "keep",
-    "in",
-    "mind",
-    "that",
-    "it",
-    "is",
-    "for",
-    "people",
-    "who",
-    "like",
-    "to",
-    "read",
-    "about",
-    "the",
-    "world",
-    "and",
-    "the",
-    "sea",
-]
+WORDS = ("keep in mind", "that it is for", "people who like", "to read about", "the world and", "the sea")
 
 
 def prefix(name: str) -> str:
     """About a thousand tokens, which begin in a way of their own."""
-    return " ".join([f"Note {name}:", *islice(cycle(WORDS), PREFIX_TOKENS)])
+    return " ".join([f"Note {name}:", *islice(cycle(WORDS), PREFIX_TOKENS // 3)])
 
 
 async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[Answer, str]:
