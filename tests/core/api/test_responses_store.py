@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 import openai
 import pytest
+from mlx_host.api.responses_memory import Memory
 from mlx_host.api.responses_store import Kept, ResponseStore, StoreLimits
 
 from tests.core.api.test_responses import RESPONSES, says
@@ -102,6 +104,15 @@ def test_responses_expire_after_their_last_use(clock: Clock, closed: list[Respon
     assert store.get("a") is not None
     clock.now += 60
     assert store.conversation("a") == []
+
+
+def test_an_answer_does_not_depend_on_the_store(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    store = store_of(clock)
+    store.close()
+    response: dict[str, Any] = {"id": "a", "previous_response_id": None, "output": [], "store": True}
+    asyncio.run(Memory(store).keep(response, []))
+    assert response["store"] is False
+    assert "response a cannot be kept" in caplog.text
 
 
 def test_half_a_surrogate_pair_can_be_kept(clock: Clock, closed: list[ResponseStore]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +14,8 @@ from mlx_host.api.responses_input import Item, read_items
 from mlx_host.api.responses_schema import InputBody
 from mlx_host.api.responses_store import Kept, ResponseStore
 from mlx_host.errors import InvalidRequest
+
+log = logging.getLogger(__name__)
 
 
 class ResponseNotFound(InvalidRequest):
@@ -72,9 +76,17 @@ class Memory:
         return [item for kept in conversation for item in (*kept.input, *kept.response["output"])]
 
     async def keep(self, response: dict[str, Any], input: list[Item]) -> None:
-        """Keep a response, unless it was not asked for; says so in the response where it is too large."""
+        """Keep a response, unless it was not asked for; the response says so where it cannot be kept."""
         if response["store"]:
-            response["store"] = await asyncio.to_thread(self._store.put, Kept(response, input))
+            response["store"] = await asyncio.to_thread(self._keep, Kept(response, input))
+
+    def _keep(self, kept: Kept) -> bool:
+        try:
+            return self._store.put(kept)
+        except sqlite3.Error:
+            # Such as a full disk. The answer is there all the same.
+            log.exception("response %s cannot be kept", kept.response["id"])
+            return False
 
     async def get(self, id: str) -> dict[str, Any]:
         if id in self.running:
