@@ -1,0 +1,185 @@
+"""Compares /v1/audio/transcriptions with mlx_whisper.transcribe called directly: `uv run python -m benchmarks.whisper`.
+
+Both have Whisper tiny.en and the same audio, in turn, round after round; the table has the median real-time factor: the
+seconds that a second of audio takes. The server's time holds HTTP and decoding the file; the library gets samples.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import wave
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import IO, Any
+
+import click
+import httpx2
+import uvloop
+from mlx_host.bench.server import run_command, running
+from mlx_host_demo.plugin import resolve_source
+from mlx_host_whisper.audio import SAMPLE_RATE, Samples, read_audio
+
+from benchmarks.embeddings import preload
+
+MODEL = "demo:whisper-tiny.en"
+SAMPLE = Path("tests/plugins/whisper/samples/news.ogg")
+REPEATED = 4
+ANY_LENGTH = 3600.0
+
+LIBRARY, SERVER, STREAMED, FIRST = "mlx_whisper.transcribe", "mlx-host", "mlx-host, streamed", "its first text"
+
+
+def direct(folder: str) -> None:
+    """Answer {"wav", "words"}, a line each on stdin, with the seconds that mlx-whisper takes."""
+    import mlx.core as mx
+    import numpy as np
+    from mlx_whisper import transcribe
+
+    # As the backend does: half precision is slow on a CPU.
+    half = mx.default_device().type != mx.DeviceType.cpu
+    for line in sys.stdin:
+        job = json.loads(line)
+        samples = read_audio(Path(job["wav"]).read_bytes(), ANY_LENGTH).astype(np.float32) / 32768
+        began = time.perf_counter()
+        transcribe(samples, path_or_hf_repo=folder, fp16=half, word_timestamps=job["words"])
+        print(time.perf_counter() - began, flush=True)
+
+
+class Library:
+    """mlx-whisper in a process of its own."""
+
+    def __init__(self, jobs: IO[str], results: IO[str]) -> None:
+        self._jobs = jobs
+        self._results = results
+
+    def seconds(self, file: Path, words: bool) -> float:
+        print(json.dumps({"wav": str(file), "words": words}), file=self._jobs, flush=True)
+        return float(self._results.readline())
+
+
+@contextmanager
+def directly(folder: Path) -> Iterator[Library]:
+    command = [sys.executable, "-m", "benchmarks.whisper", "--direct", str(folder)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | preload()
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield Library(process.stdin, process.stdout)
+        process.stdin.close()
+
+
+def wav(samples: Samples) -> bytes:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as writer:
+        writer.setnchannels(1)
+        writer.setsampwidth(2)
+        writer.setframerate(SAMPLE_RATE)
+        writer.writeframes(samples.tobytes())
+    return file.getvalue()
+
+
+async def ask(client: httpx2.AsyncClient, file: Path, words: bool) -> float:
+    fields: dict[str, Any] = {"response_format": "verbose_json"}
+    if words:
+        fields["timestamp_granularities[]"] = ["word", "segment"]
+    began = time.perf_counter()
+    answer = await client.post("/audio/transcriptions", data=fields, files={"file": (file.name, file.read_bytes())})
+    answer.raise_for_status()
+    return time.perf_counter() - began
+
+
+async def ask_streaming(client: httpx2.AsyncClient, file: Path) -> tuple[float, float]:
+    """The seconds to the first text and to the end."""
+    first = 0.0
+    began = time.perf_counter()
+    upload = {"file": (file.name, file.read_bytes())}
+    async with client.stream("POST", "/audio/transcriptions", data={"stream": "true"}, files=upload) as answer:
+        answer.raise_for_status()
+        async for line in answer.aiter_lines():
+            if not first and line.startswith("data: "):
+                first = time.perf_counter() - began
+    return first, time.perf_counter() - began
+
+
+async def measure(files: Mapping[Path, float], rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Real-time factors, by contender and case, for each round; of the first text, seconds."""
+    taken: dict[str, dict[str, list[float]]] = {}
+    source = resolve_source(MODEL)
+    assert source is not None
+    environment = [part for name, value in preload().items() for part in ("--env", f"{name}={value}")]
+    command = run_command(MODEL, ["--backend", "whisper", *environment])
+    with directly(source.fetch(lambda stage, done, total, note="": None)) as library:
+        async with running(command) as target:
+            url = f"http://{target.host}:{target.port}{target.path}"
+            async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
+                for turn in range(rounds + 1):
+                    for file, seconds in files.items():
+                        for words in (False, True):
+                            case = f"{seconds:.0f} s{', words' if words else ''}"
+                            times = {
+                                LIBRARY: library.seconds(file, words) / seconds,
+                                SERVER: await ask(client, file, words) / seconds,
+                            }
+                            if not words:
+                                times[FIRST], whole = await ask_streaming(client, file)
+                                times[STREAMED] = whole / seconds
+                            if turn:  # The first round is for warming up.
+                                for name, took in times.items():
+                                    taken.setdefault(name, {}).setdefault(case, []).append(took)
+    return taken
+
+
+def table(taken: Mapping[str, Mapping[str, list[float]]]) -> str:
+    cases = list(taken[LIBRARY])
+    lines = [f"| | {' | '.join(cases)} |", f"| --- |{' ---: |' * len(cases)}"]
+    for name in (LIBRARY, SERVER, STREAMED, FIRST):
+        unit = " s" if name == FIRST else ""
+        cells = [f"{median(taken[name][case]):.3f}{unit}" if case in taken[name] else "" for case in cases]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    ratios = [
+        median(ours / theirs for ours, theirs in zip(taken[SERVER][case], taken[LIBRARY][case], strict=True))
+        for case in cases
+    ]
+    lines.append(f"| mlx-host / mlx_whisper | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--rounds", default=3, show_default=True, help="Rounds that count; one more goes ahead.")
+@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write all numbers.")
+@click.option("--direct", "folder", hidden=True)
+def main(rounds: int, json_file: Path | None, folder: str | None) -> None:
+    """Measure the real-time factor of the server and of the library."""
+    if folder is not None:
+        direct(folder)
+        return
+    import tempfile
+
+    import numpy as np
+
+    news = read_audio(SAMPLE.read_bytes(), ANY_LENGTH)
+    with tempfile.TemporaryDirectory() as place:
+        files: dict[Path, float] = {}
+        for name, samples in (("short", news[: 8 * SAMPLE_RATE]), ("news", news), ("long", np.tile(news, REPEATED))):
+            file = Path(place) / f"{name}.wav"
+            file.write_bytes(wav(samples))
+            files[file] = len(samples) / SAMPLE_RATE
+        taken = uvloop.run(measure(files, rounds))
+    print(f"{platform.platform()}, mlx {version('mlx')}, mlx-whisper {version('mlx-whisper')}, {rounds} rounds\n")
+    print(table(taken))
+    if json_file is not None:
+        json_file.write_text(json.dumps(taken, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
