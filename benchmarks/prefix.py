@@ -23,7 +23,7 @@ from mlx_host.bench.wire import Target, exchange
 from benchmarks.compare import preload
 
 PREFIX_TOKENS = 1000
-AGENTS, TURNS = 4, 3
+AGENTS, TURNS = 3, 2
 WORDS = ("keep in mind", "that it is for", "people who like", "to read about", "the world and", "the sea")
 
 
@@ -107,7 +107,7 @@ async def measure(model: str, rounds: int) -> dict[str, float]:
 
 @click.command()
 @click.option("--model", default="demo:smollm2", show_default=True)
-@click.option("--rounds", default=3, show_default=True)
+@click.option("--rounds", default=2, show_default=True)
 def main(model: str, rounds: int) -> None:
     """Print a table of what the prompt cache saves."""
     found = uvloop.run(measure(model, rounds))
