@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import openai
 import pytest
+from mlx_host.api.responses_schema import ResponsesBody
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 
@@ -320,3 +322,23 @@ def test_the_stream_helper_takes_everything(client: openai.OpenAI) -> None:
         final = stream.get_final_response()
     assert [item.type for item in final.output] == ["reasoning", "message", "function_call", "function_call"]
     assert client.responses.retrieve(final.id).output_text == final.output_text
+
+
+ODD: list[Any] = [
+    *(None, 5, -1, 1.5, True, "", "x", 10**30, [], {}, [[]], [{}], [None], ["x"], {"type": 5}, [{"type": []}], "\x00"),
+    *({"format": None}, {"format": {"type": "text"}}, {"effort": 5}, [{"role": [], "content": "x"}]),
+    [{"role": "user", "content": [{"type": {}}]}],
+    [{"type": "item_reference", "id": ["x"]}],
+    [{"type": "item_reference", "id": "\x00"}],
+    [{"type": "function_call", "id": [1], "call_id": "c", "name": "n", "arguments": "{"}],
+    [{"type": "reasoning", "summary": [{"text": "x", "type": 5}]}],
+]
+
+
+def test_whatever_a_field_holds_is_answered_or_refused(server: ServerProcess) -> None:
+    with httpx2.Client(base_url=server.url, timeout=60) as client:
+        for field in ResponsesBody.model_fields:
+            for value in ODD:
+                body = {"input": says("x"), "max_output_tokens": 1, field: value}
+                answer = client.post(RESPONSES, json=body)
+                assert answer.status_code in (200, 400, 404), (field, value, answer.text)
