@@ -67,11 +67,35 @@ class Text(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Echoed(Event):
+    """The prompt that was to be echoed, before any text; it is the beginning of every choice.
+
+    `logprobs`, if they were asked for, are those of its tokens, each given the ones before it. The first follows
+    nothing: its log-probability is 0, and there are no candidates.
+    """
+
+    text: str
+    logprobs: tuple[Logprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tokenized(Event):
+    """The ids of a prompt's tokens, and how the vocabulary writes each of them."""
+
+    tokens: tuple[int, ...]
+    symbols: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ChoiceFinished(Event):
-    """Answer number `choice` is complete while others still run; only a request with n > 1 needs it."""
+    """Answer number `choice` is complete while others still run; only a request with n > 1 needs it.
+
+    `stop` is core's: the stop string that ended it, if one did.
+    """
 
     reason: StopReason
     choice: int
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +108,14 @@ class Embedded(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
-    """The request is done; answers without a ChoiceFinished of their own end here, for this reason."""
+    """The request is done; answers without a ChoiceFinished of their own end here, for this reason.
+
+    `stop` is core's: the stop string that ended the last of them, if one did.
+    """
 
     reason: StopReason = "stop"
     completion_tokens: int = 0
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,14 +55,28 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatRequest(Request):
+class GenerationRequest(Request):
+    """Something to be continued by `n` answers of text, numbered by `choice`.
+
+    `max_tokens` None means until the model ends or the context is full. `stop` is matched by core, on text; a model
+    need not look at it. `top_logprobs` None means no log-probabilities, 0 those of the chosen tokens alone.
+    """
+
+    task: ClassVar[str] = "generation"
+
+    sampling: Sampling = Sampling()
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    top_logprobs: int | None = None
+    n: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest(GenerationRequest):
     """A conversation to be continued by one assistant message.
 
     `messages` and `tools` are OpenAI's JSON shapes (role `developer` already reads `system`). `tools` holds only what
-    the model may call: it is empty when `tool_choice` is "none". `max_tokens` None means until the model ends or the
-    context is full. `stop` is matched by core, on text; a model need not look at it. `top_logprobs` None means no
-    log-probabilities, 0 those of the chosen tokens alone. `n` answers are numbered by `choice`. `template_kwargs` go to
-    the chat template as they are.
+    the model may call: it is empty when `tool_choice` is "none". `template_kwargs` go to the chat template as they are.
     """
 
     task: ClassVar[str] = "chat"
@@ -71,12 +85,48 @@ class ChatRequest(Request):
     tools: Sequence[Json] = ()
     tool_choice: Literal["auto", "none", "required"] | str = "auto"
     parallel_tool_calls: bool = True
-    sampling: Sampling = Sampling()
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    top_logprobs: int | None = None
-    n: int = 1
     template_kwargs: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest(GenerationRequest):
+    """A text, or token ids, to be gone on with as it stands, without a chat template.
+
+    `suffix` is what comes after the answer. `echo` asks for Echoed: the prompt, with its log-probabilities if those of
+    the answer are asked for. `special_tokens` lets the tokenizer add the tokens that it begins a text with, such as
+    BOS, where the text does not begin with them; token ids are taken as they are.
+    """
+
+    task: ClassVar[str] = "completion"
+
+    prompt: str | Sequence[int]
+    suffix: str | None = None
+    echo: bool = False
+    special_tokens: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizeRequest(Request):
+    """What the model would read of a text or a conversation; the answer is Tokenized, however long it is.
+
+    Of a ChatRequest only what makes the prompt counts. Without `generation_prompt` it ends with its last message.
+    `special_tokens` is what it is for a CompletionRequest, and for text alone: a chat template writes them itself.
+    """
+
+    task: ClassVar[str] = "tokenization"
+
+    prompt: str | ChatRequest
+    special_tokens: bool = True
+    generation_prompt: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetokenizeRequest(Request):
+    """Token ids whose text is wanted, special tokens included; the answer is one Text."""
+
+    task: ClassVar[str] = "detokenization"
+
+    tokens: Sequence[int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

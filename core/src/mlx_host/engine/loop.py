@@ -11,7 +11,7 @@ from mlx_host.engine.messages import Cancel, Closed, ModelInfo, Round, Shutdown,
 from mlx_host.engine.stops import with_stops
 from mlx_host.errors import EngineFailed, RequestError, UnsupportedRequest
 from mlx_host.events import Event, Finished, Started, each
-from mlx_host.requests import ChatRequest, Request
+from mlx_host.requests import GenerationRequest, Request
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Loop:
         if not isinstance(request, self._model.serves):
             raise UnsupportedRequest(f"This model does not serve {request.task} requests.", param="model")
         events = self._model.generate(request)
-        if isinstance(request, ChatRequest) and request.stop:
+        if isinstance(request, GenerationRequest) and request.stop:
             events = with_stops(events, request.stop, request.n)
         try:
             yield from _started(events)

@@ -27,6 +27,7 @@ class StopMatcher:
     """Lets the text of one answer through until a stop string is complete."""
 
     def __init__(self, stops: Sequence[str]) -> None:
+        self.matched: str | None = None
         self._stops = stops
         self._held = ""
         # Log-probabilities with where their text begins, counted from the beginning of what is held.
@@ -37,9 +38,9 @@ class StopMatcher:
         if text.logprobs:
             self._logprobs.append((len(self._held), text.logprobs))
         self._held += text.text
-        found = [(at + len(stop), at) for stop in self._stops if (at := self._held.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            _, at = min(found)
+            _, at, self.matched = min(found)
             return self._release(text, at), True
         return self._release(text, len(self._held) - held_back(self._held, self._stops)), False
 
@@ -91,12 +92,12 @@ class StopFilter:
         yield shown
         if not stopped:
             return
-        del self._matchers[event.choice]
+        matched = self._matchers.pop(event.choice).matched
         if self._matchers:
-            yield ChoiceFinished("stop", event.choice)
+            yield ChoiceFinished("stop", event.choice, matched)
         else:
             self.over = True
-            yield Finished(reason="stop", completion_tokens=self._counted)
+            yield Finished(reason="stop", completion_tokens=self._counted, stop=matched)
 
 
 def with_stops(events: Iterator[Event | None], stops: Sequence[str], n: int) -> Iterator[Event | None]:

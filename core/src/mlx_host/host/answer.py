@@ -29,10 +29,11 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDone:
-    """A choice is complete."""
+    """A choice is complete; `stop` is the stop string that ended it, if one did."""
 
     choice: int
     reason: FinishReason
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,13 +212,13 @@ class Reader:
                 case Started():
                     self._start(event)
                     out.append(event)
-                case ChoiceFinished(reason, choice):
+                case ChoiceFinished(reason, choice, stop):
                     self._flush(pieces, out)
-                    self._finish(choice, reason, out)
+                    self._finish(choice, reason, stop, out)
                 case Finished():
                     self._flush(pieces, out)
                     for choice in list(self._choices):
-                        self._finish(choice, event.reason, out)
+                        self._finish(choice, event.reason, event.stop, out)
                     self._tokens = max(self._tokens, event.completion_tokens - self._unwanted)
                 case Prefilled():
                     out.append(event)
@@ -259,23 +260,23 @@ class Reader:
         if choice.over:
             self._end(choice, "tool_calls", out)
 
-    def _finish(self, index: int, reason: StopReason, out: list[AnswerEvent]) -> None:
+    def _finish(self, index: int, reason: StopReason, stop: str | None, out: list[AnswerEvent]) -> None:
         choice = self._choices.get(index)
         if choice is None:
             return
         if parts := choice.finish():
             out.append(Delta(index, parts))
         # A call does not change that the answer was cut off.
-        self._end(choice, "tool_calls" if choice.called and reason == "stop" else reason, out)
+        self._end(choice, "tool_calls" if choice.called and reason == "stop" else reason, out, stop)
 
-    def _end(self, choice: Choice, reason: FinishReason, out: list[AnswerEvent]) -> None:
+    def _end(self, choice: Choice, reason: FinishReason, out: list[AnswerEvent], stop: str | None = None) -> None:
         self.called = self.called or choice.called
         self._reasoning_tokens += choice.reasoning_tokens
         if choice.leftovers.found is not None:
             reading = (self._parsers.reasoning, self._parsers.tools)
             self.warning = self._telltales.advice(choice.leftovers.found, reading)
         del self._choices[choice.index]
-        out.append(ChoiceDone(choice.index, reason))
+        out.append(ChoiceDone(choice.index, reason, stop))
 
 
 async def answer(

@@ -11,7 +11,7 @@ from mlx_host.host.answer import AnswerEvent, answer
 from mlx_host.host.exchange import Exchange
 from mlx_host.host.served import ModelState, ServedModel
 from mlx_host.plugins import Plugins
-from mlx_host.requests import ChatRequest, Request
+from mlx_host.requests import ChatRequest, Request, TokenizeRequest
 from mlx_host.settings import HostSettings
 
 
@@ -72,9 +72,18 @@ class Host:
 
     def chat(self, request: ChatRequest, *, streams: bool = False) -> AsyncGenerator[list[AnswerEvent], None]:
         """Put a chat request to its model and read the answer with the model's parsers."""
-        if request.tool_choice == "auto" and not self.model(request.model).parsers.auto_tools:
-            request = replace(request, tools=())
-        exchange = self.ask(request, streams=streams)
+        exchange = self.ask(self._with_tools_offered(request), streams=streams)
         prepared = exchange.request
         assert isinstance(prepared, ChatRequest)
         return answer(exchange, prepared, self.model(prepared.model))
+
+    def tokenize(self, request: TokenizeRequest) -> Exchange:
+        """Ask a model for the tokens that it would read; of a conversation, those that `chat` would have it read."""
+        if isinstance(request.prompt, ChatRequest):
+            request = replace(request, prompt=self._with_tools_offered(request.prompt))
+        return self.ask(request)
+
+    def _with_tools_offered(self, request: ChatRequest) -> ChatRequest:
+        """Leave out the tools where the model's settings do not offer them of their own accord."""
+        offered = request.tool_choice != "auto" or self.model(request.model).parsers.auto_tools
+        return request if offered else replace(request, tools=())

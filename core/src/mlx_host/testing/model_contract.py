@@ -142,7 +142,7 @@ class ModelContract:
             steps = list(begin(model, request))
             for step in steps:
                 assert step is None or isinstance(step, Event), f"{step!r} is neither an Event nor None"
-            kinds = [type(step) for step in steps if step is not None]
+            kinds = [type(event) for step in steps if step is not None for event in each(step)]
             frame = [base for kind in kinds for base in (Started, Finished) if issubclass(kind, base)]
             assert kinds, "the answer says nothing"
             assert issubclass(kinds[0], Started), f"the answer begins with {kinds[:1]}"

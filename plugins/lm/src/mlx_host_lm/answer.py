@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import mlx.core as mx
@@ -14,7 +14,6 @@ from mlx_host.events import (
     Logprobs,
     Prefilled,
     Several,
-    Started,
     StopReason,
     Text,
     TokenLogprob,
@@ -30,7 +29,8 @@ from mlx_host_lm.sampling import Array, Processor, Sampler
 class Plan:
     """What is to be generated: `n` answers to `prompt`, of which `cached` needs no reading.
 
-    `keep_at` is how much of the prompt goes to the prompt cache once it is read.
+    `keep_at` is how much of the prompt goes to the prompt cache once it is read. `context` is the end of the prompt
+    where the answers go on with its text; it is empty where they begin a text of their own.
     """
 
     prompt: list[int]
@@ -41,6 +41,7 @@ class Plan:
     samplers: list[Sampler]
     processors: list[Processor]
     top_logprobs: int | None
+    context: Sequence[int] = ()
 
     @property
     def cached_tokens(self) -> int:
@@ -98,8 +99,8 @@ class Answer:
         self._choices: dict[int, Choice] = {}
         self._open = plan.n
 
-    def events(self, started: Started) -> Iterator[Event | None]:
-        """Join the batch, then turn by turn say what is new.
+    def events(self, opening: Event) -> Iterator[Event | None]:
+        """Join the batch and say the opening, then turn by turn say what is new.
 
         The first request in a round that has nothing to say steps the batch for all of them. One that was slow to be
         asked says several tokens at once.
@@ -108,7 +109,7 @@ class Answer:
             # Joining comes first, so that requests which start in the same round read their prompts together.
             self._join()
             seen = self._batch.steps
-            yield started
+            yield opening
             while self._open:
                 if not self._inbox and self._failure is None and self._batch.steps == seen:
                     self._batch.step()
@@ -159,7 +160,8 @@ class Answer:
                 sampler=self._plan.samplers[index],
                 processors=self._plan.processors,
             )
-            self._choices[self._batch.add(row, self)] = Choice(index, self._tokenizer.detokenizer())
+            detokenizer = self._tokenizer.detokenizer(self._plan.context)
+            self._choices[self._batch.add(row, self)] = Choice(index, detokenizer)
 
     def _read_inbox(self) -> Iterator[Event]:
         inbox, self._inbox = self._inbox, []
@@ -208,10 +210,16 @@ def candidate(token: int, logprob: float, token_bytes: Callable[[int], bytes]) -
 
 def best(logprobs: Array, count: int, token_bytes: Callable[[int], bytes]) -> Iterator[TokenLogprob]:
     """The most likely tokens, best first; equally likely ones by their number."""
+    yield from best_of_each(logprobs[None], count, token_bytes)[0]
+
+
+def best_of_each(logprobs: Array, count: int, token_bytes: Callable[[int], bytes]) -> list[list[TokenLogprob]]:
+    """The most likely tokens of each row (rows, vocabulary), best first; equally likely ones by their number."""
     if count == 0:
-        return
+        return [[] for _ in range(logprobs.shape[0])]
     count = min(count, logprobs.shape[-1])
-    indices: Array = mx.argpartition(-logprobs, kth=count - 1)[:count]
-    pairs = zip(indices.tolist(), logprobs[indices].tolist(), strict=True)
-    for token, logprob in sorted(pairs, key=lambda pair: (-pair[1], pair[0])):
-        yield candidate(token, logprob, token_bytes)
+    indices: Array = mx.argpartition(-logprobs, kth=count - 1, axis=-1)[:, :count]
+    values: Array = mx.take_along_axis(logprobs, indices, axis=-1)
+    rows = zip(indices.tolist(), values.tolist(), strict=True)
+    pairs = [sorted(zip(*row, strict=True), key=lambda pair: (-pair[1], pair[0])) for row in rows]
+    return [[candidate(token, logprob, token_bytes) for token, logprob in row] for row in pairs]

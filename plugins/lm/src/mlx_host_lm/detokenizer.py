@@ -72,11 +72,11 @@ def _byte_fallback(symbol: str, is_added: bool) -> bytes:
 
 
 class ByteDetokenizer:
-    """Decodes UTF-8 as it comes, for tokenizers whose tokens are bytes."""
+    """Decodes UTF-8 as it comes, for tokenizers whose tokens are bytes; `starts` if no text goes before."""
 
-    def __init__(self, table: ByteTable) -> None:
+    def __init__(self, table: ByteTable, *, starts: bool = True) -> None:
         self._table = table
-        self._drop_space = table.drop_first_space
+        self._drop_space = starts and table.drop_first_space
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, token: int) -> str:
@@ -95,10 +95,10 @@ class ByteDetokenizer:
 class WindowDetokenizer:
     """Decodes the last few tokens anew with each token, for tokenizers of any other kind."""
 
-    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+    def __init__(self, decode: Callable[[Sequence[int]], str], context: Sequence[int] = ()) -> None:
         self._decode = decode
         # `_context` tokens have been shown; they stay because a decoder may treat a text's first token specially.
-        self._context: list[int] = []
+        self._context: list[int] = list(context)
         self._pending: list[int] = []
 
     def add(self, token: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -113,11 +113,30 @@ class Tokenizer:
         """Tokens of a text by itself, with the special ones the tokenizer adds; `limit` cuts the text."""
         return list(self._inner.encode(text, truncation=limit is not None, max_length=limit, verbose=False))
 
+    def encode_start(self, text: str, *, special_tokens: bool) -> list[int]:
+        """Tokens of a text that is to be gone on with; a BOS that it begins with already is not doubled."""
+        bos = self._inner.bos_token
+        adds = special_tokens and not (bos and text.startswith(bos))
+        return list(self._inner.encode(text, add_special_tokens=adds))
+
+    def symbols(self, tokens: Sequence[int]) -> list[str]:
+        """How the vocabulary writes tokens; an empty string for those that it does not have."""
+        return [symbol or "" for symbol in self._inner.convert_ids_to_tokens(list(tokens))]
+
+    def token(self, symbol: str) -> int | None:
+        """The token that the vocabulary writes so."""
+        token = self._inner.convert_tokens_to_ids(symbol)
+        # Tokenizers give their unknown token for what they do not have.
+        return int(token) if token is not None and self.symbols([token]) == [symbol] else None
+
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._inner.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 
-    def detokenizer(self) -> Detokenizer:
-        return ByteDetokenizer(self._bytes) if self._bytes else WindowDetokenizer(self.decode)
+    def detokenizer(self, context: Sequence[int] = ()) -> Detokenizer:
+        """Begin a text, or go on with one that ends with the tokens `context`."""
+        if self._bytes:
+            return ByteDetokenizer(self._bytes, starts=not context)
+        return WindowDetokenizer(self.decode, context)
 
     def token_bytes(self, token: int) -> bytes:
         return self._bytes[token] if self._bytes else self.decode([token]).encode()
@@ -192,6 +211,14 @@ def trimmed(layers: Layers, tokens: int) -> Layers:
     for layer in copied:
         layer.trim(tokens)
     return copied
+
+
+def next_logprobs(network: Any, tokens: list[int], step: int) -> Iterator[Array]:
+    """What a sequence's tokens say of the next one: log-probabilities (up to `step` tokens, vocabulary), in order."""
+    layers = fresh_cache(network)
+    for start in range(0, len(tokens), step):
+        logits = network(mx.array(tokens[start : start + step])[None], cache=layers)[0].astype(mx.float32)
+        yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
 def nbytes(layers: Layers) -> int:

@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx_host.backend import Load, Model
 from mlx_host.embedding import Embeddings
 from mlx_host.errors import ContextLengthExceeded, LoadError, UnsupportedRequest
-from mlx_host.events import Event, Finished, Started
-from mlx_host.requests import ChatRequest, EmbeddingRequest
+from mlx_host.events import Event, Finished, Several, Started, Text, Tokenized
+from mlx_host.requests import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    GenerationRequest,
+    Request,
+    TokenizeRequest,
+)
 
 from mlx_host_lm.answer import Answer, Plan
 from mlx_host_lm.batch import Batch
+from mlx_host_lm.completions import Completions
 from mlx_host_lm.embedding import TextEmbedder
 from mlx_host_lm.mlx_lm_api import Loaded, Rows, can_always_trim, fresh_cache, has_trunk, load
-from mlx_host_lm.options import LmOptions
+from mlx_host_lm.options import SERVES, LmOptions
 from mlx_host_lm.prompt_cache import PromptCache
 from mlx_host_lm.prompts import Prompt, Prompts, read_template
 from mlx_host_lm.sampling import Samplers, processors
-from mlx_host_lm.settings import POSITIONS, check_logit_bias, find_number, read_generation_config, resolve
+from mlx_host_lm.settings import POSITIONS, check_logit_bias, check_tokens, find_number, read_generation_config, resolve
 
 CONCURRENCY = 32
+# So many tokens tell how any text goes on; see WindowDetokenizer.
+CONTEXT = 8
 # Tokens of padding that cost less than another pass over the weights.
 EMBEDDING_SLACK = 64
 
@@ -42,7 +53,7 @@ def load_model(request: Load[LmOptions]) -> LanguageModel:
 class LanguageModel(Model):
     """A text model of mlx-lm with continuous batching."""
 
-    serves = (ChatRequest, EmbeddingRequest)
+    serves = SERVES
     concurrency = CONCURRENCY
 
     def __init__(self, loaded: Loaded, options: LmOptions, generation_config: Mapping[str, Any]) -> None:
@@ -51,6 +62,7 @@ class LanguageModel(Model):
         self._tokenizer = loaded.tokenizer
         self._prompts = Prompts(loaded.tokenizer, read_template(options.chat_template_file))
         self._vocabulary = find_number(loaded.config, "vocab_size") or len(loaded.tokenizer)
+        self._completions = Completions(loaded.network, loaded.tokenizer, self._vocabulary)
         newline = loaded.tokenizer.encode("\n")
         self._samplers = Samplers(xtc_exempt=sorted({*newline, *loaded.tokenizer.eos_ids}))
         self._trimmable = can_always_trim(fresh_cache(loaded.network))
@@ -74,29 +86,67 @@ class LanguageModel(Model):
             size = options.prefill_step_size
             self._embeddings = Embeddings(embedder, batch_tokens=size, slack=EMBEDDING_SLACK)
 
-    def generate(self, request: ChatRequest | EmbeddingRequest) -> Iterator[Event | None]:
-        return self._embed(request) if isinstance(request, EmbeddingRequest) else self._chat(request)
+    def generate(self, request: Request) -> Iterator[Event | None]:
+        match request:
+            case ChatRequest():
+                return self._chat(request)
+            case CompletionRequest():
+                return self._complete(request)
+            case TokenizeRequest():
+                return self._tokenize(request)
+            case DetokenizeRequest():
+                return self._detokenize(request)
+            case EmbeddingRequest():
+                return self._embed(request)
+        raise UnsupportedRequest(f"This model does not serve {request.task} requests.", param="model")
+
+    def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
+        prompt = self._prompts.render(request, request.tools)
+        plan = self._plan(request, prompt)
+        yield from self._answer(plan, _started(plan, prompt.tail))
+
+    def _complete(self, request: CompletionRequest) -> Iterator[Event | None]:
+        tokens = self._completions.tokens(request)
+        plan = self._plan(request, Prompt(tokens, tail="", tail_tokens=0), context=tokens[-CONTEXT:])
+        opening: Event = _started(plan)
+        if request.echo:
+            echoed = yield from self._completions.echo(request, tokens)
+            opening = Several((opening, echoed))
+        yield from self._answer(plan, opening)
+
+    def _answer(self, plan: Plan, opening: Event) -> Iterator[Event | None]:
+        if plan.max_tokens > 0:
+            yield from Answer(plan, self._batch, self._tokenizer).events(opening)
+        else:
+            yield opening
+            yield Finished(reason="length", completion_tokens=0)
+
+    def _tokenize(self, request: TokenizeRequest) -> Iterator[Event | None]:
+        if isinstance(request.prompt, ChatRequest):
+            tokens = self._prompts.tokens(request.prompt, generation_prompt=request.generation_prompt)
+        else:
+            tokens = self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
+        # Not prompt_tokens: nothing is read but by the tokenizer.
+        yield Started(prompt_tokens=0)
+        yield Tokenized(tuple(tokens), tuple(self._tokenizer.symbols(tokens)))
+        yield Finished()
+
+    def _detokenize(self, request: DetokenizeRequest) -> Iterator[Event | None]:
+        check_tokens(request.tokens, self._vocabulary, "tokens")
+        yield Started(prompt_tokens=0)
+        yield Text(self._tokenizer.decode(request.tokens), tokens=0)
+        yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:
         if self._embeddings is None:
             raise UnsupportedRequest("This model's architecture gives no hidden states to embed with.", param="model")
         return self._embeddings.generate(request)
 
-    def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
-        prompt = self._prompts.render(request, request.tools)
-        plan = self._plan(request, prompt)
-        started = Started(prompt_tokens=len(prompt.tokens), cached_tokens=plan.cached_tokens, prompt_tail=prompt.tail)
-        if plan.max_tokens > 0:
-            yield from Answer(plan, self._batch, self._tokenizer).events(started)
-        else:
-            yield started
-            yield Finished(reason="length", completion_tokens=0)
-
     def close(self) -> None:
         self._batch.close()
         mx.clear_cache()
 
-    def _plan(self, request: ChatRequest, prompt: Prompt) -> Plan:
+    def _plan(self, request: GenerationRequest, prompt: Prompt, context: Sequence[int] = ()) -> Plan:
         tokens, length = prompt.tokens, len(prompt.tokens)
         check_logit_bias(request.sampling.logit_bias, self._vocabulary)
         settings = resolve(request.sampling, self._options, self._generation_config)
@@ -109,16 +159,22 @@ class LanguageModel(Model):
             cached=cached,
             keep_at=keep_at if keep_at < length and self._options.prompt_cache_bytes else None,
             n=request.n,
-            max_tokens=self._room(request.max_tokens, length),
+            max_tokens=self._room(request, length),
             samplers=[self._samplers.sampler(settings, seed, choice) for choice in range(request.n)],
             processors=processors(settings, request.sampling.logit_bias, length),
             top_logprobs=request.top_logprobs,
+            context=context,
         )
 
-    def _room(self, wanted: int | None, prompt_tokens: int) -> int:
+    def _room(self, request: GenerationRequest, prompt_tokens: int) -> int:
         """How many tokens may be generated: what is wanted, as far as it fits after the prompt."""
         limit = sys.maxsize if self.context_length is None else self.context_length
         if prompt_tokens > limit:
-            raise ContextLengthExceeded(limit, prompt_tokens)
-        most = self._options.max_tokens if wanted is None else wanted
+            param = "messages" if isinstance(request, ChatRequest) else "prompt"
+            raise ContextLengthExceeded(limit, prompt_tokens, param=param)
+        most = self._options.max_tokens if request.max_tokens is None else request.max_tokens
         return limit - prompt_tokens if most is None else min(most, limit - prompt_tokens)
+
+
+def _started(plan: Plan, tail: str = "") -> Started:
+    return Started(prompt_tokens=len(plan.prompt), cached_tokens=plan.cached_tokens, prompt_tail=tail)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlx_host.backend import Options
+from mlx_host.requests import ChatRequest, CompletionRequest, DetokenizeRequest, EmbeddingRequest, TokenizeRequest
 from pydantic import Field, field_validator
 
 GIB = 1 << 30
+SERVES = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, EmbeddingRequest)
 
 
 class LmOptions(Options):

@@ -7,9 +7,8 @@ from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, Load, Model
-from mlx_host.requests import ChatRequest, EmbeddingRequest
 
-from mlx_host_lm.options import LmOptions
+from mlx_host_lm.options import SERVES, LmOptions
 
 
 def load(request: Load[LmOptions]) -> Model:
@@ -23,7 +22,7 @@ LM = Backend(
     name="lm",
     load=load,
     options=LmOptions,
-    serves=(ChatRequest, EmbeddingRequest),
+    serves=SERVES,
     summary="text models on mlx-lm: continuous batching, prompt cache, per-request sampling",
 )
 

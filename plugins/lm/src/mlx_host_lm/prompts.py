@@ -45,19 +45,7 @@ class Prompts:
 
     def render(self, request: ChatRequest, tools: Sequence[Json]) -> Prompt:
         messages = self.dialect.translate(request.messages)
-        for name in request.template_kwargs:
-            if name in RESERVED_VARIABLES:
-                raise InvalidRequest(
-                    f"chat_template_kwargs may not set {name!r}; it is decided by the rest of the request",
-                    param="chat_template_kwargs",
-                )
-        try:
-            text = self._render(messages, tools, request.template_kwargs, add_generation_prompt=True)
-        except TEMPLATE_ERRORS as error:
-            raise InvalidRequest(
-                f"the model's chat template refuses these messages: {str(error) or type(error).__name__}",
-                param="messages",
-            ) from error
+        text = self._text(request, messages, tools, generation_prompt=True)
         tokens = self._tokenizer.encode(text)
         if not tokens:
             raise InvalidRequest("the messages render to an empty prompt; send some text", param="messages")
@@ -65,6 +53,29 @@ class Prompts:
         tail_tokens = self._tokenizer.encode(tail) if tail else []
         splits = bool(tail_tokens) and tokens[-len(tail_tokens) :] == tail_tokens
         return Prompt(tokens, tail, len(tail_tokens) if splits else 0)
+
+    def tokens(self, request: ChatRequest, *, generation_prompt: bool) -> list[int]:
+        """The tokens of a conversation, with or without what the template appends for the answer to begin."""
+        messages = self.dialect.translate(request.messages)
+        text = self._text(request, messages, request.tools, generation_prompt=generation_prompt)
+        return self._tokenizer.encode(text)
+
+    def _text(
+        self, request: ChatRequest, messages: Sequence[Json], tools: Sequence[Json], *, generation_prompt: bool
+    ) -> str:
+        for name in request.template_kwargs:
+            if name in RESERVED_VARIABLES:
+                raise InvalidRequest(
+                    f"chat_template_kwargs may not set {name!r}; it is decided by the rest of the request",
+                    param="chat_template_kwargs",
+                )
+        try:
+            return self._render(messages, tools, request.template_kwargs, add_generation_prompt=generation_prompt)
+        except TEMPLATE_ERRORS as error:
+            raise InvalidRequest(
+                f"the model's chat template refuses these messages: {str(error) or type(error).__name__}",
+                param="messages",
+            ) from error
 
     def _render(
         self, messages: Sequence[Json], tools: Sequence[Json], variables: Json, *, add_generation_prompt: bool

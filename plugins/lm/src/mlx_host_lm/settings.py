@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,14 @@ def check_logit_bias(bias: Mapping[int, float], vocabulary: int) -> None:
             raise InvalidRequest(
                 f"logit_bias names token {token!r}, but this model's tokens are 0 to {vocabulary - 1}",
                 param="logit_bias",
+            )
+
+
+def check_tokens(tokens: Sequence[int], vocabulary: int, param: str) -> None:
+    for token in tokens:
+        if not 0 <= token < vocabulary:
+            raise InvalidRequest(
+                f"{param} holds token {token!r}, but this model's tokens are 0 to {vocabulary - 1}", param=param
             )
 
 
