@@ -15,10 +15,10 @@ from mlx_host.api.door import MEGABYTE
 from mlx_host.api.responses_answer import Response, ResponseCancelled, frame
 from mlx_host.api.responses_input import Item
 from mlx_host.api.responses_memory import Memory
-from mlx_host.api.responses_request import to_request
+from mlx_host.api.responses_request import blaming_input, to_request
 from mlx_host.api.responses_schema import ResponsesBody
 from mlx_host.api.responses_store import ResponseStore, StoreLimits
-from mlx_host.api.responses_truncation import Batches, answered
+from mlx_host.api.responses_truncation import Batches, truncated
 from mlx_host.api.wire import JsonResponse, ignored_header
 from mlx_host.errors import InvalidRequest, RequestError
 from mlx_host.host import Host
@@ -26,8 +26,9 @@ from mlx_host.host import Host
 
 async def collect(batches: Batches, response: Response, memory: Memory, input: list[Item]) -> None:
     """Add the stream up to one response, and keep it."""
-    async for batch in batches:
-        response.take(batch)
+    with blaming_input():
+        async for batch in batches:
+            response.take(batch)
     await memory.keep(response.whole, input)
 
 
@@ -35,14 +36,15 @@ async def stream(batches: Batches, response: Response, memory: Memory, input: li
     """Say each step of a response; it is kept before its end is told, so that the next request may refer to it."""
     with memory.run(response):
         try:
-            async with aclosing(batches):
-                async for batch in batches:
-                    events = response.take(batch)
-                    if response.over:
-                        await memory.keep(response.whole, input)
-                        yield warning_comment(response.warning)
-                    yield "".join(map(sse.named, events))
-                    yield sign_of_life(batch)
+            with blaming_input():
+                async with aclosing(batches):
+                    async for batch in batches:
+                        events = response.take(batch)
+                        if response.over:
+                            await memory.keep(response.whole, input)
+                            yield warning_comment(response.warning)
+                        yield "".join(map(sse.named, events))
+                        yield sign_of_life(batch)
         except RequestError as error:
             if not response.begun:
                 raise
@@ -73,7 +75,7 @@ def routes(router: APIRouter, host: Host) -> None:
     """Add the endpoints."""
     settings = host.settings
     limits = StoreLimits(
-        settings.response_store_entries, int(settings.response_store_mb * MEGABYTE), settings.response_store_ttl
+        settings.response_store_entries, settings.response_store_mb * MEGABYTE, settings.response_store_ttl
     )
     memory = Memory(ResponseStore(settings.response_store, limits))
 
@@ -84,7 +86,8 @@ def routes(router: APIRouter, host: Host) -> None:
         response = Response(frame(body, request.id, host.model(request.model).name))
         headers = ignored_header(body.ignored())
         streams = body.stream is True
-        batches = answered(partial(host.chat, streams=streams), request, body.truncation == "auto")
+        chat = partial(host.chat, streams=streams)
+        batches = truncated(chat, request) if body.truncation == "auto" else chat(request)
         if streams:
             return sse.EventStream(stream(batches, response, memory, input), headers, settings.keep_alive)
         async with aclosing(batches):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from mlx_host.api.generation import refuse_forced_call, refuse_format
@@ -12,8 +14,23 @@ from mlx_host.errors import InvalidRequest
 from mlx_host.requests import ChatRequest
 
 
-def prompt(body: InputBody, items: Sequence[Item]) -> dict[str, Any]:
-    """Translate what makes the prompt, `items` being the whole conversation, to a ChatRequest's arguments."""
+def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
+    """Translate a body, `items` being the whole conversation; InvalidRequest names what cannot be honoured."""
+    if body.background:
+        raise InvalidRequest("background is not supported by this server; stream the answer.", param="background")
+    return replace(
+        to_prompt(body, items),
+        priority=body.priority(),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        sampling=body.sampling(),
+        max_tokens=body.max_output_tokens,
+        stop=body.stops(),
+        top_logprobs=(body.top_logprobs or 0) if body.wants_logprobs else None,
+    )
+
+
+def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
+    """Translate what makes the prompt."""
     for name in ("conversation", "prompt"):
         if getattr(body, name):
             raise InvalidRequest(f"{name} is not supported by this server.", param=name)
@@ -24,30 +41,26 @@ def prompt(body: InputBody, items: Sequence[Item]) -> dict[str, Any]:
     messages = to_messages(body.instructions, items)
     if not messages:
         raise InvalidRequest("input is missing: a string or a list of items.", param="input")
-    choice = "none" if body.tool_choice == "none" else "auto"
-    return {
-        "model": body.model or "",
-        "messages": messages,
-        "tools": () if choice == "none" else tools,
-        "tool_choice": choice,
-        "template_kwargs": body.template_kwargs(body.reasoning.effort if body.reasoning is not None else None),
-    }
-
-
-def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
-    """Translate a body, `items` being the whole conversation; InvalidRequest names what cannot be honoured."""
-    if body.background:
-        raise InvalidRequest("background is not supported by this server; stream the answer.", param="background")
+    without_tools = body.tool_choice == "none"
     return ChatRequest(
         id=new_id("resp"),
-        **prompt(body, items),
-        priority=body.priority(),
-        parallel_tool_calls=body.parallel_tool_calls is not False,
-        sampling=body.sampling(),
-        max_tokens=body.max_output_tokens,
-        stop=body.stops(),
-        top_logprobs=(body.top_logprobs or 0) if body.wants_logprobs else None,
+        model=body.model or "",
+        messages=messages,
+        tools=() if without_tools else tools,
+        tool_choice="none" if without_tools else "auto",
+        template_kwargs=body.template_kwargs(body.reasoning.effort if body.reasoning is not None else None),
     )
+
+
+@contextmanager
+def blaming_input() -> Iterator[None]:
+    """What a model finds wrong with the messages is wrong with the input: name the field that the client knows."""
+    try:
+        yield
+    except InvalidRequest as error:
+        if error.param == "messages":
+            error.param = "input"
+        raise
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:

@@ -16,6 +16,10 @@ Key = Annotated[str, StringConstraints(max_length=64)]
 Value = Annotated[str, StringConstraints(max_length=512)]
 
 LOGPROBS = "message.output_text.logprobs"
+MAKES_PROMPT = (
+    *("model", "input", "instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning"),
+    *("enable_thinking", "chat_template_kwargs"),
+)
 
 
 class TextFormat(BaseModel):
@@ -37,7 +41,7 @@ class ReasoningConfig(BaseModel):
 
 
 class InputBody(ConversationBody):
-    """What makes the prompt; also the body of POST /v1/responses/input_tokens."""
+    """What makes the prompt, and how it is read."""
 
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
@@ -51,6 +55,16 @@ class InputBody(ConversationBody):
     # What would change the answer if it were honoured, and is not.
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
+
+    def ignored(self) -> list[str]:
+        """Name what was given, is not null, and changes nothing here."""
+        fields = self.given_extra()
+        for name, part in (("text", self.text), ("reasoning", self.reasoning)):
+            extra = part.model_extra if part is not None else None
+            fields += [f"{name}.{key}" for key, value in (extra or {}).items() if value is not None]
+        if any(tool.get("strict") for tool in self.tools or ()):
+            fields.append("tools.strict")
+        return sorted(fields)
 
 
 class ResponsesBody(InputBody):
@@ -69,12 +83,13 @@ class ResponsesBody(InputBody):
         return bool(self.top_logprobs) or LOGPROBS in (self.include or ())
 
     def ignored(self) -> list[str]:
-        """Name what was given, is not null, and changes nothing here."""
-        fields = self.given_extra()
-        for name, part in (("text", self.text), ("reasoning", self.reasoning)):
-            extra = part.model_extra if part is not None else None
-            fields += [f"{name}.{key}" for key, value in (extra or {}).items() if value is not None]
-        if any(tool.get("strict") for tool in self.tools or ()):
-            fields.append("tools.strict")
-        fields += [f"include.{name}" for name in self.include or () if name != LOGPROBS]
-        return sorted(fields)
+        includes = [f"include.{name}" for name in self.include or () if name != LOGPROBS]
+        return sorted([*super().ignored(), *includes])
+
+
+class InputTokensBody(InputBody):
+    """POST /v1/responses/input_tokens."""
+
+    def ignored(self) -> list[str]:
+        idle = [name for name in InputTokensBody.model_fields if name not in MAKES_PROMPT]
+        return sorted([*super().ignored(), *(name for name in idle if getattr(self, name) is not None)])

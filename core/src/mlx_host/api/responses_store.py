@@ -56,7 +56,7 @@ class StoreLimits:
     """How many responses, how many bytes of JSON in all, and how many seconds after its last use each is kept."""
 
     entries: int
-    bytes: int
+    bytes: float
     seconds: float
 
 

@@ -7,32 +7,25 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from mlx_host.api import wire
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.errors import ContextLengthExceeded
 from mlx_host.host.answer import AnswerEvent
 from mlx_host.requests import ChatRequest, Json
 
 Batches = AsyncGenerator[list[AnswerEvent], None]
 
 
-async def answered(chat: Callable[[ChatRequest], Batches], request: ChatRequest, truncate: bool) -> Batches:
-    """Answer a request, with `truncate` as much of its end as the model takes; only the model knows how much that is.
-
-    What the model finds wrong with the messages is wrong with the input.
-    """
+async def truncated(chat: Callable[[ChatRequest], Batches], request: ChatRequest) -> Batches:
+    """Answer a request, or as much of its end as the model takes; only the model knows how much that is."""
     while True:
-        begun = False
         try:
             async with aclosing(chat(request)) as batches:
                 async for batch in batches:
-                    begun = True
                     yield batch
             return
-        except InvalidRequest as error:
-            shorter = None
-            if isinstance(error, ContextLengthExceeded) and truncate and not begun:
-                shorter = without_oldest(request.messages, 1 - error.limit / error.prompt_tokens)
+        except ContextLengthExceeded as error:
+            # It is a refusal, so nothing has been said.
+            shorter = without_oldest(request.messages, 1 - error.limit / error.prompt_tokens)
             if shorter is None:
-                error.param = "input" if error.param == "messages" else error.param
                 raise
             request = replace(request, messages=shorter)
 
