@@ -7,12 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import openai
 import pytest
 
 from tests.core.api.test_responses import RESPONSES
-from tests.support.client import post, sdk
+from tests.support.client import error_of, post, sdk
 from tests.support.command import environment
 from tests.support.plugin_projects import uv
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
@@ -221,3 +222,24 @@ def test_a_real_model_says_the_same_in_both_dialects(smollm2: ServerProcess) -> 
     assert more.output_text == chat["choices"][0]["message"]["content"]
     assert more.usage is not None
     assert more.usage.input_tokens == chat["usage"]["prompt_tokens"]
+
+
+def test_tokens_are_counted_as_usage_tells_them(smollm2: ServerProcess) -> None:
+    with sdk(smollm2) as client:
+        asked: Any = {
+            "model": "m",
+            "instructions": "Be brief.",
+            "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}],
+        }
+        first = client.responses.create(**asked, input="Hello", max_output_tokens=4)
+        assert first.usage is not None
+        assert client.responses.input_tokens.count(**asked, input="Hello").input_tokens == first.usage.input_tokens
+        counted = client.responses.input_tokens.count(**asked, input="More", previous_response_id=first.id)
+        second = client.responses.create(**asked, input="More", previous_response_id=first.id, max_output_tokens=1)
+        assert second.usage is not None
+        assert counted.input_tokens == second.usage.input_tokens
+    body = {"input": "x", "temperature": 0, "truncation": "auto"}
+    counting = post(smollm2, body, f"{RESPONSES}/input_tokens")
+    assert counting.json()["object"] == "response.input_tokens"
+    assert counting.headers["x-mlx-host-ignored"] == "temperature, truncation"
+    assert error_of(post(smollm2, {}, f"{RESPONSES}/input_tokens"), 400)["param"] == "input"

@@ -12,11 +12,12 @@ from fastapi.responses import Response as HttpResponse
 from mlx_host.api import sse
 from mlx_host.api.chat_answer import sign_of_life, warning_comment, warning_header
 from mlx_host.api.door import MEGABYTE
+from mlx_host.api.prompt_tokens import count_prompt_tokens
 from mlx_host.api.responses_answer import Response, ResponseCancelled, frame
 from mlx_host.api.responses_input import Item
 from mlx_host.api.responses_memory import Memory
-from mlx_host.api.responses_request import blaming_input, to_request
-from mlx_host.api.responses_schema import ResponsesBody
+from mlx_host.api.responses_request import blaming_input, to_prompt, to_request
+from mlx_host.api.responses_schema import InputTokensBody, ResponsesBody
 from mlx_host.api.responses_store import ResponseStore, StoreLimits
 from mlx_host.api.responses_truncation import Batches, truncated
 from mlx_host.api.wire import JsonResponse, ignored_header
@@ -93,6 +94,16 @@ def routes(router: APIRouter, host: Host) -> None:
         async with aclosing(batches):
             await sse.while_connected(http.receive, collect(batches, response, memory, input))
         return JsonResponse(response.whole, headers={**headers, **warning_header(response.warning)})
+
+    @router.post("/v1/responses/input_tokens", response_model=None)
+    async def input_tokens(body: InputTokensBody, http: Request) -> HttpResponse:
+        before, input = await memory.read(body)
+        request = to_prompt(body, [*before, *input])
+        with blaming_input():
+            count = await sse.while_connected(http.receive, count_prompt_tokens(host, request))
+        return JsonResponse(
+            {"object": "response.input_tokens", "input_tokens": count}, headers=ignored_header(body.ignored())
+        )
 
     @router.get("/v1/responses/{id}", response_model=None)
     async def retrieve(id: str, stream: bool = False) -> HttpResponse:
