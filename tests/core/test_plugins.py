@@ -321,7 +321,7 @@ def test_the_table_is_readable_at_80_columns(zoo: Path) -> None:
         "parsers fine_parser fine_too",
         "--prompt-tail",
         "--repetition-context-size",
-        "--enable-auto-tool-choice",
+        "--prefill-step-size",
     ):
         assert part in text
     faults = [line for line in done.stdout.splitlines() if line.startswith("broken: ")]
