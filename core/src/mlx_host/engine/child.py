@@ -81,7 +81,9 @@ def main(fd: int, traces: int) -> None:
     faulthandler.register(signal.SIGUSR1, traces)
     channel = Channel(Connection(fd))
     launch: Launch = channel.receive()
-    logging.basicConfig(level=launch.log_level.upper(), handlers=[PipeHandler(channel)], force=True)
+    logging.basicConfig(
+        level=launch.log_level.upper(), format="%(message)s", handlers=[PipeHandler(channel)], force=True
+    )
     inbox: loop.Inbox = SimpleQueue()
 
     def listen() -> None:
