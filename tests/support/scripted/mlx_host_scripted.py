@@ -1,4 +1,4 @@
-"""A backend whose answers are written in the last message: a JSON list of steps, one for each turn of the loop.
+"""A backend whose answers are written in the last message, or the prompt: a JSON list of steps, one for each turn.
 
 ["say", text]         a piece of the answer, one token (["say", text, choice] for a choice other than 0)
 ["before", step]      first of all steps: do it before the request is accepted
@@ -18,7 +18,10 @@
 ["surrogate"]         a piece with half a surrogate pair, which UTF-8 cannot hold
 ["unreadable"]        say something that pickles, but cannot be unpickled
 
-Asked for log-probabilities, each piece has -0.5, and its alternatives, "alt0", "alt1" …, one less each.
+Asked for log-probabilities, each piece has -0.5, and its alternatives, "alt0", "alt1" …, one less each; so have the
+two halves of a prompt that is echoed. A prompt of token ids is said as it is. A suffix must not be "refuse".
+
+A text's tokens are its characters. A conversation has as many tokens as steps, numbered from 0.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host.events import (
     ChoiceFinished,
+    Echoed,
     Event,
     Finished,
     Logprobs,
@@ -44,9 +48,17 @@ from mlx_host.events import (
     Started,
     StopReason,
     Text,
+    Tokenized,
     TokenLogprob,
 )
-from mlx_host.requests import ChatRequest
+from mlx_host.requests import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    GenerationRequest,
+    Request,
+    TokenizeRequest,
+)
 from pydantic import Field
 
 
@@ -68,25 +80,42 @@ class Unreadable(Event):
         return (int, ("no number",))
 
 
-def _logprobs(request: ChatRequest, text: str) -> tuple[Logprobs, ...]:
+def _logprobs(request: GenerationRequest, text: str) -> tuple[Logprobs, ...]:
     if request.top_logprobs is None:
         return ()
     top = tuple(TokenLogprob(f"alt{n}", -1.5 - n, f"alt{n}".encode()) for n in range(request.top_logprobs))
     return (Logprobs(TokenLogprob(text, -0.5, text.encode()), top),)
 
 
+SERVES = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+
+
 class ScriptedModel(Model):
+    serves = SERVES
+
     def __init__(self, options: ScriptedOptions) -> None:
         self.concurrency = options.slots
         self._prompt_tail = options.prompt_tail
 
-    def generate(self, request: ChatRequest) -> Iterator[Event | None]:
+    def generate(self, request: Request) -> Iterator[Event | None]:
+        match request:
+            case GenerationRequest():
+                return self._answer(request)
+            case TokenizeRequest():
+                return _tokenize(request)
+            case DetokenizeRequest():
+                return iter((Started(prompt_tokens=0), Text("".join(map(chr, request.tokens)), tokens=0), Finished()))
+        raise TypeError(request)
+
+    def _answer(self, request: GenerationRequest) -> Iterator[Event | None]:
         steps = _steps(request)
         if steps and steps[0][0] == "refuse":
             raise InvalidRequest(steps[0][1], param="messages")
         if steps and steps[0][0] == "before":
             yield from _do(steps.pop(0)[1])
         yield Started(prompt_tokens=len(steps), prompt_tail=self._prompt_tail)
+        if isinstance(request, CompletionRequest) and request.echo:
+            yield _echoed(request)
         tokens = 0
         reason: StopReason = "stop"
         for step in steps:
@@ -144,9 +173,37 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
             raise InvalidRequest(f"no step {step!r}", param="messages")
 
 
-def _steps(request: ChatRequest) -> list[list[Any]]:
+def _echoed(request: CompletionRequest) -> Echoed:
+    text = request.prompt if isinstance(request.prompt, str) else f"{request.prompt}"
+    if request.top_logprobs is None:
+        return Echoed(text)
+    middle = len(text) // 2
+    first, second = text[:middle], text[middle:]
+    start = Logprobs(TokenLogprob(first, 0.0, first.encode()))
+    return Echoed(text, (start, *_logprobs(request, second)))
+
+
+def _tokenize(request: TokenizeRequest) -> Iterator[Event | None]:
+    yield Started(prompt_tokens=0)
+    if isinstance(request.prompt, ChatRequest):
+        tokens = range(len(_steps(request.prompt)) + (0 if request.generation_prompt else -1))
+        yield Tokenized(tuple(tokens), tuple(map(str, tokens)))
+    else:
+        text = f"^{request.prompt}" if request.special_tokens else request.prompt
+        yield Tokenized(tuple(map(ord, text)), tuple(text))
+    yield Finished()
+
+
+def _steps(request: GenerationRequest) -> list[list[Any]]:
+    if isinstance(request, CompletionRequest):
+        if request.suffix == "refuse":
+            raise InvalidRequest("no suffix", param="suffix")
+        script: Any = request.prompt if isinstance(request.prompt, str) else json.dumps([["say", f"{request.prompt}"]])
+    else:
+        assert isinstance(request, ChatRequest)
+        script = request.messages[-1].get("content")
     try:
-        steps = json.loads(request.messages[-1]["content"])
+        steps = json.loads(script)
     except (ValueError, TypeError, KeyError):
         steps = None
     if isinstance(steps, list) and all(isinstance(step, list) and step for step in steps):
@@ -170,4 +227,4 @@ def load(load: Load[ScriptedOptions]) -> ScriptedModel:
 
 @hookimpl
 def register_backends() -> Iterable[Backend[Any]]:
-    return [Backend("scripted", load, ScriptedOptions, needs_model=False)]
+    return [Backend("scripted", load, ScriptedOptions, serves=SERVES, needs_model=False)]

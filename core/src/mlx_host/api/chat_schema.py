@@ -51,6 +51,9 @@ def _complete(messages: list[Message]) -> list[Message]:
     return messages
 
 
+Messages = Annotated[list[Message], Field(min_length=1), AfterValidator(_complete)]
+
+
 class Function(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -90,7 +93,7 @@ class ResponseFormat(BaseModel):
 class ChatBody(ConversationBody):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1), AfterValidator(_complete)]
+    messages: Messages
 
     stream_options: StreamOptions | None = None
     max_tokens: Tokens | None = None
