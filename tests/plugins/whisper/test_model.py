@@ -84,6 +84,15 @@ def test_a_translation_is_not_the_transcript(multilingual_folder: Path) -> None:
     assert text(TranscriptionRequest) != text(TranslationRequest)
 
 
+def test_only_the_end_of_a_long_prompt_counts(tiny_folder: Path) -> None:
+    def prompt_tokens(prompt: str | None) -> int:
+        return started(ask(load(tiny_folder), prompt=prompt)).prompt_tokens
+
+    # This network's context has 16 places.
+    assert prompt_tokens("one two three") == prompt_tokens(None) + 3
+    assert prompt_tokens("one two three " * 100) == prompt_tokens(None) + 7
+
+
 def test_a_temperature_is_used_as_it_is(tiny_folder: Path) -> None:
     events = ask(load(tiny_folder), temperature=0.7)
     assert {event.temperature for event in events if isinstance(event, Segment)} == {0.7}

@@ -31,7 +31,7 @@ class AudioForm(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     model: str = ""
-    language: str | None = None
+    language: str | None = Field(None, max_length=40)
     prompt: str | None = None
     temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"

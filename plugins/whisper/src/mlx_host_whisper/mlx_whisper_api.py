@@ -77,8 +77,13 @@ class Words:
         )
         self.first_timestamp: int = self.tokenizer.timestamp_begin
 
+        # What decoding leaves off of a prompt that is longer than half of the context.
+        self._longest_prompt: int = network.dims.n_text_ctx // 2 - 1
+
     def encode_prompt(self, prompt: str) -> list[int]:
-        return list(self.tokenizer.encode(" " + prompt.strip(), disallowed_special=()))
+        """The tokens of a prompt's end, as many as can be taken."""
+        tokens: list[int] = self.tokenizer.encode(" " + prompt.strip(), disallowed_special=())
+        return tokens[-self._longest_prompt :]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """The text of tokens, without what is no text."""

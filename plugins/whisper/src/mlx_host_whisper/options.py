@@ -12,7 +12,9 @@ class WhisperOptions(Options):
     max_audio_mb: float = Field(
         50, gt=0, description="The largest file, in megabytes; a larger one gets a 413. --max-body-mb bounds it, too."
     )
-    max_audio_minutes: float = Field(180, gt=0, description="The longest audio; a longer one gets a 413.")
+    max_audio_minutes: float = Field(
+        120, gt=0, description="The longest audio; a longer one gets a 413. An hour takes 2.5 GB for a moment."
+    )
     language: str | None = Field(
         None, description="The language where a request names none, such as 'en'; by default the model finds out."
     )
