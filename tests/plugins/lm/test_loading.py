@@ -80,7 +80,7 @@ class TestLoad:
             seen.append((stage, done, total))
 
         model = LM.load(Load(ref="tiny", path=tiny_llama, options=LmOptions(), progress=progress))
-        assert seen == [("load", 0, 1), ("load", 1, 1)]
+        assert seen == [("load", 0, 1), ("load", 1, 1), ("warm-up", 0, 1), ("warm-up", 1, 1)]
         assert isinstance(model, LanguageModel)
         assert answer_one(model, ask()).completion_tokens == 16
 

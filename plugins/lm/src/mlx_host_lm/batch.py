@@ -10,6 +10,7 @@ from mlx_host.errors import EngineFailed
 
 from mlx_host_lm.mlx_lm_api import Read, Row, Rows, Sampled, Snapshot
 from mlx_host_lm.prompt_cache import PromptCache
+from mlx_host_lm.sampling import greedy
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +39,15 @@ class Batch:
         self._owners: dict[int, Owner] = {}
         self._cache = cache
         self._budget = budget
+
+    def warm_up(self) -> None:
+        """Generate a token from two, so that kernels are compiled before somebody waits for them."""
+        rows = self._open_rows()
+        rows.add(Row(segments=[[0, 0]], cached=None, max_tokens=1, sampler=greedy, processors=[]))
+        sampled: list[Sampled] = []
+        while not sampled:
+            _, sampled = rows.step()
+        rows.close()
 
     def add(self, row: Row, owner: Owner) -> int:
         if self._rows is None:

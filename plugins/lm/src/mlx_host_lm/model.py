@@ -47,6 +47,9 @@ def load_model(request: Load[LmOptions]) -> LanguageModel:
     loaded = load(request.path, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
     model = LanguageModel(loaded, options, read_generation_config(request.path))
     request.progress("load", 1, 1, str(request.ref))
+    request.progress("warm-up", 0, 1)
+    model.warm_up()
+    request.progress("warm-up", 1, 1)
     return model
 
 
@@ -141,6 +144,9 @@ class LanguageModel(Model):
         if self._embeddings is None:
             raise UnsupportedRequest("This model's architecture gives no hidden states to embed with.", param="model")
         return self._embeddings.generate(request)
+
+    def warm_up(self) -> None:
+        self._batch.warm_up()
 
     def close(self) -> None:
         self._batch.close()
