@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
@@ -12,8 +14,16 @@ from mlx_host.api.wire import JsonResponse, JsonRoute
 from mlx_host.host import Host
 
 
-def make_app(host: Host) -> ASGIApp:
-    """Make the application that serves this host."""
+def new_router() -> APIRouter:
+    """Make a router whose endpoints read JSON strictly."""
+    return APIRouter(route_class=JsonRoute)
+
+
+def application(routers: Iterable[APIRouter], respond: errors.Respond = errors.response) -> FastAPI:
+    """Make an application of these endpoints whose errors are shaped by `respond`.
+
+    A dialect with errors of its own adds one of these to its router: `Route(path, application(...))`.
+    """
     # The interactive pages load scripts from other servers; the document itself is ours.
     app = FastAPI(
         title="mlx-host",
@@ -23,8 +33,14 @@ def make_app(host: Host) -> ASGIApp:
         redirect_slashes=False,
         default_response_class=JsonResponse,
     )
-    for router in host.plugins.routers(lambda: APIRouter(route_class=JsonRoute), host):
+    for router in routers:
         app.include_router(router)
-    errors.install(app)
+    errors.install(app, respond)
+    return app
+
+
+def make_app(host: Host) -> ASGIApp:
+    """Make the application that serves this host."""
+    app = application(host.plugins.routers(new_router, host))
     # Around the framework, whose own last resort for errors is outside of all that is added to it.
     return RequestId(BodyLimit(app, host.settings.max_body_mb))

@@ -11,7 +11,6 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_host.api import errors
 from mlx_host.api.wire import Refusal
 from mlx_host.errors import InvalidRequest
 
@@ -69,13 +68,14 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         announced = Headers(scope=scope).get("content-length", "0")
-        if not announced.isdecimal() or int(announced) > self._most:
-            await errors.response(TooLarge(self._refusal))(scope, receive, send)
-            return
+        too_large = not announced.isdecimal() or int(announced) > self._most
         come, complete = 0, False
 
         async def receive_body() -> Message:
             nonlocal come, complete
+            if too_large:
+                # To whoever reads it, who knows what an error looks like there.
+                raise Refusal(TooLarge(self._refusal))
             if complete:
                 return await receive()
             try:

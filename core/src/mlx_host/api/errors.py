@@ -1,11 +1,11 @@
-"""Every error leaves with OpenAI's body: {"error": {"message", "type", "param", "code"}}."""
+"""Every error leaves with OpenAI's body, {"error": {"message", "type", "param", "code"}}, or with its dialect's own."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,12 @@ def response(error: RequestError, status: int | None = None) -> Response:
     """Make the JSON response that refuses a request."""
     headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
     return JsonResponse(body(error), status or error.status, headers)
+
+
+class Respond(Protocol):
+    """How a dialect shapes the response that refuses a request, with the error's own status or another."""
+
+    def __call__(self, error: RequestError, status: int | None = None) -> Response: ...
 
 
 class WrongAddress(InvalidRequest):
@@ -63,12 +69,12 @@ def explain(faults: Sequence[Any]) -> InvalidRequest:
     return InvalidRequest(f"{message}.".replace("..", "."), param=param)
 
 
-def install(app: FastAPI) -> None:
-    """Make the application answer every error in OpenAI's shape."""
+def install(app: FastAPI, respond: Respond = response) -> None:
+    """Make the application answer every error as `respond` shapes it."""
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestError)
-        return response(error)
+        return respond(error)
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -76,27 +82,27 @@ def install(app: FastAPI) -> None:
         if faults[0]["loc"] == ("body",) and isinstance(faults[0]["input"], bytes):
             # FastAPI leaves unread what does not call itself JSON: any web page may send that to a local server.
             kind = request.headers.get("content-type", "")
-            return response(WrongContentType(f"The body must be sent as application/json, not as {kind!r}."))
-        return response(explain(faults))
+            return respond(WrongContentType(f"The body must be sent as application/json, not as {kind!r}."))
+        return respond(explain(faults))
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if isinstance(error, Refusal):
-            return response(error.error)
+            return respond(error.error)
         if error.status_code == HTTPStatus.NOT_FOUND:
-            return response(WrongAddress(f"There is nothing at {request.method} {request.url.path}."))
+            return respond(WrongAddress(f"There is nothing at {request.method} {request.url.path}."))
         refusal: InvalidRequest
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             refusal = WrongAddress(f"{request.url.path} does not take {request.method}.", code="method_not_allowed")
         else:
             refusal = InvalidRequest(str(error.detail))
-        answer = response(refusal, error.status_code)
+        answer = respond(refusal, error.status_code)
         answer.headers.update(error.headers or {})
         return answer
 
     async def fault(request: Request, error: Exception) -> Response:
         # Starlette raises the error again after this, so that the server logs it.
-        return response(InternalError(FAULT))
+        return respond(InternalError(FAULT))
 
     app.add_exception_handler(RequestError, refused)
     app.add_exception_handler(RequestValidationError, invalid)

@@ -19,17 +19,13 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 Tokens = Annotated[int, Field(ge=1, lt=2**63)]
 
 
-class GenerationBody(BaseModel):
-    """A body's fields that mean the same in OpenAI's dialects; names that OpenAI lacks are vLLM's.
+class SamplingBody(BaseModel):
+    """A body's fields that say how tokens are chosen; names that OpenAI lacks are vLLM's.
 
     Every field may be null, which means its default. Unknown fields are accepted.
     """
 
     model_config = ConfigDict(extra="allow")
-
-    model: str | None = None
-    stream: bool | None = None
-    stop: str | list[str] | None = None
 
     temperature: Number | None = Field(None, ge=0, le=2)
     top_p: Number | None = Field(None, gt=0, le=1)
@@ -44,12 +40,6 @@ class GenerationBody(BaseModel):
     logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] | None = None
     seed: Seed | None = None
 
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
-
-    def priority(self) -> Priority:
-        """Where the request stands in the queue."""
-        return PRIORITIES.get(self.service_tier or "", Priority.NORMAL)
-
     def sampling(self) -> Sampling:
         """How tokens are chosen; InvalidRequest if a key of logit_bias is no token id."""
         given = {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
@@ -59,16 +49,29 @@ class GenerationBody(BaseModel):
             raise InvalidRequest("logit_bias: the keys must be token ids.", param="logit_bias") from None
         return Sampling(**given, logit_bias=bias)
 
+    def given_extra(self) -> list[str]:
+        """Name the unknown fields that were given and are not null."""
+        return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
+
+
+class GenerationBody(SamplingBody):
+    """A body's fields that mean the same in OpenAI's dialects."""
+
+    model: str | None = None
+    stream: bool | None = None
+    stop: str | list[str] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+
+    def priority(self) -> Priority:
+        """Where the request stands in the queue."""
+        return PRIORITIES.get(self.service_tier or "", Priority.NORMAL)
+
     def stops(self) -> tuple[str, ...]:
         """The strings that end an answer."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > MOST_STOPS:
             raise InvalidRequest(f"stop: at most {MOST_STOPS} strings, got {len(stops)}.", param="stop")
         return tuple(stop for stop in stops if stop)
-
-    def given_extra(self) -> list[str]:
-        """Name the unknown fields that were given and are not null."""
-        return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
 
 
 class ConversationBody(GenerationBody):

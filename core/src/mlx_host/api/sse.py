@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -48,6 +48,11 @@ def event(value: Any) -> str:
     return f"data: {wire.text(value)}\n\n"
 
 
+def error_event(error: RequestError) -> str:
+    """Write the last event of a stream that fails, as OpenAI does."""
+    return event(errors.body(error))
+
+
 def named(value: dict[str, Any]) -> str:
     """Write one event that goes by its type."""
     return f"event: {value['type']}\n{event(value)}"
@@ -77,18 +82,26 @@ class EventStream(Response):
     """Sends `pieces`, each as soon as it is there, and closes them when the client goes away.
 
     The status is sent with the first piece, so an error before it is still a refusal with a status of its own. An
-    error after it is the last event of the stream. A stream that has been silent for `keep_alive` seconds (0: never
-    mind) sends a comment, which proxies and clients take for a sign of life; it, too, settles the status.
+    error after it is the last event of the stream, written by `error_event`. A stream that has been silent for
+    `keep_alive` seconds (0: never mind) sends a comment, which proxies and clients take for a sign of life; it, too,
+    settles the status.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, pieces: Pieces, headers: dict[str, str], keep_alive: float) -> None:
+    def __init__(
+        self,
+        pieces: Pieces,
+        headers: dict[str, str],
+        keep_alive: float,
+        error_event: Callable[[RequestError], str] = error_event,
+    ) -> None:
         # Proxies such as nginx would otherwise collect the stream before they pass it on.
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
         self._pieces = pieces
         self._keep_alive = keep_alive
+        self._error_event = error_event
         self._comment = Comment("queued")
         self._started = self._stuck = False
         self._sending = asyncio.Lock()
@@ -127,7 +140,7 @@ class EventStream(Response):
             if not isinstance(error, RequestError):
                 log.exception("a stream failed")
                 error = errors.InternalError(errors.FAULT)
-            await self._send(event(errors.body(error)))
+            await self._send(self._error_event(error))
         async with self._sending:
             await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -1,0 +1,179 @@
+"""Anthropic's messages and their blocks as OpenAI's messages, which is what models are asked with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mlx_host.errors import InvalidRequest
+from mlx_host.requests import Json
+
+from mlx_host_messages.schema import Block, Message
+
+Part = dict[str, Any]
+
+
+def to_messages(
+    system: str | list[Block] | None, messages: Sequence[Message], canonical: Callable[[str], str]
+) -> list[Json]:
+    """Translate a conversation; InvalidRequest names the block that cannot be taken."""
+    if messages[-1].role == "assistant":
+        raise InvalidRequest(
+            "messages: the last one is the assistant's, and this server begins a new answer rather than go on with "
+            "one. End with a message of the user.",
+            param="messages",
+        )
+    translated: list[Json] = []
+    if system is not None and (text := canonical(_text_of(system, "system"))):
+        translated.append({"role": "system", "content": text})
+    for number, message in enumerate(messages):
+        where = f"messages.{number}.content"
+        if message.role == "system":
+            translated.append({"role": "system", "content": canonical(_text_of(message.content, where))})
+        elif message.role == "assistant":
+            translated.append(_assistant(message.content, where))
+        else:
+            translated += _user(message.content, where)
+    return translated
+
+
+def _user(content: str | list[Block], where: str) -> list[Json]:
+    """What the user says and what tools have answered are one message for Anthropic, and several for OpenAI."""
+    if isinstance(content, str):
+        return [{"role": "user", "content": content}]
+    messages: list[Json] = []
+    parts: list[Part] = []
+    for block, at in _blocks(content, where):
+        if block["type"] != "tool_result":
+            parts += _parts(block, at)
+            continue
+        if parts:
+            messages.append({"role": "user", "content": _content(parts)})
+            parts = []
+        messages.append(_result(block, at))
+    if parts or not messages:
+        messages.append({"role": "user", "content": _content(parts)})
+    return messages
+
+
+def _result(block: Block, where: str) -> Json:
+    inside = block.get("content") or ""
+    if not isinstance(inside, str):
+        inside = _content([part for each, at in _blocks(inside, f"{where}.content") for part in _parts(each, at)])
+    return {"role": "tool", "tool_call_id": _string(block, "tool_use_id", where), "content": inside}
+
+
+def _assistant(content: str | list[Block], where: str) -> Json:
+    if isinstance(content, str):
+        return {"role": "assistant", "content": content}
+    texts: list[str] = []
+    thoughts: list[str] = []
+    calls: list[dict[str, Any]] = []
+    for block, at in _blocks(content, where):
+        match block["type"]:
+            case "text":
+                texts.append(_string(block, "text", at))
+            case "thinking":
+                thoughts.append(_string(block, "thinking", at))
+            case "redacted_thinking":
+                pass  # Nobody but Anthropic can read it.
+            case "tool_use":
+                calls.append(_call(block, at))
+            case kind:
+                raise _unsupported(kind, at)
+    message: dict[str, Any] = {"role": "assistant", "content": "\n".join(texts)}
+    if thoughts:
+        message["reasoning_content"] = "\n".join(thoughts)
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def _call(block: Block, where: str) -> dict[str, Any]:
+    arguments = block.get("input")
+    if not isinstance(arguments, dict):
+        raise InvalidRequest(f"{where}.input must be an object.", param=f"{where}.input")
+    function = {"name": _string(block, "name", where), "arguments": json.dumps(arguments, ensure_ascii=False)}
+    return {"id": _string(block, "id", where), "type": "function", "function": function}
+
+
+def _parts(block: Block, where: str) -> list[Part]:
+    """What a block says, as OpenAI's parts."""
+    match block["type"]:
+        case "text":
+            return [_text(_string(block, "text", where))]
+        case "image":
+            return [{"type": "image_url", "image_url": {"url": _image(block, where)}}]
+        case "document":
+            return _document(block, where)
+        case "search_result":
+            head = [_text(block[key]) for key in ("title", "source") if isinstance(block.get(key), str)]
+            inside = _blocks(block.get("content"), f"{where}.content")
+            return head + [part for each, at in inside for part in _parts(each, at)]
+        case kind:
+            raise _unsupported(kind, where)
+
+
+def _image(block: Block, where: str) -> str:
+    match block.get("source"):
+        case {"type": "base64", "media_type": str() as kind, "data": str() as data}:
+            return f"data:{kind};base64,{data}"
+        case {"type": "url", "url": str() as url}:
+            return url
+    raise InvalidRequest(f"{where}.source must be of type base64 or url.", param=f"{where}.source")
+
+
+def _document(block: Block, where: str) -> list[Part]:
+    match block.get("source"):
+        case {"type": "text", "data": str() as text} | {"type": "content", "content": str() as text}:
+            return [_text(text)]
+        case {"type": "content", "content": list() as content}:
+            return [part for each, at in _blocks(content, f"{where}.source.content") for part in _parts(each, at)]
+    raise InvalidRequest(
+        f"{where}.source must be of type text or content; this server reads no other documents.",
+        param=f"{where}.source",
+    )
+
+
+def _content(parts: list[Part]) -> str | list[Part]:
+    """Text as one string; parts only where there is more than text."""
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join([part["text"] for part in parts])
+    return parts
+
+
+def _text_of(content: str | list[Block], where: str) -> str:
+    if isinstance(content, str):
+        return content
+    texts = []
+    for block, at in _blocks(content, where):
+        if block["type"] != "text":
+            raise _unsupported(block["type"], at)
+        texts.append(_string(block, "text", at))
+    return "\n".join(texts)
+
+
+def _text(text: str) -> Part:
+    return {"type": "text", "text": text}
+
+
+def _blocks(content: Any, where: str) -> list[tuple[Block, str]]:
+    """Blocks with where they stand, each of which has a type."""
+    if not isinstance(content, list):
+        raise InvalidRequest(f"{where} must be a string or a list of blocks.", param=where)
+    for number, block in enumerate(content):
+        if not isinstance(block, dict) or not isinstance(block.get("type"), str):
+            raise InvalidRequest(f"{where}.{number} must be an object with a type.", param=f"{where}.{number}")
+    return [(block, f"{where}.{number}") for number, block in enumerate(content)]
+
+
+def _string(block: Block, key: str, where: str) -> str:
+    value = block.get(key)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{where}.{key} must be a string.", param=f"{where}.{key}")
+    return value
+
+
+def _unsupported(kind: str, where: str) -> InvalidRequest:
+    return InvalidRequest(f"{where} is of type {kind!r}, which is not supported here.", param=f"{where}.type")

@@ -1,0 +1,89 @@
+"""From the bodies to a ChatRequest; what cannot be honoured is refused by name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from mlx_host.api.generation import MOST_STOPS, refuse_forced_call, refuse_format
+from mlx_host.errors import InvalidRequest
+from mlx_host.requests import ChatRequest
+
+from mlx_host_messages.content import to_messages
+from mlx_host_messages.schema import MessagesBody, PromptBody
+
+# A thinking model that decides by itself is left to do so.
+ENABLES_THINKING = {"enabled": True, "disabled": False}
+
+
+def to_prompt(body: PromptBody, canonical: Callable[[str], str]) -> ChatRequest:
+    """Translate what makes the prompt."""
+    return ChatRequest(**_prompt(body, canonical))
+
+
+def to_request(body: MessagesBody, canonical: Callable[[str], str]) -> ChatRequest:
+    """Translate a body; InvalidRequest names what cannot be honoured."""
+    stops = tuple(stop for stop in body.stop_sequences or () if stop)
+    if len(stops) > MOST_STOPS:
+        raise InvalidRequest(f"stop_sequences: at most {MOST_STOPS} strings, got {len(stops)}.", param="stop_sequences")
+    return ChatRequest(
+        **_prompt(body, canonical),
+        parallel_tool_calls=body.tool_choice is None or body.tool_choice.disable_parallel_tool_use is not True,
+        sampling=body.sampling(),
+        max_tokens=body.max_tokens,
+        stop=stops,
+    )
+
+
+def ignored(body: PromptBody) -> list[str]:
+    """Name what was given, is not null, and changes nothing here."""
+    fields = body.given_extra()
+    fields += [f"tools.{tool['type']}" for tool in body.tools or () if _is_anthropics(tool)]
+    if body.thinking is not None and (body.thinking.model_extra or {}).get("budget_tokens") is not None:
+        fields.append("thinking.budget_tokens")
+    return sorted(set(fields))
+
+
+def _prompt(body: PromptBody, canonical: Callable[[str], str]) -> dict[str, Any]:
+    config = body.output_config
+    forms = {"output_format": body.output_format, "output_config.format": config.format if config else None}
+    for name, form in forms.items():
+        if form is not None:
+            refuse_format(form.type, name)
+    choice = body.tool_choice.type if body.tool_choice is not None else "auto"
+    refuse_forced_call(choice)
+    tools = [_tool(tool, f"tools.{n}") for n, tool in enumerate(body.tools or ()) if not _is_anthropics(tool)]
+    return {
+        "id": f"msg_{uuid.uuid4().hex}",
+        "model": body.model or "",
+        "messages": to_messages(body.system, body.messages, canonical),
+        "tools": () if choice == "none" else tools,
+        "tool_choice": "none" if choice == "none" else "auto",
+        "template_kwargs": _template_kwargs(body),
+    }
+
+
+def _template_kwargs(body: PromptBody) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    if body.thinking is not None and body.thinking.type in ENABLES_THINKING:
+        named["enable_thinking"] = ENABLES_THINKING[body.thinking.type]
+    if body.output_config is not None and body.output_config.effort is not None:
+        named["reasoning_effort"] = body.output_config.effort
+    return named | (body.chat_template_kwargs or {})
+
+
+def _is_anthropics(tool: dict[str, Any]) -> bool:
+    """Whether a tool is one that only Anthropic's models know, or its servers run."""
+    return isinstance(tool.get("type"), str) and tool["type"] != "custom"
+
+
+def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
+    if not isinstance(tool.get("name"), str) or not tool["name"]:
+        raise InvalidRequest(f"{where}.name must be a string that is not empty.", param=f"{where}.name")
+    if not isinstance(tool.get("input_schema"), dict):
+        raise InvalidRequest(f"{where}.input_schema must be an object.", param=f"{where}.input_schema")
+    function = {"name": tool["name"], "parameters": tool["input_schema"]}
+    if isinstance(tool.get("description"), str):
+        function["description"] = tool["description"]
+    return {"type": "function", "function": function}
