@@ -214,8 +214,8 @@ def test_a_wrong_task_names_what_is_served_and_what_would_serve(server: ServerPr
     assert "does not serve chat requests; it serves: transcription, translation." in error["message"]
     with running_server("--backend", "scripted") as language_model:
         error = error_of(upload(language_model), 400)
-    assert "does not serve transcription requests; it serves: chat." in error["message"]
-    assert "whisper" in error["message"]
+    assert "does not serve transcription requests; it serves: chat" in error["message"]
+    assert error["message"].endswith("A model of one of these backends would: whisper.")
 
 
 def test_200_bad_files_leave_nothing_behind(server: ServerProcess, temporary: Path) -> None:
