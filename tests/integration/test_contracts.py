@@ -17,6 +17,7 @@ from types import ModuleType
 import pytest
 from mlx_host.parsing import Parser
 from mlx_host.plugins import Plugins
+from mlx_host.requests import CompletionRequest, DetokenizeRequest, Sampling, TokenizeRequest
 from mlx_host.testing import ModelContract, ParserContract, chat
 from mlx_host_lm.plugin import LM
 
@@ -41,6 +42,10 @@ class TestLm(ModelContract):
         chat("Say something.", max_tokens=6),
         chat("What is the capital of France?", max_tokens=9),
         chat("Two answers, please.", max_tokens=5, n=2),
+        CompletionRequest(id="c", model="m", prompt="Once upon a", n=2, max_tokens=5, sampling=Sampling(temperature=0)),
+        CompletionRequest(id="e", model="m", prompt=[9690, 198], echo=True, top_logprobs=1, max_tokens=0),
+        TokenizeRequest(id="t", model="m", prompt=chat("Say something.")),
+        DetokenizeRequest(id="d", model="m", tokens=[9690, 198]),
     )
 
     @classmethod

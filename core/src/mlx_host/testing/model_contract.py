@@ -13,7 +13,7 @@ import pytest
 from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import ContextLengthExceeded, RequestError
 from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, StopReason, Text, each
-from mlx_host.requests import ChatRequest, Json, Request, Sampling
+from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request, Sampling
 from mlx_host.settings import HostSettings, ModelSettings
 
 # Enough places to cut an answer at, few enough to be quick for a long one.
@@ -155,7 +155,7 @@ class ModelContract:
 
     def test_choices_end_once(self, model: Model) -> None:
         for request in self.requests:
-            choices = range(request.n if isinstance(request, ChatRequest) else 1)
+            choices = range(request.n if isinstance(request, GenerationRequest) else 1)
             ended: set[int] = set()
             for event in answer(model, request):
                 if isinstance(event, (Text, ChoiceFinished)):
@@ -304,10 +304,10 @@ def check_counts(request: Request, events: Sequence[Event]) -> None:
             case Text():
                 tokens[event.choice] = tokens.get(event.choice, 0) + event.tokens
             case Finished():
-                if tokens or isinstance(request, ChatRequest):
+                if tokens or isinstance(request, GenerationRequest):
                     counted = sum(tokens.values())
                     assert event.completion_tokens == counted, f"{event!r}: the Text events hold {counted} tokens"
-    if isinstance(request, ChatRequest) and request.max_tokens is not None:
+    if isinstance(request, GenerationRequest) and request.max_tokens is not None:
         for choice, count in tokens.items():
             assert count <= request.max_tokens, f"choice {choice} has {count} tokens of {request.max_tokens}"
 
