@@ -79,6 +79,8 @@ def _is_anthropics(tool: dict[str, Any]) -> bool:
 
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
+    if tool.get("type") not in (None, "custom"):
+        raise InvalidRequest(f"{where}.type must be a string.", param=f"{where}.type")
     if not isinstance(tool.get("name"), str) or not tool["name"]:
         raise InvalidRequest(f"{where}.name must be a string that is not empty.", param=f"{where}.name")
     if not isinstance(tool.get("input_schema"), dict):

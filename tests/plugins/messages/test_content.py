@@ -1,0 +1,154 @@
+"""How Anthropic's conversations read as OpenAI's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mlx_host.errors import UsageError
+from mlx_host_messages.canonical import canonical, wanted
+from mlx_host_messages.content import to_messages
+from mlx_host_messages.schema import Message
+
+IMAGE = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": "ä"}}
+CALLED = {"id": "toolu_1", "type": "function", "function": {"name": "f", "arguments": '{"a": "ä"}'}}
+END = {"role": "user", "content": "?"}
+
+
+def text(text: str, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": text, **more}
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (("user", "Hi"), [{"role": "user", "content": "Hi"}]),
+        (("user", [text("a", cache_control={"type": "ephemeral"}), text("b")]), [{"role": "user", "content": "a\nb"}]),
+        (("user", []), [{"role": "user", "content": ""}]),
+        (
+            ("user", [text("a"), {"type": "image", "source": IMAGE}]),
+            [
+                {
+                    "role": "user",
+                    "content": [text("a"), {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
+                }
+            ],
+        ),
+        (
+            ("user", [{"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}]),
+            [
+                {
+                    "role": "user",
+                    "content": [{"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}],
+                }
+            ],
+        ),
+        (
+            ("user", [{"type": "document", "source": {"type": "text", "data": "d"}}, text("?")]),
+            [{"role": "user", "content": "d\n?"}],
+        ),
+        (
+            ("user", [{"type": "search_result", "title": "t", "source": "s", "content": [text("c")]}]),
+            [{"role": "user", "content": "t\ns\nc"}],
+        ),
+        (
+            (
+                "user",
+                [
+                    {"type": "tool_result", "tool_use_id": "1", "content": "one"},
+                    {"type": "tool_result", "tool_use_id": "2", "content": [text("t"), text("wo")], "is_error": True},
+                    {"type": "tool_result", "tool_use_id": "3"},
+                    text("and?"),
+                ],
+            ),
+            [
+                {"role": "tool", "tool_call_id": "1", "content": "one"},
+                {"role": "tool", "tool_call_id": "2", "content": "t\nwo"},
+                {"role": "tool", "tool_call_id": "3", "content": ""},
+                {"role": "user", "content": "and?"},
+            ],
+        ),
+        (("assistant", "Yes."), [{"role": "assistant", "content": "Yes."}]),
+        (
+            (
+                "assistant",
+                [
+                    {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+                    {"type": "redacted_thinking", "data": "x"},
+                    text("Let me see."),
+                    CALL,
+                ],
+            ),
+            [
+                {
+                    "role": "assistant",
+                    "content": "Let me see.",
+                    "reasoning_content": "Hm.",
+                    "tool_calls": [CALLED],
+                }
+            ],
+        ),
+        (("system", [text("New rules."), text("Two.")]), [{"role": "system", "content": "New rules.\nTwo."}]),
+    ],
+)
+def test_a_message_becomes(given: tuple[Any, Any], expected: list[Any]) -> None:
+    role, content = given
+    messages = [Message(role=role, content=content), Message.model_validate(END)]
+    assert to_messages(None, messages, str) == [*expected, END]
+
+
+@pytest.mark.parametrize(
+    ("system", "expected"),
+    [
+        (None, []),
+        ("", []),
+        ("Be brief.", ["Be brief."]),
+        ([text("a"), text("b")], ["a\nb"]),
+        ([text("x-anthropic-billing-header: cc_version=2.1; cch=1;"), text("You are.")], ["You are."]),
+        ([text("x-anthropic-billing-header: cc_version=2.1; cch=1;")], []),
+    ],
+)
+def test_the_system_prompt_comes_first(system: Any, expected: list[str]) -> None:
+    messages = to_messages(system, [Message.model_validate(END)], canonical)
+    assert messages == [*({"role": "system", "content": text} for text in expected), END]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x-anthropic-billing-header: cc_version=2.1.87.f0c; cc_entrypoint=cli; cch=00a3f;",
+        "X-Anthropic-Billing-Header: other",
+        "Token usage: 1234/200000; 198766 remaining",
+        "token usage: 1,234 / 200,000",
+        "<system_warning>Token usage: 1234/200000; 198766 remaining</system_warning>",
+        "<total_tokens>198766 tokens left</total_tokens>",
+    ],
+)
+def test_lines_that_are_new_on_every_turn_are_left_out(line: str) -> None:
+    assert canonical(f"You are.\n{line}\nBe brief.") == "You are.\nBe brief."
+    assert canonical(f"{line}\nBe brief.") == "Be brief."
+    assert canonical(f"You are.\n{line}") == "You are.\n"
+    assert canonical(line) == ""
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Explain the x-anthropic-billing-header: what is it?",
+        "Token usage: be careful with it.",
+        "<system_warning>Token usage: 1/2; 1 remaining",
+        "<total_tokens>1</total_tokens> is what you see.",
+        "",
+    ],
+)
+def test_other_lines_stay(line: str) -> None:
+    assert canonical(f"You are.\n{line}\nBe brief.\n") == f"You are.\n{line}\nBe brief.\n"
+
+
+def test_the_variable_is_true_or_false() -> None:
+    assert wanted({})
+    assert wanted({"MLX_HOST_MESSAGES_CANONICAL": "Yes"})
+    assert not wanted({"MLX_HOST_MESSAGES_CANONICAL": "0"})
+    with pytest.raises(UsageError, match="'maybe'; set it to true or false"):
+        wanted({"MLX_HOST_MESSAGES_CANONICAL": "maybe"})

@@ -1,0 +1,291 @@
+"""POST /v1/messages as Anthropic's client and bare HTTP see it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import anthropic
+import httpx2
+import pytest
+from anthropic.types import Message
+from mlx_host.errors import AtCapacity, EngineFailed, ModelNotFound, ModelUnavailable, QueueTimeout, RequestError
+from mlx_host_messages.errors import response
+
+from tests.support.client import get, post, says, script
+from tests.support.server import ServerProcess, running_server
+
+PATH = "/v1/messages"
+COUNT = "/v1/messages/count_tokens"
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
+WEATHER: dict[str, Any] = {"name": "get_weather", "input_schema": {"type": "object"}}
+
+
+def whole(server: ServerProcess, body: dict[str, Any]) -> dict[str, Any]:
+    response = post(server, {"model": "m", "max_tokens": 100, **body}, PATH)
+    assert response.status_code == 200, response.text
+    message: dict[str, Any] = response.json()
+    Message.model_validate(message, strict=True)
+    return message
+
+
+def streamed(server: ServerProcess, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a stream, each of which goes by its type."""
+    response = post(server, {"model": "m", "max_tokens": 100, "stream": True, **body}, PATH)
+    assert response.status_code == 200, response.text
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = []
+    for block in response.text[:-2].split("\n\n"):
+        if not block.startswith(":"):
+            name, _, data = block.partition("\n")
+            events.append(json.loads(data.removeprefix("data: ")))
+            assert name == f"event: {events[-1]['type']}"
+    return events
+
+
+def fault(response: httpx2.Response, status: int, kind: str) -> str:
+    """The message of an error, its shape checked."""
+    assert response.status_code == status, response.text
+    assert response.headers["request-id"]
+    body = response.json()
+    assert set(body) == {"type", "error"}
+    assert body["type"] == "error"
+    assert set(body["error"]) == {"type", "message"}
+    assert body["error"]["type"] == kind
+    message: str = body["error"]["message"]
+    assert message
+    return message
+
+
+BODIES: list[dict[str, Any]] = [
+    {"messages": says("Hello", ", ", "world")},
+    {"messages": says()},
+    {"messages": says("naïve", " 🦊"), "system": "Be brief."},
+    {"messages": script(["forever", "x"]), "max_tokens": 3},
+    {"messages": script(["say", "cut"], ["end", "length"])},
+    {"messages": says("one", " t", "wo", " three"), "stop_sequences": ["x", "two"]},
+    {"messages": says("<think>\n", "Hm.", "\n</think>\n\n", "Yes.")},
+    {"messages": says("<think>\nnever closed")},
+    {"messages": says(CALL), "tools": [WEATHER]},
+    {"messages": says("<think>\nHm.\n</think>\n\n", "Look:", CALL, CALL), "tools": [WEATHER]},
+    {
+        "messages": says(CALL, CALL),
+        "tools": [WEATHER],
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+    },
+    {"messages": says(CALL), "tools": [WEATHER], "tool_choice": {"type": "none"}},
+]
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_streamed_is_the_same_as_whole(
+    server: ServerProcess, client: anthropic.Anthropic, body: dict[str, Any]
+) -> None:
+    message = whole(server, body)
+    with client.messages.stream(**{"model": "m", "max_tokens": 100, **body}) as stream:
+        last = stream.get_final_message()
+    for key in ("content", "stop_reason", "stop_sequence", "usage"):
+        added = last.to_dict()[key]
+        assert _without_ids(added) == _without_ids(message[key]), key
+
+
+def _without_ids(value: Any) -> Any:
+    """What a message holds; the SDK adds nulls of its own, and each call has a new id."""
+    if isinstance(value, dict):
+        return {key: _without_ids(each) for key, each in value.items() if each is not None and key != "id"}
+    return [_without_ids(each) for each in value] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_stream_is_framed_as_anthropic_frames_it(server: ServerProcess, body: dict[str, Any]) -> None:
+    start, *middle, delta, stop = streamed(server, body)
+    assert start["type"] == "message_start"
+    assert (start["message"]["content"], start["message"]["stop_reason"]) == ([], None)
+    assert (delta["type"], stop) == ("message_delta", {"type": "message_stop"})
+    assert delta["delta"]["stop_reason"] is not None
+    index = -1
+    open_block = False
+    for event in middle:
+        if event["type"] == "content_block_start":
+            assert not open_block
+            index, open_block = index + 1, True
+        else:
+            assert open_block
+            open_block = event["type"] != "content_block_stop"
+        assert event["index"] == index
+    assert index >= 0
+    assert not open_block
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "stop"),
+    [
+        (BODIES[0], "end_turn", None),
+        (BODIES[3], "max_tokens", None),
+        (BODIES[4], "model_context_window_exceeded", None),
+        (BODIES[5], "stop_sequence", "two"),
+        (BODIES[8], "tool_use", None),
+        (BODIES[10], "tool_use", None),
+        (BODIES[11], "end_turn", None),
+    ],
+)
+def test_the_end_is_explained(server: ServerProcess, body: dict[str, Any], reason: str, stop: str | None) -> None:
+    message = whole(server, body)
+    assert (message["stop_reason"], message["stop_sequence"]) == (reason, stop)
+
+
+def test_blocks_are_of_their_kinds(client: anthropic.Anthropic) -> None:
+    message = client.messages.create(**{"model": "m", "max_tokens": 100, **BODIES[9]})
+    thinking, text, call, other = message.content
+    assert (thinking.type, text.type, call.type, other.type) == ("thinking", "text", "tool_use", "tool_use")
+    assert thinking.type == "thinking"
+    assert thinking.thinking == "Hm."
+    assert call.type == other.type == "tool_use"
+    assert call.input == {"city": "Oslo"}
+    assert call.id != other.id
+    assert message.usage.output_tokens == 4
+    assert message.usage.output_tokens_details is not None
+    assert message.usage.output_tokens_details.thinking_tokens == 1
+
+
+def test_an_answer_can_be_sent_back(client: anthropic.Anthropic) -> None:
+    message = client.messages.create(**{"model": "m", "max_tokens": 100, **BODIES[9]})
+    calls = [block for block in message.content if block.type == "tool_use"]
+    results: list[Any] = [{"type": "tool_result", "tool_use_id": call.id, "content": "rain"} for call in calls]
+    history: list[Any] = [*BODIES[9]["messages"], message.to_param(), {"role": "user", "content": results}]
+    history.append({"role": "user", "content": says("It rains.")[0]["content"]})
+    again = client.messages.create(model="m", max_tokens=9, messages=history, tools=[WEATHER])  # type: ignore[list-item]
+    assert again.content[0].type == "text"
+    assert again.content[0].text == "It rains."
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-api-key": "k"}, {"authorization": "Bearer k"}])
+def test_any_key_or_none_is_taken(server: ServerProcess, headers: dict[str, str]) -> None:
+    body = {"model": "m", "max_tokens": 5, "messages": says("a")}
+    response = post(server, body, f"{PATH}?beta=true", headers={"anthropic-version": "2023-06-01", **headers})
+    assert response.json()["content"] == [{"type": "text", "text": "a"}]
+
+
+def test_tokens_are_counted_before(client: anthropic.Anthropic) -> None:
+    messages: Any = says("a", "b", "c")
+    count = client.messages.count_tokens(model="m", messages=messages).input_tokens
+    assert count == client.messages.create(model="m", max_tokens=9, messages=messages).usage.input_tokens == 3
+
+
+def test_what_changes_nothing_is_named(server: ServerProcess) -> None:
+    tools = [WEATHER, {"type": "bash_20250124", "name": "bash"}, {"type": "web_search_20250305", "name": "web_search"}]
+    body = {"max_tokens": 2000, "messages": says("a"), "tools": tools, "metadata": {"user_id": "u"}, "container": None}
+    response = post(server, {**body, "thinking": {"type": "enabled", "budget_tokens": 1024}}, PATH)
+    named = "metadata, thinking.budget_tokens, tools.bash_20250124, tools.web_search_20250305"
+    assert response.headers["x-mlx-host-ignored"] == named
+
+
+USER = {"role": "user", "content": "Hi"}
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        ({"max_tokens": None}, "max_tokens"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": [USER, {"role": "assistant", "content": "The"}]}, "the last one is the assistant's"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role"),
+        ({"messages": [{"role": "user"}]}, "messages.0.content"),
+        ({"messages": [{"role": "user", "content": [{"type": "smell"}]}]}, "messages.0.content.0 is of type 'smell'"),
+        ({"messages": [{"role": "user", "content": [{"text": "x"}]}]}, "messages.0.content.0"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}, "messages.0.content.0.text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, "messages.0.content.0.source"),
+        ({"messages": [{"role": "user", "content": [{"type": "document", "source": {}}]}]}, "content.0.source"),
+        ({"messages": [{"role": "user", "content": [{"type": "tool_result"}]}]}, "tool_use_id"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "tool_use"}]}, USER]}, "input"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}, USER]}, "'server_tool_use'"),
+        ({"system": [{"type": "image"}]}, "system.0 is of type 'image'"),
+        ({"tools": [{"input_schema": {}}]}, "tools.0.name"),
+        ({"tools": [{"name": "f"}]}, "tools.0.input_schema"),
+        ({"tools": [{"name": "f", "input_schema": {}, "type": 3}]}, "tools.0.type"),
+        ({"tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tool_choice": {"type": "tool", "name": "f"}}, "tool_choice"),
+        ({"tool_choice": {"type": "maybe"}}, "tool_choice"),
+        ({"thinking": {"type": "perhaps"}}, "thinking"),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
+        ({"output_format": {"type": "json_schema"}}, "output_format"),
+        ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
+        ({"temperature": 3}, "temperature"),
+        ({"messages": script(["refuse", "I refuse."])}, "I refuse."),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_honoured_is_refused(
+    server: ServerProcess, change: dict[str, Any], part: str, stream: bool
+) -> None:
+    body = {"model": "m", "max_tokens": 10, "messages": [USER], "stream": stream, **change}
+    assert part in fault(post(server, body, PATH), 400, "invalid_request_error")
+
+
+def test_errors_have_the_body_of_the_dialect(server: ServerProcess) -> None:
+    fine = {"model": "m", "max_tokens": 5}
+    assert "batches" in fault(post(server, {}, f"{PATH}/batches"), 404, "not_found_error")
+    fault(get(server, PATH), 405, "invalid_request_error")
+    fault(httpx2.post(f"{server.url}{PATH}", content=b"{", headers={"content-type": "application/json"}), 400, BAD)
+    fault(httpx2.post(f"{server.url}{PATH}", content=b"{}", headers={"content-type": "text/plain"}), 415, BAD)
+    large = {**fine, "messages": [{"role": "user", "content": "x" * 1_000_001}]}
+    for path in (PATH, COUNT):
+        assert "1 MB" in fault(post(server, large, path), 413, "request_too_large")
+    failing = {**fine, "messages": script(["fail", "boom"])}
+    assert "boom" in fault(post(server, {**failing, "stream": False}, PATH), 500, "api_error")
+
+
+BAD = "invalid_request_error"
+
+
+def test_the_other_dialects_keep_their_errors(server: ServerProcess) -> None:
+    for path in ("/v1/message", "/v1/messagesx", "/v1/chat/completions"):
+        assert set(post(server, {}, path).json()["error"]) == {"message", "type", "param", "code"}
+
+
+def test_a_stream_that_fails_says_so_in_its_last_event(server: ServerProcess, client: anthropic.Anthropic) -> None:
+    body: dict[str, Any] = {"messages": script(["say", "a"], ["fail", "boom"])}
+    *_, last = streamed(server, body)
+    assert last["error"]["type"] == "api_error"
+    with (
+        pytest.raises(anthropic.APIStatusError, match="boom"),
+        client.messages.stream(model="m", max_tokens=9, **body) as stream,
+    ):
+        stream.until_done()
+
+
+def test_errors_of_the_queue_have_the_body_of_the_dialect() -> None:
+    options = ("--slots", "1", "--queue-size", "0", "--queue-timeout", "30")
+    with (
+        running_server("--backend", "scripted", *options) as server,
+        anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as client,
+    ):
+        forever: Any = script(["forever", "x"])
+        with client.messages.stream(model="m", max_tokens=10**9, messages=forever) as stream:
+            next(iter(stream))
+            with pytest.raises(anthropic.RateLimitError) as refusal:
+                client.messages.create(model="m", max_tokens=5, messages=forever)
+        assert refusal.value.response.headers["retry-after"]
+        assert refusal.value.type == "rate_limit_error"
+
+
+def test_any_name_will_do_where_there_is_one_model(server: ServerProcess) -> None:
+    assert whole(server, {"model": "claude-opus", "messages": says("a")})["model"] == "scripted"
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "kind"),
+    [
+        (ModelNotFound("no"), 404, "not_found_error"),
+        (AtCapacity("full", retry_after=1.5), 429, "rate_limit_error"),
+        (EngineFailed("no"), 500, "api_error"),
+        (ModelUnavailable("no"), 503, "overloaded_error"),
+        (QueueTimeout("late"), 504, "timeout_error"),
+    ],
+)
+def test_types_go_by_the_status(error: RequestError, status: int, kind: str) -> None:
+    refusal = response(error)
+    assert refusal.status_code == status
+    assert json.loads(bytes(refusal.body)) == {"type": "error", "error": {"type": kind, "message": error.message}}
+    assert refusal.headers.get("retry-after") == ("2" if error.retry_after else None)
