@@ -107,7 +107,7 @@ def test_each_choice_stops_for_itself() -> None:
     pieces[3] = token(" 2", 1)
     events = stopped(pieces, ["two"], n=2)
     assert (text(events, 0), text(events, 1)) == ("one ", "one 2 three")
-    assert [e for e in events if isinstance(e, ChoiceFinished)] == [ChoiceFinished("stop", 0)]
+    assert [e for e in events if isinstance(e, ChoiceFinished)] == [ChoiceFinished("stop", 0, stop="two")]
     assert finished(events).reason == "length"
 
 
@@ -118,7 +118,7 @@ def test_tokens_after_a_choice_has_stopped_are_not_counted() -> None:
 
 def test_all_choices_stopped_ends_the_answer() -> None:
     events = stopped([token("x", 0), token("x", 1), token("never", 0)], ["x"], n=2)
-    assert finished(events) == Finished(reason="stop", completion_tokens=2)
+    assert finished(events) == Finished(reason="stop", completion_tokens=2, stop="x")
     assert text(events) == ""
 
 
