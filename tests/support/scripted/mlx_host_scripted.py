@@ -29,6 +29,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -104,6 +105,8 @@ class ScriptedModel(Model):
             case TokenizeRequest():
                 return _tokenize(request)
             case DetokenizeRequest():
+                if any(token > sys.maxunicode for token in request.tokens):
+                    raise InvalidRequest("this model's tokens are Unicode's characters", param="tokens")
                 return iter((Started(prompt_tokens=0), Text("".join(map(chr, request.tokens)), tokens=0), Finished()))
         raise TypeError(request)
 
