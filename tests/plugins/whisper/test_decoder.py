@@ -83,11 +83,9 @@ def test_two_files_at_once_have_a_process_each(decoder: Decoder) -> None:
 
 
 def test_a_file_that_crashes_the_decoder_is_refused_and_the_next_is_not(decoder: Decoder) -> None:
-    finish(decoder.decode(FILE))
-    (process,) = processes()
-    process.suspend()
     decoding = decoder.decode(FILE)
     next(decoding)
+    (process,) = processes()
     process.kill()
     with pytest.raises(InvalidRequest, match="made the audio decoder crash"):
         finish(decoding)
@@ -98,10 +96,17 @@ def test_a_decoder_that_died_between_files_is_replaced(decoder: Decoder) -> None
     finish(decoder.decode(FILE))
     (process,) = processes()
     os.kill(process.pid, signal.SIGKILL)
-    # Only its parent can take note of it, and the decoder is to do that.
-    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
-        pass
     assert np.array_equal(finish(decoder.decode(FILE)), read_audio(FILE, 60))
+
+
+def test_a_decoder_that_dies_as_it_is_asked_is_replaced(decoder: Decoder) -> None:
+    finish(decoder.decode(FILE))
+    (process,) = processes()
+    process.suspend()
+    decoding = decoder.decode(FILE)
+    next(decoding)
+    process.kill()
+    assert np.array_equal(finish(decoding), read_audio(FILE, 60))
 
 
 def test_a_file_that_stalls_the_decoder_is_refused(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:

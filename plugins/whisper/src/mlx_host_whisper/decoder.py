@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 import numpy as np
@@ -32,7 +33,26 @@ class Decoder:
 
     def decode(self, file: bytes) -> Generator[None, None, Samples]:
         """Decode to 16 kHz mono, giving way meanwhile; raises what `read_audio` raises."""
-        process = self._take()
+        answer = yield from self._ask(file)
+        kind, body = answer[:1], answer[1:]
+        if kind == SAMPLES:
+            return np.frombuffer(body, np.int16)
+        code, _, message = body.decode().partition(" ")
+        raise (TooLarge if kind == TOO_LARGE else InvalidRequest)(message, param="file", code=code)
+
+    def _ask(self, file: bytes) -> Generator[None, None, bytes]:
+        # A process that had been waiting may have died on its own account: only a new one convicts the file.
+        while self._idle:
+            with suppress(_Died):
+                return (yield from self._ask_of(self._idle.pop(), file))
+        try:
+            return (yield from self._ask_of(_Process(self._longest), file))
+        except _Died as error:
+            raise InvalidRequest(
+                "The file made the audio decoder crash.", param="file", code="invalid_audio"
+            ) from error
+
+    def _ask_of(self, process: _Process, file: bytes) -> Generator[None, None, bytes]:
         try:
             answer = yield from process.ask(file)
         except BaseException:
@@ -40,25 +60,17 @@ class Decoder:
             process.kill()
             raise
         self._idle.append(process)
-        kind, body = answer[:1], answer[1:]
-        if kind == SAMPLES:
-            return np.frombuffer(body, np.int16)
-        code, _, message = body.decode().partition(" ")
-        raise (TooLarge if kind == TOO_LARGE else InvalidRequest)(message, param="file", code=code)
-
-    def _take(self) -> _Process:
-        while self._idle:
-            process = self._idle.pop()
-            if process.alive:
-                return process
-            process.kill()
-        return _Process(self._longest)
+        return answer
 
     def close(self) -> None:
         """End all processes."""
         for process in self._idle:
             process.kill()
         self._idle.clear()
+
+
+class _Died(Exception):
+    """The process ended before it answered."""
 
 
 class _Process:
@@ -74,10 +86,6 @@ class _Process:
             )
         self._connection = Connection(ours.detach())
 
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
     def ask(self, file: bytes) -> Generator[None, None, bytes]:
         deadline = time.monotonic() + LONGEST_DECODING
         try:
@@ -92,9 +100,7 @@ class _Process:
                 yield
             return self._connection.recv_bytes()
         except (EOFError, OSError) as error:
-            raise InvalidRequest(
-                "The file made the audio decoder crash.", param="file", code="invalid_audio"
-            ) from error
+            raise _Died from error
 
     def kill(self) -> None:
         self._process.kill()
