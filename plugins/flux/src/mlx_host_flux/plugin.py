@@ -1,0 +1,1 @@
+"""mlx-host backend for pictures: mflux."""

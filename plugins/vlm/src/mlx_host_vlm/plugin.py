@@ -1,0 +1,1 @@
+"""mlx-host backend for models that see and hear: mlx-vlm."""
