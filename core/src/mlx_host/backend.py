@@ -60,12 +60,14 @@ class Model(ABC):
 
     `serves` are the types of request it takes; the type of a request routes it. `concurrency` is how many generators
     may be open at once. `context_length` is in tokens. `chat_template` is the source that `--parser auto` reads.
+    `constrains` says that `GenerationRequest.constraint` is honoured.
     """
 
     serves: ClassVar[tuple[type[Request], ...]] = (ChatRequest,)
     concurrency: int = 1
     context_length: int | None = None
     chat_template: str | None = None
+    constrains: bool = False
 
     @abstractmethod
     def generate(self, request: Any) -> Iterator[Event | None]:

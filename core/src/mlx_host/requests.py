@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, ClassVar, Literal
 
+from mlx_host.grammar import Constraint, Grammar
+
 Json = Mapping[str, Any]
 
 
@@ -59,7 +61,9 @@ class GenerationRequest(Request):
     """Something to be continued by `n` answers of text, numbered by `choice`.
 
     `max_tokens` None means until the model ends or the context is full. `stop` is matched by core, on text; a model
-    need not look at it. `top_logprobs` None means no log-probabilities, 0 those of the chosen tokens alone.
+    need not look at it. `top_logprobs` None means no log-probabilities, 0 those of the chosen tokens alone. `form` is
+    what the client wants the content to be; `constraint`, which the host makes of that, of the tools and of the parser
+    when the model is up, is what a model that `constrains` holds each answer to.
     """
 
     task: ClassVar[str] = "generation"
@@ -69,6 +73,8 @@ class GenerationRequest(Request):
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
     n: int = 1
+    form: Grammar | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,7 +99,7 @@ class HostSettings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
     log_file: Path = Field(Path("logs/app.log"), description="Rotated at 500 MB, kept for 10 days.")
     no_log_file: bool = Field(False, description="Write no log file.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
+    log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="The least level that is logged."
     )
     max_body_mb: float = Field(64, gt=0, description="The largest request body, in megabytes; a larger one gets a 413.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from mlx_host.cli import migration
 from mlx_host.cli.listing import plugins_command
 from mlx_host.cli.parsers import parser_group, parsers_command
 from mlx_host.cli.run import RunCommand
@@ -14,5 +15,6 @@ from mlx_host.hookspecs import hookimpl
 def register_commands(cli: click.Group) -> None:
     """Add `run`, `plugins`, `parsers` and `parser`."""
     cli.add_command(RunCommand())
+    cli.add_command(RunCommand(migration.COMMAND))
     for command in (plugins_command, parsers_command, parser_group):
         cli.add_command(command)

@@ -76,7 +76,7 @@ def _value(kind: Any) -> dict[str, Any]:
     if kind is bool:
         return {"is_flag": True}
     if get_origin(kind) is Literal:
-        return {"type": click.Choice([str(choice) for choice in get_args(kind)])}
+        return {"type": click.Choice([str(choice) for choice in get_args(kind)], case_sensitive=False)}
     if _is_table(kind):
         return {"type": KeyValue(), "multiple": True, "metavar": "KEY=VALUE"}
     if _is_list(kind):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from mlx_host.backend import Backend
-from mlx_host.cli import flags
+from mlx_host.cli import flags, migration
 from mlx_host.cli.serve import serve
 from mlx_host.errors import UsageError
 from mlx_host.host.families import Auto, Parsers
@@ -31,10 +31,50 @@ from mlx_host.settings import (
 IDENTITY = ("backend", "model", "served_model_name")
 
 
-class RunCommand(click.RichCommand):
-    """The command whose flags depend on the backend: those of `--backend NAME` come with `--backend NAME`."""
+@dataclass(frozen=True)
+class Meant:
+    """What a command line says of the backends to be used, before its flags are known."""
 
-    def __init__(self) -> None:
+    backend: str | None
+    model_type: str | None
+    config: Path | None
+    old_spelling: bool
+
+    @property
+    def old(self) -> bool:
+        """Whether this may be a command line of mlx-openai-server."""
+        if self.backend is not None:
+            return False
+        if self.config is not None:
+            return self.config.suffix in migration.SUFFIXES
+        return self.model_type is not None or self.old_spelling
+
+    def backends(self, plugins: Plugins) -> list[str]:
+        """Name the backends whose flags there are; UsageError if two things say it."""
+        if self.backend is not None and self.model_type is not None:
+            raise UsageError("--backend and --model-type say the same thing; give --backend alone.")
+        name = self.backend or migration.BACKENDS.get(self.model_type or "")
+        name = name or from_environment(ModelSettings).get("backend")
+        if name is not None:
+            return [name]
+        if self.config is not None:
+            names = {table.get("backend") for table in _model_tables(_load(self.config, plugins)[0])}
+            return sorted(name for name in names if isinstance(name, str))
+        return [migration.BACKENDS[migration.DEFAULT_TYPE]] if self.old else []
+
+
+def _load(config: Path, plugins: Plugins) -> tuple[dict[str, Any], list[str]]:
+    """Read a configuration file, ours or mlx-openai-server's, and what is to be noted about it."""
+    return migration.load_yaml(config, plugins) if config.suffix in migration.SUFFIXES else (load_file(config), [])
+
+
+class RunCommand(click.RichCommand):
+    """The command whose flags depend on the backend: those of `--backend NAME` come with `--backend NAME`.
+
+    It reads mlx-openai-server's command lines as well; under that program's own `name` for it, all are.
+    """
+
+    def __init__(self, name: str = "run") -> None:
         self._config = click.RichOption(
             ["config", "--config"],
             type=click.Path(path_type=Path),
@@ -44,18 +84,25 @@ class RunCommand(click.RichCommand):
             panel="Server",
         )
         super().__init__(
-            name="run",
+            name=name,
+            hidden=name == migration.COMMAND,
             callback=run,
             help="Load models and serve them.\n\nWith `--backend NAME --help`, that backend's own options are listed "
             "too. A switch `--x` has an opposite, `--no-x`.",
-            params=[self._config, *flags.flags(HostSettings, "Server"), *flags.flags(ModelSettings, "Model")],
+            params=[
+                self._config,
+                *flags.flags(HostSettings, "Server"),
+                *flags.flags(ModelSettings, "Model"),
+                migration.type_flag(),
+            ],
             # Opposites would double the longest names; the text says how they are made.
             context_settings={"rich_help_config": {"options_table_column_types": ["opt_primary", "metavar", "help"]}},
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         plugins: Plugins = ctx.obj
-        backends = self._backends_meant(ctx, plugins, args)
+        meant = self._meant(ctx, args)
+        backends = [plugins.backend(name) for name in meant.backends(plugins)]
         if len(backends) == 1:
             own = {option.name: option for option in flags.flags(ModelSettings, "Model", backends[0].settings)}
             self.params = [own.get(param.name, param) for param in self.params]
@@ -64,22 +111,30 @@ class RunCommand(click.RichCommand):
             for option in flags.flags(backend.options, f"Backend {backend.name}"):
                 if option.name not in known:
                     self.params.append(option)
-        return super().parse_args(ctx, args)
+        fields = {param.name for param in self.params if param.name and param.name != "model_type"}
+        if meant.old:
+            self.params += migration.flags({param.name for param in self.params})
+        rest = super().parse_args(ctx, args)
+        ctx.params, notes = migration.modern(ctx.params, fields)
+        if ctx.params["backend"] is None and meant.old and meant.config is None:
+            ctx.params["backend"] = migration.BACKENDS[migration.DEFAULT_TYPE]
+        for note in notes:
+            click.echo(f"Note: {note}", err=True)
+        return rest
 
-    def _backends_meant(self, ctx: click.Context, plugins: Plugins, args: Sequence[str]) -> list[Backend[Any]]:
-        """Look ahead in the arguments, then in the environment and the file, for the backends to be used."""
+    def _meant(self, ctx: click.Context, args: Sequence[str]) -> Meant:
+        """Look ahead in the arguments, then in the environment, for what decides which flags there are."""
         parser = self.make_parser(ctx)
         # The flags of a backend that is not known yet; should one take a value, that is skipped as an argument.
         parser.ignore_unknown_options = True
         ahead, _, _ = parser.parse_args(list(args))
-        name = ahead.get("backend") or from_environment(ModelSettings).get("backend")
-        if name is not None:
-            return [plugins.backend(name)]
         config = ahead.get("config") or self._config.resolve_envvar_value(ctx)
-        if not config:
-            return []
-        names = {table.get("backend") for table in _model_tables(load_file(Path(config)))}
-        return [plugins.backend(each) for each in sorted(name for name in names if isinstance(name, str))]
+        return Meant(
+            backend=ahead.get("backend"),
+            model_type=ahead.get("model_type"),
+            config=Path(config) if config else None,
+            old_spelling=self.name == migration.COMMAND or any(arg.partition("=")[0] == "--model-path" for arg in args),
+        )
 
 
 def _model_tables(file: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -93,7 +148,9 @@ def _model_tables(file: Mapping[str, Any]) -> list[dict[str, Any]]:
 def run(ctx: click.RichContext, /, config: Path | None, **params: Any) -> None:
     """Check everything that can be checked at once, then load and serve."""
     plugins: Plugins = ctx.obj
-    file = load_file(config) if config is not None else {}
+    file, notes = _load(config, plugins) if config is not None else ({}, [])
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
     host = _host_settings(params, {key: value for key, value in file.items() if key != "models"}, config)
     if host.strict_plugins and plugins.faults():
         raise UsageError(f"--strict-plugins: {'; '.join(plugins.faults())}.")

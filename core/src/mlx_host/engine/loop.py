@@ -111,7 +111,7 @@ def _started(events: Iterator[Event | None]) -> Iterator[Event | None]:
 
 def info(model: Model) -> ModelInfo:
     """Say what the host must know of a loaded model."""
-    return ModelInfo(model.serves, model.concurrency, model.context_length, model.chat_template)
+    return ModelInfo(model.serves, model.concurrency, model.context_length, model.chat_template, model.constrains)
 
 
 def run(model: Model, inbox: Inbox, send: Callable[[Round | Closed], None]) -> None:

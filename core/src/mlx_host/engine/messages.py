@@ -60,6 +60,7 @@ class ModelInfo:
     concurrency: int
     context_length: int | None
     chat_template: str | None
+    constrains: bool = False
 
 
 @dataclass(frozen=True)

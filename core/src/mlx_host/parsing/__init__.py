@@ -5,10 +5,11 @@ the ones that exist. A family that is no markup implements Parser itself.
 """
 
 from mlx_host.parsing.arguments import arguments_of, is_json, json_call, json_object, json_string, object_members
+from mlx_host.parsing.constraint import AnswerConstraint
 from mlx_host.parsing.json_scanner import DEEPEST, read_balanced, read_json
 from mlx_host.parsing.literals import Literals
 from mlx_host.parsing.markup import Call, MarkupParser
-from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
+from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall, ToolChoice
 from mlx_host.parsing.readers import first_of, function_xml, json_calls
 from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
@@ -17,6 +18,7 @@ __all__ = [
     "DEEPEST",
     "NAME",
     "SPACE",
+    "AnswerConstraint",
     "Call",
     "Content",
     "Literals",
@@ -32,6 +34,7 @@ __all__ = [
     "Scanner",
     "Schema",
     "ToolCall",
+    "ToolChoice",
     "arguments_of",
     "first_of",
     "function_xml",

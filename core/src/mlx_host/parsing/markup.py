@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mlx_host.grammar import Chain, Grammar, TextUntil, one_of, optional
 from mlx_host.parsing.literals import Literals
 from mlx_host.parsing.parser import Parser, Part, ToolCall
 from mlx_host.parsing.scanner import Commit, NotACall, Reader, Reading, Scanner
@@ -63,6 +64,7 @@ class MarkupParser(Parser):
         tags = tuple(call.opener for call in cls.calls if not call.leading)
         if "telltales" not in cls.__dict__:
             cls.telltales = tuple(dict.fromkeys(tags + cls.think_open + cls.think_close))
+        cls.openers = tags
         cls.markers = tuple(dict.fromkeys(cls.think_open + cls.think_close + cls.noise + openers + cls.syntax))
 
     def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
@@ -89,6 +91,17 @@ class MarkupParser(Parser):
         parts = self._parts()
         self._writer.end()
         return parts + self._writer.take()
+
+    def thinking(self) -> Grammar:
+        if not self.reasoning or not self.think_close:
+            return Chain()
+        closed = TextUntil(self.think_close)
+        if self._opens_inside(self.prompt_tail):
+            return closed
+        # A prompt that speaks of thinking and ends outside of it has done with it.
+        if any(marker in self.prompt_tail for marker in self.think_close) or not self.think_open:
+            return Chain()
+        return optional(one_of(*self.think_open), closed)
 
     def counts(self, marker: str, *, thinking: bool, fresh: bool) -> bool:
         """Tell whether a thinking marker or noise is one here, or mere text; for markers that are ordinary words.

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from mlx_host.errors import UnsupportedRequest
+from mlx_host.grammar import AnyText, Chain, Grammar, Pattern, Repeated, TextUntil, after, chain, one_of
 from mlx_host.requests import Json
 
 
@@ -79,6 +81,18 @@ class Sample:
     tools: Sequence[Json] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which calls an answer may make: one function's alone if it has a name, one at a time unless `parallel`.
+
+    With `required` the answer is a call; without, it may be anything else as well.
+    """
+
+    required: bool = False
+    name: str | None = None
+    parallel: bool = True
+
+
 class Parser(ABC):
     """Reads one answer of one model family: no I/O, no tokenizer, pieces of any size.
 
@@ -88,7 +102,8 @@ class Parser(ABC):
 
     `markers` are the family's tags and keywords: a Marker part consists of them and of white space, nothing else.
     `templates` tell a chat template of the family: it holds all strings of one of these sets. `telltales` give away a
-    call or thinking of the family in text that was not read.
+    call or thinking of the family in text that was not read. `openers` are the strings that begin a call wherever they
+    stand in the text.
     """
 
     name: ClassVar[str]
@@ -98,6 +113,7 @@ class Parser(ABC):
     markers: ClassVar[tuple[str, ...]] = ()
     templates: ClassVar[tuple[tuple[str, ...], ...]] = ()
     telltales: ClassVar[tuple[str, ...]] = ()
+    openers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
         self.prompt_tail = prompt_tail
@@ -111,6 +127,39 @@ class Parser(ABC):
     @abstractmethod
     def finish(self) -> list[Part]:
         """Return what was held back; the answer is over, whether complete or cut off."""
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        """State calls as the family's models write them: one, or one or more where `choice` allows it, and no text.
+
+        `tools` are OpenAI's shapes of those that `choice` leaves, at least one. What the grammar admits, the parser
+        reads as a call to one of them whose arguments conform to its schema. UnsupportedRequest if that cannot be said.
+        """
+        raise UnsupportedRequest(
+            f"the parser {self.name!r} cannot force or constrain calls: its format is not stated as a grammar",
+            param="tool_choice",
+        )
+
+    def thinking(self) -> Grammar:
+        """State what may come before the answer proper, given the prompt's tail; by default nothing."""
+        return Chain()
+
+    def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
+        """State a whole answer: thinking, then `calls`, `form`, or either; without a form, text with calls in it.
+
+        `calls` is what `grammar` gave, None where none may be made.
+        """
+        if calls is None or choice.required:
+            body = calls if calls is not None else form if form is not None else AnyText()
+        elif form is not None:
+            body = one_of(calls, form)
+        else:
+            body = self._text_with(calls, choice)
+        return chain(self.thinking(), Pattern(r"[ \n]{0,2}"), body)
+
+    def _text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
+        begun = [(opener, rest) for opener in self.openers if (rest := after(calls, opener)) is not None]
+        triggered = one_of(*(chain(TextUntil((opener,)), rest) for opener, rest in begun))
+        return chain(Repeated(triggered, 0, None if choice.parallel else 1), AnyText())
 
     @classmethod
     def new_call_id(cls) -> str:

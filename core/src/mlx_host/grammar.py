@@ -1,0 +1,244 @@
+"""What an answer may be made of, as a tree of frozen dataclasses, and how the tree is written for llguidance.
+
+A Grammar speaks of text. Which of its strings are single tokens is known only where the tokenizer is, so `to_llguidance`
+takes them as an argument. The syntax is that of llguidance 1.x, docs/syntax.md and docs/json_schema.md of its
+repository.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+ANY = r"(?s:.*)"
+# Blanks are the easiest thing to say for ever; one after a comma or colon is what models write most.
+JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+
+
+class Grammar:
+    """The base of all that a grammar can be made of."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Exact(Grammar):
+    """This text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern(Grammar):
+    """Text that matches a regular expression as a whole; `param` is the field of the request that brought it."""
+
+    regex: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JsonValue(Grammar):
+    """JSON that conforms to a schema, its properties in the schema's order; `param` as for Pattern."""
+
+    schema: Mapping[str, Any] | bool
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LarkGrammar(Grammar):
+    """Text of a grammar in llguidance's kind of Lark, whose rule `start` is the whole; `param` as for Pattern."""
+
+    source: str
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnyText(Grammar):
+    """Any text, the empty one too."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextUntil(Grammar):
+    """Text up to and with the first of some strings; before it stands what matches `regex`."""
+
+    ends: tuple[str, ...]
+    regex: str = ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Grammar):
+    """One part after another; without parts, the empty text."""
+
+    parts: tuple[Grammar, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OneOf(Grammar):
+    """Any one of at least one alternative."""
+
+    parts: tuple[Grammar, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated(Grammar):
+    """A part again and again; `most` None sets no limit."""
+
+    part: Grammar
+    least: int = 0
+    most: int | None = None
+
+
+def chain(*parts: Grammar | str) -> Grammar:
+    """Join parts, strings standing for Exact."""
+    return Chain(tuple(Exact(part) if isinstance(part, str) else part for part in parts))
+
+
+def one_of(*parts: Grammar | str) -> Grammar:
+    """Offer alternatives, strings standing for Exact."""
+    choices = tuple(Exact(part) if isinstance(part, str) else part for part in parts)
+    return choices[0] if len(choices) == 1 else OneOf(choices)
+
+
+def optional(*parts: Grammar | str) -> Grammar:
+    """Allow parts or nothing."""
+    return Repeated(chain(*parts), 0, 1)
+
+
+class Constraint(ABC):
+    """What a request asks of its answers' form; a model asks for the grammar once it has rendered the prompt."""
+
+    @abstractmethod
+    def grammar(self, prompt_tail: str) -> Grammar:
+        """State the answer from its first token, given what the chat template appended after the last message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form(Constraint):
+    """The same form whatever the prompt ends with."""
+
+    form: Grammar
+
+    def grammar(self, prompt_tail: str) -> Grammar:
+        return self.form
+
+
+def after(grammar: Grammar, prefix: str) -> Grammar | None:
+    """What is left of a grammar when `prefix` has been written; None if it cannot begin so.
+
+    The prefix is looked for in what begins with fixed text; it must not go beyond that.
+    """
+    match grammar:
+        case Exact(text):
+            return Exact(text[len(prefix) :]) if text.startswith(prefix) else None
+        case Chain((first, *rest)):
+            left = after(first, prefix)
+            return None if left is None else Chain((left, *rest))
+        case OneOf(parts):
+            lefts = tuple(left for part in parts if (left := after(part, prefix)) is not None)
+            return one_of(*lefts) if lefts else None
+        case Repeated(part, least, most) if most != 0:
+            left = after(part, prefix)
+            more = Repeated(part, max(0, least - 1), None if most is None else most - 1)
+            return None if left is None else Chain((left, more))
+    return None
+
+
+def leaves(grammar: Grammar) -> Iterator[Grammar]:
+    """The parts of a grammar that have no parts."""
+    match grammar:
+        case Chain(parts) | OneOf(parts):
+            for part in parts:
+                yield from leaves(part)
+        case Repeated(part):
+            yield from leaves(part)
+        case _:
+            yield grammar
+
+
+def to_llguidance(grammar: Grammar, special: Mapping[str, int]) -> str:
+    """Write a grammar as llguidance reads it; `special` are the texts that only a token of their own stands for."""
+    return _Writer(special).write(grammar)
+
+
+class _Writer:
+    def __init__(self, special: Mapping[str, int]) -> None:
+        self._special = special
+        texts = sorted(filter(None, special), key=len, reverse=True)
+        self._split = re.compile(f"({'|'.join(map(re.escape, texts))})" if texts else r"(?!)()")
+        self._rules: dict[str, str] = {}
+        self._names: dict[tuple[str, str], str] = {}
+        self._grammars: list[dict[str, str]] = []
+
+    def write(self, grammar: Grammar) -> str:
+        start = self._expression(grammar)
+        rules = "\n".join(f"{name}: {body}" for name, body in self._rules.items())
+        main = {"name": "answer", "lark_grammar": f"start: {start}\n{rules}\n"}
+        return json.dumps({"grammars": [main, *self._grammars]})
+
+    def _expression(self, grammar: Grammar) -> str:
+        match grammar:
+            case Exact(text):
+                return " ".join(self._pieces(text)) or '""'
+            case Chain(parts):
+                return "(" + (" ".join(map(self._expression, parts)) or '""') + ")"
+            case OneOf(parts):
+                return "(" + " | ".join(map(self._expression, parts)) + ")"
+            case Repeated(part, least, most):
+                return f"{self._expression(part)}{{{least},{'' if most is None else most}}}"
+            case AnyText():
+                return self._rule("text", f"/{ANY}/")
+            case Pattern(regex):
+                return self._rule("pattern", f"/{_slashed(regex)}/")
+            case JsonValue(schema):
+                laid_out = {**(schema if isinstance(schema, Mapping) else _whether(schema)), "x-guidance": JSON_LAYOUT}
+                return self._rule("json", f"%json {json.dumps(laid_out)}")
+            case LarkGrammar(source):
+                name = f"lark{len(self._grammars)}"
+                self._grammars.append({"name": name, "lark_grammar": source})
+                return f"@{name}"
+            case TextUntil(ends, regex):
+                return "(" + " | ".join(self._until(ends, regex)) + ")"
+        raise TypeError(f"{grammar!r} is no Grammar of this module")
+
+    def _until(self, ends: tuple[str, ...], regex: str) -> Iterator[str]:
+        """A lexeme as short as can be for the ends that are text; tokens of their own cannot be in text anyway."""
+        texts = []
+        for end in ends:
+            before, *rest = self._split.split(end, maxsplit=1)
+            if not rest:
+                texts.append(end)
+            else:
+                head = self._rule("text", f"/{_slashed(regex + re.escape(before))}/")
+                yield " ".join([head, *self._pieces("".join(rest))])
+        if texts:
+            last = "|".join(map(re.escape, texts))
+            yield self._rule("until", f"/{_slashed(f'(?:{regex})(?:{last})')}/", lazy=True)
+
+    def _pieces(self, text: str) -> Iterator[str]:
+        for piece in filter(None, self._split.split(text)):
+            yield f"<[{self._special[piece]}]>" if piece in self._special else json.dumps(piece, ensure_ascii=False)
+
+    def _rule(self, kind: str, body: str, *, lazy: bool = False) -> str:
+        """The name of the rule with this body, which is written once."""
+        key = (kind, body)
+        if key not in self._names:
+            name = self._names[key] = f"{kind}{len(self._names)}"
+            self._rules[name + "[lazy]" * lazy] = body
+        return self._names[key]
+
+
+def _whether(schema: bool) -> dict[str, Any]:
+    return {} if schema else {"enum": []}
+
+
+def _slashed(regex: str) -> str:
+    """A regular expression as it stands between slashes."""
+
+    def escape(found: re.Match[str]) -> str:
+        return {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0])
+
+    return re.sub(r"\\.|/|\n", escape, regex, flags=re.DOTALL)
