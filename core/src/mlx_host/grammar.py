@@ -1,7 +1,7 @@
 """What an answer may be made of, as a tree of frozen dataclasses, and how the tree is written for llguidance.
 
-A Grammar speaks of text. Which of its strings are single tokens is known only where the tokenizer is, so `to_llguidance`
-takes them as an argument. The syntax is that of llguidance 1.x, docs/syntax.md and docs/json_schema.md of its
+A Grammar speaks of text. Which of its strings are single tokens is known only where the tokenizer is, so
+`to_llguidance` takes them as an argument. The syntax is that of llguidance 1.x, docs/syntax.md and docs/json_schema.md of its
 repository.
 """
 

@@ -10,6 +10,9 @@ from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import Json
 
 
+ANY_CALL = ToolChoice()
+
+
 @dataclass(frozen=True)
 class AnswerConstraint(Constraint):
     """An answer as the families `reasoning` and `calls` read it: calls to `tools`, content of the `form`.
@@ -20,7 +23,7 @@ class AnswerConstraint(Constraint):
     reasoning: type[Parser] | None
     calls: type[Parser] | None
     tools: Sequence[Json] = ()
-    choice: ToolChoice = ToolChoice()
+    choice: ToolChoice = ANY_CALL
     form: Grammar | None = None
 
     def grammar(self, prompt_tail: str) -> Grammar:
