@@ -145,8 +145,8 @@ def type_flag() -> click.Option:
         ["model_type", "--model-type"],
         type=click.Choice(list(BACKENDS)),
         default=None,
-        help="What mlx-openai-server calls the backend; with it, or with --model-path and no --backend, its other flags "
-        "are taken too.",
+        help="What mlx-openai-server calls the backend. With it, or with --model-path and no --backend, the other "
+        "flags of that program are taken too.",
         panel="Model",
     )
 

@@ -117,7 +117,7 @@ class RunCommand(click.RichCommand):
         rest = super().parse_args(ctx, args)
         ctx.params, notes = migration.modern(ctx.params, fields)
         if ctx.params["backend"] is None and meant.old and meant.config is None:
-            ctx.params["backend"] = migration.BACKENDS[migration.DEFAULT_TYPE]
+            ctx.params["backend"] = backends[0].name
         for note in notes:
             click.echo(f"Note: {note}", err=True)
         return rest

@@ -1,0 +1,307 @@
+"""Command lines and files of mlx-openai-server: what they come to here, and what is said about what they lose."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from mlx_host.cli import build, discover, run
+from mlx_host.host.families import Parsers
+from mlx_host.settings import Configured, HostSettings
+
+# The command lines of that program's README, as they stand there.
+README = r"""
+mlx-openai-server launch --model-path Darwin-36B-Opus-mlx-text-only-8bit --reasoning-parser qwen3_moe --tool-call-parser qwen3_coder --debug --served-model-name Darwin-36B-Opus
+
+mlx-openai-server launch \
+  --model-type lm \
+  --model-path mlx-community/Qwen3-Coder-Next-4bit \
+  --reasoning-parser qwen3_moe \
+  --tool-call-parser qwen3_coder
+
+mlx-openai-server launch \
+  --model-type multimodal \
+  --model-path <mlx-vlm-model>
+
+mlx-openai-server launch \
+  --model-type image-generation \
+  --model-path <flux-or-qwen-image-model> \
+  --config-name flux-dev \
+  --quantize 8
+
+mlx-openai-server launch \
+  --model-type image-edit \
+  --model-path <flux-or-qwen-image-edit-model> \
+  --config-name flux-kontext-dev \
+  --quantize 8
+
+mlx-openai-server launch \
+  --model-type embeddings \
+  --model-path <embedding-model>
+
+mlx-openai-server launch \
+  --model-type whisper \
+  --model-path mlx-community/whisper-large-v3-mlx
+
+mlx-openai-server launch --config config.yaml
+
+mlx-openai-server launch \
+  --model-type lm \
+  --model-path <model-path> \
+  --context-length 8192 \
+  --decode-concurrency 4 \
+  --prompt-concurrency 1 \
+  --prefill-step-size 512 \
+  --max-tokens 2048 \
+  --prompt-cache-size 1 \
+  --max-bytes 2147483648 \
+  --kv-bits 4 \
+  --kv-group-size 64 \
+  --quantized-kv-start 0
+
+mlx-openai-server launch \
+  --model-type lm \
+  --model-path <model> \
+  --tool-call-parser qwen3 \
+  --reasoning-parser qwen3 \
+  --enable-auto-tool-choice
+
+mlx-openai-server launch \
+  --model-type lm \
+  --model-path <model> \
+  --chat-template-file /path/to/template.jinja
+
+mlx-openai-server launch \
+  --model-type lm \
+  --model-path <main-model> \
+  --draft-model-path <smaller-draft-model> \
+  --num-draft-tokens 4
+"""  # noqa: E501  one of them is one line
+README_YAML = """
+server:
+  host: "0.0.0.0"
+  port: 8000
+  log_level: INFO
+
+models:
+  - model_path: mlx-community/MiniMax-M2.5-4bit
+    model_type: lm
+    served_model_name: minimax
+    tool_call_parser: minimax_m2
+    reasoning_parser: minimax_m2
+
+  - model_path: black-forest-labs/FLUX.2-klein-4B
+    model_type: image-generation
+    served_model_name: flux2-klein-4b
+    config_name: flux2-klein-4b
+    quantize: 4
+    on_demand: true
+    on_demand_idle_timeout: 120
+"""
+TUNED_YAML = """
+models:
+  - model_path: model
+    model_type: lm
+    context_length: 8192
+    batch_completion_size: 4
+    batch_prefill_size: 1
+    batch_prefill_step_size: 512
+    default_max_tokens: 2048
+    prompt_cache_size: 1
+    prompt_cache_max_bytes: 2147483648
+    kv_bits: 4
+    kv_group_size: 64
+    quantized_kv_start: 0
+"""
+
+
+@dataclass
+class Start:
+    """What would have been served, and the notes before it."""
+
+    host: HostSettings
+    models: list[tuple[Configured, Parsers]]
+    notes: list[str]
+
+    @property
+    def options(self) -> Any:
+        return self.models[0][0].options
+
+    @property
+    def settings(self) -> Any:
+        return self.models[0][0].settings
+
+
+Invoke = Callable[..., tuple[Result, list[Start]]]
+
+
+@pytest.fixture
+def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Invoke:
+    """Run `mlx-host ARGS`, in a folder with a model and a template, up to where it would serve."""
+    starts: list[Start] = []
+
+    def serve(plugins: object, host: HostSettings, models: Sequence[tuple[Configured, Parsers]]) -> None:
+        starts.append(Start(host, list(models), []))
+
+    monkeypatch.setattr(run, "serve", serve)
+    monkeypatch.chdir(tmp_path)
+    for folder in ("model", "Darwin-36B-Opus-mlx-text-only-8bit"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "template.jinja").write_text("{{ messages }}")
+
+    def invoke(*args: str, env: dict[str, str] | None = None) -> tuple[Result, list[Start]]:
+        starts.clear()
+        result = CliRunner().invoke(build(discover()), args, env=env, prog_name="mlx-host")
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result, starts
+
+    return invoke
+
+
+@pytest.fixture
+def started(invoke: Invoke) -> Callable[..., Start]:
+    def started(line: str | Sequence[str], env: dict[str, str] | None = None) -> Start:
+        result, starts = invoke(*(line.split() if isinstance(line, str) else line), env=env)
+        assert (result.exit_code, result.stdout) == (0, ""), result.stderr
+        lines = result.stderr.splitlines()
+        assert all(line.startswith("Note: ") for line in lines), lines
+        starts[0].notes = [line.removeprefix("Note: ") for line in lines]
+        return starts[0]
+
+    return started
+
+
+def command_lines() -> Iterator[list[str]]:
+    """The arguments after the program's name; a folder and a file that exist are in place of the README's stand-ins."""
+    for line in README.strip().replace("\\\n", " ").split("\n\n"):
+        program, *args = shlex.split(
+            re.sub("<[^>]*>", "model", line).replace("/path/to/template.jinja", "template.jinja")
+        )
+        assert program == "mlx-openai-server"
+        yield args
+
+
+LINES = list(command_lines())
+
+
+@pytest.mark.parametrize("args", LINES, ids=" ".join)
+def test_each_command_line_of_its_readme_starts_what_it_names(started: Callable[..., Start], args: list[str]) -> None:
+    Path("config.yaml").write_text(README_YAML)
+    under_its_own_name = started(args)
+    as_run = started(["run", *args[1:]])
+    assert (as_run.host, as_run.models, as_run.notes) == (
+        under_its_own_name.host,
+        under_its_own_name.models,
+        under_its_own_name.notes,
+    )
+    if "--model-path" in args:
+        assert as_run.settings.model == args[args.index("--model-path") + 1]
+        kind = args[args.index("--model-type") + 1] if "--model-type" in args else "lm"
+        image = ("image-generation", "image-edit")
+        assert as_run.settings.backend == {"multimodal": "vlm", **dict.fromkeys(image, "flux")}.get(kind, kind)
+
+
+def test_there_are_twelve_of_them() -> None:
+    assert len(LINES) == README.count("mlx-openai-server launch") == 12
+
+
+def test_renamed_flags_keep_their_values(started: Callable[..., Start]) -> None:
+    start = started("run --model-path model --decode-concurrency 4 --max-bytes 1000 --debug --log-level INFO")
+    assert (start.settings.max_concurrency, start.options.prompt_cache_bytes) == (4, 1000)
+    # The new spelling wins.
+    assert start.host.log_level == "info"
+    assert started("run --model-path model --debug").host.log_level == "debug"
+    assert started("run --model-path model --log-level CRITICAL").host.log_level == "critical"
+    assert started("run --model-path model --decode-concurrency 4 --disable-batching").settings == (
+        started("run --backend lm --model model --max-concurrency 1").settings
+    )
+
+
+def test_what_has_no_effect_is_said(started: Callable[..., Start]) -> None:
+    start = started("run --model-type lm --model-path model --kv-bits 4 --draft-model-path x --seed 7")
+    assert start.notes == [
+        "--seed has no effect: a request that wants a seed says so.",
+        "--draft-model-path has no effect: there is no speculative decoding.",
+        "--kv-bits has no effect: keys and values are not quantized.",
+    ]
+    start = started("run --model-type whisper --model-path model --temperature 1")
+    assert start.notes == ["--temperature has no effect: the backend has no such option."]
+
+
+def test_its_file_is_read(started: Callable[..., Start]) -> None:
+    Path("config.yaml").write_text(README_YAML)
+    start = started("run --config config.yaml")
+    assert (start.host.host, start.host.port, start.host.log_level) == ("0.0.0.0", 8000, "info")
+    (minimax, parsers), (flux, _) = start.models
+    assert (minimax.settings.backend, minimax.settings.name) == ("lm", "minimax")
+    assert parsers.tools is not None
+    assert parsers.tools.name == "minimax"
+    assert (flux.settings.backend, flux.settings.name) == ("flux", "flux2-klein-4b")
+    where = "of model number 2 of 'config.yaml' has no effect: every model is loaded at the start and stays."
+    assert start.notes[-2:] == [f"on_demand {where}", f"on_demand_idle_timeout {where}"]
+
+
+def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) -> None:
+    Path("tuned.yml").write_text(TUNED_YAML)
+    by_file = started("launch --config tuned.yml")
+    by_flags = started(next(line for line in LINES if "--kv-bits" in line))
+    assert by_file.models == by_flags.models
+    assert len(by_file.notes) == len(by_flags.notes) == 5
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("models: [", "cannot be read"),
+        ("[]", "must have a list `models` of tables"),
+        ("models: []", "must have a list `models` of tables"),
+        ("server: 3\nmodels: [{model_path: model}]", "must have a list `models` of tables"),
+        ("models: [{model_path: model, modeltype: lm}]", "there is no key 'modeltype'; there is: "),
+        ("models: [{model_path: model, model_type: text}]", "model_type is 'text'; there is: lm, multimodal"),
+        ("server: {hots: x}\nmodels: [{model_path: model}]", "server in 'old.yaml': there is no key 'hots'"),
+        ("models: [{model_path: model, default_top_p: 3}]", "'top_p' in [[models]] number 1 of old.yaml"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_place(invoke: Invoke, text: str, said: str) -> None:
+    Path("old.yaml").write_text(text)
+    result, starts = invoke("run", "--config", "old.yaml")
+    assert (result.exit_code, starts) == (2, [])
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        ("run --backend lm --model-type lm --model model", "--backend and --model-type say the same thing"),
+        ("run --backend lm --model model --kv-bits 4", "No such option '--kv-bits'"),
+        ("run --model-type text --model-path model", "'text' is not one of 'lm', 'multimodal'"),
+        ("run --model model", "--backend is missing"),
+        ("launch --model-type lm", "--model is missing"),
+        ("launch --model-path no-such-folder", "there is no such folder"),
+        ("launch --model-path model --tool-call-parser solar_open", "No parser 'solar_open' is installed"),
+    ],
+)
+def test_what_is_refused(invoke: Invoke, args: str, said: str) -> None:
+    result, starts = invoke(*args.split())
+    assert (result.exit_code, starts) == (2, [])
+    assert said in result.stderr
+
+
+def test_the_environments_backend_is_meant_where_the_command_line_names_none(started: Callable[..., Start]) -> None:
+    start = started("run --model-path model", env={"MLX_HOST_BACKEND": "embeddings"})
+    assert start.settings.backend == "embeddings"
+
+
+def test_the_help_names_model_type_and_hides_the_other_old_flags(invoke: Invoke) -> None:
+    result, _ = invoke("run", "--model-type", "lm", "--help")
+    assert "--model-type" in result.stdout
+    assert "--prefill-step-size" in result.stdout
+    assert "--kv-bits" not in result.stdout
+    assert "launch" not in invoke("--help")[0].stdout
