@@ -1,8 +1,8 @@
 """What an answer may be made of, as a tree of frozen dataclasses, and how the tree is written for llguidance.
 
 A Grammar speaks of text. Which of its strings are single tokens is known only where the tokenizer is, so
-`to_llguidance` takes them as an argument. The syntax is that of llguidance 1.x, docs/syntax.md and docs/json_schema.md of its
-repository.
+`to_llguidance` takes them as an argument. The syntax is that of llguidance 1.x, as docs/syntax.md and
+docs/json_schema.md of its repository have it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ from mlx_host.grammar import Constraint, Grammar, Pattern, chain
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import Json
 
-
 ANY_CALL = ToolChoice()
 
 
