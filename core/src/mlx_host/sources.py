@@ -15,6 +15,12 @@ from mlx_host.hookspecs import hookimpl
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
 
+# What a model is made of, by the kinds of file that MLX's libraries read and fetch themselves: the weights of other
+# frameworks that many repositories hold beside would multiply the download.
+MODEL_FILES = ("*.jinja", "*.json", "*.jsonl", "*.model", "*.npz", "*.py", "*.safetensors", "*.tiktoken", "*.txt")
+# The same weights once more, as their makers' own programs read them.
+DUPLICATES = ("consolidated*.safetensors", "original/*")
+
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -40,7 +46,12 @@ def _download(ref: str, progress: Progress) -> Path:
     )
 
     try:
-        return Path(snapshot_download(ref, tqdm_class=_reporting_bar(progress)))
+        folder = snapshot_download(
+            ref,
+            allow_patterns=list(MODEL_FILES),
+            ignore_patterns=list(DUPLICATES),
+            tqdm_class=_reporting_bar(progress),
+        )
     except GatedRepoError as error:
         raise LoadError(f"{ref!r} is gated: accept its terms on its page, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
@@ -56,6 +67,7 @@ def _download(ref: str, progress: Progress) -> Path:
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise LoadError(f"{ref!r} cannot be downloaded: {_first_line(error)}") from error
+    return Path(folder)
 
 
 def _first_line(error: Exception) -> str:
