@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 PYPROJECT = """\
@@ -44,7 +44,13 @@ def write_project(folder: Path, name: str, source: str, version: str = "1.0") ->
 
 def install_plugins(folder: Path, sources: Mapping[str, str]) -> Path:
     """Build and install a distribution for each source; return what to put on the path."""
-    projects = [write_project(folder / "projects" / name, name, source) for name, source in sources.items()]
+    return install_projects(
+        folder, [write_project(folder / "projects" / name, name, source) for name, source in sources.items()]
+    )
+
+
+def install_projects(folder: Path, projects: Sequence[Path]) -> Path:
+    """Build and install the distributions of these folders; return what to put on the path."""
     target = folder / "installed"
     offline = ["--offline", "--no-index", "--no-deps", "--no-build-isolation", "--python", sys.executable]
     command = [uv(), "pip", "install", "--quiet", *offline, "--target", str(target), *map(str, projects)]

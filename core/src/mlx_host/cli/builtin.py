@@ -5,7 +5,8 @@ from __future__ import annotations
 import click
 
 from mlx_host.cli import migration
-from mlx_host.cli.listing import plugins_command
+from mlx_host.cli.listing import plugins_group
+from mlx_host.cli.new_plugin import new_command
 from mlx_host.cli.parsers import parser_group, parsers_command
 from mlx_host.cli.run import RunCommand
 from mlx_host.hookspecs import hookimpl
@@ -14,7 +15,8 @@ from mlx_host.hookspecs import hookimpl
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     """Add `run`, `plugins`, `parsers` and `parser`."""
+    plugins_group.add_command(new_command)
     cli.add_command(RunCommand())
     cli.add_command(RunCommand(migration.COMMAND))
-    for command in (plugins_command, parsers_command, parser_group):
+    for command in (plugins_group, parsers_command, parser_group):
         cli.add_command(command)

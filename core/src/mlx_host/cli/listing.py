@@ -1,4 +1,4 @@
-"""`mlx-host plugins`: what is installed, what it brings, and what is broken."""
+"""`mlx-host plugins`: what is installed, what it brings, and what is broken; and a place for what makes one."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ IN_WORDS = {
 }
 
 
-@click.command(name="plugins")
+@click.group(name="plugins", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
-@click.pass_obj
-def plugins_command(plugins: Plugins, as_json: bool) -> None:
+@click.pass_context
+def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
     """List the installed plugins, what each brings, and the broken ones with the reason."""
+    if ctx.invoked_subcommand is not None:
+        return
+    plugins: Plugins = ctx.obj
     if as_json:
         click.echo(json.dumps(describe(plugins), indent=2))
         return

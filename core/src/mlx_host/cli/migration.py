@@ -144,9 +144,10 @@ def type_flag() -> click.Option:
     return click.RichOption(
         ["model_type", "--model-type"],
         type=click.Choice(list(BACKENDS)),
+        metavar="TYPE",
         default=None,
-        help="What mlx-openai-server calls the backend. With it, or with --model-path and no --backend, the other "
-        "flags of that program are taken too.",
+        help=f"What mlx-openai-server calls the backend: {', '.join(BACKENDS)}. With it, or with --model-path and no "
+        "--backend, the other flags of that program are taken too.",
         panel="Model",
     )
 

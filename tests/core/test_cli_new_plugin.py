@@ -1,0 +1,101 @@
+"""`mlx-host plugins new`: what it writes can be installed, passes its own tests, and serves."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import post
+from tests.support.command import complaint, environment, mlx_host
+from tests.support.plugin_projects import install_projects
+from tests.support.server import running_server
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a new backend and a new parser."""
+    folder = tmp_path_factory.mktemp("new")
+    for name, kind in (("hello-again", "backend"), ("my_notes", "parser")):
+        done = mlx_host("plugins", "new", name, "--kind", kind, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        last = done.stdout.splitlines()[-1]
+        assert last.startswith("Install it, so that changes count at once: pip install --editable mlx-host-")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    projects = [folder / "mlx-host-hello-again", folder / "mlx-host-parser-my-notes"]
+    return install_projects(tmp_path_factory.mktemp("target"), projects)
+
+
+def test_the_files_of_a_package_are_there(folder: Path) -> None:
+    project = folder / "mlx-host-hello-again"
+    assert sorted(str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()) == [
+        "README.md",
+        "mlx_host_hello_again.py",
+        "pyproject.toml",
+        "tests/test_contract.py",
+    ]
+    for file in folder.rglob("*.*"):
+        assert not file.is_file() or "$" not in file.read_text(), file
+
+
+@pytest.mark.parametrize("project", ["mlx-host-hello-again", "mlx-host-parser-my-notes"])
+def test_its_own_tests_pass(folder: Path, project: str) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", "."]
+    paths = {"PYTHONPATH": os.pathsep.join([".", *filter(None, [os.environ.get("PYTHONPATH")])])}
+    done = subprocess.run(
+        command, cwd=folder / project, env={**environment(), **paths}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("check", [["check"], ["check", "--select", "I,UP,B,RUF"], ["format", "--check"]], ids=" ".join)
+def test_it_is_tidy(folder: Path, check: list[str]) -> None:
+    ruff = [str(Path(sys.executable).with_name("ruff")), *check, "--isolated", "--line-length", "120"]
+    done = subprocess.run([*ruff, "."], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_installed_backend_serves_and_an_installed_parser_reads(installed: Path) -> None:
+    env = environment(plugins=[installed])
+    with running_server("--backend", "hello-again", "--parser", "my-notes", "--greeting", "Hm:", env=env) as server:
+        told = '<call>{"name": "now", "arguments": {}}</call>'
+        tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
+        body = {"model": "hello-again", "messages": [{"role": "user", "content": told}], "tools": [tool]}
+        (choice,) = post(server, body).json()["choices"]
+    assert choice["message"]["content"].strip() == "Hm:"
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["now"]
+    assert choice["finish_reason"] == "tool_calls"
+
+
+def test_plugins_lists_them(installed: Path) -> None:
+    listed = mlx_host("plugins", plugins=[installed]).stdout
+    assert "backend hello-again" in listed
+    assert "parsers my_notes" in listed
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["lm", "--kind", "backend"], "There is a backend 'lm' already, brought by mlx-host-lm"),
+        (
+            ["Qwen3_Next", "--kind", "parser"],
+            "There is a parser 'qwen3-next' already, brought by mlx-host-parser-qwen3",
+        ),
+        (["7up", "--kind", "backend"], "'7up' cannot be a plugin's name"),
+        (["a b", "--kind", "backend"], "'a b' cannot be a plugin's name"),
+        (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' exists already"),
+        (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser'"),
+    ],
+)
+def test_what_is_refused(folder: Path, args: list[str], said: str) -> None:
+    done = mlx_host("plugins", "new", *args, cwd=folder)
+    done.stderr = done.stderr.replace("plugins new --help", "run --help")
+    assert said in complaint(done)
