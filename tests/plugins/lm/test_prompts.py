@@ -46,7 +46,7 @@ def tokenizer(tiny_llama: Path) -> Tokenizer:
 def render(
     tokenizer: Tokenizer, template: str | None, messages: Sequence[Json], tools: tuple[Json, ...] = (TOOL,)
 ) -> str:
-    return tokenizer.decode(Prompts(tokenizer, template).render(ask(messages), tools).tokens)
+    return tokenizer.decode(Prompts(tokenizer, template).render(ask(messages, tools=tools)).tokens)
 
 
 class TestDialect:
@@ -255,29 +255,29 @@ class TestVariables:
         [({}, "<think>"), ({"enable_thinking": False}, "<think></think>"), ({"reasoning_effort": "low"}, "<think>low")],
     )
     def test_reach_the_template_and_the_tail(self, tokenizer: Tokenizer, variables: dict[str, Any], tail: str) -> None:
-        prompt = Prompts(tokenizer, templates.VARIABLES).render(ask("Hi", template_kwargs=variables), ())
+        prompt = Prompts(tokenizer, templates.VARIABLES).render(ask("Hi", template_kwargs=variables))
         assert prompt.tail == tail
         assert prompt.tail_tokens == len(tokenizer.encode(tail))
 
     @pytest.mark.parametrize("name", ["messages", "tools", "chat_template", "add_generation_prompt", "tokenize"])
     def test_may_not_stand_in_for_the_request(self, tokenizer: Tokenizer, name: str) -> None:
         with pytest.raises(InvalidRequest, match=repr(name)) as refusal:
-            Prompts(tokenizer, None).render(ask("Hi", template_kwargs={name: "x"}), ())
+            Prompts(tokenizer, None).render(ask("Hi", template_kwargs={name: "x"}))
         assert refusal.value.param == "chat_template_kwargs"
 
 
 class TestTail:
     def test_is_what_follows_the_last_message(self, tokenizer: Tokenizer) -> None:
-        prompt = Prompts(tokenizer, None).render(ask("Hi"), ())
+        prompt = Prompts(tokenizer, None).render(ask("Hi"))
         assert prompt.tail == "<|im_start|>assistant\n"
         assert tokenizer.decode(prompt.tokens[-prompt.tail_tokens :]) == prompt.tail
 
     def test_is_found_where_the_template_raises_without_it(self, tokenizer: Tokenizer) -> None:
-        assert Prompts(tokenizer, templates.STRICT).render(ask("Hi"), ()).tail == "\nmodel: <think>"
+        assert Prompts(tokenizer, templates.STRICT).render(ask("Hi")).tail == "\nmodel: <think>"
 
     def test_is_found_where_the_template_always_appends_it(self, tokenizer: Tokenizer) -> None:
-        assert Prompts(tokenizer, templates.SHORT_IDS).render(ask("Hi <think> there"), ()).tail == "\n[/INST]"
+        assert Prompts(tokenizer, templates.SHORT_IDS).render(ask("Hi <think> there")).tail == "\n[/INST]"
 
     def test_may_be_unknown(self, tokenizer: Tokenizer) -> None:
-        prompt = Prompts(tokenizer, "{{ messages[0].content|upper }}<think>").render(ask("Hi"), ())
+        prompt = Prompts(tokenizer, "{{ messages[0].content|upper }}<think>").render(ask("Hi"))
         assert (prompt.tail, prompt.tail_tokens) == ("", 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import mlx.core as mx
 from mlx_host.errors import EngineFailed
@@ -30,7 +31,8 @@ class Plan:
     """What is to be generated: `n` answers to `prompt`, of which `cached` needs no reading.
 
     `keep_at` is how much of the prompt goes to the prompt cache once it is read. `context` is the end of the prompt
-    where the answers go on with its text; it is empty where they begin a text of their own.
+    where the answers go on with its text; it is empty where they begin a text of their own. `inputs` is what the rows
+    read in place of the prompt's tokens, for those that can: the tokens are then its key in the prompt cache.
     """
 
     prompt: list[int]
@@ -42,6 +44,7 @@ class Plan:
     processors: list[Processor]
     top_logprobs: int | None
     context: Sequence[int] = ()
+    inputs: Any = None
 
     @property
     def cached_tokens(self) -> int:
@@ -159,6 +162,7 @@ class Answer:
                 max_tokens=self._plan.max_tokens,
                 sampler=self._plan.samplers[index],
                 processors=self._plan.processors,
+                inputs=self._plan.inputs,
             )
             detokenizer = self._tokenizer.detokenizer(self._plan.context)
             self._choices[self._batch.add(row, self)] = Choice(index, detokenizer)

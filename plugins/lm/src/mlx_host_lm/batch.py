@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from mlx_host.errors import EngineFailed
 
-from mlx_host_lm.mlx_lm_api import Read, Row, Rows, Sampled, Snapshot
+from mlx_host_lm.mlx_lm_api import Read, Row, Sampled, Snapshot
 from mlx_host_lm.prompt_cache import PromptCache
 from mlx_host_lm.sampling import greedy
 
@@ -25,10 +25,34 @@ class Owner(Protocol):
     def on_failure(self, error: EngineFailed) -> None: ...
 
 
+class Rows(Protocol):
+    """A generator of many sequences at once, which join and leave at any step."""
+
+    def add(self, row: Row) -> int: ...
+
+    def remove(self, uids: Iterable[int]) -> None: ...
+
+    def step(self) -> tuple[list[Read], list[Sampled]]:
+        """Decode one token of every row that has read its prompt, and read a piece for those that have not.
+
+        A piece ends where a segment does, and before a row's last token.
+        """
+
+    def snapshot(self, uid: int) -> Snapshot: ...
+
+    def materialise(self, snapshot: Snapshot) -> None:
+        """Compute a snapshot's own arrays, so that it does not keep the batch it was cut from in memory."""
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def close(self) -> None: ...
+
+
 class Batch:
     """Rows and whose they are; `steps` counts the steps taken.
 
-    When mlx-lm fails, every request in the batch fails with it and the next one gets a new batch. `budget` is in bytes,
+    When they fail, every request in the batch fails with it and the next one gets a new batch. `budget` is in bytes,
     for the running rows and the prompt cache together; 0 turns the prompt cache off.
     """
 

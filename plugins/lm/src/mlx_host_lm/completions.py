@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,12 @@ from mlx_host.events import Echoed, Logprobs
 from mlx_host.requests import CompletionRequest
 
 from mlx_host_lm.answer import best_of_each, candidate
-from mlx_host_lm.mlx_lm_api import Tokenizer, next_logprobs
+from mlx_host_lm.mlx_lm_api import Tokenizer
+from mlx_host_lm.sampling import Array
 from mlx_host_lm.settings import check_tokens
+
+NextLogprobs = Callable[[list[int], int], Iterator[Array]]
+"""What a sequence's tokens say of the next one: log-probabilities, in order, of up to so many tokens at a time."""
 
 # Prompt tokens whose log-probabilities are computed between two decoding steps; a row is as long as the vocabulary.
 LOGPROBS_STEP = 128
@@ -43,8 +47,8 @@ INFILLING = (
 class Completions:
     """How one model's completions begin."""
 
-    def __init__(self, network: Any, tokenizer: Tokenizer, vocabulary: int) -> None:
-        self._network = network
+    def __init__(self, next_logprobs: NextLogprobs, tokenizer: Tokenizer, vocabulary: int) -> None:
+        self._next_logprobs = next_logprobs
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._infilling = next((layout for layout in INFILLING if self._has(layout)), None)
@@ -64,7 +68,7 @@ class Completions:
         if request.top_logprobs is None:
             return Echoed(text)
         logprobs = [Logprobs(candidate(tokens[0], 0.0, self._tokenizer.token_bytes))]
-        for rows in next_logprobs(self._network, tokens[:-1], LOGPROBS_STEP):
+        for rows in self._next_logprobs(tokens[:-1], LOGPROBS_STEP):
             chosen = tokens[len(logprobs) : len(logprobs) + rows.shape[0]]
             values: Any = mx.take_along_axis(rows, mx.array(chosen)[:, None], axis=-1)[:, 0].tolist()
             tops = best_of_each(rows, request.top_logprobs, self._tokenizer.token_bytes)

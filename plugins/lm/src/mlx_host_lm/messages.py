@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,34 @@ ReasoningKey = Literal["reasoning_content", "thinking", "reasoning"]
 REASONING_KEYS: tuple[ReasoningKey, ...] = ("reasoning_content", "thinking", "reasoning")
 TEXT_PARTS = ("text", "input_text", "output_text")
 SHORT_ID_LENGTH = 9
+Content = Callable[[Any, str], Any]
+"""Reads a message's content, and where it stands for what it has to say of it, to what the template gets."""
+
+
+def text_content(content: Any, where: str) -> str:
+    """A content that is text alone, in one piece."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence):
+        raise InvalidRequest(f"{where}.content must be a string or a list of parts", param="messages")
+    return "\n".join(text_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
+
+
+def text_part(part: Any, where: str) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if isinstance(part, str):
+        return part
+    if kind == "refusal" and isinstance(part.get("refusal"), str):
+        return str(part["refusal"])
+    if kind in TEXT_PARTS and isinstance(part.get("text"), str):
+        return str(part["text"])
+    if kind in TEXT_PARTS or not isinstance(kind, str):
+        raise InvalidRequest(f"{where} must be an object with a type and a text", param="messages")
+    raise InvalidRequest(
+        f"{where} is of type {kind!r}, and this model takes text only; run a model with --backend vlm", param="messages"
+    )
 
 
 @dataclass(frozen=True)
@@ -33,19 +61,19 @@ class Dialect:
     reasoning_key: ReasoningKey = "reasoning_content"
     content_beside_thinking: bool = True
 
-    def translate(self, messages: Sequence[Json]) -> list[dict[str, Any]]:
+    def translate(self, messages: Sequence[Json], content: Content = text_content) -> list[dict[str, Any]]:
         """New messages in this dialect; raises InvalidRequest over what is no message."""
         if not messages:
             raise InvalidRequest("messages is empty; send at least one message", param="messages")
         names: dict[str, str] = {}
-        translated = [self._message(message, f"messages[{i}]", names) for i, message in enumerate(messages)]
+        translated = [self._message(message, f"messages[{i}]", names, content) for i, message in enumerate(messages)]
         return translated if self.parallel_calls else _pair_calls_with_results(translated)
 
-    def _message(self, message: Any, where: str, names: dict[str, str]) -> dict[str, Any]:
+    def _message(self, message: Any, where: str, names: dict[str, str], content: Content) -> dict[str, Any]:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise InvalidRequest(f"{where} is no message: it must be an object with a role", param="messages")
         result = {key: value for key, value in message.items() if key not in REASONING_KEYS}
-        result["content"] = _text(message.get("content"), where)
+        result["content"] = content(message.get("content"), where)
         if message["role"] == "assistant":
             self._add_calls(result, where, names)
             self._add_reasoning(result, message, where)
@@ -94,31 +122,6 @@ class Dialect:
         if self.long_ids or (len(call_id) == SHORT_ID_LENGTH and call_id.isalnum()):
             return call_id
         return hashlib.sha256(call_id.encode()).hexdigest()[:SHORT_ID_LENGTH]
-
-
-def _text(content: Any, where: str) -> str:
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, Sequence):
-        raise InvalidRequest(f"{where}.content must be a string or a list of parts", param="messages")
-    return "\n".join(_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
-
-
-def _part(part: Any, where: str) -> str:
-    kind = part.get("type") if isinstance(part, Mapping) else None
-    if isinstance(part, str):
-        return part
-    if kind == "refusal" and isinstance(part.get("refusal"), str):
-        return str(part["refusal"])
-    if kind in TEXT_PARTS and isinstance(part.get("text"), str):
-        return str(part["text"])
-    if kind in TEXT_PARTS or not isinstance(kind, str):
-        raise InvalidRequest(f"{where} must be an object with a type and a text", param="messages")
-    raise InvalidRequest(
-        f"{where} is of type {kind!r}, and this model takes text only; run a model with --backend vlm", param="messages"
-    )
 
 
 def _as_mapping(arguments: Any) -> dict[str, Any]:

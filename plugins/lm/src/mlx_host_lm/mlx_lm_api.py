@@ -14,6 +14,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from mlx_host.errors import LoadError
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import CacheList, KVCache, make_prompt_cache
+from mlx_lm.tokenizer_utils import TokenizerWrapper
 from mlx_lm.utils import load as load_network
 
 from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
@@ -82,6 +83,11 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
             "choose a model of another architecture"
         )
     return Loaded(network, Tokenizer(tokenizer), config)
+
+
+def wrap_tokenizer(tokenizer: Any, eos_ids: Iterable[int]) -> Tokenizer:
+    """The Tokenizer of a tokenizer of transformers that was loaded by somebody else."""
+    return Tokenizer(TokenizerWrapper(tokenizer, eos_token_ids=sorted(eos_ids)))
 
 
 class Tokenizer:
@@ -235,13 +241,17 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Row:
-    """A sequence to be generated: `segments` of the prompt still to be read after those that `cached` holds."""
+    """A sequence to be generated: `segments` of the prompt still to be read after those that `cached` holds.
+
+    `inputs` is the Plan's.
+    """
 
     segments: list[list[int]]
     cached: Snapshot | None
     max_tokens: int
     sampler: Sampler
     processors: list[Processor]
+    inputs: Any = None
 
 
 @dataclass(frozen=True, slots=True)

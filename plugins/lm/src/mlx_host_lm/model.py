@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mlx.core as mx
 from mlx_host.backend import Load, Model
-from mlx_host.embedding import Embeddings
+from mlx_host.embedding import Embedder, Embeddings
 from mlx_host.errors import ContextLengthExceeded, LoadError, UnsupportedRequest
 from mlx_host.events import Event, Finished, Several, Started, Text, Tokenized
 from mlx_host.requests import (
@@ -22,10 +24,19 @@ from mlx_host.requests import (
 )
 
 from mlx_host_lm.answer import Answer, Plan
-from mlx_host_lm.batch import Batch
-from mlx_host_lm.completions import Completions
+from mlx_host_lm.batch import Batch, Rows
+from mlx_host_lm.completions import Completions, NextLogprobs
 from mlx_host_lm.embedding import TextEmbedder
-from mlx_host_lm.mlx_lm_api import Loaded, Rows, can_always_trim, fresh_cache, has_trunk, load
+from mlx_host_lm.mlx_lm_api import (
+    Loaded,
+    Tokenizer,
+    can_always_trim,
+    fresh_cache,
+    has_trunk,
+    load,
+    next_logprobs,
+)
+from mlx_host_lm.mlx_lm_api import Rows as TextRows
 from mlx_host_lm.options import SERVES, LmOptions
 from mlx_host_lm.prompt_cache import PromptCache
 from mlx_host_lm.prompts import Prompt, Prompts, read_template
@@ -45,7 +56,7 @@ def load_model(request: Load[LmOptions]) -> LanguageModel:
     options = request.options
     request.progress("load", 0, 1, str(request.ref))
     loaded = load(request.path, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
-    model = LanguageModel(loaded, options, read_generation_config(request.path))
+    model = LanguageModel(text_parts(loaded, options), options, read_generation_config(request.path))
     request.progress("load", 1, 1, str(request.ref))
     request.progress("warm-up", 0, 1)
     model.warm_up()
@@ -53,41 +64,60 @@ def load_model(request: Load[LmOptions]) -> LanguageModel:
     return model
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a network brings for its model to be served; `trimmable` is the PromptCache's."""
+
+    tokenizer: Tokenizer
+    config: Mapping[str, Any]
+    prompts: Prompts
+    open_rows: Callable[[], Rows]
+    trimmable: bool
+    next_logprobs: NextLogprobs
+    embedder: Embedder | None
+
+
+def text_parts(loaded: Loaded, options: LmOptions) -> Parts:
+    """The Parts of a text model."""
+    network, tokenizer = loaded.network, loaded.tokenizer
+    limit, size = context_length(loaded.config, options), vocabulary_size(loaded.config, tokenizer)
+    return Parts(
+        tokenizer=tokenizer,
+        config=loaded.config,
+        prompts=Prompts(tokenizer, read_template(options.chat_template_file)),
+        open_rows=lambda: TextRows(
+            network, stop_tokens=tokenizer.eos_ids, size=CONCURRENCY, prefill_step_size=options.prefill_step_size
+        ),
+        trimmable=can_always_trim(fresh_cache(network)),
+        next_logprobs=partial(next_logprobs, network),
+        embedder=TextEmbedder(loaded, size, limit) if has_trunk(network) else None,
+    )
+
+
 class LanguageModel(Model):
-    """A text model of mlx-lm with continuous batching."""
+    """A model that writes text, with continuous batching."""
 
     serves = SERVES
     concurrency = CONCURRENCY
 
-    def __init__(self, loaded: Loaded, options: LmOptions, generation_config: Mapping[str, Any]) -> None:
+    def __init__(self, parts: Parts, options: LmOptions, generation_config: Mapping[str, Any]) -> None:
+        tokenizer = parts.tokenizer
         self._options = options
         self._generation_config = generation_config
-        self._tokenizer = loaded.tokenizer
-        self._prompts = Prompts(loaded.tokenizer, read_template(options.chat_template_file))
-        self._vocabulary = find_number(loaded.config, "vocab_size") or len(loaded.tokenizer)
-        self._completions = Completions(loaded.network, loaded.tokenizer, self._vocabulary)
-        newline = loaded.tokenizer.encode("\n")
-        self._samplers = Samplers(xtc_exempt=sorted({*newline, *loaded.tokenizer.eos_ids}))
-        self._trimmable = can_always_trim(fresh_cache(loaded.network))
-        self._batch = Batch(
-            lambda: Rows(
-                loaded.network,
-                stop_tokens=loaded.tokenizer.eos_ids,
-                size=CONCURRENCY,
-                prefill_step_size=options.prefill_step_size,
-            ),
-            PromptCache(trimmable=self._trimmable),
-            options.prompt_cache_bytes,
-        )
-        limits = (options.context_length, find_number(loaded.config, *POSITIONS))
-        self.context_length = min((limit for limit in limits if limit is not None), default=None)
+        self._tokenizer = tokenizer
+        self._prompts = parts.prompts
+        self._vocabulary = vocabulary_size(parts.config, tokenizer)
+        self._completions = Completions(parts.next_logprobs, tokenizer, self._vocabulary)
+        self._samplers = Samplers(xtc_exempt=sorted({*tokenizer.encode("\n"), *tokenizer.eos_ids}))
+        self._trimmable = parts.trimmable
+        self._batch = Batch(parts.open_rows, PromptCache(trimmable=parts.trimmable), options.prompt_cache_bytes)
+        self.context_length = context_length(parts.config, options)
         self.chat_template = self._prompts.source
         self._embeddings: Embeddings | None = None
-        if has_trunk(loaded.network):
-            embedder = TextEmbedder(loaded, self._vocabulary, self.context_length)
+        if parts.embedder is not None:
             # A pass of embeddings is to decoding steps what a piece of a prompt is.
             size = options.prefill_step_size
-            self._embeddings = Embeddings(embedder, batch_tokens=size, slack=EMBEDDING_SLACK)
+            self._embeddings = Embeddings(parts.embedder, batch_tokens=size, slack=EMBEDDING_SLACK)
 
     def generate(self, request: Request) -> Iterator[Event | None]:
         match request:
@@ -104,14 +134,14 @@ class LanguageModel(Model):
         raise UnsupportedRequest(f"This model does not serve {request.task} requests.", param="model")
 
     def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
-        prompt = self._prompts.render(request, request.tools)
+        prompt = self._prompts.render(request)
         plan = self._plan(request, prompt)
-        yield from self._answer(plan, _started(plan, prompt.tail))
+        yield from self._answer(plan, started(plan, prompt.tail))
 
     def _complete(self, request: CompletionRequest) -> Iterator[Event | None]:
         tokens = self._completions.tokens(request)
         plan = self._plan(request, Prompt(tokens, tail="", tail_tokens=0), context=tokens[-CONTEXT:])
-        opening: Event = _started(plan)
+        opening: Event = started(plan)
         if request.echo:
             echoed = yield from self._completions.echo(request, tokens)
             opening = Several((opening, echoed))
@@ -126,7 +156,8 @@ class LanguageModel(Model):
 
     def _tokenize(self, request: TokenizeRequest) -> Iterator[Event | None]:
         if isinstance(request.prompt, ChatRequest):
-            tokens = self._prompts.tokens(request.prompt, generation_prompt=request.generation_prompt)
+            text = self._prompts.text(request.prompt, generation_prompt=request.generation_prompt)
+            tokens = self._tokenizer.encode(text)
         else:
             tokens = self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
         # Not prompt_tokens: nothing is read but by the tokenizer.
@@ -152,7 +183,9 @@ class LanguageModel(Model):
         self._batch.close()
         mx.clear_cache()
 
-    def _plan(self, request: GenerationRequest, prompt: Prompt, context: Sequence[int] = ()) -> Plan:
+    def _plan(
+        self, request: GenerationRequest, prompt: Prompt, context: Sequence[int] = (), inputs: Any = None
+    ) -> Plan:
         tokens, length = prompt.tokens, len(prompt.tokens)
         check_logit_bias(request.sampling.logit_bias, self._vocabulary)
         settings = resolve(request.sampling, self._options, self._generation_config)
@@ -170,6 +203,7 @@ class LanguageModel(Model):
             processors=processors(settings, request.sampling.logit_bias, length),
             top_logprobs=request.top_logprobs,
             context=context,
+            inputs=inputs,
         )
 
     def _room(self, request: GenerationRequest, prompt_tokens: int) -> int:
@@ -182,5 +216,15 @@ class LanguageModel(Model):
         return limit - prompt_tokens if most is None else min(most, limit - prompt_tokens)
 
 
-def _started(plan: Plan, tail: str = "") -> Started:
+def context_length(config: Mapping[str, Any], options: LmOptions) -> int | None:
+    """Most tokens of prompt and answer together; None if nothing limits them."""
+    limits = (options.context_length, find_number(config, *POSITIONS))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def vocabulary_size(config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
+    return find_number(config, "vocab_size") or len(tokenizer)
+
+
+def started(plan: Plan, tail: str = "") -> Started:
     return Started(prompt_tokens=len(plan.prompt), cached_tokens=plan.cached_tokens, prompt_tail=tail)

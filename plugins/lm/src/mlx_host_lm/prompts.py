@@ -10,6 +10,7 @@ from pathlib import Path
 from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host.requests import ChatRequest, Json
 
+from mlx_host_lm.messages import Content, text_content
 from mlx_host_lm.mlx_lm_api import RESERVED_VARIABLES, TEMPLATE_ERRORS, TemplateSyntaxError, Tokenizer
 from mlx_host_lm.probe import probe
 
@@ -33,36 +34,41 @@ class Prompt:
 
 
 class Prompts:
-    """The chat template of one model; `template` replaces the model's own."""
+    """The chat template of one model; `template` replaces the model's own, `content` reads what messages hold."""
 
-    def __init__(self, tokenizer: Tokenizer, template: str | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: str | None, content: Content = text_content) -> None:
         if template is None and not tokenizer.has_template:
             raise LoadError("the model has no chat template; give one with --chat-template-file")
         self._tokenizer = tokenizer
         self._template = template
+        self._content = content
         self.source = tokenizer.template_source if template is None else template
         self.dialect = probe(self._try)
 
-    def render(self, request: ChatRequest, tools: Sequence[Json]) -> Prompt:
-        messages = self.dialect.translate(request.messages)
-        text = self._text(request, messages, tools, generation_prompt=True)
-        tokens = self._tokenizer.encode(text)
+    def render(self, request: ChatRequest) -> Prompt:
+        text, tail = self.write(request)
+        return self.divide(self._tokenizer.encode(text), tail)
+
+    def write(self, request: ChatRequest) -> tuple[str, str]:
+        """A conversation's text, and what of it the template appended after the last message."""
+        messages = self.dialect.translate(request.messages, self._content)
+        text = self._text(request, messages, generation_prompt=True)
+        return text, self._tail(text, messages, request.tools, request.template_kwargs)
+
+    def divide(self, tokens: list[int], tail: str) -> Prompt:
+        """A prompt of these tokens, the last of which are the tail's if they can be told apart."""
         if not tokens:
             raise InvalidRequest("the messages render to an empty prompt; send some text", param="messages")
-        tail = self._tail(text, messages, tools, request.template_kwargs)
         tail_tokens = self._tokenizer.encode(tail) if tail else []
         splits = bool(tail_tokens) and tokens[-len(tail_tokens) :] == tail_tokens
         return Prompt(tokens, tail, len(tail_tokens) if splits else 0)
 
-    def tokens(self, request: ChatRequest, *, generation_prompt: bool) -> list[int]:
-        """The tokens of a conversation, with or without what the template appends for the answer to begin."""
-        messages = self.dialect.translate(request.messages)
-        text = self._text(request, messages, request.tools, generation_prompt=generation_prompt)
-        return self._tokenizer.encode(text)
+    def text(self, request: ChatRequest, *, generation_prompt: bool) -> str:
+        """A conversation's text, with or without what the template appends for the answer to begin."""
+        messages = self.dialect.translate(request.messages, self._content)
+        return self._text(request, messages, generation_prompt=generation_prompt)
 
-    def _text(
-        self, request: ChatRequest, messages: Sequence[Json], tools: Sequence[Json], *, generation_prompt: bool
-    ) -> str:
+    def _text(self, request: ChatRequest, messages: Sequence[Json], *, generation_prompt: bool) -> str:
         for name in request.template_kwargs:
             if name in RESERVED_VARIABLES:
                 raise InvalidRequest(
@@ -70,7 +76,9 @@ class Prompts:
                     param="chat_template_kwargs",
                 )
         try:
-            return self._render(messages, tools, request.template_kwargs, add_generation_prompt=generation_prompt)
+            return self._render(
+                messages, request.tools, request.template_kwargs, add_generation_prompt=generation_prompt
+            )
         except TEMPLATE_ERRORS as error:
             raise InvalidRequest(
                 f"the model's chat template refuses these messages: {str(error) or type(error).__name__}",

@@ -1,0 +1,198 @@
+"""Models with random weights that see (Qwen2-VL) or see and hear (Gemma 4), with SmolLM2's tokenizer: fast and real."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mlx import nn
+from mlx.utils import tree_flatten
+from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
+from mlx_vlm.models import gemma4, qwen2_vl
+
+from tests.support.tiny_llama import END_OF_TURN, VOCABULARY, smollm2_gguf
+
+CONTEXT_LENGTH = 2048
+PATCH = 14
+
+QWEN2_VL_MEDIA = ("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
+GEMMA4_MEDIA = {
+    "image_token": "<image_soft_token>",
+    "boi_token": "<start_of_image>",
+    "eoi_token": "<end_of_image>",
+    "audio_token": "<audio_soft_token>",
+    "boa_token": "<start_of_audio>",
+    "eoa_token": "<end_of_audio>",
+    "video_token": "<|video|>",
+}
+
+TEMPLATE = """\
+{%- for message in messages -%}
+<|im_start|>{{ message.role }}
+{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content -%}
+{% if part.type == 'image' %}IMAGE{% elif part.type == 'audio' %}AUDIO{% else %}{{ part.text }}{% endif %}
+{%- endfor %}{% endif %}<|im_end|>
+{% endfor -%}
+{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+
+
+def write_tiny_qwen2_vl(folder: Path, *, seed: int = 0, context_length: int = CONTEXT_LENGTH) -> Path:
+    """Write a Qwen2-VL into `folder` and return it; a picture of 56 x 56 pixels is four tokens, the least there is."""
+    ids = {symbol: VOCABULARY + number for number, symbol in enumerate(QWEN2_VL_MEDIA)}
+    config = {
+        "model_type": "qwen2_vl",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "intermediate_size": 128,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-6,
+        "vocab_size": VOCABULARY + len(QWEN2_VL_MEDIA),
+        "max_position_embeddings": context_length,
+        "rope_theta": 10000.0,
+        "rope_scaling": {"type": "mrope", "mrope_section": [2, 3, 3]},
+        "tie_word_embeddings": True,
+        "eos_token_id": END_OF_TURN,
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_config": {
+            "model_type": "qwen2_vl",
+            "depth": 2,
+            "embed_dim": 32,
+            "hidden_size": 64,
+            "num_heads": 2,
+            "mlp_ratio": 2,
+            "patch_size": PATCH,
+            "spatial_patch_size": PATCH,
+        },
+    }
+    network = qwen2_vl.Model(_config(qwen2_vl, config))
+    _write(folder, network, config, seed)
+    processor = {
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "patch_size": PATCH,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "min_pixels": 56 * 56,
+        "max_pixels": 280 * 280,
+        "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5],
+    }
+    _json(folder / "preprocessor_config.json", processor)
+    marks = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace("AUDIO", "")
+    _add_tokens(folder, QWEN2_VL_MEDIA, {"chat_template": marks})
+    return folder
+
+
+def write_tiny_gemma4(folder: Path, *, seed: int = 0, audio: bool = True) -> Path:
+    """Write a Gemma 4 into `folder` and return it: a layer with a sliding window, one without, eyes and maybe ears."""
+    ids = {name: VOCABULARY + number for number, name in enumerate(GEMMA4_MEDIA)}
+    config: dict[str, Any] = {
+        "model_type": "gemma4",
+        "vocab_size": VOCABULARY + len(ids),
+        "hidden_size": 64,
+        "eos_token_id": END_OF_TURN,
+        "tie_word_embeddings": True,
+        "image_token_id": ids["image_token"],
+        "audio_token_id": ids["audio_token"],
+        "video_token_id": ids["video_token"],
+        "boi_token_id": ids["boi_token"],
+        "eoi_token_id": ids["eoi_token"],
+        "boa_token_id": ids["boa_token"],
+        "eoa_token_id": ids["eoa_token"],
+        "text_config": {
+            "model_type": "gemma4_text",
+            "hidden_size": 64,
+            "num_hidden_layers": 3,
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "head_dim": 16,
+            "global_head_dim": 16,
+            "num_key_value_heads": 2,
+            "num_kv_shared_layers": 1,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size": VOCABULARY + len(ids),
+            "vocab_size_per_layer_input": VOCABULARY + len(ids),
+            "sliding_window": 64,
+            "max_position_embeddings": CONTEXT_LENGTH,
+            "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+            "use_bidirectional_attention": "vision",
+        },
+        "vision_config": {
+            "model_type": "gemma4_vision",
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "global_head_dim": 16,
+            "patch_size": 16,
+            "position_embedding_size": 64,
+            "pooling_kernel_size": 2,
+            "default_output_length": 70,
+        },
+    }
+    if audio:
+        config["audio_config"] = {
+            "hidden_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "subsampling_conv_channels": [8, 4],
+            "output_proj_dims": 32,
+            "use_clipped_linears": False,
+        }
+    network = gemma4.Model(_config(gemma4, config))
+    _write(folder, network, config, seed)
+    processor = {
+        "processor_class": "Gemma4Processor",
+        "image_processor": {"patch_size": 16, "max_soft_tokens": 70, "pooling_kernel_size": 2},
+        "image_seq_length": 70,
+        "audio_seq_length": 750,
+        **({"feature_extractor": {"feature_size": 128, "sampling_rate": 16000}} if audio else {}),
+    }
+    _json(folder / "processor_config.json", processor)
+    marks = TEMPLATE.replace("IMAGE", GEMMA4_MEDIA["image_token"]).replace("AUDIO", GEMMA4_MEDIA["audio_token"])
+    named = {**GEMMA4_MEDIA, "chat_template": marks, "extra_special_tokens": GEMMA4_MEDIA}
+    _add_tokens(folder, tuple(GEMMA4_MEDIA.values()), named)
+    return folder
+
+
+def _config(module: Any, config: Mapping[str, Any]) -> Any:
+    made = module.ModelConfig.from_dict(dict(config))
+    for name in ("text_config", "vision_config", "audio_config"):
+        part = getattr(made, name, None)
+        if isinstance(part, Mapping):
+            kind = {"text_config": "TextConfig", "vision_config": "VisionConfig", "audio_config": "AudioConfig"}[name]
+            setattr(made, name, getattr(module, kind).from_dict(dict(part)))
+    return made
+
+
+def _write(folder: Path, network: nn.Module, config: Mapping[str, Any], seed: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    mx.random.seed(seed)
+    # Larger than usual initial weights: nearly equal logits would make every comparison of answers a coin toss.
+    weights = {name: mx.random.normal(array.shape) * 0.3 for name, array in tree_flatten(network.parameters())}
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
+    _json(folder / "config.json", config)
+    _json(folder / "generation_config.json", {"eos_token_id": END_OF_TURN})
+    write_tokenizer(read_metadata(smollm2_gguf()), folder)
+
+
+def _add_tokens(folder: Path, symbols: Sequence[str], settings: Mapping[str, Any]) -> None:
+    file = folder / "tokenizer.json"
+    tokenizer = json.loads(file.read_text())
+    flags = {"special": True, "normalized": False, "lstrip": False, "rstrip": False, "single_word": False}
+    tokenizer["added_tokens"] += [{"id": VOCABULARY + n, "content": s, **flags} for n, s in enumerate(symbols)]
+    _json(file, tokenizer)
+    file = folder / "tokenizer_config.json"
+    _json(file, {**json.loads(file.read_text()), **settings})
+
+
+def _json(file: Path, value: Any) -> None:
+    file.write_text(json.dumps(value), encoding="utf-8")
