@@ -1,0 +1,349 @@
+"""Writes the reference of the documentation from the code, while mkdocs builds it (it is a hook of mkdocs.yml).
+
+A page holds `<!-- reference: NAME -->` where the text that SECTIONS makes under that name is to stand.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
+
+import mlx_host
+import rich_click
+from click.testing import CliRunner
+from fastapi import FastAPI
+from mlx_host import events, hookspecs, requests
+from mlx_host.api import metrics
+from mlx_host.api.app import application, new_router
+from mlx_host.backend import Backend
+from mlx_host.cli import build, discover
+from mlx_host.cli.flags import LISTS
+from mlx_host.errors import MlxHostError, RequestError
+from mlx_host.host import Host
+from mlx_host.plugins import Plugins
+from mlx_host.settings import HostSettings, ModelSettings, flag_name, negation, plain, variable_name
+from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+MARKER = re.compile(r"<!-- reference: (.+?) -->")
+# Installed for the tests, or as an example; not part of what is documented.
+NOT_OURS = ("mlx-host-scripted", "mlx-host-echo")
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Fill in a page; mkdocs calls this."""
+    return MARKER.sub(lambda found: section(found[1]), markdown)
+
+
+def section(name: str) -> str:
+    """Make the text of one marker; KeyError if there is none of that name."""
+    kind, _, rest = name.partition(" ")
+    return SECTIONS[kind](rest) if rest else SECTIONS[kind]()
+
+
+@cache
+def plugins() -> Plugins:
+    return discover()
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head)]
+    lines += [["---"] * len(lines[0]), *(list(map(_cell, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    """Escape what Markdown would take for a tag or the cell's end; what stands in backticks is text already."""
+    prose = "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in re.split("(`[^`]*`)", text))
+    return prose.replace("|", "\\|")
+
+
+def text_of(thing: object) -> str:
+    """A docstring as one paragraph or several."""
+    return inspect.getdoc(thing) or ""
+
+
+# Settings
+
+
+def settings(schema: type[BaseModel]) -> str:
+    return table(
+        ("flag", "variable", "takes", "default", ""),
+        (_setting(name, schema) for name in schema.model_fields),
+    )
+
+
+def _setting(name: str, schema: type[BaseModel]) -> tuple[str, ...]:
+    field = schema.model_fields[name]
+    kind = plain(field.annotation)
+    flag = f"`{flag_name(name)}`"
+    opposite = negation(name, schema) if kind is bool else None
+    if opposite:
+        flag += f", `{flag_name(opposite)}`"
+    return flag, f"`{variable_name(name)}`", _kind(kind), _default(field, kind), field.description or ""
+
+
+def _default(field: FieldInfo, kind: Any) -> str:
+    if field.is_required() or field.default_factory is not None or field.default in (None, ""):
+        return ""
+    if kind is bool:
+        return "on" if field.default else "off"
+    return f"`{field.default}`" if field.default not in ([], (), {}) else ""
+
+
+def _kind(kind: Any) -> str:
+    if kind is bool:
+        return "switch"
+    choices = get_args(kind)
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{choice}`" for choice in choices)
+    origin = get_origin(kind) or kind
+    if origin in (dict, Mapping):
+        return "KEY=VALUE, repeated"
+    if origin in LISTS:
+        return f"{_kind(plain(choices[0])) if choices else 'str'}, repeated"
+    return str(origin.__name__).lower()
+
+
+def backends() -> dict[str, Backend[Any]]:
+    """The backends of this repository by name."""
+    found = plugins().backends
+    return {name: found.found[name] for name in sorted(found.found) if found.origins[name].distribution not in NOT_OURS}
+
+
+def options() -> str:
+    parts = []
+    for name, backend in backends().items():
+        serves = ", ".join(f"`{kind.__name__}`" for kind in backend.serves)
+        own = ", ".join(f"`{flag_name(key)} {value}`" for key, value in backend.settings.items())
+        parts += [
+            f"## {name}",
+            f"From the package `{plugins().backends.origins[name].distribution}`: {backend.summary}. "
+            f"It serves {serves}." + (f" Its own defaults of the model settings: {own}." if own else ""),
+            settings(backend.options),
+        ]
+    return "\n\n".join(parts)
+
+
+# The command line
+
+
+@cache
+def help_of(*args: str) -> str:
+    result = CliRunner(env={"COLUMNS": "80", "TERM": "dumb"}).invoke(
+        build(plugins()), [*args, "--help"], prog_name="mlx-host", terminal_width=80
+    )
+    assert result.exit_code == 0, result.output
+    return "\n".join(line.rstrip() for line in result.output.strip("\n").splitlines())
+
+
+def commands() -> Iterator[tuple[str, ...]]:
+    """Each command's path, groups before what is in them; hidden ones are left out."""
+
+    def walk(group: rich_click.Group, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        for name, command in sorted(group.commands.items()):
+            if command.hidden:
+                continue
+            yield (*path, name)
+            if isinstance(command, rich_click.Group):
+                yield from walk(command, (*path, name))
+
+    yield ()
+    yield from walk(build(plugins()), ())
+
+
+def command_line() -> str:
+    parts = []
+    for path in commands():
+        parts += [f"## {' '.join(('mlx-host', *path))}", f"```text\n{help_of(*path)}\n```"]
+    return "\n\n".join(parts)
+
+
+# The wire
+
+
+@cache
+def application_with_all() -> tuple[FastAPI, ...]:
+    """The application, and those that dialects of their own have put into it."""
+    host = Host(plugins(), [], HostSettings())
+    routers = list(host.plugins.routers(new_router, host))
+    inner = [getattr(route, "app", None) for router in routers for route in router.routes]
+    return application(routers), *dict.fromkeys(app for app in inner if isinstance(app, FastAPI))
+
+
+def endpoints() -> dict[str, Mapping[str, Any]]:
+    """What OpenAPI says of each endpoint, by METHOD /path."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for app in application_with_all():
+        document = app.openapi()
+        for path, methods in document["paths"].items():
+            for method, said in methods.items():
+                found[f"{method.upper()} {path}"] = {**said, "document": document}
+    return found
+
+
+def fields(endpoint: str) -> str:
+    """The fields of an endpoint's body."""
+    said = endpoints()[endpoint]
+    content = said["requestBody"]["content"]
+    schema = _resolved(next(iter(content.values()))["schema"], said["document"])
+    required = schema.get("required", ())
+    names = sorted(schema["properties"], key=lambda name: (name not in required, name))
+    return table(
+        ("field", "takes"),
+        (
+            (f"`{name}`" + (" (required)" if name in required else ""), _takes(schema["properties"][name]))
+            for name in names
+        ),
+    )
+
+
+def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping[str, Any]:
+    ref = schema.get("$ref")
+    return document["components"]["schemas"][ref.rpartition("/")[2]] if ref else schema
+
+
+def _takes(schema: Mapping[str, Any]) -> str:
+    kinds = schema.get("anyOf", [schema])
+    said = [_type(kind) for kind in kinds if kind.get("type") != "null"]
+    return " or ".join(dict.fromkeys(said))
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    if "$ref" in schema:
+        return "object"
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
+    kind = schema.get("type", "any")
+    if kind == "array" and "items" in schema:
+        return f"list of {_takes(schema['items'])}"
+    bounds = [
+        f"{word} {schema[key]:g}"
+        for key, word in (
+            ("minimum", "from"),
+            ("exclusiveMinimum", "above"),
+            ("maximum", "to"),
+            ("exclusiveMaximum", "below"),
+        )
+        if key in schema and abs(schema[key]) < 2**31 - 1
+    ]
+    return " ".join((kind, *bounds))
+
+
+def endpoint_list() -> str:
+    return "\n".join(f"- `{endpoint}`" for endpoint in sorted(endpoints(), key=lambda e: e.partition(" ")[2]))
+
+
+def metric_list() -> str:
+    registry = CollectorRegistry()
+    metrics.Requests(registry)
+    registry.register(metrics.Models(Host(plugins(), [], HostSettings())))
+    rows = sorted((metric.name, metric.type, metric.documentation) for metric in registry.collect())
+    return table(
+        ("metric", "kind", ""),
+        ((f"`{name}{'_total' if kind == 'counter' else ''}`", kind, said) for name, kind, said in rows),
+    )
+
+
+# The contract
+
+
+def errors() -> list[type[MlxHostError]]:
+    """Every error of core and of its plugins' entry points, parents first."""
+    for module in pkgutil.walk_packages(mlx_host.__path__, "mlx_host."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found: list[type[MlxHostError]] = [MlxHostError]
+    for error in found:
+        found += [child for child in error.__subclasses__() if child not in found]
+    return [error for error in found if error.__module__.startswith("mlx_host")]
+
+
+def error_table() -> str:
+    rows = []
+    for error in sorted(errors(), key=lambda e: (not issubclass(e, RequestError), getattr(e, "status", 0), e.__name__)):
+        wire = (
+            (str(error.status), f"`{error.type}`", f"`{error.code}`" if error.code else "")
+            if issubclass(error, RequestError)
+            else ("", "", "")
+        )
+        rows.append((f"`{error.__name__}`", *wire, text_of(error).splitlines()[0]))
+    return table(("error", "status", "`type`", "`code`", ""), rows)
+
+
+def hooks() -> dict[str, Callable[..., Any]]:
+    """Each hook by name, in the order of the file."""
+    return {
+        name: thing
+        for name, thing in vars(hookspecs).items()
+        if inspect.isfunction(thing) and hasattr(thing, f"{hookspecs.GROUP}_spec")
+    }
+
+
+def hook_list() -> str:
+    parts = []
+    for name, hook in hooks().items():
+        signature = str(inspect.signature(hook)).replace("'", "")
+        parts += [f"## {name}", f"```text\n{name}{signature}\n```", text_of(hook)]
+    return "\n\n".join(parts)
+
+
+def dataclasses_of(module: Any) -> dict[str, type]:
+    """The public dataclasses of a module by name."""
+    return {
+        name: thing
+        for name, thing in vars(module).items()
+        if inspect.isclass(thing) and thing.__module__ == module.__name__ and dataclasses.is_dataclass(thing)
+    }
+
+
+def dataclass_list(module: Any) -> str:
+    parts = []
+    for name, thing in dataclasses_of(module).items():
+        parents = [base.__name__ for base in thing.__bases__ if base is not object]
+        parts += [f"## {name}" + (f" ({', '.join(parents)})" if parents else ""), text_of(thing)]
+        own = [field for field in dataclasses.fields(thing) if field.name in thing.__annotations__]
+        if own:
+            parts.append(table(("field", "type", "default"), map(_field, own)))
+    return "\n\n".join(parts)
+
+
+def _field(field: dataclasses.Field[Any]) -> tuple[str, str, str]:
+    missing = dataclasses.MISSING
+    if field.default is not missing:
+        default = f"`{field.default!r}`"
+    else:
+        default = "" if field.default_factory is missing else f"`{field.default_factory()!r}`"
+    return f"`{field.name}`", f"`{field.type}`", default
+
+
+def parsers() -> str:
+    found = plugins().parsers
+    families = sorted(set(found.found.values()), key=lambda parser: parser.name)
+    return table(
+        ("parser", "also called", "reads"),
+        ((f"`{p.name}`", ", ".join(f"`{alias}`" for alias in p.aliases), p.reads) for p in families),
+    )
+
+
+SECTIONS: Mapping[str, Callable[..., str]] = {
+    "server-settings": lambda: settings(HostSettings),
+    "model-settings": lambda: settings(ModelSettings),
+    "options": options,
+    "commands": command_line,
+    "endpoints": endpoint_list,
+    "fields": fields,
+    "metrics": metric_list,
+    "errors": error_table,
+    "hooks": hook_list,
+    "requests": lambda: dataclass_list(requests),
+    "events": lambda: dataclass_list(events),
+    "parsers": parsers,
+}

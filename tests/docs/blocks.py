@@ -1,0 +1,72 @@
+"""Reads the fenced blocks of the documentation, and the commands in them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```[ \t]*$", re.MULTILINE | re.DOTALL)
+NOT_RUN = "Not run here"
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, its title, its text, and where it stands."""
+
+    page: str
+    line: int
+    language: str
+    title: str
+    text: str
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that the block is, if its title is one."""
+        return self.title if re.fullmatch(r"[\w./-]+\.\w+", self.title) else None
+
+    @property
+    def not_run(self) -> bool:
+        return self.title.startswith(NOT_RUN)
+
+    def __str__(self) -> str:
+        return f"{self.page}, line {self.line}"
+
+
+def blocks(page: Path) -> list[Block]:
+    """The fenced blocks of a page."""
+    text = page.read_text(encoding="utf-8")
+    name = str(page.relative_to(ROOT))
+    found = []
+    for match in FENCE.finditer(text):
+        indent, info, inner = match.groups()
+        language, _, rest = info.strip().partition(" ")
+        title = re.search(r'title="([^"]*)"', rest)
+        body = "".join(line.removeprefix(indent) for line in inner.splitlines(keepends=True))
+        found.append(Block(name, text[: match.start()].count("\n") + 1, language, title[1] if title else "", body))
+    return found
+
+
+def commands(text: str) -> list[str]:
+    """The commands of a shell block, those over several lines joined as bash joins them."""
+    found: list[str] = []
+    pending = ""
+    for line in text.splitlines():
+        pending += line + "\n"
+        if line.endswith("\\") or _unfinished(pending):
+            continue
+        if pending.strip() and not pending.lstrip().startswith("#"):
+            found.append(pending.strip())
+        pending = ""
+    assert not pending.strip(), f"the block ends within a command: {pending!r}"
+    return found
+
+
+def _unfinished(text: str) -> bool:
+    try:
+        shlex.split(text, comments=True)
+    except ValueError:
+        return True
+    return False

@@ -1,0 +1,100 @@
+"""What can be said of a block without running it, and of what a block that was run has printed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from typing import Any
+from unittest.mock import patch
+
+import click
+from click.testing import CliRunner
+from mlx_host.cli import build, discover, run
+
+from tests.docs.blocks import ROOT, Block, commands
+
+
+def compare(block: Block, shown: str, printed: str) -> None:
+    """What a page shows must be what was printed, but for ellipses."""
+    if block.language == "json":
+        assert _alike(json.loads(shown), json.loads(printed)), f"{block}: shown {shown}\nprinted {printed}"
+        return
+    parts = [re.escape(part) for part in re.split("…", shown.strip())]
+    pattern = "(?s)" + ".*?".join(parts)
+    lines = "\n".join(line.rstrip() for line in printed.strip().splitlines())
+    assert re.fullmatch(pattern, lines), f"{block}: shown\n{shown}\nprinted\n{printed}"
+
+
+def _alike(shown: Any, printed: Any) -> bool:
+    """JSON may show fewer members than there are."""
+    match shown:
+        case "…":
+            return True
+        case dict():
+            return isinstance(printed, dict) and all(k in printed and _alike(v, printed[k]) for k, v in shown.items())
+        case list():
+            return isinstance(printed, list) and len(shown) == len(printed) and all(map(_alike, shown, printed))
+        case str() if "…" in shown:
+            pattern = ".*?".join(map(re.escape, shown.split("…")))
+            return isinstance(printed, str) and re.fullmatch(pattern, printed, re.DOTALL) is not None
+        case _:
+            return bool(shown == printed)
+
+
+def read_only(block: Block) -> None:
+    """Check what can be checked of a block that is not run."""
+    if block.language == "python":
+        compile(block.text, block.page, "exec")
+    elif block.language in ("sh", "console"):
+        text = block.text
+        if block.language == "console":
+            text = "".join(f"{line[2:]}\n" for line in text.splitlines() if line.startswith("$ "))
+        for command in commands(text):
+            read_shell(block, command)
+
+
+def read_shell(block: Block, command: str) -> None:
+    """Let bash read a command, and mlx-host its arguments."""
+    done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{block}: {done.stderr}"
+    words = shlex.split(command, comments=True)
+    while words and (words[0] in ("uv", "run", "sudo", "exec") or re.fullmatch(r"\w+=.*", words[0])):
+        words = words[1:]
+    if words[:1] == ["mlx-host"]:
+        read_arguments(block, words[1:])
+    elif words[:2] == ["python", "-m"] and words[2].startswith("benchmarks."):
+        assert (ROOT / f"{words[2].replace('.', '/')}.py").is_file(), f"{block}: {words}"
+
+
+class Parsed(Exception):
+    """The command line was good; nothing is done."""
+
+
+@contextlib.contextmanager
+def _nothing_served() -> Iterator[None]:
+    with patch.object(run, "serve", side_effect=Parsed):
+        yield
+
+
+def read_arguments(block: Block, args: Sequence[str]) -> None:
+    """Parse a command line as mlx-host does; `run` is checked as far as it goes before anything starts."""
+    cli = build(discover())
+    if args[:1] in (["run"], ["launch"]):
+        with _nothing_served():
+            result = CliRunner().invoke(cli, list(args), prog_name="mlx-host")
+        assert isinstance(result.exception, Parsed), f"{block}: mlx-host {shlex.join(args)}\n{result.output}"
+        return
+    context: click.Context = cli.make_context("mlx-host", list(args))
+    group: click.Group = cli
+    # What follows a group's own flags is what click leaves over: the name of a command, and its arguments.
+    while (rest := [*context.protected_args, *context.args]) and "--help" not in rest:
+        name, command, rest = group.resolve_command(context, rest)
+        assert command is not None, f"{block}: there is no command {rest}"
+        context = command.make_context(name, rest, parent=context)
+        if not isinstance(command, click.Group):
+            return
+        group = command

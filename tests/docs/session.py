@@ -1,0 +1,161 @@
+"""Reads the documentation's fenced blocks and carries them out, a page at a time and in order, in a folder of its own.
+
+* `sh` is run by bash. A line that starts `mlx-host run` starts a server, which stays until the next such line or the
+  page's end; port 8000 stands for a free one.
+* `python` is run in one namespace for the whole page.
+* `text` and `json` directly after one of these say what it printed; an ellipsis, `…`, stands for anything.
+* A block whose title is a file's name is written to that file.
+* A block whose title begins with "Not run here" is one that needs another machine or a large model: it must be right as
+  far as can be told. Its shell must parse, and its `mlx-host` lines are read by the real command line.
+* `console` shows commands behind `$`, which are treated the same; a block without a language is an illustration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+import xml.etree.ElementTree as ElementTree
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.docs.blocks import Block, commands
+from tests.docs.checks import compare, read_only, read_shell
+from tests.support.command import environment
+from tests.support.plugin_projects import install_projects, uv
+from tests.support.server import FAST_BLAS, ServerProcess
+
+# What would reach out of this machine or change it, and the suite itself.
+OUTSIDE = re.compile(
+    r"(python3 -m )?pip install |uv (pip install|run pytest|sync|lock|build)|git (clone|tag|push)|apt-get |sudo "
+    r"|\.ci/run"
+)
+SERVER = re.compile(r"(uv run )?mlx-host (run|launch)\b(?!.*--help)")
+
+
+@dataclass
+class Session:
+    """A page that is being carried out."""
+
+    folder: Path
+    port: int
+    output: str = ""
+    names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
+    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    def close(self) -> None:
+        self.stack.close()
+
+    def carry_out(self, block: Block) -> None:
+        """Do what a block says, or compare what it shows with what was printed."""
+        text = re.sub(r"\b8000\b", str(self.port), block.text)
+        if block.file is not None:
+            self._write(block.file, text)
+        elif block.not_run or block.language == "console":
+            read_only(block)
+        elif block.language == "sh":
+            self.output = "".join(self._shell(block, command) for command in commands(text))
+        elif block.language == "python":
+            self.output = self._python(block, text)
+        elif block.language in ("text", "json"):
+            compare(block, block.text, self.output)
+        else:
+            assert not block.language, f"{block}: nobody knows what to do with {block.language!r} without a title"
+
+    def _write(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+        match path.suffix:
+            case ".toml":
+                tomllib.loads(text)
+            case ".yaml" | ".yml":
+                yaml.safe_load(text)
+            case ".plist":
+                ElementTree.fromstring(text)
+            case ".py":
+                compile(text, name, "exec")
+
+    def _environment(self) -> dict[str, str]:
+        blas = json.dumps(dict([FAST_BLAS[1].split("=", 1)])) if FAST_BLAS else "{}"
+        here = Path(sys.executable).parent
+        return environment(
+            {
+                "PATH": os.pathsep.join([str(here), os.environ["PATH"]]),
+                "PYTHONPATH": os.pathsep.join(
+                    filter(None, [str(self.folder / "installed"), os.environ.get("PYTHONPATH")])
+                ),
+                "MLX_HOST_PORT": str(self.port),
+                "MLX_HOST_ENV": blas,
+                "UV": uv(),
+                "NO_COLOR": "1",
+            }
+        )
+
+    def _shell(self, block: Block, command: str) -> str:
+        # The environment is the suite's own, without uv's looking at the project first.
+        command = re.sub(r"^python3 -m pip install uv && ", "", command)
+        if OUTSIDE.match(command):
+            return self._install(block, command)
+        command = re.sub(r"\buv run (?!--no-sync)", "", command)
+        if SERVER.match(command):
+            self._serve(command)
+            return ""
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}: {command!r} failed\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def _install(self, block: Block, command: str) -> str:
+        """Install a folder of the page; anything else must be something that there is."""
+        read_shell(block, command)
+        words = shlex.split(command)
+        folders = [self.folder / word for word in words if (self.folder / word / "pyproject.toml").is_file()]
+        if "pip" in words and folders:
+            install_projects(self.folder, folders)
+        return ""
+
+    def _serve(self, command: str) -> None:
+        self.stack.close()
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=self.folder,
+            env=self._environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        server = ServerProcess(process)
+
+        def stop() -> None:
+            server.stop()
+            assert process.stderr is not None
+            process.stderr.close()
+
+        self.stack.callback(stop)
+        server.wait_for_line("ready: ")
+
+    def _python(self, block: Block, text: str) -> str:
+        printed = io.StringIO()
+        code = compile("\n" * block.line + text, block.page, "exec")
+        with contextlib.redirect_stdout(printed), contextlib.chdir(self.folder):
+            exec(code, self.names)
+        return printed.getvalue()

@@ -1,0 +1,70 @@
+"""Everything that the README and the documentation tell somebody to type does what they say."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.blocks import ROOT, Block, blocks
+from tests.docs.session import Session
+
+SAMPLES = ROOT / "tests" / "plugins" / "whisper" / "samples"
+PAGES = [
+    page
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    if blocks(page)
+]
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    """A folder with what a reader has at hand: a recording, and a port."""
+    shutil.copy(SAMPLES / "capital.mp3", tmp_path / "speech.mp3")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    session = Session(tmp_path, port)
+    yield session
+    session.close()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_page_does_what_it_says(page: Path, session: Session) -> None:
+    for block in blocks(page):
+        session.carry_out(block)
+
+
+def test_pages_have_blocks() -> None:
+    assert len(PAGES) > 5
+
+
+def block(language: str, text: str, title: str = "") -> Block:
+    return Block("a page", 1, language, title, text)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        [block("sh", "false")],
+        [block("sh", "echo 1"), block("text", "2")],
+        [block("sh", "echo '{\"a\": 1}'"), block("json", '{"a": 2}')],
+        [block("sh", "mlx-host run --backend lm --no-such-flag", "Not run here: why")],
+        [block("sh", "mlx-host plugins new", "Not run here: why")],
+        [block("sh", "if true", "Not run here: why")],
+        [block("console", "$ mlx-host no-such-command")],
+        [block("python", "assert False")],
+        [block("toml", "a = ", "a.toml")],
+        [block("rust", "fn main() {}")],
+    ],
+    ids=lambda wrong: " ".join(each.text for each in wrong),
+)
+def test_what_is_wrong_on_a_page_is_found(wrong: list[Block], session: Session) -> None:
+    *before, last = wrong
+    for each in before:
+        session.carry_out(each)
+    with pytest.raises(Exception):  # noqa: B017  each is wrong in a way of its own
+        session.carry_out(last)
