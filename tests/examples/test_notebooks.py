@@ -1,0 +1,86 @@
+"""Every notebook, executed as a reader would, against one server; and what a committed notebook may hold."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+from nbclient import NotebookClient
+from nbformat import NotebookNode
+
+from tests.examples.make_assets import NOTEBOOKS, PAGES, pdf
+from tests.support.server import FAST_BLAS, ServerProcess, running_server
+
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+ANSWER_SECONDS = 120
+
+
+def read(name: str) -> NotebookNode:
+    notebook: NotebookNode = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
+    return notebook
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[ServerProcess]:
+    """The server that the notebooks describe."""
+    with running_server("--config", str(NOTEBOOKS / "mlx-host.toml"), *FAST_BLAS) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_runs(name: str, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLX_HOST_URL", f"{server.url}/v1")
+    # Where the kernel keeps its connection file and its history.
+    for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
+        monkeypatch.setenv(variable, str(tmp_path))
+    others = set(psutil.Process().children())
+    kernel = NotebookClient(
+        read(name),
+        timeout=ANSWER_SECONDS,
+        kernel_name="python3",
+        record_timing=False,
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
+    asyncio.run(kernel.async_execute())
+    assert set(psutil.Process().children()) == others
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_committed_as_it_was_written(name: str) -> None:
+    notebook = read(name)
+    assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+    assert notebook.metadata == {
+        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+        "language_info": {"name": "python"},
+    }
+    for cell in notebook.cells:
+        assert re.fullmatch("[a-z]+(-[a-z]+)*", cell.id), f"{cell.id} was not named by hand"
+        assert cell.metadata == {}
+        assert cell.get("outputs", []) == []
+        assert cell.get("execution_count") is None
+        assert not re.search(r"(?<![\w./}])/(home|Users|root|tmp|work|var)/", cell.source)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_says_what_it_shows_and_how_to_start_its_server(name: str) -> None:
+    notebook = read(name)
+    first, *others = notebook.cells
+    assert first.source.startswith("# ")
+    text = "\n".join(cell.source for cell in others if cell.cell_type == "markdown")
+    code = "\n".join(cell.source for cell in others if cell.cell_type == "code")
+    assert "mlx-host run --" in text
+    assert 'os.environ.get("MLX_HOST_URL", "http://127.0.0.1:8000/v1")' in code
+
+
+def test_the_readme_lists_them_all() -> None:
+    table = (NOTEBOOKS / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"^\| \[.*?\]\((\w+)\.ipynb\)", table, re.MULTILINE)) == NAMES
+
+
+def test_the_handbook_is_what_the_script_makes() -> None:
+    assert (NOTEBOOKS / "handbook.pdf").read_bytes() == pdf(PAGES)
