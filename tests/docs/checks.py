@@ -61,7 +61,7 @@ def read_shell(block: Block, command: str) -> None:
     """Let bash read a command, and mlx-host its arguments."""
     done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{block}: {done.stderr}"
-    words = shlex.split(command, comments=True)
+    words = shlex.split(command.replace("\\\n", " "), comments=True)
     while words and (words[0] in ("uv", "run", "sudo", "exec") or re.fullmatch(r"\w+=.*", words[0])):
         words = words[1:]
     if words[:1] == ["mlx-host"]:

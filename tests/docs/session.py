@@ -126,7 +126,7 @@ class Session:
     def _install(self, block: Block, command: str) -> str:
         """Install a folder of the page; anything else must be something that there is."""
         read_shell(block, command)
-        words = shlex.split(command)
+        words = shlex.split(command.replace("\\\n", " "))
         folders = [self.folder / word for word in words if (self.folder / word / "pyproject.toml").is_file()]
         if "pip" in words and folders:
             install_projects(self.folder, folders)

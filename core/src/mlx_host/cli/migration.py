@@ -21,6 +21,8 @@ BACKENDS = {
     "embeddings": "embeddings",
     "whisper": "whisper",
 }
+# Both are the same backend's, which is told which one it is.
+IMAGE_TYPES = ("image-generation", "image-edit")
 # What was meant where nothing was said.
 DEFAULT_TYPE = "lm"
 COMMAND = "launch"
@@ -182,6 +184,8 @@ def _translated(
             found[old.now] = old.value(value)
         elif value is not False:
             notes.append((name, f"has no effect: {old.note or 'the backend has no such option'}."))
+    if values.get("model_type") in IMAGE_TYPES and "task" in fields:
+        found["task"] = values["model_type"]
     return found, notes
 
 
