@@ -15,8 +15,16 @@ from dataclasses import dataclass
 from typing import Any
 
 ANY = r"(?s:.*)"
-# Blanks are the easiest thing to say for ever; one after a comma or colon is what models write most.
-JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ?", "key_separator": ": ?"}
+# Blanks are the easiest thing to say for ever; one after a comma or colon is what models write most. Without \u no key
+# can be written in two ways, of which llguidance knows one, and no string can hold half a surrogate pair.
+JSON_LAYOUT = {
+    "whitespace_flexible": False,
+    "item_separator": ", ?",
+    "key_separator": ": ?",
+    "json_allowed_escapes": 'nrbtf\\"',
+}
+# Else llguidance asks the tokenizer how it would cut text that is certain, and allows nothing but that cut.
+OPTIONS = '%llguidance {"no_forcing": true}'
 
 
 class Grammar:
@@ -176,7 +184,7 @@ class _Writer:
     def write(self, grammar: Grammar) -> str:
         start = self._expression(grammar)
         rules = "\n".join(f"{name}: {body}" for name, body in self._rules.items())
-        main = {"name": "answer", "lark_grammar": f"start: {start}\n{rules}\n"}
+        main = {"name": "answer", "lark_grammar": f"{OPTIONS}\nstart: {start}\n{rules}\n"}
         return json.dumps({"grammars": [main, *self._grammars]})
 
     def _expression(self, grammar: Grammar) -> str:
