@@ -81,15 +81,17 @@ class GenerationRequest(Request):
 class ChatRequest(GenerationRequest):
     """A conversation to be continued by one assistant message.
 
-    `messages` and `tools` are OpenAI's JSON shapes (role `developer` already reads `system`). `tools` holds only what
-    the model may call: it is empty when `tool_choice` is "none". `template_kwargs` go to the chat template as they are.
+    `messages` and `tools` are OpenAI's JSON shapes (role `developer` already reads `system`). `tools` are those that
+    the model is shown: none when `tool_choice` is "none". `allowed_tools` names those of them that it may call; None:
+    all. `template_kwargs` go to the chat template as they are.
     """
 
     task: ClassVar[str] = "chat"
 
     messages: Sequence[Json]
     tools: Sequence[Json] = ()
-    tool_choice: Literal["auto", "none", "required"] | str = "auto"
+    tool_choice: Literal["auto", "none", "required"] = "auto"
+    allowed_tools: Sequence[str] | None = None
     parallel_tool_calls: bool = True
     template_kwargs: Json = field(default_factory=dict)
 
@@ -176,3 +178,46 @@ class EmbeddingRequest(Request):
     dimensions: int | None = None
     truncate: bool = False
     input_type: Literal["query", "document"] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRequest(Request):
+    """`n` pictures for a prompt, made from the seeds `seed`, `seed` + 1 and so on.
+
+    None means the model's own default; a `size` is width and height in pixels. `partials` is how often, at most, an
+    unfinished picture is shown. `compression` is the quality of JPEG and WebP, from 0 to 100.
+    """
+
+    task: ClassVar[str] = "image"
+
+    prompt: str
+    seed: int
+    n: int = 1
+    negative_prompt: str | None = None
+    size: tuple[int, int] | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    partials: int = 0
+    format: Literal["png", "jpeg", "webp"] = "png"
+    compression: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageGenerationRequest(ImageRequest):
+    """Pictures to be made of the prompt alone."""
+
+    task: ClassVar[str] = "image generation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageEditRequest(ImageRequest):
+    """Pictures to be made of others, as the prompt says.
+
+    `images` and `mask` are files as the client sent them. The mask goes with the first image; where it is transparent,
+    or white if it has no transparency, the picture is to change.
+    """
+
+    task: ClassVar[str] = "image edit"
+
+    images: Sequence[bytes] = field(repr=False)
+    mask: bytes | None = field(default=None, repr=False)

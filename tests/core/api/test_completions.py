@@ -145,7 +145,6 @@ def test_a_chunk_comes_as_soon_as_its_text(client: openai.OpenAI) -> None:
         ({"prompt": "a", "logprobs": 21}, "logprobs"),
         ({"prompt": "a", "max_tokens": -1}, "max_tokens"),
         ({"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias"),
-        ({"prompt": "a", "response_format": {"type": "json_object"}}, "response_format"),
         ({"prompt": "a", "stop": ["x"] * 17}, "stop"),
         ({"prompt": [says("a"), steps(["refuse", "no"])]}, "messages"),
         ({"prompt": steps(["refuse", "no"]), "stream": True}, "messages"),

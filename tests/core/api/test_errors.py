@@ -62,13 +62,6 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "stop": 5}, "stop", "string"),
         ({"messages": HI, "tools": [{"type": "function"}]}, "tools.0.function", "required"),
         ({"messages": HI, "tools": [{"type": "custom", "custom": {}}]}, "tools.0.type", "'function'"),
-        ({"messages": HI, "tool_choice": "required"}, "tool_choice", "'auto' and 'none'"),
-        (
-            {"messages": HI, "tool_choice": {"type": "function", "function": {"name": "f"}}},
-            "tool_choice",
-            "'auto' and 'none'",
-        ),
-        ({"messages": HI, "response_format": {"type": "json_object"}}, "response_format", "'json_object'"),
         ({"messages": HI, "response_format": {"type": "xml"}}, "response_format.type", "'text'"),
         ({"messages": HI, "functions": [{"name": "f"}]}, "functions", "use tools"),
         ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "text only"),

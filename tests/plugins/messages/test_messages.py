@@ -19,6 +19,8 @@ PATH = "/v1/messages"
 COUNT = "/v1/messages/count_tokens"
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
 WEATHER: dict[str, Any] = {"name": "get_weather", "input_schema": {"type": "object"}}
+BASH: dict[str, Any] = {"type": "bash_20250124", "name": "bash"}
+FORMAT: dict[str, Any] = {"type": "json_schema", "schema": {"type": "object"}}
 
 
 def whole(server: ServerProcess, body: dict[str, Any]) -> dict[str, Any]:
@@ -204,12 +206,19 @@ USER = {"role": "user", "content": "Hi"}
         ({"tools": [{"input_schema": {}}]}, "tools.0.name"),
         ({"tools": [{"name": "f"}]}, "tools.0.input_schema"),
         ({"tools": [{"name": "f", "input_schema": {}, "type": 3}]}, "tools.0.type"),
-        ({"tool_choice": {"type": "any"}}, "tool_choice"),
-        ({"tool_choice": {"type": "tool", "name": "f"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}}, "no tools to call"),
+        ({"tool_choice": {"type": "any"}, "tools": [BASH]}, "no tools to call"),
+        ({"tool_choice": {"type": "any"}, "tools": [WEATHER]}, "cannot be held to tool_choice"),
+        ({"tool_choice": {"type": "tool", "name": "f"}, "tools": [WEATHER]}, "'f'; tools has 'get_weather'"),
+        ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "needs the name"),
         ({"tool_choice": {"type": "maybe"}}, "tool_choice"),
+        ({"tool_choice": {"type": "any"}, "tools": [WEATHER], "thinking": {"type": "enabled"}}, "thinking"),
         ({"thinking": {"type": "perhaps"}}, "thinking"),
-        ({"output_config": {"format": {"type": "json_schema", "schema": {}}}}, "output_config.format"),
-        ({"output_format": {"type": "json_schema"}}, "output_format"),
+        ({"output_config": {"format": FORMAT}}, "cannot be held to output_config.format.schema"),
+        ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
+        ({"output_config": {"format": {"type": "json_object"}}}, "'json_schema'"),
+        ({"output_format": FORMAT}, "cannot be held to output_format.schema"),
+        ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "not both"),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"temperature": 3}, "temperature"),
         ({"messages": script(["refuse", "I refuse."])}, "I refuse."),

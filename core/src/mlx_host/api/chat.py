@@ -11,6 +11,7 @@ from mlx_host.api import sse
 from mlx_host.api.chat_answer import Chunks, Frame, collect, stream
 from mlx_host.api.chat_request import to_request
 from mlx_host.api.chat_schema import ChatBody
+from mlx_host.api.generation import idle_strict
 from mlx_host.api.wire import JsonResponse, ignored_header
 from mlx_host.host import Host
 
@@ -21,8 +22,9 @@ def routes(router: APIRouter, host: Host) -> None:
     @router.post("/v1/chat/completions", response_model=None)
     async def chat_completions(body: ChatBody, http: Request) -> Response:
         request = to_request(body)
-        frame = Frame(request, host.model(request.model).name)
-        headers = ignored_header(body.ignored())
+        model = host.model(request.model)
+        frame = Frame(request, model.name)
+        headers = ignored_header(sorted([*body.ignored(), *idle_strict(request, model)]))
         streams = body.stream is True
         batches = host.chat(request, streams=streams)
         if streams:

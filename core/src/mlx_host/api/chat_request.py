@@ -6,23 +6,19 @@ import uuid
 from typing import Any
 
 from mlx_host.api.chat_schema import ChatBody
-from mlx_host.api.generation import refuse_forced_call, refuse_format
+from mlx_host.api.tool_choice import choose
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import ChatRequest
 
 
 def to_request(body: ChatBody) -> ChatRequest:
     """Translate a body; InvalidRequest names what cannot be honoured."""
-    if body.response_format is not None:
-        refuse_format(body.response_format.type, "response_format")
     for name in ("functions", "audio", "web_search_options"):
         if getattr(body, name):
             instead = "; use tools" if name == "functions" else ""
             raise InvalidRequest(f"{name} is not supported by this server{instead}.", param=name)
     if set(body.modalities or ()) - {"text"}:
         raise InvalidRequest("modalities: this server answers with text only.", param="modalities")
-    refuse_forced_call(body.tool_choice)
-    without_tools = body.tool_choice == "none"
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     return ChatRequest(
@@ -30,14 +26,14 @@ def to_request(body: ChatBody) -> ChatRequest:
         model=body.model or "",
         priority=body.priority(),
         messages=[_message(dict(message)) for message in body.messages],
-        tools=() if without_tools else [tool.model_dump(exclude_unset=True) for tool in body.tools or ()],
-        tool_choice="none" if without_tools else "auto",
+        **choose(body.tool_choice, [tool.model_dump(exclude_unset=True) for tool in body.tools or ()]),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),
         max_tokens=body.max_completion_tokens or body.max_tokens,
         stop=body.stops(),
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         n=body.n or 1,
+        form=body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
         template_kwargs=body.template_kwargs(body.reasoning_effort),
     )
 

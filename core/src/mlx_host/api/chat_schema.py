@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from mlx_host.api.forms import ResponseFormat
 from mlx_host.api.generation import ConversationBody, Tokens
 
 
@@ -60,6 +61,7 @@ class Function(BaseModel):
     name: str = Field(min_length=1)
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    strict: bool | None = None
 
 
 class Tool(BaseModel):
@@ -69,25 +71,10 @@ class Tool(BaseModel):
     function: Function
 
 
-class NamedFunction(BaseModel):
-    name: str
-
-
-class NamedToolChoice(BaseModel):
-    type: Literal["function"]
-    function: NamedFunction
-
-
 class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     include_usage: bool | None = None
-
-
-class ResponseFormat(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    type: Literal["text", "json_object", "json_schema"]
 
 
 class ChatBody(ConversationBody):
@@ -103,7 +90,7 @@ class ChatBody(ConversationBody):
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
     tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: str | dict[str, Any] | None = None
     response_format: ResponseFormat | None = None
 
     reasoning_effort: str | None = None

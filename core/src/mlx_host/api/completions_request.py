@@ -11,9 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, PlainValidator
 
-from mlx_host.api.chat_schema import ResponseFormat, StreamOptions
+from mlx_host.api.chat_schema import StreamOptions
 from mlx_host.api.embeddings import read_inputs
-from mlx_host.api.generation import GenerationBody, refuse_format
+from mlx_host.api.forms import ResponseFormat
+from mlx_host.api.generation import GenerationBody
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import CompletionRequest
 
@@ -60,8 +61,6 @@ class CompletionBody(GenerationBody):
 
 def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
     """Translate a body; InvalidRequest names what cannot be honoured."""
-    if body.response_format is not None:
-        refuse_format(body.response_format.type, "response_format")
     if len(body.prompt) > MOST_PROMPTS:
         raise InvalidRequest(f"prompt: at most {MOST_PROMPTS} of them, got {len(body.prompt)}.", param="prompt")
     if body.made < body.shown:
@@ -83,6 +82,7 @@ def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
         # Which choice is best is told by its log-probabilities.
         "top_logprobs": 0 if body.logprobs is None and body.made > body.shown else body.logprobs,
         "n": body.made,
+        "form": body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
     }
     prompts: list[Any] = list(body.prompt)
     id = f"cmpl-{uuid.uuid4().hex}"

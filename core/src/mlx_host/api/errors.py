@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from mlx_host.api.wire import JsonResponse, Refusal
 from mlx_host.errors import InvalidRequest, RequestError
 
+MEMBERS = ("list[", "dict[", "tagged-union[", "function-")
 FAULT = "The server failed on this request; its log says why."
 
 
@@ -60,7 +61,11 @@ def explain(faults: Sequence[Any]) -> InvalidRequest:
     first = faults[0]
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     # A union reports the member it tried in the path; the client knows only its own keys.
-    where = [part for part in where if not part.startswith(("list[", "tagged-union[", "function-")) and part != "str"]
+    where = [
+        part
+        for part in where
+        if not part.startswith(("list[", "dict[", "tagged-union[", "function-")) and part != "str"
+    ]
     param = ".".join(where) or None
     message = first["msg"].removeprefix("Value error, ")
     message = f"{param}: {message}" if param else message

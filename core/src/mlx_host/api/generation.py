@@ -6,8 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlx_host.api.forms import STRUCTURED, StructuredOutputs, refuse_former
 from mlx_host.errors import InvalidRequest
-from mlx_host.requests import Priority, Sampling
+from mlx_host.grammar import Grammar
+from mlx_host.host import ServedModel
+from mlx_host.host.constraints import is_strict
+from mlx_host.requests import ChatRequest, Priority, Sampling
 
 PRIORITIES = {"flex": Priority.LOW, "priority": Priority.HIGH, "fast": Priority.HIGH, "ultrafast": Priority.HIGH}
 SAMPLING = tuple(name for name in Sampling.__dataclass_fields__ if name != "logit_bias")
@@ -61,6 +65,20 @@ class GenerationBody(SamplingBody):
     stream: bool | None = None
     stop: str | list[str] | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    def given_extra(self) -> list[str]:
+        inside = self.structured_outputs.ignored() if self.structured_outputs is not None else []
+        return sorted([*super().given_extra(), *inside])
+
+    def form(self, wanted: Grammar | None, param: str) -> Grammar | None:
+        """What the content is to be: what is `wanted` by the dialect's own field `param`, or structured_outputs."""
+        refuse_former(self.model_extra or {})
+        if self.structured_outputs is None:
+            return wanted
+        if wanted is not None:
+            raise InvalidRequest(f"Give {param} or {STRUCTURED}, and not both.", param=STRUCTURED)
+        return self.structured_outputs.form()
 
     def priority(self) -> Priority:
         """Where the request stands in the queue."""
@@ -87,15 +105,7 @@ class ConversationBody(GenerationBody):
         return {name: value for name, value in named.items() if value is not None} | (self.chat_template_kwargs or {})
 
 
-def refuse_format(kind: str, param: str) -> None:
-    """Refuse a form of answer that cannot be promised."""
-    if kind != "text":
-        raise InvalidRequest(f"{param} {kind!r} is not supported by this server; 'text' is.", param=param)
-
-
-def refuse_forced_call(choice: Any) -> None:
-    """Refuse a choice of tools that cannot be promised."""
-    if choice not in (None, "auto", "none"):
-        raise InvalidRequest(
-            "tool_choice cannot force a call here; 'auto' and 'none' are supported.", param="tool_choice"
-        )
+def idle_strict(request: ChatRequest, model: ServedModel) -> list[str]:
+    """Name `tools.strict` if it was given and calls cannot be held to it."""
+    idle = model.holds_calls is False and any(map(is_strict, request.tools))
+    return ["tools.strict"] if idle else []

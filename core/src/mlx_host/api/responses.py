@@ -12,6 +12,7 @@ from fastapi.responses import Response as HttpResponse
 from mlx_host.api import sse
 from mlx_host.api.chat_answer import sign_of_life, warning_comment, warning_header
 from mlx_host.api.door import MEGABYTE
+from mlx_host.api.generation import idle_strict
 from mlx_host.api.prompt_tokens import count_prompt_tokens
 from mlx_host.api.responses_answer import Response, ResponseCancelled, frame
 from mlx_host.api.responses_input import Item
@@ -84,8 +85,9 @@ def routes(router: APIRouter, host: Host) -> None:
     async def create(body: ResponsesBody, http: Request) -> HttpResponse:
         before, input = await memory.read(body)
         request = to_request(body, [*before, *input])
-        response = Response(frame(body, request.id, host.model(request.model).name))
-        headers = ignored_header(body.ignored())
+        model = host.model(request.model)
+        response = Response(frame(body, request.id, model.name))
+        headers = ignored_header(sorted([*body.ignored(), *idle_strict(request, model)]))
         streams = body.stream is True
         chat = partial(host.chat, streams=streams)
         batches = truncated(chat, request) if body.truncation == "auto" else chat(request)

@@ -49,7 +49,7 @@ def frame(body: ResponsesBody, id: str, model: str) -> dict[str, Any]:
         "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
         "store": body.store is not False,
         "temperature": body.temperature,
-        "text": {"format": {"type": "text"}},
+        "text": {"format": _format(body)},
         "tool_choice": body.tool_choice or "auto",
         "tools": [{"description": None, "parameters": None, "strict": None, **tool} for tool in body.tools or ()],
         "top_logprobs": body.top_logprobs or 0,
@@ -57,6 +57,11 @@ def frame(body: ResponsesBody, id: str, model: str) -> dict[str, Any]:
         "truncation": body.truncation or "disabled",
         "usage": None,
     }
+
+
+def _format(body: ResponsesBody) -> dict[str, Any]:
+    given = body.text.format if body.text is not None else None
+    return {"type": "text"} if given is None else given.model_dump(by_alias=True, exclude_unset=True)
 
 
 def usage(done: Done) -> dict[str, Any]:

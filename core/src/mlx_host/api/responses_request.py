@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from mlx_host.api.generation import refuse_forced_call, refuse_format
 from mlx_host.api.responses_input import Item, new_id, to_messages
 from mlx_host.api.responses_schema import InputBody, ResponsesBody
+from mlx_host.api.tool_choice import choose
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import ChatRequest
 
@@ -34,20 +34,17 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
     for name in ("conversation", "prompt"):
         if getattr(body, name):
             raise InvalidRequest(f"{name} is not supported by this server.", param=name)
-    if body.text is not None and body.text.format is not None:
-        refuse_format(body.text.format.type, "text.format")
-    refuse_forced_call(body.tool_choice)
+    format = body.text.format if body.text is not None else None
     tools = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ())]
     messages = to_messages(body.instructions, items)
     if not messages:
         raise InvalidRequest("input is missing: a string or a list of items.", param="input")
-    without_tools = body.tool_choice == "none"
     return ChatRequest(
         id=new_id("resp"),
         model=body.model or "",
         messages=messages,
-        tools=() if without_tools else tools,
-        tool_choice="none" if without_tools else "auto",
+        **choose(body.tool_choice, tools),
+        form=body.form(format.form() if format is not None else None, "text.format"),
         template_kwargs=body.template_kwargs(body.reasoning.effort if body.reasoning is not None else None),
     )
 
@@ -71,8 +68,9 @@ def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
         )
     if not isinstance(tool.get("name"), str) or not tool["name"]:
         raise InvalidRequest(f"{where}.name must be a string that is not empty.", param=f"{where}.name")
-    for key, kind in (("description", str), ("parameters", dict)):
+    for key, kind in (("description", str), ("parameters", dict), ("strict", bool)):
         if not isinstance(tool.get(key), kind | None):
             raise InvalidRequest(f"{where}.{key} is of the wrong type.", param=f"{where}.{key}")
-    kept = ("name", "description", "parameters")
+    # Left out, strict is true for OpenAI; a schema that cannot be held to would then be refused unasked.
+    kept = ("name", "description", "parameters", "strict")
     return {"type": "function", "function": {key: tool[key] for key in kept if tool.get(key) is not None}}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from mlx_host.api.forms import TextFormat
 from mlx_host.api.generation import ConversationBody, Tokens
 
 Key = Annotated[str, StringConstraints(max_length=64)]
@@ -20,12 +21,6 @@ MAKES_PROMPT = (
     *("model", "input", "instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning"),
     *("enable_thinking", "chat_template_kwargs"),
 )
-
-
-class TextFormat(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    type: Literal["text", "json_object", "json_schema"]
 
 
 class TextConfig(BaseModel):
@@ -62,8 +57,6 @@ class InputBody(ConversationBody):
         for name, part in (("text", self.text), ("reasoning", self.reasoning)):
             extra = part.model_extra if part is not None else None
             fields += [f"{name}.{key}" for key, value in (extra or {}).items() if value is not None]
-        if any(tool.get("strict") for tool in self.tools or ()):
-            fields.append("tools.strict")
         return sorted(fields)
 
 

@@ -86,4 +86,4 @@ class Host:
     def _with_tools_offered(self, request: ChatRequest) -> ChatRequest:
         """Leave out the tools where the model's settings do not offer them of their own accord."""
         offered = request.tool_choice != "auto" or self.model(request.model).parsers.auto_tools
-        return request if offered else replace(request, tools=())
+        return request if offered else replace(request, tools=(), allowed_tools=None)

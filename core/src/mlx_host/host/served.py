@@ -15,6 +15,7 @@ from mlx_host.engine.messages import Loading
 from mlx_host.engine.worker import Worker
 from mlx_host.errors import EngineFailed, LoadError, MlxHostError, ModelUnavailable, RequestError
 from mlx_host.host.admission import Admission
+from mlx_host.host.constraints import constrained, holds_calls
 from mlx_host.host.families import NO_PARSERS, Parsers, settle
 from mlx_host.host.leftovers import Telltales
 from mlx_host.parsing import Parser
@@ -119,6 +120,8 @@ class ServedModel:
     def submit(self, answer: Answer) -> None:
         """Give an admitted request to the engine, or keep it for the next one."""
         self.refuse_unless_up()
+        assert self.info is not None  # Nobody is admitted before the model is up.
+        answer.request = constrained(answer.request, self.name, self.info, self.parsers)
         if self._engine is not None and not self._engine.ended.done():
             self._engine.submit(answer)
         else:
@@ -148,6 +151,11 @@ class ServedModel:
     def serves(self, request: Request) -> bool:
         """Whether the model takes this type of request; unknown, so true, while it loads for the first time."""
         return self.info is None or isinstance(request, self.info.serves)
+
+    @property
+    def holds_calls(self) -> bool | None:
+        """Whether calls can be held to the schemas of their tools; None while it loads for the first time."""
+        return None if self.info is None else holds_calls(self.info, self.parsers)
 
     def _become(self, state: ModelState) -> None:
         self.state = state

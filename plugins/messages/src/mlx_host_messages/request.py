@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlx_host.api.generation import MOST_STOPS, refuse_forced_call, refuse_format
+from mlx_host.api.forms import schema_form
+from mlx_host.api.generation import MOST_STOPS
+from mlx_host.api.tool_choice import Tools, chosen
 from mlx_host.errors import InvalidRequest
-from mlx_host.requests import ChatRequest
+from mlx_host.grammar import Grammar
+from mlx_host.requests import ChatRequest, Json
 
 from mlx_host_messages.content import to_messages
 from mlx_host_messages.schema import MessagesBody, PromptBody
@@ -46,22 +49,42 @@ def ignored(body: PromptBody) -> list[str]:
 
 
 def _prompt(body: PromptBody, canonical: Callable[[str], str]) -> dict[str, Any]:
-    config = body.output_config
-    forms = {"output_format": body.output_format, "output_config.format": config.format if config else None}
-    for name, form in forms.items():
-        if form is not None:
-            refuse_format(form.type, name)
-    choice = body.tool_choice.type if body.tool_choice is not None else "auto"
-    refuse_forced_call(choice)
     tools = [_tool(tool, f"tools.{n}") for n, tool in enumerate(body.tools or ()) if not _is_anthropics(tool)]
     return {
         "id": f"msg_{uuid.uuid4().hex}",
         "model": body.model or "",
         "messages": to_messages(body.system, body.messages, canonical),
-        "tools": () if choice == "none" else tools,
-        "tool_choice": "none" if choice == "none" else "auto",
+        **_choice(body, tools),
+        "form": _form(body),
         "template_kwargs": _template_kwargs(body),
     }
+
+
+def _form(body: PromptBody) -> Grammar | None:
+    """What the text is to be; the field that Anthropic had first is still sent by some."""
+    config = body.output_config
+    given = {"output_format": body.output_format, "output_config.format": config.format if config else None}
+    formats = {name: format for name, format in given.items() if format is not None}
+    if len(formats) > 1:
+        raise InvalidRequest("Give output_config.format or output_format, and not both.", param="output_format")
+    forms = [schema_form(format.type, format.json_schema, name, "schema") for name, format in formats.items()]
+    return forms[0] if forms else None
+
+
+def _choice(body: PromptBody, tools: Sequence[Json]) -> Tools:
+    choice = body.tool_choice
+    if choice is None:
+        return chosen("auto", tools)
+    if choice.type not in ("any", "tool"):
+        return chosen("none" if choice.type == "none" else "auto", tools)
+    if body.thinking is not None and body.thinking.type == "enabled":
+        raise InvalidRequest(
+            f"thinking cannot be enabled when tool_choice, {choice.type!r}, forces a call; leave one of them out.",
+            param="thinking",
+        )
+    if choice.type == "tool" and choice.name is None:
+        raise InvalidRequest("tool_choice of type 'tool' needs the name of one.", param="tool_choice.name")
+    return chosen("required", tools, None if choice.name is None or choice.type == "any" else [choice.name])
 
 
 def _template_kwargs(body: PromptBody) -> dict[str, Any]:
@@ -85,7 +108,9 @@ def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
         raise InvalidRequest(f"{where}.name must be a string that is not empty.", param=f"{where}.name")
     if not isinstance(tool.get("input_schema"), dict):
         raise InvalidRequest(f"{where}.input_schema must be an object.", param=f"{where}.input_schema")
-    function = {"name": tool["name"], "parameters": tool["input_schema"]}
+    function: dict[str, Any] = {"name": tool["name"], "parameters": tool["input_schema"]}
     if isinstance(tool.get("description"), str):
         function["description"] = tool["description"]
+    if tool.get("strict") is True:
+        function["strict"] = True
     return {"type": "function", "function": function}

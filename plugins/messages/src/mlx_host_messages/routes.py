@@ -10,6 +10,7 @@ from fastapi.responses import Response
 from mlx_host.api import sse
 from mlx_host.api.app import application, new_router
 from mlx_host.api.chat_answer import sign_of_life, warning_comment, warning_header
+from mlx_host.api.generation import idle_strict
 from mlx_host.api.prompt_tokens import count_prompt_tokens
 from mlx_host.api.wire import JsonResponse, ignored_header
 from mlx_host.host import Host
@@ -47,8 +48,9 @@ def endpoints(host: Host) -> APIRouter:
     @router.post("/v1/messages", response_model=None)
     async def messages(body: MessagesBody, http: Request) -> Response:
         request = to_request(body, form)
-        answer = Answer(request, host.model(request.model).name)
-        headers = ignored_header(ignored(body))
+        model = host.model(request.model)
+        answer = Answer(request, model.name)
+        headers = ignored_header(sorted([*ignored(body), *idle_strict(request, model)]))
         batches = host.chat(request, streams=body.stream is True)
         if body.stream:
             pieces = stream(batches, answer)

@@ -32,13 +32,15 @@ class ToolChoice(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
 
 class Format(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    type: str
+    type: Literal["json_schema"]
+    json_schema: dict[str, Any] = Field(alias="schema")
 
 
 class OutputConfig(BaseModel):

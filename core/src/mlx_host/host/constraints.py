@@ -1,0 +1,77 @@
+"""What the model is held to, once it is known what the model and its parsers can do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mlx_host.engine import ModelInfo
+from mlx_host.errors import UnsupportedRequest
+from mlx_host.grammar import Constraint, Form, Grammar, JsonValue, LarkGrammar, Pattern, leaves
+from mlx_host.host.families import Parsers
+from mlx_host.parsing.constraint import AnswerConstraint
+from mlx_host.parsing.parser import ToolChoice
+from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request
+
+
+def constrained(request: Request, model: str, info: ModelInfo, parsers: Parsers) -> Request:
+    """Give a request to `model` the constraint that it asks for; UnsupportedRequest where it cannot be kept to it."""
+    match request:
+        case ChatRequest():
+            return replace(request, constraint=_of_chat(request, model, info, parsers))
+        case GenerationRequest(form=Grammar() as form):
+            _must_constrain(model, info, _param(form))
+            return replace(request, constraint=Form(form))
+    return request
+
+
+def holds_calls(info: ModelInfo, parsers: Parsers) -> bool:
+    """Whether calls can be held to the schemas of their tools."""
+    return info.constrains and parsers.tools is not None
+
+
+def is_strict(tool: Json) -> bool:
+    """Whether the calls of a tool are to conform to its schema."""
+    return tool["function"].get("strict") is True
+
+
+def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers) -> Constraint | None:
+    required = request.tool_choice == "required"
+    allowed = request.allowed_tools
+    if request.form is not None:
+        _must_constrain(model, info, _param(request.form))
+    if required or allowed is not None:
+        _must_constrain(model, info, "tool_choice")
+        if parsers.tools is None:
+            raise UnsupportedRequest(
+                f"tool_choice cannot be kept: no parser reads the calls of model {model!r}. Serve it with the --parser "
+                "of its family; `mlx-host parsers` lists them.",
+                param="tool_choice",
+            )
+    elif request.form is None and not (holds_calls(info, parsers) and any(map(is_strict, request.tools))):
+        # Clients say strict out of habit; where nothing can hold to it, the answer is what it was without.
+        return None
+    constraint = AnswerConstraint(
+        parsers.reasoning,
+        parsers.tools,
+        [tool for tool in request.tools if allowed is None or tool["function"]["name"] in allowed],
+        ToolChoice(required=required, parallel=request.parallel_tool_calls),
+        request.form,
+    )
+    # A family that cannot say it refuses here, before the model is asked.
+    constraint.grammar("")
+    return constraint
+
+
+def _must_constrain(model: str, info: ModelInfo, param: str | None) -> None:
+    if not info.constrains:
+        raise UnsupportedRequest(
+            f"Model {model!r} cannot be held to {param or 'the form asked for'}: its backend does not constrain what "
+            "is written. A model of one that does, such as lm, can.",
+            param=param,
+        )
+
+
+def _param(form: Grammar) -> str | None:
+    """The field of the request that brought a form, where the form knows it."""
+    params = [leaf.param for leaf in leaves(form) if isinstance(leaf, JsonValue | Pattern | LarkGrammar)]
+    return params[0] if params else None

@@ -1,0 +1,91 @@
+"""Which tools may be called, or must, as the dialects say it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mlx_host.api.tool_choice import choose
+from mlx_host.errors import InvalidRequest
+
+from tests.support.client import error_of, post, says
+from tests.support.server import ServerProcess
+
+TOOLS = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "auto")]
+SUBSET = [{"type": "function", "function": {"name": "g"}}]
+
+
+@pytest.mark.parametrize(
+    ("given", "mode", "allowed"),
+    [
+        (None, "auto", None),
+        ("auto", "auto", None),
+        ("required", "required", None),
+        ({"type": "function", "function": {"name": "f"}}, "required", ["f"]),
+        ({"type": "function", "name": "f"}, "required", ["f"]),
+        ({"type": "function", "function": {"name": "auto"}}, "required", ["auto"]),
+        ({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": SUBSET}}, "auto", ["g"]),
+        (
+            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "g"}]},
+            "required",
+            ["g"],
+        ),
+    ],
+)
+def test_choices(given: Any, mode: str, allowed: list[str] | None) -> None:
+    assert choose(given, TOOLS) == {"tools": TOOLS, "tool_choice": mode, "allowed_tools": allowed}
+
+
+def test_no_choice_means_no_tools() -> None:
+    assert choose("none", TOOLS) == {"tools": (), "tool_choice": "none", "allowed_tools": None}
+    assert choose(None, []) == {"tools": [], "tool_choice": "auto", "allowed_tools": None}
+
+
+@pytest.mark.parametrize(
+    ("given", "tools", "param", "part"),
+    [
+        ("any", TOOLS, "tool_choice", "'auto', 'none', 'required'"),
+        ("required", [], "tool_choice", "no tools"),
+        ({"type": "function", "function": {"name": "h"}}, TOOLS, "tool_choice", "'f', 'g', 'auto'"),
+        ({"type": "function", "function": {"name": "f"}}, [], "tool_choice", "tools has none"),
+        ({"type": "function"}, TOOLS, "tool_choice", "the name of one"),
+        ({"type": "function", "function": {"name": 5}}, TOOLS, "tool_choice", "the name of one"),
+        ({"type": "custom", "custom": {"name": "f"}}, TOOLS, "tool_choice.type", "'custom' is not supported"),
+        ({"type": "web_search"}, TOOLS, "tool_choice.type", "'web_search' is not supported"),
+        ({"function": {"name": "f"}}, TOOLS, "tool_choice.type", "must have a type"),
+        ({"type": "allowed_tools"}, TOOLS, "tool_choice", "needs a mode"),
+        ({"type": "allowed_tools", "allowed_tools": 5}, TOOLS, "tool_choice", "needs a mode"),
+        ({"type": "allowed_tools", "mode": "none", "tools": SUBSET}, TOOLS, "tool_choice", "needs a mode"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": []}, TOOLS, "tool_choice", "at least one tool"),
+        (
+            {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "server_label": "s"}]},
+            TOOLS,
+            "tool_choice",
+            "tool_choice.tools[0] is of type 'mcp'",
+        ),
+        ({"type": "allowed_tools", "mode": "auto", "tools": SUBSET}, TOOLS[:1], "tool_choice", "'g'"),
+    ],
+)
+def test_what_cannot_be_chosen(given: Any, tools: list[Any], param: str, part: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        choose(given, tools)
+    assert refused.value.param == param
+    assert part in refused.value.message
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(
+    "choice",
+    [
+        "required",
+        {"type": "function", "function": {"name": "f"}},
+        {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": SUBSET}},
+    ],
+)
+def test_a_choice_that_a_backend_cannot_be_held_to_is_refused(server: ServerProcess, choice: Any, stream: bool) -> None:
+    for path, said in (("/v1/chat/completions", "messages"), ("/v1/responses", "input")):
+        tools = TOOLS if said == "messages" else [{"type": "function", **tool["function"]} for tool in TOOLS]  # type: ignore[dict-item]
+        body = {said: says("x"), "tools": tools, "tool_choice": choice, "stream": stream}
+        error = error_of(post(server, body, path), 400)
+        assert (error["param"], error["code"]) == ("tool_choice", "unsupported_request")
+        assert "does not constrain" in error["message"]

@@ -1,0 +1,166 @@
+"""What a request asks of its answer's form becomes a constraint once the model and its parsers are known."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import pytest
+from mlx_host.engine import ModelInfo
+from mlx_host.errors import UnsupportedRequest
+from mlx_host.grammar import Chain, Exact, Form, Grammar, JsonValue, OneOf, chain, leaves
+from mlx_host.host.constraints import constrained
+from mlx_host.host.families import Parsers
+from mlx_host.parsing import Part
+from mlx_host.parsing.parser import Parser, ToolChoice
+from mlx_host.requests import ChatRequest, CompletionRequest, GenerationRequest, Json, TokenizeRequest
+
+FORM = JsonValue({"type": "object"}, "response_format")
+
+
+class Plain(Parser):
+    """Calls are written as `name:` and JSON; between several stands a comma."""
+
+    name = "plain"
+    reads = "names"
+    samples = ()
+    openers = ("f:", "g:")
+
+    def feed(self, text: str) -> list[Part]:
+        raise NotImplementedError
+
+    def finish(self) -> list[Part]:
+        raise NotImplementedError
+
+    def grammar(self, tools: Any, choice: ToolChoice) -> Grammar:
+        calls = [chain(f"{tool['function']['name']}:", JsonValue(tool["function"]["parameters"])) for tool in tools]
+        return OneOf((*calls, Exact("several"))) if choice.parallel else OneOf(tuple(calls))
+
+
+class Silent(Plain):
+    """A family whose calls nobody has put into a grammar."""
+
+    name = "silent"
+
+    def grammar(self, tools: Any, choice: ToolChoice) -> Grammar:
+        return Parser.grammar(self, tools, choice)
+
+
+BOTH = Parsers(Plain, Plain)
+
+
+def tool(name: str, strict: bool | None = None) -> Json:
+    function: dict[str, Any] = {"name": name, "parameters": {"type": "object", "title": name}}
+    return {"type": "function", "function": function if strict is None else {**function, "strict": strict}}
+
+
+def ask(**more: Any) -> ChatRequest:
+    return ChatRequest(id="r", model="m", messages=[], **more)
+
+
+def held(request: Any, parsers: Parsers = BOTH, *, constrains: bool = True) -> Any:
+    info = ModelInfo((ChatRequest,), 1, None, None, constrains)
+    return constrained(request, "m", info, parsers)
+
+
+def grammar(request: GenerationRequest, parsers: Parsers = BOTH) -> Grammar:
+    """The grammar that reaches the model's process."""
+    constraint = pickle.loads(pickle.dumps(held(request, parsers))).constraint
+    written: Grammar = constraint.grammar("")
+    return written
+
+
+def schemas(request: GenerationRequest) -> list[Any]:
+    return [leaf.schema for leaf in leaves(grammar(request)) if isinstance(leaf, JsonValue)]
+
+
+@pytest.mark.parametrize("parsers", [BOTH, Parsers()])
+@pytest.mark.parametrize("constrains", [True, False])
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask(),
+        ask(tools=[tool("f")]),
+        ask(tools=[tool("f", False)], parallel_tool_calls=False),
+        ask(tool_choice="none"),
+        CompletionRequest(id="r", model="m", prompt="a"),
+        TokenizeRequest(id="r", model="m", prompt="a"),
+    ],
+)
+def test_nothing_asked_is_nothing_held(request_: Any, parsers: Parsers, constrains: bool) -> None:
+    assert held(request_, parsers, constrains=constrains) == request_
+
+
+def test_a_completion_is_its_form() -> None:
+    assert held(CompletionRequest(id="r", model="m", prompt="a", form=FORM)).constraint == Form(FORM)
+
+
+def test_a_chat_answer_has_a_form_with_a_parser_and_without() -> None:
+    assert grammar(ask(form=FORM), Parsers()) == FORM
+    assert FORM in leaves(grammar(ask(form=FORM)))
+    assert FORM in leaves(grammar(ask(form=FORM, tools=[tool("f")]), Parsers()))
+
+
+def test_with_a_form_and_tools_the_answer_is_either() -> None:
+    assert schemas(ask(form=FORM, tools=[tool("f")])) == [{"type": "object"}, FORM.schema]
+    assert schemas(ask(form=FORM, tools=[tool("f", True)])) == [{"type": "object", "title": "f"}, FORM.schema]
+
+
+def test_a_required_call_conforms_whether_strict_or_not() -> None:
+    tools = [tool("f"), tool("g", True)]
+    both = [{"type": "object", "title": name} for name in "fg"]
+    assert schemas(ask(tools=tools, tool_choice="required")) == both
+    assert schemas(ask(tools=tools, tool_choice="required", form=FORM)) == both
+    assert schemas(ask(tools=tools, tool_choice="required", allowed_tools=["g"])) == both[1:]
+
+
+def test_allowed_tools_alone_can_be_called() -> None:
+    assert schemas(ask(tools=[tool("f", True), tool("g")], allowed_tools=["g"])) == [{"type": "object"}]
+
+
+def test_strict_tools_conform_without_being_required() -> None:
+    titles = [schema.get("title") for schema in schemas(ask(tools=[tool("f", True), tool("g")]))]
+    assert titles == ["f", None]
+
+
+@pytest.mark.parametrize("parallel", [True, False])
+def test_one_call_at_a_time_is_part_of_the_grammar(parallel: bool) -> None:
+    asked = ask(tools=[tool("f")], tool_choice="required", parallel_tool_calls=parallel)
+    assert (Exact("several") in leaves(grammar(asked))) == parallel
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        ask(form=FORM),
+        ask(tools=[tool("f")], tool_choice="required"),
+        ask(tools=[tool("f")], allowed_tools=["f"]),
+        CompletionRequest(id="r", model="m", prompt="a", form=FORM),
+    ],
+)
+def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -> None:
+    with pytest.raises(UnsupportedRequest, match="Model 'm' cannot be held to") as refused:
+        held(request_, constrains=False)
+    assert refused.value.param == ("response_format" if request_.form else "tool_choice")
+
+
+@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"allowed_tools": ["f"]}])
+def test_calls_that_nobody_reads_are_not_forced(more: Any) -> None:
+    with pytest.raises(UnsupportedRequest, match="--parser"):
+        held(ask(tools=[tool("f")], **more), Parsers(reasoning=Plain))
+
+
+def test_strict_is_no_reason_to_refuse_where_nothing_can_hold_to_it() -> None:
+    request = ask(tools=[tool("f", True)])
+    assert held(request, constrains=False) == request
+    assert held(request, Parsers(reasoning=Plain)) == request
+
+
+@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"form": FORM}, {"tools": [tool("f", True)]}])
+def test_a_family_that_cannot_say_its_calls_refuses_before_the_model_is_asked(more: Any) -> None:
+    with pytest.raises(UnsupportedRequest, match="'silent'"):
+        held(ask(**{"tools": [tool("f")], **more}), Parsers(Silent, Silent))
+
+
+def test_no_form_and_no_call_leaves_nothing_out() -> None:
+    assert grammar(ask(form=FORM), Parsers(Silent, Silent)) != Chain()
