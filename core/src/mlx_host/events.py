@@ -6,7 +6,7 @@ backend with another kind of answer derives its own events from Event; Started a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 StopReason = Literal["stop", "length"]
@@ -154,6 +154,48 @@ class Segment(Text):
     compression_ratio: float
     no_speech_prob: float
     words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesStarted(Started):
+    """A Started that says how the pictures are made: their size in pixels, and in how many steps each of them.
+
+    `prompt_tokens` are those of the text and `image_tokens` patches of 16 by 16 pixels of the images that came with it.
+    """
+
+    width: int
+    height: int
+    steps: int
+    image_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStep(Event):
+    """So many steps of picture number `image` are done; a sign of life while nothing can be shown yet."""
+
+    image: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartialImage(Event):
+    """Picture number `image` as it looks by now, for the `index`th time: a file in the format that was asked for."""
+
+    image: int
+    index: int
+    content: bytes = field(repr=False)
+    transparent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedImage(Event):
+    """Picture number `image` as a file, the seed that makes it again, and how many patches make it up, as tokens."""
+
+    image: int
+    seed: int
+    tokens: int
+    content: bytes = field(repr=False)
+    transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

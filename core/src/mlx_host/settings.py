@@ -123,6 +123,15 @@ class HostSettings(BaseModel):
     response_store_ttl: float = Field(
         30 * 24 * 3600, gt=0, description="Seconds after its last use that a response is kept."
     )
+    image_store_mb: float = Field(
+        256, ge=0, description="The size of all pictures that are kept for their URLs and for jobs, in megabytes."
+    )
+    image_store_ttl: float = Field(
+        3600, gt=0, description="Seconds that a picture is kept for its URL, and a finished job for who asks."
+    )
+    image_jobs: int = Field(
+        100, ge=0, description="Image jobs that are kept; finished ones make room, else one more gets a 429."
+    )
     strict_plugins: bool = Field(False, description="Refuse to start while a plugin is broken or two are at odds.")
 
 

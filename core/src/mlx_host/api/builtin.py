@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 def register_routes(router: APIRouter, host: Host) -> None:
     """Add OpenAI's endpoints and those that tell how the server is."""
     # Other commands do without the web framework, which takes its time to import.
-    from mlx_host.api import audio, chat, completions, embeddings, models, responses, status, tokenize
+    from mlx_host.api import audio, chat, completions, embeddings, images, models, responses, status, tokenize
 
-    for family in (chat, responses, completions, embeddings, audio, tokenize, models, status):
+    for family in (chat, responses, completions, embeddings, images, audio, tokenize, models, status):
         family.routes(router, host)
 
 

@@ -80,8 +80,9 @@ def _value(kind: Any) -> dict[str, Any]:
     if _is_table(kind):
         return {"type": KeyValue(), "multiple": True, "metavar": "KEY=VALUE"}
     if _is_list(kind):
-        member = plain(next(iter(get_args(kind)), str))
-        return {"type": TYPES.get(member, click.STRING), "multiple": True}
+        member = TYPES.get(plain(next(iter(get_args(kind)), str)), click.STRING)
+        # A field may take several members in one text, so it is for the field to read them.
+        return {"type": click.STRING, "multiple": True, "metavar": member.name.upper()}
     return {"type": TYPES.get(kind, click.STRING)}
 
 

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from mlx_host.engine import Answer
 from mlx_host.errors import QueueTimeout, RequestError
-from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, Prefilled, Started, Text
+from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, ImageStep, Prefilled, Started, Text
 from mlx_host.host.served import ServedModel
 from mlx_host.requests import Request
 
@@ -113,7 +113,7 @@ class Exchange:
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                     self.outcome = self.outcome or event.reason
-                case Prefilled() | Echoed() | ChoiceFinished():
+                case Prefilled() | Echoed() | ChoiceFinished() | ImageStep():
                     pass
                 case _:
                     said = True

@@ -1,0 +1,186 @@
+"""What a request asks of a model, checked against what the model does: anything else is a 400 that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlx_host.errors import InvalidRequest
+from mlx_host.requests import ImageEditRequest, ImageRequest
+from PIL import Image
+
+from mlx_host_flux import pictures
+from mlx_host_flux.configs import Config, Inputs, Pipeline
+from mlx_host_flux.options import FluxOptions
+
+# The size where none is asked for, and the largest that one is taken over from an image: what the models are made for.
+USUAL_SIDE = 1024
+USUAL_PIXELS = USUAL_SIDE * USUAL_SIDE
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How the pictures of a request are made; `arguments` are those of `generate_image` that need no file.
+
+    `show_at` are the steps after which a picture is shown unfinished.
+    """
+
+    size: Size
+    steps: int
+    arguments: Mapping[str, Any]
+    show_at: frozenset[int] = frozenset()
+    images: tuple[Image.Image, ...] = ()
+    mask: Image.Image | None = None
+
+
+class Planner:
+    """Plans requests for one model."""
+
+    def __init__(self, config: Config, pipeline: Pipeline, options: FluxOptions) -> None:
+        self.config = config
+        self.pipeline = pipeline
+        self._options = options
+
+    def plan(self, request: ImageRequest) -> Plan:
+        """Check a request; InvalidRequest names what this model does not do."""
+        most = self._options.max_prompt_chars
+        for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
+            if len(text) > most:
+                raise InvalidRequest(
+                    f"{name} has {len(text)} characters; this model takes {most} (--max-prompt-chars).", param=name
+                )
+        steps = self._steps(request)
+        arguments = {**self.pipeline.fixed, **self._guidance(request), "num_inference_steps": steps}
+        if self.config.own_schedule and request.steps is None and request.guidance is None:
+            arguments = {**self.pipeline.fixed, "num_inference_steps": None}
+        images, mask = self._images(request)
+        size = self._size(request.size, images)
+        return Plan(
+            size=size,
+            steps=steps,
+            arguments=arguments,
+            show_at=show_at(steps, request.partials),
+            images=images,
+            mask=mask,
+        )
+
+    def _steps(self, request: ImageRequest) -> int:
+        own, asked = self.config.steps, request.steps
+        if asked is None or asked == own:
+            return own
+        if self.config.fixed_steps:
+            raise InvalidRequest(f"{self.config.name} always takes {own} steps, not {asked}.", param="steps")
+        if asked < self.config.fewest_steps:
+            raise InvalidRequest(f"{self.config.name} takes {self.config.fewest_steps} steps or more.", param="steps")
+        return asked
+
+    def _guidance(self, request: ImageRequest) -> dict[str, Any]:
+        name, own, asked = self.config.name, self.config.guidance, request.guidance
+        if own is None and asked is not None:
+            raise InvalidRequest(f"{name} works without guidance; leave guidance_scale out.", param="guidance_scale")
+        guidance = own if asked is None else asked
+        given: dict[str, Any] = {} if guidance is None else {"guidance": guidance}
+        guided = guidance is not None and guidance > 1
+        negative = request.negative_prompt or None
+        takes = self.pipeline.negative if self.config.negative else None
+        if negative is None:
+            if guided and self.config.guidance_needs_negative:
+                raise InvalidRequest(
+                    f"{name} is guided away from a negative prompt; give negative_prompt with guidance_scale above 1.",
+                    param="negative_prompt",
+                )
+            return given
+        if takes is None:
+            raise InvalidRequest(f"{name} takes no negative_prompt.", param="negative_prompt")
+        if takes == "guided" and not guided:
+            raise InvalidRequest(
+                f"{name} heeds a negative_prompt only with a guidance_scale above 1; it is {guidance:g}.",
+                param="negative_prompt",
+            )
+        return {**given, "negative_prompt": negative}
+
+    def _images(self, request: ImageRequest) -> tuple[tuple[Image.Image, ...], Image.Image | None]:
+        inputs = self.pipeline.inputs
+        if not isinstance(request, ImageEditRequest):
+            return (), None
+        assert inputs is not None
+        if len(request.images) > inputs.most:
+            raise InvalidRequest(
+                f"{self.config.name} takes {_count(inputs.most)}; the request has {len(request.images)}.", param="image"
+            )
+        self._check_mask(request, inputs)
+        megabytes = self._options.max_image_mb
+        images = [pictures.read(file, "image", megabytes) for file in request.images]
+        most = self._options.max_pixels
+        mask = None
+        if request.mask is not None:
+            mask = pictures.shrink(pictures.read_mask(request.mask, images[0].size, megabytes), most)
+        return tuple(pictures.shrink(image, most) for image in images), mask
+
+    def _check_mask(self, request: ImageEditRequest, inputs: Inputs) -> None:
+        name = self.config.name
+        if request.mask is None:
+            if inputs.needs_mask:
+                raise InvalidRequest(f"{name} fills in what a mask leaves out; send one as mask.", param="mask")
+        elif inputs.mask is None:
+            raise InvalidRequest(f"{name} takes no mask; say in the prompt what is to change.", param="mask")
+        elif len(request.images) > 1:
+            raise InvalidRequest("A mask goes with one image; the request has several.", param="mask")
+
+    def _size(self, asked: Size | None, images: tuple[Image.Image, ...]) -> Size:
+        most, multiple = self._options.max_pixels, self.pipeline.multiple
+        shortest, longest = self.pipeline.sides
+        if asked is None:
+            like = images[0].size if images else (USUAL_SIDE, USUAL_SIDE)
+            return self._near(pictures.shrunk(like, min(most, USUAL_PIXELS)))
+        width, height = asked
+        if width % multiple or height % multiple:
+            near = "x".join(map(str, self._near(asked)))
+            raise InvalidRequest(
+                f"size: {self.config.name} makes pictures whose sides are multiples of {multiple}; {near} would do.",
+                param="size",
+            )
+        if min(asked) < shortest or max(asked) > longest:
+            raise InvalidRequest(
+                f"size: the sides of a picture of {self.config.name} have {shortest} to {longest} pixels.", param="size"
+            )
+        if width * height > most:
+            raise InvalidRequest(
+                f"size: {width}x{height} are {width * height:,} pixels; {most:,} are the most (--max-pixels).",
+                param="size",
+            )
+        return asked
+
+    def _near(self, size: Size) -> Size:
+        multiple = self.pipeline.multiple
+        shortest, longest = self.pipeline.sides
+        width, height = (min(max(side, shortest), longest) // multiple * multiple for side in size)
+        return width, height
+
+
+def show_at(steps: int, partials: int) -> frozenset[int]:
+    """Spread the showings of an unfinished picture over its steps; the last step finishes it."""
+    spread = (round(steps * (number + 1) / (partials + 1)) for number in range(partials))
+    return frozenset(step for step in spread if 0 < step < steps)
+
+
+def files(plan: Plan, inputs: Inputs, folder: Path) -> dict[str, Any]:
+    """Write a plan's images and mask into a folder, and name them as `generate_image` takes them."""
+    paths = []
+    for number, image in enumerate(plan.images):
+        paths.append(folder / f"image-{number}.png")
+        image.save(paths[-1])
+    given: dict[str, Any] = {inputs.argument: paths[0] if inputs.argument == "image_path" else paths}
+    if plan.mask is not None:
+        assert inputs.mask is not None
+        given[inputs.mask] = folder / "mask.png"
+        plan.mask.save(given[inputs.mask])
+    return given
+
+
+def _count(images: int) -> str:
+    return "one image" if images == 1 else f"{images} images at most"

@@ -1,0 +1,62 @@
+"""A FLUX.2 klein with random weights and SmolLM2's tokenizer, saved by mflux: a real model of few megabytes but its VAE.
+
+mflux has the sizes of the VAE in its code, those of the transformer and of the text encoder in the configuration.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+from mflux.models.common.config.model_config import ModelConfig
+from mflux.models.common.tokenizer import TokenizerLoader
+from mflux.models.flux2.model.flux2_text_encoder.qwen3_text_encoder import Qwen3TextEncoder
+from mflux.models.flux2.model.flux2_transformer.transformer import Flux2Transformer
+from mflux.models.flux2.model.flux2_vae.vae import Flux2VAE
+from mflux.models.flux2.variants import Flux2Klein
+from mflux.models.flux2.weights.flux2_weight_definition import Flux2KleinWeightDefinition
+from mlx import nn
+from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
+
+from tests.support.tiny_llama import VOCABULARY, smollm2_gguf
+
+HIDDEN = 32
+# The third of the layers whose states condition the transformer is number 27.
+TEXT_ENCODER: Mapping[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "intermediate_size": 64,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 16,
+}
+TRANSFORMER: Mapping[str, Any] = {
+    "num_layers": 1,
+    "num_single_layers": 1,
+    "attention_head_dim": 16,
+    "num_attention_heads": 4,
+    "joint_attention_dim": 3 * HIDDEN,
+    "axes_dims_rope": [4, 4, 4, 4],
+}
+
+
+def write_tiny_flux(folder: Path, *, seed: int = 0) -> Path:
+    """Write a checkpoint in float32 into `folder`, with its sizes beside it as the hub's checkpoints have them."""
+    mx.random.seed(seed)
+    model = Flux2Klein.__new__(Flux2Klein)
+    nn.Module.__init__(model)
+    model.bits = None
+    model.vae = Flux2VAE()
+    model.transformer = Flux2Transformer(**TRANSFORMER)
+    model.text_encoder = Qwen3TextEncoder(**TEXT_ENCODER)
+    (folder / "tokenizer").mkdir(parents=True)
+    write_tokenizer(read_metadata(smollm2_gguf()), folder / "tokenizer")
+    model.tokenizers = TokenizerLoader.load_all(Flux2KleinWeightDefinition.get_tokenizers(), str(folder))
+    model.save_model(str(folder))
+    (folder / "transformer" / "config.json").write_text(json.dumps(TRANSFORMER))
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(TEXT_ENCODER))
+    return folder
