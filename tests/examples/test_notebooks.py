@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from tests.examples.make_assets import NOTEBOOKS, PAGES, pdf
+from tests.plugins.embeddings.tiny_pictures import write_tiny_siglip
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
@@ -26,9 +28,22 @@ def read(name: str) -> NotebookNode:
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[ServerProcess]:
-    """The server that the notebooks describe."""
-    with running_server("--config", str(NOTEBOOKS / "mlx-host.toml"), *FAST_BLAS) as running:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The real models that the notebooks' own file serves, and tiny ones for what only large models can do."""
+    tiny = [
+        {
+            "backend": "embeddings",
+            "model": str(write_tiny_siglip(tmp_path_factory.mktemp("siglip"))),
+            "served_model_name": "picture-embeddings",
+        },
+    ]
+    tables = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in model.items()) for model in tiny]
+    config = tmp_path_factory.mktemp("notebooks") / "mlx-host.toml"
+    config.write_text(
+        (NOTEBOOKS / "mlx-host.toml").read_text(encoding="utf-8") + "".join(f"[[models]]\n{table}" for table in tables),
+        encoding="utf-8",
+    )
+    with running_server("--config", str(config), *FAST_BLAS) as running:
         yield running
 
 
