@@ -64,6 +64,11 @@ class Batch:
         self._cache = cache
         self._budget = budget
 
+    @property
+    def running(self) -> bool:
+        """Whether there are rows to step."""
+        return bool(self._owners)
+
     def warm_up(self) -> None:
         """Generate a token from two, so that kernels are compiled before somebody waits for them."""
         rows = self._open_rows()

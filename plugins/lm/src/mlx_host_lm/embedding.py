@@ -11,6 +11,7 @@ import mlx.core as mx
 from mlx_host.embedding import Embedder, InputType, Row
 
 from mlx_host_lm.mlx_lm_api import Loaded, trunk
+from mlx_host_lm.sampling import Array
 
 SMALLEST = 1e-9
 
@@ -39,6 +40,11 @@ class TextEmbedder(Embedder):
         states = self._trunk(tokens)
         there = mx.arange(longest)[None, :] < lengths[:, None]
         means = mx.where(there[:, :, None], states.astype(mx.float32), 0.0).sum(axis=1) / lengths[:, None]
-        vectors = means / mx.maximum(mx.linalg.norm(means, axis=-1, keepdims=True), SMALLEST)
-        values: Any = vectors.tolist()
-        return [array("f", vector).tobytes() if all(map(math.isfinite, vector)) else None for vector in values]
+        return unit_vectors(means)
+
+
+def unit_vectors(means: Array) -> list[bytes | None]:
+    """Vectors (rows, size) of length 1 in the bytes of float32; None for one that is not finite."""
+    vectors = means / mx.maximum(mx.linalg.norm(means, axis=-1, keepdims=True), SMALLEST)
+    values: Any = vectors.tolist()
+    return [array("f", vector).tobytes() if all(map(math.isfinite, vector)) else None for vector in values]

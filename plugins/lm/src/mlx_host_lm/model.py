@@ -29,6 +29,7 @@ from mlx_host_lm.completions import Completions, NextLogprobs
 from mlx_host_lm.embedding import TextEmbedder
 from mlx_host_lm.mlx_lm_api import (
     Loaded,
+    Snapshot,
     Tokenizer,
     can_always_trim,
     fresh_cache,
@@ -189,14 +190,12 @@ class LanguageModel(Model):
         tokens, length = prompt.tokens, len(prompt.tokens)
         check_logit_bias(request.sampling.logit_bias, self._vocabulary)
         settings = resolve(request.sampling, self._options, self._generation_config)
-        cached = self._batch.longest_cached_prefix(tokens)
-        # Recurrent states and sliding windows cannot be cut back, so theirs is kept where the next turn's prompt parts.
-        keep_at = length - 1 if self._trimmable else length - prompt.tail_tokens
+        cached, keep_at = self._prefix(prompt, inputs)
         seed = request.sampling.seed
         return Plan(
             prompt=tokens,
             cached=cached,
-            keep_at=keep_at if keep_at < length and self._options.prompt_cache_bytes else None,
+            keep_at=keep_at,
             n=request.n,
             max_tokens=self._room(request, length),
             samplers=[self._samplers.sampler(settings, seed, choice) for choice in range(request.n)],
@@ -205,6 +204,14 @@ class LanguageModel(Model):
             context=context,
             inputs=inputs,
         )
+
+    def _prefix(self, prompt: Prompt, inputs: Any) -> tuple[Snapshot | None, int | None]:
+        """What is cached of a prompt, and how much of it is to be."""
+        length = len(prompt.tokens)
+        # Recurrent states and sliding windows cannot be cut back, so theirs is kept where the next turn's prompt parts.
+        keep_at = length - 1 if self._trimmable else length - prompt.tail_tokens
+        keeps = keep_at < length and self._options.prompt_cache_bytes
+        return self._batch.longest_cached_prefix(prompt.tokens), keep_at if keeps else None
 
     def _room(self, request: GenerationRequest, prompt_tokens: int) -> int:
         """How many tokens may be generated: what is wanted, as far as it fits after the prompt."""

@@ -1,1 +1,32 @@
-"""mlx-host backend for models that see and hear: mlx-vlm."""
+"""Registers the backend `vlm`: models that see and hear, on mlx-vlm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mlx_host import hookimpl
+from mlx_host.backend import Backend, Load, Model
+
+from mlx_host_vlm.options import SERVES, VlmOptions
+
+
+def load(request: Load[VlmOptions]) -> Model:
+    # mlx-vlm and transformers take seconds to import, and naming a backend must cost nothing.
+    from mlx_host_vlm.model import load_model
+
+    return load_model(request)
+
+
+VLM = Backend(
+    name="vlm",
+    load=load,
+    options=VlmOptions,
+    serves=SERVES,
+    summary="models that see and hear, on mlx-vlm: pictures and sounds in one running batch with text",
+)
+
+
+@hookimpl
+def register_backends() -> Iterable[Backend[Any]]:
+    return [VLM]

@@ -1,0 +1,220 @@
+"""Answers held to a grammar by token masks; all that this plugin uses of llguidance.
+
+A model has one Structure, a grammar becomes a Rule, and each answer that obeys it has a Guide: the last logits
+processor of its row and the sampler, whatever batch the row is in. No network, batch or tokenizer class is known here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Generator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from functools import cached_property
+
+import mlx.core as mx
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
+from mlx_host.errors import InvalidRequest
+from mlx_host.grammar import Exact, Grammar, JsonValue, LarkGrammar, Pattern, chain, leaves, to_llguidance
+
+from mlx_host_lm.sampling import Array, Sampler
+
+# So long the model waits for a grammar before it goes on with other requests; most are compiled by then.
+PATIENCE = 0.005
+KEPT_RULES = 64
+# A state of the lexer takes 1 to 2 kB, and each answer has its own; a step within the limits takes 0.2 s at worst.
+MAX_LEXER_STATES = 50_000
+STEP_MAX_ITEMS = 20_000
+
+_WHAT = {JsonValue: "the JSON schema", Pattern: "the regular expression", LarkGrammar: "the grammar"}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model's tokens stand for.
+
+    `tokens` are their bytes, by id. `special` are those that no text becomes, by how they are written. `ends` end an
+    answer. `drop_first_space` says that a space at the beginning of an answer does not show.
+    """
+
+    tokens: Sequence[bytes]
+    special: Mapping[str, int]
+    ends: frozenset[int]
+    drop_first_space: bool = False
+
+
+class Structure:
+    """Compiles grammars for one model, on a thread of its own; the last ones are kept."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
+        self._rules: OrderedDict[tuple[str, bool], Future[Rule]] = OrderedDict()
+
+    def compile(self, grammar: Grammar, *, starts: bool = True) -> Generator[None, None, Rule]:
+        """Give way until the grammar is compiled; `starts` unless the answer goes on with a text.
+
+        InvalidRequest names the field of the request whose part of the grammar cannot be kept.
+        """
+        key = (to_llguidance(grammar, self._vocabulary.special), starts and self._vocabulary.drop_first_space)
+        future = self._rules.get(key) or self._worker.submit(self._compile, grammar, *key)
+        self._rules[key] = future
+        self._rules.move_to_end(key)
+        if len(self._rules) > KEPT_RULES:
+            self._rules.popitem(last=False)
+        while not wait([future], timeout=PATIENCE).done:
+            yield
+        if future.exception() is not None:
+            self._rules.pop(key, None)
+        return future.result()
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+    @cached_property
+    def _tokenizer(self) -> LLTokenizer:
+        wrapper = TokenizerWrapper(_Tokens(self._vocabulary))
+        return LLTokenizer(wrapper, eos_token=sorted(self._vocabulary.ends), slices=LLTokenizer.json_slices())
+
+    @cached_property
+    def _spaced(self) -> int:
+        """The bits of the tokens that begin with a space."""
+        return sum(1 << id for id, text in enumerate(self._vocabulary.tokens) if text.startswith(b" "))
+
+    def _compile(self, grammar: Grammar, text: str, drops_space: bool) -> Rule:
+        matcher = self._matcher(text)
+        if matcher.is_error():
+            raise self._refusal(grammar, matcher.get_error())
+        first = self._first(grammar, matcher)
+        if not drops_space:
+            return Rule(self._vocabulary, matcher, matcher, first)
+        # What shows is the answer without the space it begins with, if it does.
+        spaced = self._matcher(to_llguidance(chain(Exact(" "), grammar), self._vocabulary.special))
+        both = _number(self._first(grammar, spaced)) | (_number(first) & ~self._spaced)
+        return Rule(self._vocabulary, matcher, spaced, both.to_bytes(len(first), "little"))
+
+    def _matcher(self, text: str) -> LLMatcher:
+        limits = LLParserLimits(
+            max_lexer_states=MAX_LEXER_STATES, step_max_items=STEP_MAX_ITEMS, verbose_errors=False
+        )
+        return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
+
+    def _first(self, grammar: Grammar, matcher: LLMatcher) -> bytes:
+        mask = matcher.compute_bitmask()
+        if matcher.is_error():
+            raise self._refusal(grammar, matcher.get_error())
+        if not mask.strip(b"\0"):
+            raise self._refusal(grammar, "no answer is possible")
+        return mask
+
+    def _refusal(self, grammar: Grammar, error: str) -> InvalidRequest:
+        """Blame the part that cannot be kept even by itself, or else the whole."""
+        for leaf in leaves(grammar):
+            if isinstance(leaf, JsonValue | Pattern | LarkGrammar) and leaf.param is not None:
+                alone = self._matcher(to_llguidance(leaf, self._vocabulary.special))
+                if alone.is_error() or (alone.compute_bitmask() and alone.is_error()):
+                    reason = readable(alone.get_error())
+                    return InvalidRequest(f"{leaf.param}: {_WHAT[type(leaf)]} cannot be kept: {reason}", param=leaf.param)
+        return InvalidRequest(f"The form asked for cannot be kept: {readable(error)}")
+
+
+class Rule:
+    """A compiled grammar."""
+
+    def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher, spaced: LLMatcher, first: bytes) -> None:
+        self._vocabulary = vocabulary
+        self._matcher = matcher
+        self._spaced = spaced
+        self._first = first
+
+    def guide(self, sampler: Sampler) -> Guide:
+        """Hold one answer to the grammar, its tokens drawn by `sampler`."""
+        return Guide(self._vocabulary, self._matcher, self._spaced, self._first, sampler)
+
+
+class Guide:
+    """Holds one row to a grammar: `process` is its last logits processor, `sample` its sampler, used in turn.
+
+    The token drawn in one step is read in the next, while the pass that it goes into is computed. Ends of the answer
+    are allowed where the grammar is satisfied, and nothing else where nothing else can come. If llguidance gives up,
+    `error` says so and the row may only end; what it said since is not worth anything.
+    """
+
+    def __init__(
+        self, vocabulary: Vocabulary, matcher: LLMatcher, spaced: LLMatcher, first: bytes, sampler: Sampler
+    ) -> None:
+        self.error: InvalidRequest | None = None
+        self._vocabulary = vocabulary
+        self._begun: LLMatcher | None = None
+        self._plain = matcher
+        self._spaced = spaced
+        self._first = first
+        self._sampler = sampler
+        self._drawn: Array | None = None
+
+    def process(self, _: Array, logits: Array) -> Array:
+        # Before anything waits for the last token: else the network would wait, too.
+        mx.async_eval(logits)
+        mask = self._first if self._drawn is None else self._after(int(self._drawn.item()))
+        return mx.where(unpack(mask, logits.shape[-1]), logits, -mx.inf)
+
+    def sample(self, logprobs: Array) -> Array:
+        self._drawn = self._sampler(logprobs)
+        return self._drawn
+
+    def _after(self, token: int) -> bytes:
+        if self._begun is None:
+            begins_with_space = self._vocabulary.tokens[token].startswith(b" ")
+            self._begun = (self._spaced if begins_with_space else self._plain).deep_copy()
+        matcher = self._begun
+        mask = matcher.compute_bitmask() if matcher.consume_token(token) else b""
+        if matcher.is_error() or not mask.strip(b"\0"):
+            reason = readable(matcher.get_error()) or "no token can come next"
+            self.error = InvalidRequest(f"The form asked for is too complex to go on with the answer: {reason}")
+            ends = sum(1 << end for end in self._vocabulary.ends)
+            return ends.to_bytes(len(self._first), "little")
+        return mask
+
+
+class _Tokens:
+    """A vocabulary as llguidance wants it."""
+
+    bos_token_id = None
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.eos_token_id = min(vocabulary.ends)
+        self.tokens = list(vocabulary.tokens)
+        self.special_token_ids = sorted({*vocabulary.special.values(), *vocabulary.ends})
+
+    def __call__(self, text: bytes) -> list[int]:
+        # Only asked about text that is forced, and grammars are compiled without forcing; once to see that it works.
+        raise NotImplementedError
+
+
+def unpack(mask: bytes, width: int) -> Array:
+    """A mask's bits as booleans (1, width); what it does not reach is False."""
+    words = mx.array(memoryview(mask).cast("I"))
+    bits = ((words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1).astype(mx.bool_).reshape(1, -1)[:, :width]
+    return mx.pad(bits, ((0, 0), (0, width - bits.shape[-1]))) if bits.shape[-1] < width else bits
+
+
+def readable(error: str) -> str:
+    """What llguidance means, in one line; it quotes the grammar, which the client did not write so."""
+    lines = error.splitlines() or [""]
+    said = re.sub(r"^(at )?\d+\(\d+\): ", "", lines[0]).removeprefix("failed to compile JSON schema: ")
+    said = said.partition(". Enable")[0]
+    if said.endswith("regex parse error:"):
+        found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+        said = f"pattern {_short(lines[1].strip())}: {' '.join(found)}"
+    if keys := re.fullmatch(r"Unimplemented keys: \[(.*)\]", said):
+        said = f"not supported: {keys[1]}"
+    return _short(said, 300)
+
+
+def _short(text: str, most: int = 100) -> str:
+    return text if len(text) <= most else text[:most] + "…"
+
+
+def _number(mask: bytes) -> int:
+    return int.from_bytes(mask, "little")

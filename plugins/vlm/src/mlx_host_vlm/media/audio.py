@@ -1,0 +1,38 @@
+"""Decodes WAV and MP3."""
+
+from __future__ import annotations
+
+import miniaudio  # type: ignore[import-untyped]  # it has no stubs
+import numpy as np
+import numpy.typing as npt
+
+from mlx_host_vlm.media.unusable import Unusable
+
+Samples = npt.NDArray[np.float32]
+
+# Models that hear take half a minute to a few minutes; more costs memory for nothing.
+MOST_SECONDS = 600.0
+# What a file may lack of the length that it says it has.
+MISSING_SECONDS = 0.5
+
+
+def read_audio(file: bytes, sample_rate: int) -> Samples:
+    """Decode to one channel, between -1 and 1; Unusable says why not."""
+    try:
+        info = miniaudio.wav_get_info(file) if file[:4] == b"RIFF" else miniaudio.mp3_get_info(file)
+        if info.duration > MOST_SECONDS:
+            raise Unusable(f"it is longer than {MOST_SECONDS / 60:g} minutes")
+        decoded = miniaudio.decode(
+            file, output_format=miniaudio.SampleFormat.FLOAT32, nchannels=1, sample_rate=sample_rate
+        )
+    except miniaudio.MiniaudioError:
+        raise Unusable("its data cannot be read as WAV or MP3") from None
+    samples: Samples = np.frombuffer(decoded.samples, np.float32)
+    if len(samples) / sample_rate < info.duration - MISSING_SECONDS:
+        raise Unusable(
+            f"it ends early: of the {info.duration:.1f} seconds that it says it holds, "
+            f"{len(samples) / sample_rate:.1f} can be read"
+        )
+    if not len(samples) or not np.isfinite(samples).all():
+        raise Unusable("it holds no sound")
+    return samples

@@ -1,0 +1,87 @@
+"""Makes pictures and sounds of what a request holds, beside the model's thread."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
+
+from mlx_host.errors import InvalidRequest
+from PIL.Image import Image
+
+from mlx_host_vlm.media.aside import Aside
+from mlx_host_vlm.media.audio import Samples, read_audio
+from mlx_host_vlm.media.data_url import read_base64, read_data_url
+from mlx_host_vlm.media.images import read_image
+from mlx_host_vlm.media.parts import Part
+from mlx_host_vlm.media.remote import Fetcher
+from mlx_host_vlm.media.unusable import Unusable
+
+log = logging.getLogger(__name__)
+
+# A picture of which a coarse look is enough, as OpenAI has it: 512 x 512.
+SMALL_PIXELS = 512 * 512
+
+Sound: TypeAlias = Samples
+
+
+@dataclass(frozen=True)
+class Medium:
+    """A picture or a sound; what has the same `digest` looks or sounds the same to the model."""
+
+    content: Image | Sound
+    digest: bytes
+
+
+class Loader:
+    """Loads pictures and sounds; `fetcher` None means that none are fetched."""
+
+    def __init__(self, aside: Aside, fetcher: Fetcher | None, *, most_pixels: int, resize: bool, rate: int) -> None:
+        self._aside = aside
+        self._fetcher = fetcher
+        self._most_pixels = most_pixels
+        self._resize = resize
+        self._rate = rate
+
+    def load(self, parts: Sequence[Part], param: str = "messages") -> Generator[None, None, list[Medium]]:
+        """Load all, giving way meanwhile; InvalidRequest names the first that cannot be used."""
+        loaded = []
+        for part in parts:
+            try:
+                loaded.append((yield from self._aside.run(partial(self._read, part))))
+            except Unusable as error:
+                raise InvalidRequest(f"{part.where}: {error}.", param=param) from None
+        return loaded
+
+    def _read(self, part: Part) -> Medium:
+        file = self._file(part)
+        if not file:
+            raise Unusable("it is empty")
+        most = min(self._most_pixels, SMALL_PIXELS) if part.small else self._most_pixels
+        content: Image | Sound
+        try:
+            if part.kind == "audio":
+                content = read_audio(file, self._rate)
+            else:
+                content = read_image(file, most, resize=self._resize or part.small)
+        except Unusable:
+            raise
+        except Exception as error:  # noqa: BLE001  decoders raise whatever they like over what is broken
+            log.info("%s cannot be decoded: %s: %s", part.where, type(error).__name__, error)
+            raise Unusable(f"its data is damaged or ends early ({type(error).__name__}: {error})") from None
+        return Medium(content, hashlib.sha256(b"%d %s " % (most, part.kind.encode()) + file).digest())
+
+    def _file(self, part: Part) -> bytes:
+        if part.kind == "audio":
+            return read_base64(part.source)
+        if part.source[:5].lower() == "data:":
+            return read_data_url(part.source)
+        if self._fetcher is None:
+            raise Unusable(
+                f"{part.source[:60]!r} is not fetched; send the picture itself as data:image/png;base64,..., or start "
+                "the server with --allow-remote-media"
+            )
+        return self._fetcher.fetch(part.source)

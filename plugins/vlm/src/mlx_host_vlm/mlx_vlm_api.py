@@ -1,0 +1,307 @@
+"""Everything this plugin uses of mlx-vlm; tests/plugins/vlm/test_mlx_vlm_signatures.py pins it."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx_vlm
+from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host_lm.mlx_lm_api import Layers, Tokenizer, wrap_tokenizer
+from mlx_host_lm.sampling import Array, Processor, Sampler
+from mlx_vlm.generate.ar import (
+    GenerationBatch,
+    PromptProcessingBatch,
+    _chunked_prefill_enabled,
+    _is_sequence_aligned_prompt_kwarg,
+    _slice_sequence_aligned_prompt_kwarg,
+)
+from mlx_vlm.generate.diffusion import is_diffusion_model
+from mlx_vlm.models.cache import CacheList, KVCache, make_prompt_cache
+from mlx_vlm.prompt_utils import get_message_json
+from mlx_vlm.utils import load_config, prepare_inputs, resolve_eos_token_ids
+from PIL.Image import Image
+
+from mlx_host_vlm.media.loader import Sound
+
+PLACES = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
+SAMPLE_RATE = 16000
+# What a processor or a network may raise over pictures and sounds that do not suit it.
+INPUT_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration, RuntimeError)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """A prompt with media as the network reads it: its tokens, their embeddings, and what comes with them.
+
+    `arrays` are the arguments of the network's text part. `divisible` says that a prompt's media may be read in pieces,
+    `known` that its tokens tell it from prompts with other media.
+    """
+
+    tokens: list[int]
+    arrays: Mapping[str, Any]
+    divisible: bool
+    known: bool = True
+
+
+class Loaded:
+    """A network of mlx-vlm and its processor, reduced to what serving needs.
+
+    `sees` and `hears` say what the network takes; `places` are the tokens that stand for media in a prompt. `whole`
+    says that a prompt is read in one piece, because each of its tokens sees all others.
+    """
+
+    def __init__(self, network: Any, processor: Any, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.language_model = network.language_model
+        self._network = network
+        self._processor = processor
+        inner = getattr(processor, "tokenizer", processor)
+        if inner.chat_template is None:
+            inner.chat_template = getattr(processor, "chat_template", None)
+        eos_ids = resolve_eos_token_ids(getattr(network.config, "eos_token_id", None), inner)
+        self.tokenizer: Tokenizer = wrap_tokenizer(inner, eos_ids)
+        self._bos: int | None = inner.bos_token_id
+        takes = inspect.signature(getattr(processor, "process", processor)).parameters
+        feature_extractor = getattr(processor, "feature_extractor", None)
+        self.sees = getattr(processor, "image_processor", None) is not None
+        self.hears = feature_extractor is not None and bool({"audio", "audios"} & set(takes))
+        self.hears_several = bool(getattr(processor, "supports_multiple_audio", False))
+        self.sample_rate = int(getattr(feature_extractor, "sampling_rate", SAMPLE_RATE))
+        numbers = (getattr(network.config, name, None) for name in PLACES)
+        self.places = frozenset(number for number in numbers if isinstance(number, int))
+        self._keeps_positions = hasattr(self.language_model, "_rope_deltas")
+        self.whole = not _chunked_prefill_enabled(self.language_model)
+
+    def fresh_cache(self) -> Layers:
+        return list(make_prompt_cache(self.language_model))
+
+    def read(self, text: str, images: Sequence[Image], sounds: Sequence[Sound]) -> dict[str, Any]:
+        """Run the processor: tokens as `input_ids` (1, tokens), and whatever it makes of pictures and sounds."""
+        try:
+            made = prepare_inputs(
+                self._processor,
+                images=list(images) or None,
+                audio=list(sounds) or None,
+                prompts=text,
+                image_token_index=getattr(self._network.config, "image_token_index", None),
+            )
+        except INPUT_ERRORS as error:
+            raise InvalidRequest(
+                f"the model's processor refuses the pictures or sounds: {error}", param="messages"
+            ) from error
+        return self._without_doubled_bos(made)
+
+    def embed(self, made: Mapping[str, Any]) -> Inputs:
+        """Run what sees and hears in the network."""
+        arrays = {key: value for key, value in made.items() if value is not None}
+        tokens, pixels = arrays.pop("input_ids"), arrays.pop("pixel_values", None)
+        mask = arrays.pop("attention_mask", None)
+        try:
+            arrays |= self._features(tokens, pixels, mask, arrays)
+            mx.eval(arrays["inputs_embeds"])
+        except INPUT_ERRORS as error:
+            raise InvalidRequest(f"the model refuses the pictures or sounds: {error}", param="messages") from error
+        divisible = bool(_chunked_prefill_enabled(self.language_model, prefill_kwargs=arrays))
+        ids: Any = tokens[0].tolist()
+        return Inputs(ids, arrays, divisible)
+
+    def embed_text(self, tokens: list[int]) -> Inputs:
+        arrays = self._features(mx.array([tokens]), None, None, {})
+        if "position_ids" not in arrays and self._keeps_positions:
+            arrays["position_ids"] = mx.broadcast_to(mx.arange(len(tokens)), (3, 1, len(tokens)))
+            arrays["rope_deltas"] = mx.zeros((1, 1), mx.int32)
+        return Inputs(tokens, arrays, not self.whole)
+
+    def states(self, inputs: Inputs) -> Array:
+        """Last hidden states (tokens, size) of a prompt with media."""
+        trunk = self.language_model.model
+        takes = inspect.signature(trunk.__call__).parameters
+        arrays = {key: value for key, value in inputs.arrays.items() if key in takes}
+        return trunk(mx.array([inputs.tokens]), **arrays)[0]
+
+    def next_logprobs(self, tokens: list[int], step: int) -> Iterator[Array]:
+        """What a sequence's tokens say of the next: log-probabilities (up to `step` tokens, vocabulary), in order."""
+        layers = self.fresh_cache()
+        for start in range(0, len(tokens), len(tokens) if self.whole else step):
+            piece = mx.array(tokens[start : start + step])[None]
+            logits = self.language_model(piece, cache=layers).logits[0].astype(mx.float32)
+            yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
+
+    def marks(self, parts: list[dict[str, str]]) -> str | None:
+        """Text with the marks that mlx-vlm knows for this kind of model; None if it knows none."""
+        count = sum(part["type"] == "audio" for part in parts)
+        try:
+            made = get_message_json(str(self.config["model_type"]), parts, role="user", num_audios=count)
+        except (ValueError, KeyError):
+            return None
+        content = made["content"] if isinstance(made, Mapping) else made
+        return content if isinstance(content, str) else None
+
+    def _features(self, tokens: Array, pixels: Array, mask: Array, arrays: Mapping[str, Any]) -> dict[str, Any]:
+        """The embeddings, and what else the text part is to be called with."""
+        if self._keeps_positions:
+            self.language_model._position_ids = self.language_model._rope_deltas = None
+        features = self._network.get_input_embeddings(tokens, pixels, mask=mask, **arrays).to_dict()
+        found = {key: value for key, value in features.items() if value is not None}
+        if self._keeps_positions:
+            # Some networks keep a prompt's positions to themselves, where the next prompt would overwrite them.
+            kept = {"position_ids": self.language_model._position_ids, "rope_deltas": self.language_model._rope_deltas}
+            found = {key: value for key, value in kept.items() if value is not None} | found
+        return found
+
+    def _without_doubled_bos(self, made: dict[str, Any]) -> dict[str, Any]:
+        """Drop a token that the processor put before the template's own."""
+        ids = made["input_ids"]
+        if self._bos is None or ids.shape[1] < 2 or ids[0, :2].tolist() != [self._bos, self._bos]:
+            return made
+        length = ids.shape[1]
+        return {
+            key: value[:, 1:] if key in ("input_ids", "attention_mask") else _from(key, value, 1, length)
+            for key, value in made.items()
+        }
+
+
+def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> Loaded:
+    try:
+        network, processor = mlx_vlm.load(
+            str(path),
+            adapter_path=None if adapter_path is None else str(adapter_path),
+            trust_remote_code=trust_remote_code,
+        )
+        config = load_config(path)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {type(error).__name__}: {error}") from error
+    if not hasattr(network, "language_model") or is_diffusion_model(network):
+        raise LoadError(f"the model {str(path)!r} does not write text token by token; choose another one")
+    loaded = Loaded(network, processor, config)
+    unbatched = sorted({type(layer).__name__ for layer in loaded.fresh_cache() if not hasattr(layer, "merge")})
+    if unbatched:
+        raise LoadError(
+            f"mlx-vlm cannot batch the model {str(path)!r} (its cache is a {', '.join(unbatched)}); "
+            "choose a model of another architecture"
+        )
+    return loaded
+
+
+def can_always_trim(layers: Layers) -> bool:
+    """Whether tokens can be dropped from the end at any length; sliding windows and recurrent states cannot."""
+    return all(
+        can_always_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is KVCache
+        for layer in layers
+    )
+
+
+class RowProcessor:
+    """A row's logits processors, over the tokens of its prompt and answer; called in the way of mlx-vlm's batches."""
+
+    def __init__(self, processors: Sequence[Processor], prompt: Sequence[int]) -> None:
+        self._processors = processors
+        self._tokens: Array = mx.array(list(prompt))
+
+    def __call__(self, tokens: Array, logits: Array) -> Array:
+        for process in self._processors:
+            logits = process(self._tokens, logits)
+        return logits
+
+    def process_last_token(self, token: int, logits: Array) -> Array:
+        self._tokens = mx.concatenate([self._tokens, mx.array([token])])
+        return self(self._tokens, logits)
+
+
+class Reading:
+    """A prompt while it is read, from token number `start` on; `layers` hold what comes before and are written to."""
+
+    def __init__(
+        self, language_model: Any, uid: int, inputs: Inputs, layers: Layers, start: int, processors: Sequence[Processor]
+    ) -> None:
+        length = len(inputs.tokens)
+        arrays = {key: _from(key, value, start, length) for key, value in inputs.arrays.items()}
+        self._batch = PromptProcessingBatch(
+            model=language_model,
+            uids=[uid],
+            input_ids=[inputs.tokens[start:]],
+            max_tokens=[sys.maxsize],
+            inputs_embeds=arrays.pop("inputs_embeds")[:, start:],
+            prompt_kwargs=arrays,
+            logits_processors=[[RowProcessor(processors, inputs.tokens)]] if processors else None,
+            warm_cache=layers,
+        )
+
+    def read(self, tokens: int) -> None:
+        """Read so many tokens, and leave at least one."""
+        # What mlx-vlm would read at once, it cuts nowhere; where to cut is decided here.
+        self._batch.prefill_step_size = tokens
+        self._batch.prompt_step()
+
+    def layers(self) -> Layers:
+        """A copy of the caches as they are; arrays are shared until written to."""
+        return copy.deepcopy(self._batch.prompt_cache)
+
+    def finish(self, sampler: Sampler) -> GenerationBatch:
+        """Read what is left and sample a token."""
+        return self._batch.generate(sampler, _never, compute_logprobs=False)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self._batch.prompt_cache)
+
+
+class Decoding:
+    """Rows that are generated together; `sampler` gets the log-probabilities of all, in the order of `uids`."""
+
+    def __init__(self, language_model: Any, sampler: Sampler) -> None:
+        self._batch = GenerationBatch.empty(language_model, sampler, _never, compute_logprobs=False)
+
+    @property
+    def uids(self) -> list[int]:
+        return list(self._batch.uids)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(layer.nbytes for layer in self._batch.prompt_cache)
+
+    def join(self, rows: GenerationBatch) -> None:
+        self._batch.extend(rows)
+
+    def step(self) -> list[int]:
+        """The tokens that were sampled last, while the next ones are computed."""
+        return [answer.token for answer in self._batch.next()]
+
+    def drop(self, uids: Iterable[int]) -> None:
+        gone = set(uids)
+        keep = [index for index, uid in enumerate(self._batch.uids) if uid not in gone]
+        if len(keep) < len(self._batch.uids):
+            self._batch.filter(keep)
+
+    def layers(self, uid: int) -> Layers:
+        """A row's own caches."""
+        index = self._batch.uids.index(uid)
+        return [_row(layer, index) for layer in self._batch.prompt_cache]
+
+
+def materialise(layers: Layers) -> None:
+    mx.async_eval([layer.state for layer in layers])  # type: ignore[no-untyped-call]
+
+
+def _row(layer: Any, index: int) -> Any:
+    # The cache of a row that was never joined by another has no rows to extract, or is that row.
+    return layer.extract(index) if hasattr(layer, "extract") else copy.deepcopy(layer)
+
+
+def _from(key: str, value: Any, start: int, length: int) -> Any:
+    """What of an argument is about a prompt's tokens from number `start` on."""
+    if start and isinstance(value, mx.array) and _is_sequence_aligned_prompt_kwarg(key, value, length):
+        return _slice_sequence_aligned_prompt_kwarg(key, value, start=start)
+    return value
+
+
+def _never(token: int) -> bool:
+    """Rows end when they are dropped."""
+    return False
