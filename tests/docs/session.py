@@ -18,6 +18,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -31,7 +32,7 @@ import yaml
 from tests.docs.blocks import Block, commands
 from tests.docs.checks import compare, read_only, read_shell
 from tests.support.command import environment
-from tests.support.plugin_projects import install_projects, uv
+from tests.support.plugin_projects import uv
 from tests.support.server import FAST_BLAS, ServerProcess
 
 # What would reach out of this machine or change it, and the suite itself.
@@ -124,12 +125,11 @@ class Session:
         return done.stdout
 
     def _install(self, block: Block, command: str) -> str:
-        """Install a folder of the page; anything else must be something that there is."""
+        """Install the folders of the page that are named; anything else must be something that there is."""
         read_shell(block, command)
-        words = shlex.split(command.replace("\\\n", " "))
-        folders = [self.folder / word for word in words if (self.folder / word / "pyproject.toml").is_file()]
-        if "pip" in words and folders:
-            install_projects(self.folder, folders)
+        for word in shlex.split(command.replace("\\\n", " ")):
+            if (self.folder / word / "pyproject.toml").is_file():
+                install(self.folder / word, self.folder / "installed")
         return ""
 
     def _serve(self, command: str) -> None:
@@ -159,3 +159,19 @@ class Session:
         with contextlib.redirect_stdout(printed), contextlib.chdir(self.folder):
             exec(code, self.names)
         return printed.getvalue()
+
+
+def install(project: Path, target: Path) -> None:
+    """Put a project of a few modules where it is found, with the metadata that its wheel would have.
+
+    Building the wheels of a page takes longer than all else on it; that such projects build is tested elsewhere.
+    """
+    config = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    name, version = config["project"]["name"], config["project"]["version"]
+    info = target / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    points = config["project"]["entry-points"]["mlx_host"]
+    (info / "entry_points.txt").write_text("[mlx_host]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
+    for module in config["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]:
+        shutil.copy(project / module, target)
