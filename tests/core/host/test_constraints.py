@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -127,6 +128,12 @@ def test_strict_tools_conform_without_being_required() -> None:
 def test_one_call_at_a_time_is_part_of_the_grammar(parallel: bool) -> None:
     asked = ask(tools=[tool("f")], tool_choice="required", parallel_tool_calls=parallel)
     assert (Exact("several") in leaves(grammar(asked))) == parallel
+
+
+def test_a_named_function_is_called_once() -> None:
+    asked = ask(tools=[tool("f"), tool("g")], tool_choice="required", allowed_tools=["f"])
+    assert Exact("several") not in leaves(grammar(asked))
+    assert Exact("several") in leaves(grammar(replace(asked, allowed_tools=["f", "g"])))
 
 
 @pytest.mark.parametrize(

@@ -50,11 +50,13 @@ def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers
     elif request.form is None and not (holds_calls(info, parsers) and any(map(is_strict, request.tools))):
         # Clients say strict out of habit; where nothing can hold to it, the answer is what it was without.
         return None
+    # A function that is forced by its name is called once; clients count on that.
+    named = required and allowed is not None and len(allowed) == 1
     constraint = AnswerConstraint(
         parsers.reasoning,
         parsers.tools,
         [tool for tool in request.tools if allowed is None or tool["function"]["name"] in allowed],
-        ToolChoice(required=required, parallel=request.parallel_tool_calls),
+        ToolChoice(required=required, parallel=request.parallel_tool_calls and not named),
         request.form,
     )
     # A family that cannot say it refuses here, before the model is asked.
