@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_host.errors import EngineFailed
+from mlx_host.errors import EngineFailed, RequestError
 from mlx_host.events import (
     ChoiceFinished,
     Event,
@@ -24,13 +25,15 @@ from mlx_host_lm.batch import Batch
 from mlx_host_lm.detokenizer import Detokenizer
 from mlx_host_lm.mlx_lm_api import Read, Row, Sampled, Snapshot, Tokenizer
 from mlx_host_lm.sampling import Array, Processor, Sampler
+from mlx_host_lm.structure import Guide
 
 
 @dataclass(frozen=True)
 class Plan:
     """What is to be generated: `n` answers to `prompt`, of which `cached` needs no reading.
 
-    `keep_at` is how much of the prompt goes to the prompt cache once it is read. `context` is the end of the prompt
+    `keep_at` is how much of the prompt goes to the prompt cache once it is read. `guides`, if there are any, draw the
+    tokens of the answers in place of the samplers. `context` is the end of the prompt
     where the answers go on with its text; it is empty where they begin a text of their own. `inputs` is what the rows
     read in place of the prompt's tokens, for those that can: the tokens are then its key in the prompt cache.
     """
@@ -43,6 +46,7 @@ class Plan:
     samplers: list[Sampler]
     processors: list[Processor]
     top_logprobs: int | None
+    guides: Sequence[Guide] = ()
     context: Sequence[int] = ()
     inputs: Any = None
 
@@ -98,7 +102,7 @@ class Answer:
         self._batch = batch
         self._tokenizer = tokenizer
         self._inbox: list[Read | Sampled] = []
-        self._failure: EngineFailed | None = None
+        self._failure: RequestError | None = None
         self._choices: dict[int, Choice] = {}
         self._open = plan.n
 
@@ -117,6 +121,7 @@ class Answer:
                 if not self._inbox and self._failure is None and self._batch.steps == seen:
                     self._batch.step()
                 seen = self._batch.steps
+                self._failure = self._failure or next((guide.error for guide in self._plan.guides if guide.error), None)
                 if self._failure is not None:
                     raise self._failure
                 news = tuple(self._read_inbox())
@@ -156,12 +161,16 @@ class Answer:
         cut = keep_at if keep_at is not None and start < keep_at else start
         for _ in range(count):
             index = len(self._choices)
+            sampler, processors = self._plan.samplers[index], self._plan.processors
+            if self._plan.guides:
+                guide = self._plan.guides[index]
+                sampler, processors = guide.sample, [*processors, guide.process]
             row = Row(
                 segments=[segment for segment in (prompt[start:cut], prompt[cut:]) if segment],
                 cached=cached,
                 max_tokens=self._plan.max_tokens,
-                sampler=self._plan.samplers[index],
-                processors=self._plan.processors,
+                sampler=sampler,
+                processors=processors,
                 inputs=self._plan.inputs,
             )
             detokenizer = self._tokenizer.detokenizer(self._plan.context)
@@ -218,7 +227,10 @@ def best(logprobs: Array, count: int, token_bytes: Callable[[int], bytes]) -> It
 
 
 def best_of_each(logprobs: Array, count: int, token_bytes: Callable[[int], bytes]) -> list[list[TokenLogprob]]:
-    """The most likely tokens of each row (rows, vocabulary), best first; equally likely ones by their number."""
+    """The most likely tokens of each row (rows, vocabulary), best first; equally likely ones by their number.
+
+    Tokens that cannot come are none of them.
+    """
     if count == 0:
         return [[] for _ in range(logprobs.shape[0])]
     count = min(count, logprobs.shape[-1])
@@ -226,4 +238,4 @@ def best_of_each(logprobs: Array, count: int, token_bytes: Callable[[int], bytes
     values: Array = mx.take_along_axis(logprobs, indices, axis=-1)
     rows = zip(indices.tolist(), values.tolist(), strict=True)
     pairs = [sorted(zip(*row, strict=True), key=lambda pair: (-pair[1], pair[0])) for row in rows]
-    return [[candidate(token, logprob, token_bytes) for token, logprob in row] for row in pairs]
+    return [[candidate(token, logprob, token_bytes) for token, logprob in row if logprob > -math.inf] for row in pairs]

@@ -19,6 +19,7 @@ from mlx_lm.utils import load as load_network
 
 from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
 from mlx_host_lm.sampling import Array, Processor, Sampler, greedy
+from mlx_host_lm.structure import Vocabulary
 
 __all__ = ["TemplateSyntaxError"]
 
@@ -169,6 +170,14 @@ class Tokenizer:
             return str(self._wrapper.apply_chat_template(list(messages), **arguments))
         # Not the wrapper's method: it sets enable_thinking where the request left it to the template.
         return str(self._inner.apply_chat_template(list(messages), **arguments))
+
+    def vocabulary(self) -> Vocabulary | None:
+        """What the tokens stand for; None if that is not known of each by itself."""
+        if self._bytes is None or not self.eos_ids:
+            return None
+        added = self._inner.added_tokens_decoder.items()
+        special = {str(token): id for id, token in added if token.special or id in self.eos_ids}
+        return Vocabulary(self._bytes.tokens, special, self.eos_ids, self._bytes.drop_first_space)
 
     def _byte_table(self) -> ByteTable | None:
         if not self._inner.is_fast:

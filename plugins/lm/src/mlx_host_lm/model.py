@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -43,6 +43,7 @@ from mlx_host_lm.prompt_cache import PromptCache
 from mlx_host_lm.prompts import Prompt, Prompts, read_template
 from mlx_host_lm.sampling import Samplers, processors
 from mlx_host_lm.settings import POSITIONS, check_logit_bias, check_tokens, find_number, read_generation_config, resolve
+from mlx_host_lm.structure import Rule, Structure
 
 CONCURRENCY = 32
 # So many tokens tell how any text goes on; see WindowDetokenizer.
@@ -114,6 +115,9 @@ class LanguageModel(Model):
         self._batch = Batch(parts.open_rows, PromptCache(trimmable=parts.trimmable), options.prompt_cache_bytes)
         self.context_length = context_length(parts.config, options)
         self.chat_template = self._prompts.source
+        vocabulary = tokenizer.vocabulary()
+        self._structure = None if vocabulary is None else Structure(vocabulary)
+        self.constrains = vocabulary is not None
         self._embeddings: Embeddings | None = None
         if parts.embedder is not None:
             # A pass of embeddings is to decoding steps what a piece of a prompt is.
@@ -136,12 +140,12 @@ class LanguageModel(Model):
 
     def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
         prompt = self._prompts.render(request)
-        plan = self._plan(request, prompt)
+        plan = yield from self._plan(request, prompt)
         yield from self._answer(plan, started(plan, prompt.tail))
 
     def _complete(self, request: CompletionRequest) -> Iterator[Event | None]:
         tokens = self._completions.tokens(request)
-        plan = self._plan(request, Prompt(tokens, tail="", tail_tokens=0), context=tokens[-CONTEXT:])
+        plan = yield from self._plan(request, Prompt(tokens, tail="", tail_tokens=0), context=tokens[-CONTEXT:])
         opening: Event = started(plan)
         if request.echo:
             echoed = yield from self._completions.echo(request, tokens)
@@ -182,28 +186,43 @@ class LanguageModel(Model):
 
     def close(self) -> None:
         self._batch.close()
+        if self._structure is not None:
+            self._structure.close()
         mx.clear_cache()
 
     def _plan(
         self, request: GenerationRequest, prompt: Prompt, context: Sequence[int] = (), inputs: Any = None
-    ) -> Plan:
+    ) -> Generator[None, None, Plan]:
+        """Say what is to be generated; gives way while the form of the answers is compiled."""
         tokens, length = prompt.tokens, len(prompt.tokens)
         check_logit_bias(request.sampling.logit_bias, self._vocabulary)
         settings = resolve(request.sampling, self._options, self._generation_config)
+        rule = yield from self._rule(request, prompt.tail, starts=not context)
         cached, keep_at = self._prefix(prompt, inputs)
         seed = request.sampling.seed
+        samplers = [self._samplers.sampler(settings, seed, choice) for choice in range(request.n)]
         return Plan(
             prompt=tokens,
             cached=cached,
             keep_at=keep_at,
             n=request.n,
             max_tokens=self._room(request, length),
-            samplers=[self._samplers.sampler(settings, seed, choice) for choice in range(request.n)],
+            samplers=samplers,
             processors=processors(settings, request.sampling.logit_bias, length),
             top_logprobs=request.top_logprobs,
+            guides=[] if rule is None else [rule.guide(sampler) for sampler in samplers],
             context=context,
             inputs=inputs,
         )
+
+    def _rule(self, request: GenerationRequest, tail: str, *, starts: bool) -> Generator[None, None, Rule | None]:
+        if request.constraint is None:
+            return None
+        if self._structure is None:
+            raise UnsupportedRequest(
+                "This model's answers cannot be held to a form: its tokenizer does not tell the bytes of its tokens."
+            )
+        return (yield from self._structure.compile(request.constraint.grammar(tail), starts=starts))
 
     def _prefix(self, prompt: Prompt, inputs: Any) -> tuple[Snapshot | None, int | None]:
         """What is cached of a prompt, and how much of it is to be."""

@@ -7,7 +7,6 @@ processor of its row and the sampler, whatever batch the row is in. No network, 
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -22,9 +21,12 @@ from mlx_host_lm.sampling import Array, Sampler
 
 # So long the model waits for a grammar before it goes on with other requests; most are compiled by then.
 PATIENCE = 0.005
-KEPT_RULES = 64
-# A state of the lexer takes 1 to 2 kB, and each answer has its own; a step within the limits takes 0.2 s at worst.
+KEPT_RULES = 32
+# All answers of a rule share its lexer, which learns states as it goes, 1 to 2 kB each, and forgets none. A rule makes
+# way for a new one before honest grammars come near the limit, so that no answer fails for what others have learnt.
 MAX_LEXER_STATES = 50_000
+RULE_TOKENS = 10_000
+# A step within the limits takes 0.2 s at worst.
 STEP_MAX_ITEMS = 20_000
 
 _WHAT = {JsonValue: "the JSON schema", Pattern: "the regular expression", LarkGrammar: "the grammar"}
@@ -50,7 +52,7 @@ class Structure:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
-        self._rules: OrderedDict[tuple[str, bool], Future[Rule]] = OrderedDict()
+        self._rules: dict[tuple[str, bool], Future[Rule]] = {}
 
     def compile(self, grammar: Grammar, *, starts: bool = True) -> Generator[None, None, Rule]:
         """Give way until the grammar is compiled; `starts` unless the answer goes on with a text.
@@ -58,11 +60,12 @@ class Structure:
         InvalidRequest names the field of the request whose part of the grammar cannot be kept.
         """
         key = (to_llguidance(grammar, self._vocabulary.special), starts and self._vocabulary.drop_first_space)
-        future = self._rules.get(key) or self._worker.submit(self._compile, grammar, *key)
+        future = self._rules.pop(key, None)
+        if future is None or (future.done() and future.result().spent):
+            future = self._worker.submit(self._compile, grammar, *key)
         self._rules[key] = future
-        self._rules.move_to_end(key)
         if len(self._rules) > KEPT_RULES:
-            self._rules.popitem(last=False)
+            del self._rules[next(iter(self._rules))]
         while not wait([future], timeout=PATIENCE).done:
             yield
         if future.exception() is not None:
@@ -95,9 +98,7 @@ class Structure:
         return Rule(self._vocabulary, matcher, spaced, both.to_bytes(len(first), "little"))
 
     def _matcher(self, text: str) -> LLMatcher:
-        limits = LLParserLimits(
-            max_lexer_states=MAX_LEXER_STATES, step_max_items=STEP_MAX_ITEMS, verbose_errors=False
-        )
+        limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, step_max_items=STEP_MAX_ITEMS, verbose_errors=False)
         return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
 
     def _first(self, grammar: Grammar, matcher: LLMatcher) -> bytes:
@@ -115,22 +116,47 @@ class Structure:
                 alone = self._matcher(to_llguidance(leaf, self._vocabulary.special))
                 if alone.is_error() or (alone.compute_bitmask() and alone.is_error()):
                     reason = readable(alone.get_error())
-                    return InvalidRequest(f"{leaf.param}: {_WHAT[type(leaf)]} cannot be kept: {reason}", param=leaf.param)
+                    return InvalidRequest(
+                        f"{leaf.param}: {_WHAT[type(leaf)]} cannot be kept: {reason}", param=leaf.param
+                    )
         return InvalidRequest(f"The form asked for cannot be kept: {readable(error)}")
 
 
 class Rule:
-    """A compiled grammar."""
+    """A compiled grammar: the tokens that an answer may begin with, and matchers for what follows them.
 
-    def __init__(self, vocabulary: Vocabulary, matcher: LLMatcher, spaced: LLMatcher, first: bytes) -> None:
-        self._vocabulary = vocabulary
-        self._matcher = matcher
+    `spaced` is for an answer whose first token begins with a space. `spent` rules serve the answers they have.
+    """
+
+    def __init__(self, vocabulary: Vocabulary, plain: LLMatcher, spaced: LLMatcher, first: bytes) -> None:
+        self.vocabulary = vocabulary
+        self.first = first
+        self.spent = False
+        self._plain = plain
         self._spaced = spaced
-        self._first = first
+        self._tokens = 0
 
     def guide(self, sampler: Sampler) -> Guide:
         """Hold one answer to the grammar, its tokens drawn by `sampler`."""
-        return Guide(self._vocabulary, self._matcher, self._spaced, self._first, sampler)
+        return Guide(self, sampler)
+
+    def begin(self, token: int) -> LLMatcher:
+        matcher = self._spaced if self.vocabulary.tokens[token].startswith(b" ") else self._plain
+        return matcher.deep_copy()
+
+    def next_mask(self, matcher: LLMatcher, token: int) -> bytes:
+        """The tokens that may follow `token`; raises Stuck if llguidance gives up."""
+        self._tokens += 1
+        mask = matcher.compute_bitmask() if matcher.consume_token(token) else b""
+        stuck = matcher.is_error() or not mask.strip(b"\0")
+        self.spent |= stuck or self._tokens >= RULE_TOKENS
+        if stuck:
+            raise Stuck(readable(matcher.get_error()) or "no token can come next")
+        return mask
+
+
+class Stuck(Exception):
+    """An answer cannot go on; the text says why."""
 
 
 class Guide:
@@ -138,25 +164,20 @@ class Guide:
 
     The token drawn in one step is read in the next, while the pass that it goes into is computed. Ends of the answer
     are allowed where the grammar is satisfied, and nothing else where nothing else can come. If llguidance gives up,
-    `error` says so and the row may only end; what it said since is not worth anything.
+    `error` says so, and the row may only end; what it says then is no answer.
     """
 
-    def __init__(
-        self, vocabulary: Vocabulary, matcher: LLMatcher, spaced: LLMatcher, first: bytes, sampler: Sampler
-    ) -> None:
+    def __init__(self, rule: Rule, sampler: Sampler) -> None:
         self.error: InvalidRequest | None = None
-        self._vocabulary = vocabulary
-        self._begun: LLMatcher | None = None
-        self._plain = matcher
-        self._spaced = spaced
-        self._first = first
+        self._rule = rule
         self._sampler = sampler
+        self._matcher: LLMatcher | None = None
         self._drawn: Array | None = None
 
     def process(self, _: Array, logits: Array) -> Array:
         # Before anything waits for the last token: else the network would wait, too.
-        mx.async_eval(logits)
-        mask = self._first if self._drawn is None else self._after(int(self._drawn.item()))
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]  (as mlx declares it)
+        mask = self._rule.first if self._drawn is None else self._after(int(self._drawn.item()))
         return mx.where(unpack(mask, logits.shape[-1]), logits, -mx.inf)
 
     def sample(self, logprobs: Array) -> Array:
@@ -164,17 +185,14 @@ class Guide:
         return self._drawn
 
     def _after(self, token: int) -> bytes:
-        if self._begun is None:
-            begins_with_space = self._vocabulary.tokens[token].startswith(b" ")
-            self._begun = (self._spaced if begins_with_space else self._plain).deep_copy()
-        matcher = self._begun
-        mask = matcher.compute_bitmask() if matcher.consume_token(token) else b""
-        if matcher.is_error() or not mask.strip(b"\0"):
-            reason = readable(matcher.get_error()) or "no token can come next"
-            self.error = InvalidRequest(f"The form asked for is too complex to go on with the answer: {reason}")
-            ends = sum(1 << end for end in self._vocabulary.ends)
-            return ends.to_bytes(len(self._first), "little")
-        return mask
+        if self._matcher is None:
+            self._matcher = self._rule.begin(token)
+        try:
+            return self._rule.next_mask(self._matcher, token)
+        except Stuck as error:
+            self.error = InvalidRequest(f"The form asked for is too complex to go on with the answer: {error}")
+            ends = sum(1 << end for end in self._rule.vocabulary.ends)
+            return ends.to_bytes(len(self._rule.first), "little")
 
 
 class _Tokens:
@@ -194,9 +212,9 @@ class _Tokens:
 
 def unpack(mask: bytes, width: int) -> Array:
     """A mask's bits as booleans (1, width); what it does not reach is False."""
-    words = mx.array(memoryview(mask).cast("I"))
+    words = mx.array(memoryview(mask).cast("I"))  # type: ignore[arg-type]  (arrays are made of buffers, too)
     bits = ((words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1).astype(mx.bool_).reshape(1, -1)[:, :width]
-    return mx.pad(bits, ((0, 0), (0, width - bits.shape[-1]))) if bits.shape[-1] < width else bits
+    return mx.pad(bits, [(0, 0), (0, width - bits.shape[-1])]) if bits.shape[-1] < width else bits
 
 
 def readable(error: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +88,7 @@ class VisionModel(LanguageModel):
         inputs = self._loaded.embed(self._read(text, media))
         key = self._keys.key(inputs.tokens, self._loaded.places, [medium.digest for medium in media])
         prompt = self._prompts.divide(key or inputs.tokens, tail)
-        plan = self._plan(request, prompt, inputs=inputs if key else replace(inputs, known=False))
+        plan = yield from self._plan(request, prompt, inputs=inputs if key else replace(inputs, known=False))
         yield from self._answer(plan, started(plan, prompt.tail))
 
     def _tokenize(self, request: TokenizeRequest) -> Iterator[Event | None]:
@@ -120,12 +120,12 @@ class VisionModel(LanguageModel):
 
     def _plan(
         self, request: GenerationRequest, prompt: Prompt, context: Sequence[int] = (), inputs: Any = None
-    ) -> Plan:
+    ) -> Generator[None, None, Plan]:
         if self._loaded.whole and request.n > 1:
             raise InvalidRequest(
                 "n: this model reads its prompt anew for each answer; send the request several times.", param="n"
             )
-        return super()._plan(request, prompt, context, inputs)
+        return (yield from super()._plan(request, prompt, context, inputs))
 
     def _prefix(self, prompt: Prompt, inputs: Any) -> tuple[Snapshot | None, int | None]:
         known = not isinstance(inputs, Inputs) or inputs.known
