@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mlx_host.backend import Load
+from mlx_host_vlm.model import VisionModel, load_model
+from mlx_host_vlm.options import VlmOptions
+
+from tests.plugins.lm.driver import no_progress
+from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl
+
+
+def load(folder: Path, **options: object) -> VisionModel:
+    with warnings.catch_warnings():
+        # transformers finds Gemma's own spectrograms finer than they can be.
+        warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
+        return load_model(Load(str(folder), folder, VlmOptions.model_validate(options), no_progress))
+
+
+@pytest.fixture(scope="session")
+def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_qwen2_vl(tmp_path_factory.mktemp("tiny-qwen2-vl"))
+
+
+@pytest.fixture(scope="session")
+def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_gemma4(tmp_path_factory.mktemp("tiny-gemma4"))
+
+
+@pytest.fixture(scope="session")
+def qwen(tiny_qwen: Path) -> Iterator[VisionModel]:
+    """A model that sees, whose caches can be cut back."""
+    model = load(tiny_qwen)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def gemma(tiny_gemma: Path) -> Iterator[VisionModel]:
+    """A model that sees and hears, with a sliding window, in whose pictures all tokens see each other."""
+    model = load(tiny_gemma)
+    yield model
+    model.close()
