@@ -25,7 +25,7 @@ class Block:
     @property
     def file(self) -> str | None:
         """The name of the file that the block is, if its title is one."""
-        return self.title if re.fullmatch(r"[\w./-]+\.\w+", self.title) else None
+        return self.title if re.fullmatch(r"[\w./-]+", self.title) else None
 
     @property
     def not_run(self) -> bool:

@@ -62,7 +62,8 @@ class Session:
         if block.file is not None:
             self._write(block.file, text)
         elif block.not_run or block.language == "console":
-            read_only(block)
+            with contextlib.chdir(self.folder):
+                read_only(block)
         elif block.language == "sh":
             self.output = "".join(self._shell(block, command) for command in commands(text))
         elif block.language == "python":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from types import ModuleType
 
 import mlx_host.events
 import mlx_host.requests
@@ -109,8 +110,8 @@ def test_each_hook_is_told() -> None:
         assert name in (DOCS / "plugins.md").read_text(), f"the guide does not mention {name}"
 
 
-@pytest.mark.parametrize("module", [mlx_host.requests, mlx_host.events], ids=["requests", "events"])
-def test_each_request_and_event_is_told(module: object) -> None:
+@pytest.mark.parametrize("module", [mlx_host.requests, mlx_host.events], ids=lambda module: module.__name__)
+def test_each_request_and_event_is_told(module: ModuleType) -> None:
     found = reference.dataclasses_of(module)
     assert len(found) > 5
     text = page(f"reference/{module.__name__.rpartition('.')[2]}.md")
