@@ -35,8 +35,8 @@ class Studio:
     async def answer(self, http: Request, body: ImageBody, request: ImageRequest) -> Response:
         """Answer a request as it wants to be answered."""
         headers = wire.ignored_header(body.ignored())
-        album = Album(request, body)
         exchange = self._host.ask(request, streams=bool(body.stream))
+        album = Album(self._host.model(request.model).name, request, body)
         if body.stream:
             return sse.EventStream(stream(exchange, album, self._bars), headers, self._host.settings.keep_alive)
         if body.async_mode:

@@ -24,9 +24,10 @@ def as_base64(content: bytes) -> str:
 
 
 class Album:
-    """The pictures of one answer, as far as they have come."""
+    """The pictures of one answer, as far as they have come, by the model that is served as `model`."""
 
-    def __init__(self, request: ImageRequest, body: ImageBody) -> None:
+    def __init__(self, model: str, request: ImageRequest, body: ImageBody) -> None:
+        self.model = model
         self.request = request
         self.body = body
         self.started: ImagesStarted | None = None
@@ -105,7 +106,7 @@ def background(transparent: bool) -> str:
 async def collect(exchange: Exchange, album: Album, bars: Bars) -> None:
     """Add an answer up."""
     async with exchange:
-        with bars.watch(album.request) as watch:
+        with bars.watch(album.model, album.request.n) as watch:
             async for events in exchange:
                 for event in events:
                     album.add(event)
@@ -115,7 +116,7 @@ async def collect(exchange: Exchange, album: Album, bars: Bars) -> None:
 async def stream(exchange: Exchange, album: Album, bars: Bars) -> sse.Pieces:
     """Write the pictures as they come, unfinished and finished."""
     async with exchange:
-        with bars.watch(album.request) as watch:
+        with bars.watch(album.model, album.request.n) as watch:
             async for events in exchange:
                 for event in events:
                     album.add(event)

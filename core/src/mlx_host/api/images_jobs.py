@@ -80,7 +80,7 @@ class Job:
             "status": self.status,
             "created_at": self.created_at,
             "expires_at": self.expires_at,
-            "model": request.model,
+            "model": self.album.model,
             "seed": request.seed,
             "n": request.n,
             "completed": len(self.album.finished),

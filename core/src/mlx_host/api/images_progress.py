@@ -9,7 +9,6 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from mlx_host import logs
 from mlx_host.events import Event, FinishedImage, ImagesStarted, ImageStep
-from mlx_host.requests import ImageRequest
 
 Watch = Callable[[Event], None]
 
@@ -22,8 +21,8 @@ class Bars:
         self._watched = 0
 
     @contextmanager
-    def watch(self, request: ImageRequest) -> Iterator[Watch]:
-        """Draw a request's pictures as its events, which the context is called with, tell."""
+    def watch(self, model: str, n: int) -> Iterator[Watch]:
+        """Draw the `n` pictures of a request as its events tell, which the context is called with."""
         console = logs.terminal()
         if console is None:
             yield lambda event: None
@@ -40,7 +39,7 @@ class Bars:
             )
             self._progress.start()
         self._watched += 1
-        one = _Watched(request, self._progress)
+        one = _Watched(model, n, self._progress)
         try:
             yield one.take
         finally:
@@ -54,8 +53,9 @@ class Bars:
 class _Watched:
     """The bar of the picture that a request is at."""
 
-    def __init__(self, request: ImageRequest, progress: Progress) -> None:
-        self._request = request
+    def __init__(self, model: str, n: int, progress: Progress) -> None:
+        self._model = model
+        self._n = n
         self._progress = progress
         self._steps = 0
         self._bar: TaskID | None = None
@@ -70,11 +70,11 @@ class _Watched:
                     self._progress.update(self._bar, completed=step, refresh=True)
             case FinishedImage(image):
                 self.close()
-                if image + 1 < self._request.n:
+                if image + 1 < self._n:
                     self._begin(image + 1)
 
     def _begin(self, image: int) -> None:
-        name = f"{self._request.model} picture {image + 1} of {self._request.n}".lstrip()
+        name = f"{self._model}: picture {image + 1} of {self._n}"
         self._bar = self._progress.add_task(name, total=self._steps)
         self._progress.refresh()
 

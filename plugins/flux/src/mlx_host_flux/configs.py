@@ -15,7 +15,7 @@ TASKS: tuple[Task, ...] = ("image-generation", "image-edit")
 
 # Where mflux sets no limit of its own.
 MOST_IMAGES = 10
-SHORTEST_SIDE, LONGEST_SIDE = 64, 4096
+SHORTEST_SIDE, LONGEST_SIDE = 16, 4096
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class FluxOptions(Options):
     )
     max_prompt_chars: int = Field(1000, ge=1, description="The longest prompt; a longer one gets a 400.")
     max_pixels: int = Field(
-        2048 * 2048, ge=64 * 64, description="The largest picture, as width times height; a larger one gets a 400."
+        2048 * 2048, ge=16 * 16, description="The largest picture, as width times height; a larger one gets a 400."
     )
     max_image_mb: float = Field(
         10, gt=0, description="The largest image to edit, in megabytes; a larger one gets a 413."

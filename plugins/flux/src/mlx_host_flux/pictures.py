@@ -38,9 +38,13 @@ def read(file: bytes, param: str, most_megabytes: float) -> Image.Image:
             # The number of pixels is checked here, before they are unpacked; odd metadata does not matter.
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(file), formats=FORMATS) as image:
-                _refuse_too_many_pixels(image, param)
+                if image.width * image.height > MOST_PIXELS:
+                    raise _too_many_pixels(f" ({image.width}x{image.height})", param)
                 image.load()
                 return _upright(_plain(image))
+    except Image.DecompressionBombError as error:
+        # Pillow's own limit, far above ours, is met as the header is read.
+        raise _too_many_pixels("", param) from error
     except DAMAGE as error:
         raise InvalidRequest(
             f"{param}: the file cannot be read as a PNG, JPEG or WebP image, or is damaged.",
@@ -49,13 +53,9 @@ def read(file: bytes, param: str, most_megabytes: float) -> Image.Image:
         ) from error
 
 
-def _refuse_too_many_pixels(image: Image.Image, param: str) -> None:
-    if image.width * image.height > MOST_PIXELS:
-        raise TooLarge(
-            f"{param}: the image has {image.width}x{image.height} pixels; {MOST_PIXELS:,} are the most.",
-            param=param,
-            code="image_too_large",
-        )
+def _too_many_pixels(size: str, param: str) -> TooLarge:
+    message = f"{param}: the image has too many pixels{size}; {MOST_PIXELS:,} are the most."
+    return TooLarge(message, param=param, code="image_too_large")
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -1,0 +1,38 @@
+"""The backend keeps the contract of models, on a random FLUX.2 klein."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mlx_host.requests import ImageGenerationRequest, Request
+from mlx_host.testing import ModelContract
+from mlx_host_flux.plugin import FLUX
+
+from tests.support.tiny_flux import write_tiny_flux
+
+
+def request(**more: Any) -> ImageGenerationRequest:
+    # Without a fast BLAS, which this process may not have, more pixels take minutes.
+    settings = {"id": "contract", "model": "contract", "prompt": "a cat", "seed": 1, "size": (16, 16), "steps": 1}
+    return ImageGenerationRequest(**{**settings, **more})
+
+
+class TestFlux(ModelContract):
+    backend = FLUX
+    requests = (request(), request(seed=2))
+    options = {"config_name": "flux2-klein-4b", "quantize": 16}  # noqa: RUF012  as the contract declares it
+
+    @classmethod
+    def path(cls, empty: Path) -> Path:
+        return write_tiny_flux(empty / "flux")
+
+    def unsuitable(self) -> Sequence[Request]:
+        return [
+            request(prompt="x" * 1001),
+            request(size=(17, 16)),
+            request(size=(4096, 4096)),
+            request(guidance=2.0),
+            request(negative_prompt="a dog"),
+        ]
