@@ -11,6 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import mlx.core as mx
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
@@ -18,6 +19,7 @@ from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Exact, Grammar, JsonValue, LarkGrammar, Pattern, chain, leaves, to_llguidance
 
 from mlx_host_lm.sampling import Array, Sampler
+from mlx_host_lm.schemas import kept, place
 
 # So long the model waits for a grammar before it goes on with other requests; most are compiled by then.
 PATIENCE = 0.005
@@ -59,6 +61,7 @@ class Structure:
 
         InvalidRequest names the field of the request whose part of the grammar cannot be kept.
         """
+        grammar = kept(grammar)
         key = (to_llguidance(grammar, self._vocabulary.special), starts and self._vocabulary.drop_first_space)
         future = self._rules.pop(key, None)
         if future is None or (future.done() and future.result().spent):
@@ -115,7 +118,7 @@ class Structure:
             if isinstance(leaf, JsonValue | Pattern | LarkGrammar) and leaf.param is not None:
                 alone = self._matcher(to_llguidance(leaf, self._vocabulary.special))
                 if alone.is_error() or (alone.compute_bitmask() and alone.is_error()):
-                    reason = readable(alone.get_error())
+                    reason = readable(alone.get_error(), leaf.schema if isinstance(leaf, JsonValue) else None)
                     return InvalidRequest(
                         f"{leaf.param}: {_WHAT[type(leaf)]} cannot be kept: {reason}", param=leaf.param
                     )
@@ -176,7 +179,7 @@ class Guide:
 
     def process(self, _: Array, logits: Array) -> Array:
         # Before anything waits for the last token: else the network would wait, too.
-        mx.async_eval(logits)  # type: ignore[no-untyped-call]  (as mlx declares it)
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]  # mlx says so
         mask = self._rule.first if self._drawn is None else self._after(int(self._drawn.item()))
         return mx.where(unpack(mask, logits.shape[-1]), logits, -mx.inf)
 
@@ -212,21 +215,22 @@ class _Tokens:
 
 def unpack(mask: bytes, width: int) -> Array:
     """A mask's bits as booleans (1, width); what it does not reach is False."""
-    words = mx.array(memoryview(mask).cast("I"))  # type: ignore[arg-type]  (arrays are made of buffers, too)
+    words = mx.array(memoryview(mask).cast("I"))  # type: ignore[arg-type]  # buffers do, too
     bits = ((words[:, None] >> mx.arange(32, dtype=mx.uint32)) & 1).astype(mx.bool_).reshape(1, -1)[:, :width]
     return mx.pad(bits, [(0, 0), (0, width - bits.shape[-1])]) if bits.shape[-1] < width else bits
 
 
-def readable(error: str) -> str:
+def readable(error: str, schema: Any = None) -> str:
     """What llguidance means, in one line; it quotes the grammar, which the client did not write so."""
     lines = error.splitlines() or [""]
     said = re.sub(r"^(at )?\d+\(\d+\): ", "", lines[0]).removeprefix("failed to compile JSON schema: ")
     said = said.partition(". Enable")[0]
     if said.endswith("regex parse error:"):
         found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-        said = f"pattern {_short(lines[1].strip())}: {' '.join(found)}"
+        said = f"the pattern {_short(lines[1].strip())}: {' '.join(found)}"
     if keys := re.fullmatch(r"Unimplemented keys: \[(.*)\]", said):
-        said = f"not supported: {keys[1]}"
+        names = re.findall(r'"([^"]+)"', keys[1])
+        said = "it cannot be held to " + ", ".join(f"{name} (at {place(schema, name) or '#'})" for name in names)
     return _short(said, 300)
 
 
