@@ -10,6 +10,7 @@ from mlx_host_vlm.model import VisionModel, load_model
 from mlx_host_vlm.options import VlmOptions
 
 from tests.plugins.lm.driver import no_progress
+from tests.support.tiny_llama import write_tiny_llama
 from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl
 
 
@@ -28,6 +29,12 @@ def tiny_qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_gemma4(tmp_path_factory.mktemp("tiny-gemma4"))
+
+
+@pytest.fixture(scope="session")
+def tiny_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model without eyes or ears."""
+    return write_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
 
 
 @pytest.fixture(scope="session")

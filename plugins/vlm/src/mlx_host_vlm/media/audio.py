@@ -12,12 +12,16 @@ Samples = npt.NDArray[np.float32]
 
 # Models that hear take half a minute to a few minutes; more costs memory for nothing.
 MOST_SECONDS = 600.0
-# What a file may lack of the length that it says it has.
+# What an MP3 may lack of the length that its header says it has.
 MISSING_SECONDS = 0.5
+# What programs that cannot go back to fill in a WAV's size write in its place is this or more.
+UNKNOWN_WAV_SIZE = 0x7FFF_0000
 
 
 def read_audio(file: bytes, sample_rate: int) -> Samples:
     """Decode to one channel, between -1 and 1; Unusable says why not."""
+    if file[:4] == b"RIFF" and len(file) + 1 < 8 + int.from_bytes(file[4:8], "little") < UNKNOWN_WAV_SIZE:
+        raise Unusable("it ends early: the file is shorter than it says it is")
     try:
         info = miniaudio.wav_get_info(file) if file[:4] == b"RIFF" else miniaudio.mp3_get_info(file)
         if info.duration > MOST_SECONDS:

@@ -9,8 +9,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mlx_host_vlm.media.unusable import Unusable
 
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF and AVIF"
+Image.init()
+# Pillow can be built without some of these.
+FORMATS = tuple(form for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if form in Image.OPEN)
 # More than this is not decoded, even to be scaled down: it would take 300 MB.
 MOST_DECODED_PIXELS = 100_000_000
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
@@ -32,7 +33,7 @@ def read_image(file: bytes, most_pixels: int, *, resize: bool) -> Image.Image:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Unusable(f"it has more than {MOST_DECODED_PIXELS} pixels") from None
     except UnidentifiedImageError:
-        raise Unusable(f"its data is no image that can be read here; {KINDS} can be") from None
+        raise Unusable(f"its data is no image that can be read here; {', '.join(FORMATS)} can be") from None
 
 
 def scale_down(size: tuple[int, int], most_pixels: int) -> tuple[int, int]:

@@ -1,0 +1,291 @@
+"""Pictures and sounds are found in a conversation, loaded beside the model, and told apart."""
+
+from __future__ import annotations
+
+import base64
+import threading
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlx_host.errors import InvalidRequest
+from mlx_host_vlm.keys import MediaKeys, find_runs
+from mlx_host_vlm.layout import Layout, find_layout
+from mlx_host_vlm.media import Aside, Loader, Part, Unusable, find_parts
+from mlx_host_vlm.media.audio import read_audio
+from mlx_host_vlm.media.data_url import read_base64, read_data_url
+from PIL.Image import Image
+
+from tests.support.media import data_url, encoded, noise, picture, tone
+
+T = TypeVar("T")
+
+
+def result(steps: Generator[None, None, T]) -> T:
+    """What a generator comes to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+
+class TestDataUrls:
+    def test_base64_with_space_and_without_padding(self) -> None:
+        assert read_data_url("data:image/png;base64,aGVs\nbG8") == b"hello"
+        assert read_data_url("data:,a%20b") == b"a b"
+        assert read_data_url("DATA:image/png;charset=x;BASE64,aGVsbG8=") == b"hello"
+
+    def test_the_alphabet_for_urls(self) -> None:
+        assert read_base64("-_-_") == read_base64("+/+/")
+
+    @pytest.mark.parametrize("url", ["data:image/png;base64", "data:;base64,a", "data:;base64,ä", "data:;base64,!!!!"])
+    def test_what_is_broken_is_refused(self, url: str) -> None:
+        with pytest.raises(Unusable):
+            read_data_url(url)
+
+
+class TestParts:
+    def test_all_are_found_in_order(self) -> None:
+        sound = {"type": "input_audio", "input_audio": {"data": "AA", "format": "mp3"}}
+        messages: list[dict[str, Any]] = [
+            {"role": "system", "content": "Look."},
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u", "detail": "low"}}, sound]},
+            {"role": "assistant", "content": None},
+            {"role": "tool", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": "v"}]},
+        ]
+        assert find_parts(messages) == [
+            Part("image", "messages[1].content[0]", "u", small=True),
+            Part("audio", "messages[1].content[1]", "AA"),
+            Part("image", "messages[3].content[1]", "v"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("part", "says"),
+        [
+            ({"type": "image_url"}, "image_url must be"),
+            ({"type": "image_url", "image_url": {"file_id": "f"}}, "image_url must be"),
+            ({"type": "input_audio", "input_audio": "AA"}, "input_audio must be"),
+            ({"type": "input_audio", "input_audio": {"data": "AA"}}, "wav and mp3 are taken"),
+            ({"type": "input_audio", "input_audio": {"data": "AA", "format": "flac"}}, "wav and mp3 are taken"),
+        ],
+    )
+    def test_what_is_malformed_is_named(self, part: dict[str, Any], says: str) -> None:
+        with pytest.raises(InvalidRequest, match=rf"messages\[0\].content\[0\].*{says}"):
+            find_parts([{"role": "user", "content": [part]}])
+
+
+def of_strings(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """A template that joins contents."""
+    return "".join("<s>" + str(message["content"]) for message in messages)
+
+
+def of_lists(messages: Sequence[Mapping[str, Any]]) -> str | None:
+    """A template that reads parts alone."""
+    marks = {"image": "<I>", "audio": "<A>"}
+    parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
+    return "<s>" + "".join(marks.get(part["type"]) or part["text"] for part in parts)
+
+
+def marks(parts: list[dict[str, str]]) -> str | None:
+    return "".join(part.get("text", "<image>" if part["type"] == "image" else "") for part in parts)
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "u"}}
+
+
+class TestLayout:
+    def test_a_template_of_lists_gets_lists(self) -> None:
+        layout = find_layout(of_lists, marks, ["image", "audio"])
+        assert layout.kinds == {"image", "audio"}
+        assert of_lists([{"content": layout.content("Hi", "m")}]) == "<s>Hi"
+        assert of_lists([{"content": layout.content([PICTURE, "Hi", PICTURE], "m")}]) == "<s><I>Hi<I>"
+
+    def test_a_template_of_strings_gets_the_marks_that_the_model_knows(self) -> None:
+        layout = find_layout(of_strings, marks, ["image", "audio"])
+        assert layout.kinds == {"image"}
+        assert layout.content(["Hi", PICTURE, {"type": "text", "text": "ho"}], "m") == "Hi<image>ho"
+        assert layout.content([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "m") == "a\nb"
+
+    def test_a_template_without_marks_takes_text_only(self) -> None:
+        layout = find_layout(of_strings, lambda parts: None, ["image"])
+        with pytest.raises(InvalidRequest, match="takes text only; run a model that takes it with --backend vlm"):
+            layout.content([PICTURE], "m")
+
+    @pytest.mark.parametrize(
+        ("part", "says"),
+        [
+            ({"type": "input_audio"}, r"m.content\[0\] is of type 'input_audio', .* of the types text, image_url$"),
+            ({"type": "video_url"}, "send some of its frames as image_url parts"),
+            ({"type": "file"}, "text, image_url"),
+            ({"type": "text"}, "with a type and a text"),
+            ({}, "with a type and a text"),
+            (7, "with a type and a text"),
+        ],
+    )
+    def test_what_a_model_does_not_take_is_named(self, part: Any, says: str) -> None:
+        with pytest.raises(InvalidRequest, match=says):
+            Layout(frozenset({"image"})).content([part], "m")
+
+
+class TestAside:
+    def test_it_gives_way_until_the_work_is_done(self) -> None:
+        may_end = threading.Event()
+
+        def work() -> int:
+            assert may_end.wait(30)
+            return 7
+
+        steps = Aside(lambda: 0.0).run(work)
+        assert [next(steps), next(steps)] == [None, None]
+        may_end.set()
+        assert result(steps) == 7
+
+    def test_it_raises_what_the_work_raises(self) -> None:
+        with pytest.raises(ZeroDivisionError):
+            result(Aside(lambda: 0.01).run(lambda: 1 // 0))
+
+    def test_what_nobody_awaits_is_not_begun(self) -> None:
+        may_end, begun = threading.Event(), threading.Event()
+        aside = Aside(lambda: 0.0)
+        busy = [aside.run(lambda: may_end.wait(30)) for _ in range(8)]
+        for steps in busy:
+            next(steps)
+        late = aside.run(begun.set)
+        next(late)
+        late.close()
+        may_end.set()
+        for steps in busy:
+            assert result(steps)
+        assert not begun.is_set()
+
+
+def loader(most_pixels: int = 1_000_000, *, resize: bool = True) -> Loader:
+    return Loader(Aside(lambda: 0.01), None, most_pixels=most_pixels, resize=resize, rate=16000)
+
+
+class TestLoader:
+    def test_the_same_file_has_the_same_digest_and_no_other_has(self) -> None:
+        parts = [Part("image", "a", picture(seed)) for seed in (1, 2, 1)]
+        first, second, again = result(loader().load(parts))
+        assert first.digest == again.digest != second.digest
+
+    def test_the_same_file_seen_smaller_is_another_picture(self) -> None:
+        url = data_url(encoded(noise(1, (800, 800))))
+        whole, small = result(loader().load([Part("image", "a", url), Part("image", "b", url, small=True)]))
+        assert isinstance(whole.content, Image)
+        assert isinstance(small.content, Image)
+        assert (whole.content.size, small.content.size) == ((800, 800), (512, 512))
+        assert whole.digest != small.digest
+
+    @pytest.mark.parametrize(
+        ("source", "says"),
+        [
+            ("http://example.org/cat.png", "start the server with --allow-remote-media"),
+            ("file:///etc/passwd", "not fetched"),
+            ("data:image/png;base64,", "empty"),
+            (data_url(encoded(noise(1))[:-40]), "damaged or ends early"),
+            (data_url(b"\x89PNG\r\n\x1a\n" + b"\xff" * 60), "no image|damaged"),
+        ],
+    )
+    def test_a_refusal_names_the_place(self, source: str, says: str) -> None:
+        with pytest.raises(InvalidRequest, match=f"^here: .*({says})") as refusal:
+            result(loader().load([Part("image", "here", source)]))
+        assert refusal.value.param == "messages"
+
+    @given(st.integers(0, 2**32), st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]))
+    def test_no_damage_does_more_than_refuse(self, seed: int, form: str) -> None:
+        file = bytearray(encoded(noise(1, (24, 24)), form))
+        random = np.random.default_rng(seed)
+        for position in random.integers(0, len(file), 6):
+            file[position] = random.integers(0, 256)
+        try:
+            (medium,) = result(loader().load([Part("image", "here", data_url(bytes(file)))]))
+        except InvalidRequest:
+            return
+        assert isinstance(medium.content, Image)
+        assert medium.content.mode == "RGB"
+
+
+def mp3(samples: np.ndarray[Any, np.dtype[np.int16]], rate: int) -> bytes:
+    import io
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp3") as container:
+        stream = container.add_stream("mp3", rate=rate, layout="mono")
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16p", layout="mono")
+        frame.rate = rate
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return file.getvalue()
+
+
+class TestAudio:
+    def test_a_tone_keeps_its_pitch_at_another_rate(self) -> None:
+        samples = read_audio(tone(500.0, seconds=1.0, rate=44100), 16000)
+        assert abs(len(samples) - 16000) <= 2
+        assert np.argmax(np.abs(np.fft.rfft(samples[:16000]))) == pytest.approx(500, abs=1)
+        assert 0.5 < np.abs(samples).max() < 0.7
+
+    def test_mp3_is_read(self) -> None:
+        wave = (np.sin(np.arange(16000) * (2 * np.pi * 500 / 16000)) * 20000).astype(np.int16)
+        samples = read_audio(mp3(wave, 16000), 16000)
+        assert len(samples) == pytest.approx(16000, abs=3000)
+        spectrum = np.abs(np.fft.rfft(samples))
+        assert np.argmax(spectrum) * 16000 / len(samples) == pytest.approx(500, abs=3)
+
+    @pytest.mark.parametrize(
+        "file", [b"hello", b"RIFF", tone(500.0)[:60], b"ID3" + b"\0" * 100, b"\xff\xfb" + b"\0" * 9]
+    )
+    def test_what_is_no_sound_is_refused(self, file: bytes) -> None:
+        with pytest.raises(Unusable):
+            read_audio(file, 16000)
+
+    def test_a_file_that_ends_early_is_refused(self) -> None:
+        with pytest.raises(Unusable, match="ends early"):
+            read_audio(tone(500.0, seconds=4.0)[:40_000], 16000)
+
+    def test_a_long_file_is_refused_before_it_is_decoded(self) -> None:
+        # Eight-bit samples, one a second: what is an hour long has 3,644 bytes.
+        header = b"RIFF" + (3636).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
+        form = b"\1\0\1\0" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\1\0\x08\0"
+        file = header + form + b"data" + (3600).to_bytes(4, "little") + b"\x80" * 3600
+        with pytest.raises(Unusable, match="longer than 10 minutes"):
+            read_audio(file, 16000)
+
+
+class TestKeys:
+    def test_runs_are_found(self) -> None:
+        assert find_runs([1, 9, 9, 2, 9, 8, 8], {8, 9}) == [(1, 3), (4, 5), (5, 7)]
+
+    def test_each_run_gets_the_number_of_its_own(self) -> None:
+        keys = MediaKeys()
+        assert keys.key([1, 9, 9, 2, 9], {9}, [b"a", b"b"]) == [1, -1, -1, 2, -2]
+        assert keys.key([1, 9, 9, 2, 9, 3], {9}, [b"a", b"c"]) == [1, -1, -1, 2, -3, 3]
+
+    def test_runs_that_cannot_be_told_apart_get_one_number_for_all(self) -> None:
+        keys = MediaKeys()
+        together = keys.key([9, 9, 1], {9}, [b"a", b"b"])
+        assert together == [-1, -1, 1]
+        assert keys.key([9, 9, 1], {9}, [b"b", b"a"]) != together
+        assert keys.key([9, 9, 1], {9}, [b"a", b"b"]) == together
+
+    def test_a_prompt_in_which_nothing_stands_for_media_has_no_key(self) -> None:
+        assert MediaKeys().key([1, 2], {9}, [b"a"]) is None
+
+    def test_a_number_that_was_forgotten_is_never_given_again(self) -> None:
+        keys = MediaKeys(most=2)
+        given = [keys.key([9], {9}, [bytes([number])]) for number in (1, 2, 3, 1, 3)]
+        assert given == [[-1], [-2], [-3], [-4], [-3]]
+
+
+def test_base64_of_a_sound_is_what_the_client_sent() -> None:
+    file = tone(300.0)
+    (medium,) = result(loader().load([Part("audio", "here", base64.b64encode(file).decode())]))
+    assert isinstance(medium.content, np.ndarray)
+    assert len(medium.content) == 6400

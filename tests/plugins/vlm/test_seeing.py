@@ -1,0 +1,230 @@
+"""What a model that sees answers: by what is in the pictures and in which order, alone or in a batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.requests import ChatRequest, Sampling
+from mlx_host_vlm.model import VisionModel
+
+from tests.plugins.lm.driver import Round, answer, answer_one, ask
+from tests.plugins.vlm.conftest import load
+from tests.support.media import data_url, encoded, look, noise, picture, picture_part, sound_part, tone
+
+DRAWN = Sampling(temperature=1.0, seed=5)
+
+
+@pytest.fixture(params=["qwen", "gemma"])
+def model(request: pytest.FixtureRequest) -> VisionModel:
+    model: VisionModel = request.getfixturevalue(request.param)
+    return model
+
+
+def see(*seeds: int, text: str = "What is it?", sampling: Sampling = DRAWN, **more: int) -> ChatRequest:
+    return ask(look(*seeds, text=text), sampling=sampling, **more)
+
+
+def odds(model: VisionModel, request: ChatRequest) -> tuple[float, ...]:
+    """How likely the answer's first tokens are: they tell more than the likeliest tokens, which seldom change."""
+    answered = answer_one(model, replace(request, sampling=Sampling(temperature=0.0), top_logprobs=0, max_tokens=4))
+    return tuple(each.chosen.logprob for each in answered.logprobs[0])
+
+
+def test_different_pictures_give_different_answers_and_the_same_gives_the_same(model: VisionModel) -> None:
+    first, second, again = (answer_one(model, see(seed)).text for seed in (1, 2, 1))
+    assert first != second
+    assert first == again
+
+
+def test_the_order_of_pictures_matters(model: VisionModel) -> None:
+    assert odds(model, see(1, 2)) != pytest.approx(odds(model, see(2, 1)), abs=1e-3)
+
+
+def test_pictures_of_different_sizes_and_in_several_turns(model: VisionModel) -> None:
+    def turns(first: int, second: int) -> tuple[float, ...]:
+        wide = picture_part(data_url(encoded(noise(first, (150, 60)))))
+        talk: list[dict[str, Any]] = [
+            {"role": "user", "content": [{"type": "text", "text": "Look:"}, wide, {"type": "text", "text": "?"}]},
+            {"role": "assistant", "content": "A cat."},
+            *look(second, text="And this?"),
+        ]
+        return odds(model, ask(talk))
+
+    seen = [turns(*pair) for pair in ((1, 2), (2, 1), (1, 1), (1, 3))]
+    for one, other in combinations(seen, 2):
+        assert one != pytest.approx(other, abs=1e-3)
+    assert turns(1, 2) == pytest.approx(seen[0], abs=1e-3)
+
+
+@pytest.mark.parametrize("stream_size", [1, 3])
+def test_a_batch_answers_as_each_alone(model: VisionModel, stream_size: int) -> None:
+    requests = [
+        see(1),
+        ask("Hello there."),
+        see(2, 3, text="Compare them, please."),
+        ask("A longer question without any picture in it, please answer.", sampling=DRAWN),
+        see(2, n=2, max_tokens=7),
+        see(3, sampling=Sampling(temperature=0.0, repetition_penalty=1.3, presence_penalty=0.5)),
+        see(1, text="Again.", sampling=Sampling(temperature=0.8, top_p=0.9, seed=9, logit_bias={5: 3.0})),
+    ]
+    alone = [answer_one(model, request).texts for request in requests]
+    together = Round(model)
+    answers = []
+    for number, request in enumerate(requests):
+        answers.append(together.join(request))
+        if number % stream_size == 0:
+            together.turn()
+    together.finish()
+    assert [each.texts for each in answers] == alone
+
+
+def test_a_prompt_read_in_pieces_gives_the_same(tiny_qwen: Path, qwen: VisionModel) -> None:
+    pieces = load(tiny_qwen, prefill_step_size=3, prompt_cache_bytes=0)
+    try:
+        for request in (see(1, 2, text="Compare them."), ask("A question of some length, without a picture.")):
+            in_pieces = answer_one(pieces, request)
+            assert len(in_pieces.prefilled) > 3
+            assert in_pieces.text == answer_one(qwen, request).text
+    finally:
+        pieces.close()
+
+
+def test_a_picture_whose_tokens_see_each_other_is_read_whole(tiny_gemma: Path, gemma: VisionModel) -> None:
+    pieces = load(tiny_gemma, prefill_step_size=3, prompt_cache_bytes=0)
+    try:
+        request = see(1, text="Look.")
+        assert answer_one(pieces, request).text == answer_one(gemma, request).text
+    finally:
+        pieces.close()
+
+
+def test_two_pictures_never_share_a_cache_entry(model: VisionModel) -> None:
+    seen, other = (odds(model, see(seed, text="Same words.")) for seed in (11, 12))
+    assert other != pytest.approx(seen, abs=1e-3)
+    assert odds(model, see(11, text="Same words.")) == pytest.approx(seen, abs=1e-3)
+    answered = [answer_one(model, see(seed, text="Same words.")) for seed in (13, 14, 13)]
+    # What comes before the picture is the same, and so is what is appended after the question.
+    assert [each.cached_tokens <= 8 for each in answered] == [True, True, False]
+    assert answered[2].cached_tokens >= answered[2].prompt_tokens - 8
+
+
+def test_the_next_turn_reads_only_what_is_new(model: VisionModel) -> None:
+    first = see(21, text="Hello?", sampling=Sampling(temperature=0.0))
+    said = answer_one(model, first)
+    talk = [*first.messages, {"role": "assistant", "content": said.text}, {"role": "user", "content": "And now?"}]
+    warm = answer_one(model, ask(talk, sampling=DRAWN))
+    assert warm.cached_tokens > said.prompt_tokens - 8
+    other = [*look(22, text="Hello?"), *talk[1:]]
+    assert answer_one(model, ask(other, sampling=DRAWN)).cached_tokens <= 8
+
+
+def test_a_new_picture_in_the_next_turn_is_seen(model: VisionModel) -> None:
+    talk = [*look(31), {"role": "assistant", "content": "A cat."}]
+    answer_one(model, ask([*talk, *look(32)]))
+    warm = odds(model, ask([*talk, *look(33)]))
+    model._batch._cache.clear()
+    assert odds(model, ask([*talk, *look(33)])) == pytest.approx(warm, abs=1e-3)
+
+
+def test_several_answers_to_a_picture_are_drawn_apart(model: VisionModel) -> None:
+    answers = answer_one(model, see(1, n=3))
+    assert len(set(answers.texts.values())) == 3
+    assert answers.texts[0] == answer_one(model, see(1)).text
+
+
+def test_logprobs_add_up(qwen: VisionModel) -> None:
+    answered = answer_one(qwen, see(1, sampling=Sampling(temperature=0.0), top_logprobs=3, max_tokens=4))
+    assert [len(each.top) for each in answered.logprobs[0]] == [3] * 4
+    for each in answered.logprobs[0]:
+        assert each.chosen == each.top[0]
+        assert -20 < each.chosen.logprob <= 0
+
+
+def test_a_request_that_leaves_while_it_is_read_is_gone(qwen: VisionModel) -> None:
+    stays, leaves = see(1), see(2, 3)
+    alone = answer_one(qwen, stays).text
+    for turns in range(1, 6):
+        together = Round(qwen)
+        left, stayed = together.join(leaves), together.join(stays)
+        for _ in range(turns):
+            together.turn()
+        together.leave(left)
+        together.finish()
+        assert stayed.text == alone
+
+
+class TestRefusals:
+    def refused(self, model: VisionModel, *parts: object) -> InvalidRequest:
+        with pytest.raises(InvalidRequest) as refusal:
+            answer_one(model, ask([{"role": "user", "content": list(parts)}]))
+        assert refusal.value.param == "messages"
+        return refusal.value
+
+    def test_a_picture_that_is_none_is_refused(self, qwen: VisionModel) -> None:
+        said = str(self.refused(qwen, {"type": "text", "text": "?"}, picture_part(data_url(b"hello"))))
+        assert said.startswith("messages[0].content[1]: its data is no image")
+
+    def test_a_sound_is_refused_by_a_model_without_ears(self, qwen: VisionModel) -> None:
+        said = str(self.refused(qwen, sound_part(tone(300.0))))
+        assert said == (
+            "messages[0].content[0] is of type 'input_audio', and this model takes parts of the types text, image_url"
+        )
+
+    @pytest.mark.parametrize("size", [(1, 1), (1, 300), (2000, 3)])
+    def test_a_picture_of_a_strange_shape_is_seen_or_refused(self, model: VisionModel, size: tuple[int, int]) -> None:
+        request = ask([{"role": "user", "content": [picture_part(picture(1, size))]}], max_tokens=2)
+        try:
+            assert answer_one(model, request).completion_tokens == 2
+        except InvalidRequest as refusal:
+            assert "refuse" in str(refusal)  # noqa: PT017  either is right
+
+    def test_marks_in_the_text_do_not_pass_for_pictures(self, qwen: VisionModel) -> None:
+        for text in ("<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end|>"):
+            self.refused(qwen, *look(1)[0]["content"], {"type": "text", "text": text})
+            assert answer_one(qwen, ask(text, max_tokens=2)).completion_tokens == 2
+        assert answer_one(qwen, see(1)).completion_tokens == 16
+
+    def test_pictures_that_do_not_fit_are_refused_by_their_tokens(self, tiny_qwen: Path) -> None:
+        model = load(tiny_qwen, context_length=20)
+        try:
+            with pytest.raises(ContextLengthExceeded, match="20 tokens"):
+                answer_one(model, see(1, 2))
+        finally:
+            model.close()
+
+    def test_a_large_picture_is_refused_where_resizing_is_off(self, tiny_qwen: Path) -> None:
+        model = load(tiny_qwen, max_image_pixels=1000, disable_auto_resize=True)
+        try:
+            assert "84 x 84 pixels" in str(self.refused(model, picture_part(picture(1))))
+        finally:
+            model.close()
+
+
+def test_a_model_that_only_reads_says_who_sees(tiny_reader: Path) -> None:
+    model = load(tiny_reader)
+    try:
+        assert answer_one(model, ask("Hello", max_tokens=3)).completion_tokens == 3
+        with pytest.raises(InvalidRequest, match="takes text only; run a model that takes it with --backend vlm"):
+            answer_one(model, see(1))
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_pictures_are_scaled_down_before_the_model_sees_them(tiny_qwen: Path, kept: bool) -> None:
+    model = load(tiny_qwen, max_image_pixels=84 * 84 if kept else 56 * 56)
+    try:
+        assert answer_one(model, see(1, max_tokens=1)).prompt_tokens == (24 if kept else 19)
+    finally:
+        model.close()
+
+
+def test_answers_together(model: VisionModel) -> None:
+    """Requests that start in the same turn read their prompts one after the other and decode together."""
+    texts = [each.text for each in answer(model, *(see(seed) for seed in (1, 2, 3)))]
+    assert texts == [answer_one(model, see(seed)).text for seed in (1, 2, 3)]
