@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,15 +66,22 @@ class LarkGrammar(Grammar):
 
 @dataclass(frozen=True, slots=True)
 class AnyText(Grammar):
-    """Any text, the empty one too."""
+    """Any text, the empty one too, in which none of `without` stands and which matches none of `unless` as a whole."""
+
+    without: tuple[str, ...] = ()
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TextUntil(Grammar):
-    """Text up to and with the first of some strings; before it stands what matches `regex`."""
+    """Text up to and with the first of some strings that has the right text before it.
+
+    That is what matches all regular expressions of `matching` and none of `unless`, each as a whole.
+    """
 
     ends: tuple[str, ...]
-    regex: str = ANY
+    matching: tuple[str, ...] = (ANY,)
+    unless: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +179,10 @@ def to_llguidance(grammar: Grammar, special: Mapping[str, int]) -> str:
     return _Writer(special).write(grammar)
 
 
+# Rules shorter than this stand where they are used.
+_SHORT = 40
+
+
 class _Writer:
     def __init__(self, special: Mapping[str, int]) -> None:
         self._special = special
@@ -179,6 +190,7 @@ class _Writer:
         self._split = re.compile(f"({'|'.join(map(re.escape, texts))})" if texts else r"(?!)()")
         self._rules: dict[str, str] = {}
         self._names: dict[tuple[str, str], str] = {}
+        self._written: dict[int, str] = {}
         self._grammars: list[dict[str, str]] = []
 
     def write(self, grammar: Grammar) -> str:
@@ -188,19 +200,26 @@ class _Writer:
         return json.dumps({"grammars": [main, *self._grammars]})
 
     def _expression(self, grammar: Grammar) -> str:
+        """Write a part, once however often it stands in the tree."""
+        if id(grammar) not in self._written:
+            self._written[id(grammar)] = self._write(grammar)
+        return self._written[id(grammar)]
+
+    def _write(self, grammar: Grammar) -> str:
         match grammar:
             case Exact(text):
                 return " ".join(self._pieces(text)) or '""'
             case Chain(parts):
-                return "(" + (" ".join(map(self._expression, parts)) or '""') + ")"
+                return self._group(" ".join(map(self._expression, parts)) or '""')
             case OneOf(parts):
-                return "(" + " | ".join(map(self._expression, parts)) + ")"
+                return self._group(" | ".join(map(self._expression, parts)))
             case Repeated(part, least, most):
-                return f"{self._expression(part)}{{{least},{'' if most is None else most}}}"
-            case AnyText():
-                return self._rule("text", f"/{ANY}/")
+                return f"({self._expression(part)}){{{least},{'' if most is None else most}}}"
+            case AnyText(without, unless):
+                texts = [f"(?s:.*)(?:{_either(without)})(?s:.*)"] if without else []
+                return self._text([ANY], [*texts, *unless])
             case Pattern(regex):
-                return self._rule("pattern", f"/{_slashed(regex)}/")
+                return self._text([regex], [])
             case JsonValue(schema):
                 laid_out = {**(schema if isinstance(schema, Mapping) else _whether(schema)), "x-guidance": JSON_LAYOUT}
                 return self._rule("json", f"%json {json.dumps(laid_out)}")
@@ -208,23 +227,34 @@ class _Writer:
                 name = f"lark{len(self._grammars)}"
                 self._grammars.append({"name": name, "lark_grammar": source})
                 return f"@{name}"
-            case TextUntil(ends, regex):
-                return "(" + " | ".join(self._until(ends, regex)) + ")"
+            case TextUntil():
+                return self._group(" | ".join(self._until(grammar)))
         raise TypeError(f"{grammar!r} is no Grammar of this module")
 
-    def _until(self, ends: tuple[str, ...], regex: str) -> Iterator[str]:
+    def _until(self, until: TextUntil) -> Iterator[str]:
         """A lexeme as short as can be for the ends that are text; tokens of their own cannot be in text anyway."""
-        texts = []
-        for end in ends:
-            before, *rest = self._split.split(end, maxsplit=1)
-            if not rest:
-                texts.append(end)
-            else:
-                head = self._rule("text", f"/{_slashed(regex + re.escape(before))}/")
-                yield " ".join([head, *self._pieces("".join(rest))])
+        texts = [end for end in until.ends if not self._split.search(end)]
+        for end in until.ends:
+            if end not in texts:
+                before, *rest = self._split.split(end, maxsplit=1)
+                matching = [f"(?:{regex}){re.escape(before)}" for regex in until.matching]
+                unless = [f"(?:{regex}){re.escape(before)}" for regex in until.unless]
+                # What a token stands for can be spelled, too.
+                spelled = [f"(?s:.*)(?:{_either(until.ends)})(?s:.*)"] if until.matching == (ANY,) else []
+                yield " ".join([self._text(matching, unless + spelled), *self._pieces("".join(rest))])
         if texts:
-            last = "|".join(map(re.escape, texts))
-            yield self._rule("until", f"/{_slashed(f'(?:{regex})(?:{last})')}/", lazy=True)
+            last = f"(?:{_either(texts)})"
+            matching, unless = ([f"(?:{regex}){last}" for regex in side] for side in (until.matching, until.unless))
+            yield self._text(matching, unless, lazy=True)
+
+    def _text(self, matching: Sequence[str], unless: Sequence[str], *, lazy: bool = False) -> str:
+        """The name of a lexeme; those that say more than one thing need a terminal, which has an upper-case name."""
+        said = [f"/{_slashed(regex)}/" for regex in matching] + [f"~/{_slashed(regex)}/" for regex in unless]
+        body = said[0] if len(said) == 1 else self._rule("TEXT", " & ".join(said))
+        return self._rule("lazy" if lazy else "text", body, lazy=lazy)
+
+    def _group(self, body: str) -> str:
+        return f"({body})" if len(body) < _SHORT else self._rule("part", body)
 
     def _pieces(self, text: str) -> Iterator[str]:
         for piece in filter(None, self._split.split(text)):
@@ -241,6 +271,10 @@ class _Writer:
 
 def _whether(schema: bool) -> dict[str, Any]:
     return {} if schema else {"enum": []}
+
+
+def _either(texts: Iterable[str]) -> str:
+    return "|".join(map(re.escape, texts))
 
 
 def _slashed(regex: str) -> str:

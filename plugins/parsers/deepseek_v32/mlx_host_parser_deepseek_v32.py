@@ -27,6 +27,7 @@ from mlx_host.parsing import (
     json_object,
     json_string,
     read_json,
+    value_until,
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
 
@@ -86,7 +87,7 @@ def _read_invoke(s: Scanner, tags: _Tags) -> Reading[None]:
     arguments: dict[str, str] = {}
     while (yield from s.expect(*tags.parameter, *ends)) in tags.parameter:
         key, kind = yield from _read_attributes(s)
-        value, _ = yield from s.until(*tags.end_parameter)
+        value = yield from value_until(s, *tags.end_parameter, text=kind == 'string="true"')
         arguments[key] = _typed(value, kind, schema.member(key))
         yield from s.space()
     s.call(name, _unwrapped(arguments, schema))

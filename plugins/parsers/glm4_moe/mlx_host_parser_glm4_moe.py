@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Reading, Sample, Scanner, json_object, read_json
+from mlx_host.parsing import Call, MarkupParser, Parser, Reading, Sample, Scanner, json_object, read_json, value_until
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, SCRIPT, TOOLS, WRITE
 
 _FUNCTION_NAME = re.compile(r"[^\s<>{}]*")
@@ -30,11 +30,13 @@ def _read_call(s: Scanner) -> Reading[None]:
         s.call(name, raw)
         return
     while (yield from s.expect("<arg_key>", "</tool_call>")) == "<arg_key>":
-        key, _ = yield from s.until("</arg_key>")
+        written, _ = yield from s.until("</arg_key>")
+        key = written.strip()
         yield from s.space()
         yield from s.expect("<arg_value>")
-        value, _ = yield from s.until("</arg_value>")
-        arguments[key.strip()] = schema.member(key.strip()).json(value)
+        member = schema.member(key)
+        value = yield from value_until(s, "</arg_value>", text=member.types() == {"string"})
+        arguments[key] = member.json(value)
         yield from s.space()
     s.call(name, json_object(arguments))
 

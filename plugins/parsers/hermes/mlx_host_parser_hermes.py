@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, json_calls
+from mlx_host.grammar import Grammar, chain
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Sample,
+    ToolChoice,
+    in_turn,
+    json_calls,
+    json_object_calls,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 
 def _written(call: tuple[str, dict[str, Any]]) -> str:
@@ -58,6 +69,9 @@ class HermesParser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return in_turn(chain("<tool_call>\n", json_object_calls(tools), "\n</tool_call>"), choice, "\n")
 
 
 @hookimpl

@@ -25,6 +25,7 @@ from mlx_host.parsing import (
     json_string,
     object_members,
     read_json,
+    value_until,
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
 
@@ -72,7 +73,7 @@ def _read_call(s: Scanner) -> Reading[None]:
             yield from s.optional(_CALL_END)
             break
         key = attributes.get("key", "")
-        value, _ = yield from s.until(_ARGUMENT_END)
+        value = yield from value_until(s, _ARGUMENT_END, text=attributes.get("type") == "string")
         if attributes.get("type") == "string":
             arguments[key] = json_string(value)
         else:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Reading, Sample, Scanner, read_json
+from mlx_host.grammar import AnyText, Grammar, Repeated, TextUntil, after, chain, one_of
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Reading,
+    Sample,
+    Scanner,
+    ToolChoice,
+    in_turn,
+    json_object_calls,
+    read_json,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, SCRIPT, TOOLS, WRITE
+from mlx_host.requests import Json
 
 _FORMAT = '{"name": function name, "parameters": dictionary of argument name and its value}'
+# Escapes may spell the same.
+_LIKE_A_CALL = r'\s*\{(?s:.*)(?:"name"|"function"|\\u)(?s:.*)'
 
 
 def _read_calls(s: Scanner) -> Reading[None]:
@@ -100,6 +115,17 @@ class Llama3JsonParser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        calls = in_turn(json_object_calls(tools, "parameters"), choice, "; ")
+        return one_of(calls, chain("<|python_tag|>", calls))
+
+    def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
+        """An answer that begins with a brace may be JSON without a function's name in it, or else is a call."""
+        tagged = after(calls, "<|python_tag|>") or calls
+        text = AnyText(without=("<|python_tag|>",), unless=(_LIKE_A_CALL,))
+        call = one_of(calls, chain(TextUntil(("<|python_tag|>",), unless=(_LIKE_A_CALL,)), tagged))
+        return chain(Repeated(call, 0, None if choice.parallel else 1), text)
 
 
 @hookimpl

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, NotACall, Parser, Reading, Sample, Scanner, json_object
+from mlx_host.parsing import Call, MarkupParser, NotACall, Parser, Reading, Sample, Scanner, json_object, value_until
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, SCRIPT, TOOLS, WRITE
 
 _INVOKE, _PARAMETER, _CLOSE = '<invoke name="', '<parameter name="', "</minimax:tool_call>"
@@ -34,9 +34,10 @@ def _read_invoke(s: Scanner) -> Reading[None]:
         if (yield from s.expect(_PARAMETER, "</invoke>")) == "</invoke>":
             break
         key, _ = yield from s.until('">')
-        value, _ = yield from s.until("</parameter>")
+        member = schema.member(key)
+        value = yield from value_until(s, "</parameter>", text=member.types() == {"string"})
         # The template writes values bare; a newline on either side is layout that some versions add.
-        arguments[key] = schema.member(key).json(value.removeprefix("\n").removesuffix("\n"))
+        arguments[key] = member.json(value.removeprefix("\n").removesuffix("\n"))
     s.call(name, json_object(arguments))
 
 

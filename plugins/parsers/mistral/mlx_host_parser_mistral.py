@@ -10,15 +10,34 @@ import json
 import re
 import secrets
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Reading, Sample, Scanner, json_call, read_json
+from mlx_host.grammar import Grammar, Pattern, chain, one_of, optional
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Reading,
+    Sample,
+    Scanner,
+    ToolChoice,
+    functions,
+    in_turn,
+    json_call,
+    json_object_members,
+    named,
+    read_json,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 _ID = re.compile(r"[a-zA-Z0-9]{9}")
 _NAME_ENDS = re.compile(r"[^\s\[{]*")
+_NAME = re.compile(r"[^\s\[{]+")
+_WITH_ID = chain("[CALL_ID]", Pattern(_ID.pattern))
+_ID_MEMBER = chain(', "id": "', Pattern(_ID.pattern), '"')
 
 
 def _read_calls(s: Scanner) -> Reading[None]:
@@ -167,6 +186,14 @@ class MistralParser(MarkupParser):
     @classmethod
     def new_call_id(cls) -> str:
         return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(9))
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        """Leave it to the model which of its version's notations it writes."""
+        declared = functions(tools)
+        bare = [chain(named(function, _NAME), one_of("", _WITH_ID), "[ARGS]", function.json()) for function in declared]
+        objects = [chain(json_object_members(function), optional(_ID_MEMBER), "}") for function in declared]
+        array = chain("[TOOL_CALLS] [", in_turn(one_of(*objects), choice, ", "), "]")
+        return one_of(in_turn(chain("[TOOL_CALLS]", one_of(*bare)), choice), array)
 
 
 @hookimpl

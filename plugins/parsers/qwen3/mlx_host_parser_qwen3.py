@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, first_of, function_xml, json_calls
+from mlx_host.grammar import Grammar, chain
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Sample,
+    ToolChoice,
+    first_of,
+    function_xml,
+    in_turn,
+    json_calls,
+    json_object_calls,
+)
+from mlx_host.requests import Json
 
 WEATHER = {
     "type": "function",
@@ -144,6 +157,9 @@ class Qwen3Parser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return in_turn(chain("<tool_call>\n", json_object_calls(tools), "\n</tool_call>"), choice, "\n")
 
 
 @hookimpl

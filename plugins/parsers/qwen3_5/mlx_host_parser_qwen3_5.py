@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, first_of, function_xml, json_calls
+from mlx_host.grammar import Grammar, chain
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Sample,
+    ToolChoice,
+    first_of,
+    function_xml,
+    function_xml_calls,
+    in_turn,
+    json_calls,
+)
 from mlx_host.parsing.samples import OSLO, TOOLS
+from mlx_host.requests import Json
 
 CALL_OSLO = "<tool_call>\n<function=get_weather>\n<parameter=city>\nOslo\n</parameter>\n</function>\n</tool_call>"
 
@@ -74,6 +87,9 @@ class Qwen35Parser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return in_turn(chain("<tool_call>\n", function_xml_calls(tools), "\n</tool_call>"), choice, "\n")
 
 
 @hookimpl

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, function_xml
+from mlx_host.grammar import Grammar, chain
+from mlx_host.parsing import Call, MarkupParser, Parser, Sample, ToolChoice, function_xml, function_xml_calls, in_turn
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, SCRIPT, TOOLS, WRITE
+from mlx_host.requests import Json
 
 
 def _written(name: str, *parameters: tuple[str, str]) -> str:
@@ -72,6 +74,9 @@ class Qwen3CoderParser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return in_turn(chain("<tool_call>\n", function_xml_calls(tools), "\n</tool_call>"), choice, "\n")
 
 
 @hookimpl

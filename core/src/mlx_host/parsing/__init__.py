@@ -5,12 +5,26 @@ the ones that exist. A family that is no markup implements Parser itself.
 """
 
 from mlx_host.parsing.arguments import arguments_of, is_json, json_call, json_object, json_string, object_members
+from mlx_host.parsing.bare_text import BareText
+from mlx_host.parsing.call_grammars import (
+    Tags,
+    function_xml_calls,
+    in_turn,
+    json_object_call,
+    json_object_calls,
+    json_object_members,
+    named,
+    separated,
+    undeclared,
+    written,
+)
 from mlx_host.parsing.constraint import AnswerConstraint
 from mlx_host.parsing.json_scanner import DEEPEST, read_balanced, read_json
 from mlx_host.parsing.literals import Literals
 from mlx_host.parsing.markup import Call, MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall, ToolChoice
-from mlx_host.parsing.readers import first_of, function_xml, json_calls
+from mlx_host.parsing.places import Function, Member, Place, branches, functions, members, values
+from mlx_host.parsing.readers import first_of, function_xml, json_calls, value_until
 from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
 
@@ -19,33 +33,52 @@ __all__ = [
     "NAME",
     "SPACE",
     "AnswerConstraint",
+    "BareText",
     "Call",
     "Content",
+    "Function",
     "Literals",
     "Marker",
     "MarkupParser",
+    "Member",
     "NotACall",
     "Parser",
     "Part",
+    "Place",
     "Reader",
     "Reading",
     "Reasoning",
     "Sample",
     "Scanner",
     "Schema",
+    "Tags",
     "ToolCall",
     "ToolChoice",
     "arguments_of",
+    "branches",
     "first_of",
     "function_xml",
+    "function_xml_calls",
+    "functions",
+    "in_turn",
     "is_json",
     "json_call",
     "json_calls",
     "json_object",
+    "json_object_call",
+    "json_object_calls",
+    "json_object_members",
     "json_string",
     "literal_json",
+    "members",
+    "named",
     "object_members",
     "python_literal",
     "read_balanced",
     "read_json",
+    "separated",
+    "undeclared",
+    "value_until",
+    "values",
+    "written",
 ]

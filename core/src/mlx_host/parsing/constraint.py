@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_host.grammar import Constraint, Grammar, Pattern, chain
+from mlx_host.grammar import AnyText, Constraint, Grammar
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import Json
 
@@ -31,12 +31,12 @@ class AnswerConstraint(Constraint):
         if self.reasoning is not None:
             thinker = self.reasoning(prompt_tail=prompt_tail, tools=tools)
         if self.calls is None or not tools:
-            return self.form or chain() if thinker is None else thinker.constrained(None, self.form, self.choice)
+            return self.form or AnyText() if thinker is None else thinker.constrained(None, self.form, self.choice)
         if thinker is not None and self.calls is self.reasoning:
             return thinker.constrained(thinker.grammar(tools, self.choice), self.form, self.choice)
         caller = self.calls(prompt_tail="" if thinker else prompt_tail, tools=tools, reasoning=False)
         body = caller.constrained(caller.grammar(tools, self.choice), self.form, self.choice)
-        return body if thinker is None else chain(thinker.thinking(), Pattern(r"[ \n]{0,2}"), body)
+        return body if thinker is None else thinker.constrained(None, body, self.choice)
 
     def _callable(self) -> list[Json]:
         name = self.choice.name

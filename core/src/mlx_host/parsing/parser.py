@@ -9,13 +9,14 @@ Two laws hold for every parser and every text:
 
 from __future__ import annotations
 
+import re
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import PluginError, UnsupportedRequest
 from mlx_host.grammar import AnyText, Chain, Grammar, Pattern, Repeated, TextUntil, after, chain, one_of
 from mlx_host.requests import Json
 
@@ -153,13 +154,29 @@ class Parser(ABC):
         elif form is not None:
             body = one_of(calls, form)
         else:
-            body = self._text_with(calls, choice)
-        return chain(self.thinking(), Pattern(r"[ \n]{0,2}"), body)
+            body = self.text_with(calls, choice)
+        # White space belongs to the thinking before it; without any, it would be content.
+        layout = Pattern(r"[ \n]{0,2}")
+        match self.thinking():
+            case Chain(()):
+                return body
+            case Repeated(thought, 0, 1):
+                return one_of(chain(thought, layout, body), body)
+            case thought:
+                return chain(thought, layout, body)
 
-    def _text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
-        begun = [(opener, rest) for opener in self.openers if (rest := after(calls, opener)) is not None]
-        triggered = one_of(*(chain(TextUntil((opener,)), rest) for opener, rest in begun))
-        return chain(Repeated(triggered, 0, None if choice.parallel else 1), AnyText())
+    def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
+        """State text in which each call, once opened, is one of `calls`; openers that none has do not occur."""
+        text = AnyText(without=self.openers)
+        triggered = []
+        for opener in self.openers:
+            if (rest := after(calls, opener)) is not None:
+                others = tuple(re.escape(other) for other in self.openers if other != opener)
+                unless = (f"(?s:.*)(?:{'|'.join(others)})(?s:.*)",) if others else ()
+                triggered.append(chain(TextUntil((opener,), unless=unless), rest))
+        if not triggered:
+            raise PluginError(f"the calls of the parser {self.name!r} begin with none of its openers {self.openers}")
+        return chain(Repeated(one_of(*triggered), 0, None if choice.parallel else 1), text)
 
     @classmethod
     def new_call_id(cls) -> str:

@@ -61,13 +61,35 @@ def function_xml(*closers: str) -> Reader:
                 break
             key = (yield from s.run(_IN_TAG)).strip()
             yield from s.expect(">")
-            value, _ = yield from s.until("</parameter>")
-            arguments[key] = schema.member(key).json(value.removeprefix("\n").removesuffix("\n"))
+            member = schema.member(key)
+            value = yield from value_until(s, "</parameter>", text=member.types() == {"string"})
+            arguments[key] = member.json(value.removeprefix("\n").removesuffix("\n"))
         yield from s.space()
         yield from s.optional(*closers)
         s.call(name, json_object(arguments))
 
     return read
+
+
+def value_until(s: Scanner, *closers: str, text: bool = False) -> Reading[str]:
+    """Read a value and one of `closers`; return the value.
+
+    A closer within JSON that is an object or an array belongs to the value, unless that is known to be `text`.
+    """
+    mark = s.mark()
+    yield from s.space()
+    if not text and (yield from s.lookahead("{", "[")):
+        try:
+            yield from read_json(s)
+            yield from s.space()
+            value = s.since(mark)
+            yield from s.expect(*closers)
+            return value
+        except NotACall:
+            pass
+    s.rewind(mark)
+    value, _ = yield from s.until(*closers)
+    return value
 
 
 def first_of(readers: dict[str, Reader]) -> Reader:

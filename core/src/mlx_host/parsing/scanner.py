@@ -124,6 +124,12 @@ class Scanner:
     def since(self, mark: int) -> str:
         return "".join(self._read[mark:])
 
+    def rewind(self, mark: int) -> None:
+        """Give back what was read since a mark, to read it in another way."""
+        text = self.since(mark)
+        del self._read[mark:]
+        self.unread(text)
+
     def peek(self) -> Reading[str]:
         """The next character, unread; "" at the end of the answer."""
         while self.at == len(self.text):

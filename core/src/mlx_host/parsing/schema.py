@@ -13,6 +13,7 @@ from mlx_host.parsing.arguments import is_json, json_string
 from mlx_host.requests import Json
 
 _ALL = frozenset({"null", "boolean", "integer", "number", "object", "array", "string"})
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 # Tools come from clients: references may go in circles and alternatives may nest without end.
@@ -73,7 +74,8 @@ class Schema:
         if "boolean" in types and bare in ("true", "false", "True", "False"):
             return bare.lower()
         if types & {"integer", "number"} and _NUMBER.fullmatch(bare) and is_json(bare):
-            return bare
+            # Where there may be text or an integer, a fraction is text.
+            return bare if "number" in types or "string" not in types or _INTEGER.fullmatch(bare) else json_string(text)
         for name, python, bracket in (("object", dict, "{"), ("array", list, "[")):
             if name in types and bare.startswith(bracket):
                 return literal_json(bare, python) or json_string(text)
@@ -98,21 +100,8 @@ class Schema:
         for _ in range(_MOST_REFERENCES):
             if not isinstance(node, Mapping) or not isinstance(node.get("$ref"), str):
                 return node
-            node = self._at(node["$ref"])
+            node = pointed(self._root, node["$ref"])
         return None
-
-    def _at(self, pointer: str) -> object:
-        node = self._root
-        if not pointer.startswith("#"):
-            return None
-        for step in pointer[1:].split("/")[1:]:
-            if isinstance(node, list) and step.isdecimal() and int(step) < len(node):
-                node = node[int(step)]
-            elif isinstance(node, Mapping):
-                node = node.get(step.replace("~1", "/").replace("~0", "~"))
-            else:
-                return None
-        return node
 
     def _types(self, node: object, known: dict[int, frozenset[str] | None]) -> frozenset[str] | None:
         """None means that this node does not restrict the type; `known` nodes are empty while in progress."""
@@ -128,6 +117,21 @@ class Schema:
         firm = [limit for limit in limits if limit]
         known[id(node)] = frozenset.intersection(*firm) or firm[0] if firm else None
         return known[id(node)]
+
+
+def pointed(root: object, pointer: str) -> object:
+    """What a reference within a schema points to, or None."""
+    node = root
+    if not pointer.startswith("#"):
+        return None
+    for step in pointer[1:].split("/")[1:]:
+        if isinstance(node, list) and step.isdecimal() and int(step) < len(node):
+            node = node[int(step)]
+        elif isinstance(node, Mapping):
+            node = node.get(step.replace("~1", "/").replace("~0", "~"))
+        else:
+            return None
+    return node
 
 
 def _parts(node: Mapping[str, Any], keyword: str) -> list[Any]:

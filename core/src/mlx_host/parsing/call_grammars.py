@@ -1,0 +1,120 @@
+"""The grammars of calls in notations that several families share, for Parser.grammar."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from mlx_host.errors import UnsupportedRequest
+from mlx_host.grammar import Chain, Exact, Grammar, OneOf, Repeated, TextUntil, chain, one_of, optional
+from mlx_host.parsing.bare_text import BareText
+from mlx_host.parsing.parser import ToolChoice
+from mlx_host.parsing.places import Function, Place, functions, members
+from mlx_host.requests import Json
+
+
+def in_turn(call: Grammar, choice: ToolChoice, between: str = "") -> Grammar:
+    """A call, or several where the choice allows it."""
+    return chain(call, Repeated(chain(between, call))) if choice.parallel else call
+
+
+def json_object_call(function: Function, arguments: str = "arguments") -> Grammar:
+    """`{"name": …, "arguments": {…}}` as json.dumps lays it out."""
+    return chain(json_object_members(function, arguments), "}")
+
+
+def json_object_members(function: Function, arguments: str = "arguments") -> Grammar:
+    """The same up to the last brace, where a family writes an id, too."""
+    return chain(f'{{"name": {json.dumps(function.name, ensure_ascii=False)}, "{arguments}": ', function.json())
+
+
+def json_object_calls(tools: Iterable[Json], arguments: str = "arguments") -> Grammar:
+    """One such call to any of the tools."""
+    return one_of(*(json_object_call(function, arguments) for function in functions(tools)))
+
+
+def named(function: Function, name: re.Pattern[str]) -> str:
+    """The name of a function, in a format that writes it bare and reads no other than `name` matches."""
+    return written(function.name, name, function)
+
+
+def written(text: str, allowed: re.Pattern[str], function: Function) -> str:
+    """A name or key as it stands in a call; UnsupportedRequest if it would not be read back."""
+    if not allowed.fullmatch(text):
+        raise UnsupportedRequest(
+            f"the tool {function.name!r} cannot be forced or strict with this model: {text!r} cannot be written in "
+            f"the format of its calls",
+            param="tools",
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class Tags:
+    """Arguments each in a tag of their own: `before`, the key, `behind`, the value, its closer, `after`.
+
+    The values are bare text, typed by the schema. `key` is what the reader takes for one; `gap` stands before each.
+    """
+
+    before: str
+    behind: str
+    values: BareText
+    after: str
+    key: re.Pattern[str]
+
+    def arguments(self, function: Function) -> Grammar:
+        """All arguments of a call, the required ones and any of the others."""
+        declared, others = members(function.parameters)
+        parts: list[Grammar] = []
+        for member in declared:
+            key = written(member.key, self.key, function)
+            tag = chain(self.before + key + self.behind, self.values.value(member.place), self.after)
+            parts.append(tag if member.required else optional(tag))
+        if others is not None:
+            other = undeclared(self.behind, [member.key for member in declared], self.key)
+            parts.append(Repeated(chain(self.before, other, self.values.value(others), self.after)))
+        return Chain(tuple(parts))
+
+
+def undeclared(behind: str, declared: Sequence[str], key: re.Pattern[str]) -> Grammar:
+    """A key that is none of those declared, up to and with what stands behind it."""
+    unless = ("|".join(map(re.escape, declared)),) if declared else ()
+    return TextUntil((behind,), (key.pattern,), unless)
+
+
+def by_type(choices: Iterable[tuple[Grammar | str, Place]]) -> Grammar:
+    """Values that say themselves which type they have: what stands before each kind, and the kind as JSON."""
+    return one_of(*(chain(before, place.json()) for before, place in choices))
+
+
+def separated(parts: Sequence[tuple[Grammar, bool]], more: Grammar | None, separator: str) -> Grammar:
+    """Parts in order with a separator between any two; each says whether it must be there, `more` may follow."""
+
+    def following(rest: Sequence[tuple[Grammar, bool]]) -> list[Grammar]:
+        last = [] if more is None else [Repeated(chain(separator, more))]
+        return [chain(separator, part) if must else optional(separator, part) for part, must in rest] + last
+
+    starts: list[Grammar] = []
+    for n, (part, must) in enumerate(parts):
+        starts.append(chain(part, *following(parts[n + 1 :])))
+        if must:
+            return OneOf(tuple(starts))
+    if more is not None:
+        starts.append(chain(more, *following([])))
+    return OneOf((*starts, Exact("")))
+
+
+_IN_TAG = re.compile(r"[^<>\s]+")
+_PARAMETERS = Tags("<parameter=", ">\n", BareText("</parameter>", pad="\n"), "\n", _IN_TAG)
+
+
+def function_xml_calls(tools: Iterable[Json]) -> Grammar:
+    """What the reader of `function_xml` reads: one call to any of the tools, a line for each tag and each value."""
+    return one_of(
+        *(
+            chain(f"<function={named(function, _IN_TAG)}>\n", _PARAMETERS.arguments(function), "</function>")
+            for function in functions(tools)
+        )
+    )

@@ -1,0 +1,122 @@
+"""Random texts of a grammar, drawn through llguidance as a model's tokens are."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+from mlx_host.grammar import AnyText, Grammar, TextUntil, leaves, to_llguidance
+
+# Pieces of text that a value may be mistaken over.
+PIECES = (
+    *("a", "Z", "x", "7", "-"),
+    *(".", " ", "\n", "\n\n", "\t", "é", "🙂", "'", "\\", "\\n", "<", ">", "</", "|", "{", "}"),
+    *("[", "]", ":", ",", "`", "null", "true", "3.5", "{}", "[1]", "&quot;", "call:", "<｜", "007"),
+)
+LONGEST = 3000
+
+
+class _Bytes:
+    """A tokenizer of bytes, and of texts that are tokens of their own."""
+
+    eos_token_id = 256
+    bos_token_id = None
+
+    def __init__(self, special: Iterable[str]) -> None:
+        self.tokens = [bytes([n]) for n in range(256)] + [b"<eos>", *(text.encode() for text in special)]
+        self.special_token_ids = list(range(256, len(self.tokens)))
+
+    def __call__(self, text: str | bytes) -> list[int]:
+        return list(text.encode() if isinstance(text, str) else text)
+
+
+@dataclass
+class Vocabulary:
+    """Bytes, and `special` texts as tokens of their own."""
+
+    special: tuple[str, ...] = ()
+    ids: Mapping[str, int] = field(init=False)
+    tokenizer: LLTokenizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        wrapped = _Bytes(self.special)
+        self._bytes = wrapped.tokens
+        self.ids = {text: 257 + n for n, text in enumerate(self.special)}
+        self.tokenizer = LLTokenizer(TokenizerWrapper(wrapped))
+
+    def matcher(self, grammar: Grammar) -> LLMatcher:
+        matcher = LLMatcher(self.tokenizer, to_llguidance(grammar, self.ids))
+        assert not matcher.is_error(), matcher.get_error()
+        return matcher
+
+    def tokens(self, text: str) -> list[int]:
+        """A text as a model writes it: the longest special tokens first."""
+        found: list[int] = []
+        while text:
+            token = max((one for one in self.special if text.startswith(one)), key=len, default="")
+            found += [self.ids[token]] if token else text[0].encode()
+            text = text[len(token) or 1 :]
+        return found
+
+    def text(self, tokens: Iterable[int]) -> str:
+        return b"".join(self._bytes[token] for token in tokens).decode()
+
+    def admits(self, grammar: Grammar, text: str) -> bool:
+        """Whether a text is a whole answer of the grammar."""
+        matcher = self.matcher(grammar)
+        tokens = self.tokens(text)
+        return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
+
+    def begins(self, grammar: Grammar, text: str) -> int:
+        """How many tokens of a text may be written."""
+        return self.matcher(grammar).try_consume_tokens(self.tokens(text))
+
+    def walk(self, grammar: Grammar, seed: int) -> str:
+        """A random text of a grammar, most of them short."""
+        return _Walk(self, grammar, random.Random(seed)).text()
+
+
+class _Walk:
+    def __init__(self, vocabulary: Vocabulary, grammar: Grammar, chance: random.Random) -> None:
+        self._vocabulary = vocabulary
+        self._matcher = vocabulary.matcher(grammar)
+        self._chance = chance
+        ends = {end for leaf in leaves(grammar) if isinstance(leaf, TextUntil) for end in leaf.ends}
+        ends |= {end for leaf in leaves(grammar) if isinstance(leaf, AnyText) for end in leaf.without}
+        self._ends = [vocabulary.tokens(end) for end in sorted(ends)]
+        self._pieces = [vocabulary.tokens(piece) for piece in PIECES]
+        self._written: list[int] = []
+
+    def text(self) -> str:
+        while not self._matcher.is_stopped() and (chosen := self._next()):
+            assert self._matcher.consume_tokens(chosen), self._matcher.get_error()
+            self._written += chosen
+            assert len(self._written) < LONGEST, self._vocabulary.text(self._written)
+        return self._vocabulary.text(self._written)
+
+    def _next(self) -> list[int]:
+        """The next tokens, none at the end."""
+        mask = int.from_bytes(self._matcher.compute_bitmask(), "little")
+        allowed = [n for n in range(256 + 1 + len(self._vocabulary.special)) if mask >> n & 1]
+        assert allowed, f"nothing may follow {self._vocabulary.text(self._written)!r}"
+        long = len(self._written) > LONGEST // 4
+        if _Bytes.eos_token_id in allowed:
+            if long or len(allowed) == 1 or self._chance.random() < 0.4:
+                return []
+            allowed.remove(_Bytes.eos_token_id)
+        if len(allowed) > 16:
+            for known in self._tries(long):
+                if self._matcher.validate_tokens(known) == len(known):
+                    return known
+        if long and (closing := [n for n in allowed if n in b'"}],:']):
+            return [self._chance.choice(closing)]
+        return [self._chance.choice([n for n in allowed if n < 128 or n > 256] or allowed)]
+
+    def _tries(self, long: bool) -> list[list[int]]:
+        ends = self._chance.sample(self._ends, len(self._ends))
+        pieces = self._chance.sample(self._pieces, 4)
+        if long:
+            return [*ends[: self._chance.randrange(len(ends) + 1)], [self._chance.choice(b'"x\n')], *pieces]
+        return ends + pieces if self._chance.random() < 0.3 else pieces
