@@ -1,4 +1,4 @@
-"""A FLUX.2 klein with random weights and SmolLM2's tokenizer, saved by mflux: a real model of few megabytes but its VAE.
+"""A random FLUX.2 klein with SmolLM2's tokenizer, saved by mflux: a real model, of few megabytes but for its VAE.
 
 mflux has the sizes of the VAE in its code, those of the transformer and of the text encoder in the configuration.
 """
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-from mflux.models.common.config.model_config import ModelConfig
 from mflux.models.common.tokenizer import TokenizerLoader
 from mflux.models.flux2.model.flux2_text_encoder.qwen3_text_encoder import Qwen3TextEncoder
 from mflux.models.flux2.model.flux2_transformer.transformer import Flux2Transformer
@@ -60,3 +59,13 @@ def write_tiny_flux(folder: Path, *, seed: int = 0) -> Path:
     (folder / "transformer" / "config.json").write_text(json.dumps(TRANSFORMER))
     (folder / "text_encoder" / "config.json").write_text(json.dumps(TEXT_ENCODER))
     return folder
+
+
+def write_tiny_lora(file: Path, *, seed: int = 0) -> Path:
+    """Write a LoRA of rank 2 for one projection of that transformer into `file`."""
+    mx.random.seed(seed)
+    width = TRANSFORMER["attention_head_dim"] * TRANSFORMER["num_attention_heads"]
+    name = "transformer.transformer_blocks.0.attn.to_q"
+    shapes = {f"{name}.lora_A.weight": (2, width), f"{name}.lora_B.weight": (width, 2)}
+    mx.save_safetensors(str(file), {key: mx.random.normal(shape) for key, shape in shapes.items()})
+    return file

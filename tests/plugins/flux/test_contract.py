@@ -32,7 +32,4 @@ class TestFlux(ModelContract):
         return [
             request(prompt="x" * 1001),
             request(size=(17, 16)),
-            request(size=(4096, 4096)),
-            request(guidance=2.0),
-            request(negative_prompt="a dog"),
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,7 +43,7 @@ class FluxModel(Model):
     def generate(self, request: ImageRequest) -> Iterator[Event | None]:
         plan = self._planner.plan(request)
         try:
-            with tempfile.TemporaryDirectory(prefix="mlx-host-flux-") as folder:
+            with tempfile.TemporaryDirectory(prefix=f"mlx-host-flux-{os.getpid()}-") as folder:
                 yield from self._answer(request, plan, Path(folder))
         finally:
             self._workbench.do(self._painter.release)
