@@ -1,0 +1,73 @@
+"""The libraries that people get structured answers with, unchanged; a random model does the answering."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import instructor
+import openai
+import pytest
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_ai import Agent, NativeOutput
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.openai import OpenAIProvider
+
+from tests.support.client import sdk
+from tests.support.server import FAST_BLAS, ServerProcess, running_server
+from tests.support.tiny_llama import write_tiny_llama
+
+QUESTION = "What is the capital of France?"
+
+
+class Capital(BaseModel):
+    """The capital of a country."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    country: str = Field(max_length=12)
+    city: Literal["Paris", "Rome", "Berlin"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = write_tiny_llama(tmp_path_factory.mktemp("tiny"))
+    command = ["--backend", "lm", "--model", str(folder), *FAST_BLAS]
+    with running_server(*command, "--tool-call-parser", "hermes") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
+    with sdk(server) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        instructor.Mode.TOOLS,
+        instructor.Mode.JSON_SCHEMA,
+        instructor.Mode.RESPONSES_TOOLS,
+    ],
+)
+def test_instructor(client: openai.OpenAI, mode: instructor.Mode) -> None:
+    asking = instructor.from_openai(client, mode=mode)
+    limit: dict[str, Any] = {"max_output_tokens" if "RESPONSES" in mode.name else "max_tokens": 200}
+    answer = asking.create(
+        model="m", response_model=Capital, messages=[{"role": "user", "content": QUESTION}], max_retries=0, **limit
+    )
+    assert isinstance(answer, Capital)
+
+
+@pytest.mark.parametrize("speaks", [OpenAIChatModel, OpenAIResponsesModel])
+@pytest.mark.parametrize("output", [Capital, NativeOutput(Capital)], ids=["tool", "native"])
+def test_pydantic_ai(server: ServerProcess, speaks: Any, output: Any) -> None:
+    async def ask() -> Any:
+        model = speaks("m", provider=OpenAIProvider(base_url=f"{server.url}/v1", api_key="none"))
+        agent: Any = Agent(model, output_type=output, model_settings={"max_tokens": 200})
+        async with agent:
+            return (await agent.run(QUESTION)).output
+
+    assert isinstance(asyncio.run(ask()), Capital)

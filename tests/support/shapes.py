@@ -1,0 +1,55 @@
+"""Schemas whose values even a random model ends soon, as JSON schema and as pydantic models."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+CITIES = ["Oslo", "Rome"]
+WEATHER_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "city": {"enum": CITIES},
+        "days": {"type": "integer", "minimum": 1, "maximum": 9},
+    },
+    "required": ["city", "days"],
+    "additionalProperties": False,
+}
+CLOCK_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"zone": {"enum": ["UTC", "CET"]}},
+    "required": ["zone"],
+    "additionalProperties": False,
+}
+
+
+class Place(BaseModel):
+    """A place."""
+
+    name: str = Field(max_length=6)
+    size: Literal["small", "large"]
+
+
+class Trip(BaseModel):
+    """Where to go, and for how long."""
+
+    days: int = Field(ge=1, le=9)
+    places: list[Place] = Field(min_length=1, max_length=2)
+    note: str | None = Field(None, max_length=6)
+
+
+class Zone(BaseModel):
+    """What is left where a client's library drops limits from schemas, as Anthropic's does."""
+
+    zone: Literal["UTC", "CET"]
+    summer: bool
+
+
+def tool(name: str, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """OpenAI's tool."""
+    return {"type": "function", "function": {"name": name, "parameters": parameters, **more}}
+
+
+WEATHER = tool("get_weather", WEATHER_SCHEMA)
+CLOCK = tool("get_time", CLOCK_SCHEMA)
