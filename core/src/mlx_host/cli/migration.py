@@ -105,7 +105,7 @@ MODEL = (
     _old("config_name"),
     _old("lora_paths", value=_listed),
     _old("lora_scales", value=_listed),
-    _old("disable_auto_resize", bool, note="a model's own processor decides how large a picture is"),
+    _old("disable_auto_resize", bool),
     _sampling("max_tokens", int),
     _sampling("temperature"),
     _sampling("top_p"),
