@@ -7,10 +7,11 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import openai
 import pytest
+from pydantic import BaseModel
 
 from tests.support.client import sdk
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
@@ -76,6 +77,19 @@ def test_the_capital_of_france(smollm2: ServerProcess) -> None:
     assert answer.choices[0].finish_reason == "stop"
     assert answer.model == "demo:smollm2"
     assert answer.usage.prompt_tokens == 37
+
+
+class Capital(BaseModel):
+    city: Literal["Berlin", "Paris", "Rome"]
+
+
+@pytest.mark.parametrize(("country", "city"), [("France", "Paris"), ("Italy", "Rome")])
+def test_an_answer_held_to_a_form_is_right(smollm2: ServerProcess, country: str, city: str) -> None:
+    question = user(f"What is the capital of {country}?")
+    answer = sdk(smollm2).chat.completions.parse(
+        model="any", messages=question, response_format=Capital, temperature=0, max_tokens=60
+    )
+    assert answer.choices[0].message.parsed == Capital.model_validate({"city": city})
 
 
 @pytest.mark.parametrize("question", QUESTIONS[:4])
