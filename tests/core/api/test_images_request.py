@@ -1,0 +1,108 @@
+"""Bodies and forms become requests, with OpenAI's names for everything; nothing passes that is not meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from mlx_host.api import images_request
+from mlx_host.api.images_request import EDIT_SEED, HIGHEST_SEED, ImageBody
+from mlx_host.api.multipart import File, Form
+from mlx_host.errors import InvalidRequest
+from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, Priority
+from pydantic import ValidationError
+
+
+def generation(**fields: Any) -> ImageGenerationRequest:
+    return images_request.generation(ImageBody(**{"prompt": "a cat", **fields}))
+
+
+def edit(fields: dict[str, str], **files: list[bytes]) -> ImageEditRequest:
+    uploads = {name: [File("name", content) for content in contents] for name, contents in files.items()}
+    form = Form({name: [value] for name, value in {"prompt": "a cat", **fields}.items()}, uploads)
+    return images_request.edit(form)[1]
+
+
+def test_null_means_the_default() -> None:
+    names = set(ImageBody.model_fields) - {"prompt", "seed"}
+    plain, nulls = generation(seed=1), generation(seed=1, **dict.fromkeys(names))
+    for name in ("n", "size", "steps", "guidance", "priority", "format", "compression", "partials", "model"):
+        assert getattr(plain, name) == getattr(nulls, name)
+    assert (plain.n, plain.size, plain.steps, plain.guidance) == (1, None, None, None)
+    assert (plain.priority, plain.format, plain.compression) == (Priority.NORMAL, "png", 100)
+
+
+def test_everything_is_taken_over() -> None:
+    made = generation(
+        model="m",
+        negative_prompt="dogs",
+        n=2,
+        size="512x256",
+        steps=9,
+        guidance_scale=2.5,
+        seed=HIGHEST_SEED,
+        stream=True,
+        partial_images=2,
+        priority="high",
+        output_format="webp",
+        output_compression=7,
+    )
+    assert (made.model, made.prompt, made.negative_prompt, made.n) == ("m", "a cat", "dogs", 2)
+    assert (made.size, made.steps, made.guidance, made.seed) == ((512, 256), 9, 2.5, HIGHEST_SEED)
+    assert (made.partials, made.priority, made.format, made.compression) == (2, Priority.HIGH, "webp", 7)
+
+
+def test_seeds_are_drawn_for_generations_and_fixed_for_edits() -> None:
+    assert len({generation().seed for _ in range(10)}) > 1
+    assert edit({}, image=[b"1"]).seed == EDIT_SEED == 42
+
+
+@pytest.mark.parametrize("size", ["auto", None])
+def test_the_size_may_be_left_to_the_model(size: str | None) -> None:
+    assert generation(size=size).size is None
+
+
+@pytest.mark.parametrize("size", ["", "1024", "1024x", "x1024", "0x64", "064x64", "64X64", "-1x64", "64x64x3"])
+def test_a_size_is_width_and_height(size: str) -> None:
+    with pytest.raises(ValidationError, match="must be 'auto' or WIDTHxHEIGHT"):
+        generation(size=size)
+
+
+def test_a_form_says_in_text_what_json_says() -> None:
+    fields = {"n": "2", "stream": "true", "partial_images": "1", "steps": "3", "guidance_scale": "2.5", "size": "64x64"}
+    made = edit({**fields, "negative_prompt": ""}, image=[b"1", b"2"], mask=[b"3"])
+    assert (made.n, made.partials, made.steps, made.guidance, made.size) == (2, 1, 3, 2.5, (64, 64))
+    assert made.negative_prompt is None
+    assert (list(made.images), made.mask) == ([b"1", b"2"], b"3")
+
+
+@pytest.mark.parametrize(
+    ("fields", "files", "param"),
+    [
+        ({}, {}, "image"),
+        ({"image": "text"}, {}, "image"),
+        ({"mask": "text"}, {"image": [b"1"]}, "mask"),
+        ({}, {"image": [b"1"] * 17}, "image"),
+        ({}, {"image": [b"1"], "mask": [b"1", b"2"]}, "mask"),
+        ({}, {"image": [b"1"], "markup": [b"2"]}, "markup"),
+        ({"n": "two"}, {"image": [b"1"]}, "n"),
+        ({"prompt": ""}, {"image": [b"1"]}, "prompt"),
+    ],
+)
+def test_a_wrong_form_is_refused(fields: dict[str, str], files: dict[str, list[bytes]], param: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        edit(fields, **files)
+    assert refusal.value.param == param
+
+
+def test_what_changes_nothing_is_named() -> None:
+    habits = {"quality": "hd", "style": None, "user": "me"}
+    assert ImageBody(prompt="p", **habits).ignored() == ["quality", "user"]
+    assert ImageBody(prompt="p", output_compression=5).ignored() == ["output_compression"]
+    assert ImageBody(prompt="p", output_compression=5, output_format="jpeg").ignored() == []
+
+
+def test_the_form_is_described_for_openapi() -> None:
+    described = images_request.edit_schema()
+    assert described["required"] == ["image", "prompt"]
+    assert {"image", "mask", "prompt", "negative_prompt", "seed", "size"} <= set(described["properties"])
