@@ -1,0 +1,207 @@
+"""A model that sees, behind the real server, asked with the clients that people use."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+
+from tests.support.client import CHAT, error_of, events, post, sdk
+from tests.support.command import mlx_host
+from tests.support.media import data_url, encoded, look, noise, picture, picture_part
+from tests.support.server import FAST_BLAS, ServerProcess, running_server
+from tests.support.tiny_vlm import write_tiny_qwen2_vl
+
+MODEL: dict[str, Any] = {"model": "tiny"}
+LENGTH = 8
+# The likeliest of what a form allows may be white space for ever.
+DRAWN: dict[str, Any] = {"temperature": 1.2, "seed": 1}
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of pictures."""
+    folder = tmp_path_factory.mktemp("pictures")
+    (folder / "cat.png").write_bytes(encoded(noise(1)))
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    folder = write_tiny_qwen2_vl(tmp_path_factory.mktemp("model") / "tiny")
+    options = [
+        "--tool-call-parser",
+        "hermes",
+        "--temperature",
+        "0",
+        "--context-length",
+        "500",
+        "--max-image-pixels",
+        "7056",
+    ]
+    remote = ["--allow-remote-media", "--trusted-media-hosts", "127.0.0.1"]
+    with running_server("--backend", "vlm", "--model", str(folder), *options, *remote, *FAST_BLAS) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
+    with sdk(server) as client:
+        yield client
+
+
+def chat(client: openai.OpenAI, messages: Any, **more: Any) -> Any:
+    return client.chat.completions.create(**MODEL, messages=messages, **{"max_tokens": LENGTH, **more}).choices[0]
+
+
+def test_all_dialects_show_the_same_picture(server: ServerProcess, client: openai.OpenAI) -> None:
+    said = [chat(client, look(seed)).message.content for seed in (1, 2)]
+    assert said[0] != said[1]
+    for seed, expected in zip((1, 2), said, strict=True):
+        content: Any = [
+            {"type": "input_image", "image_url": picture(seed)},
+            {"type": "input_text", "text": "What is it?"},
+        ]
+        response = client.responses.create(
+            **MODEL, input=[{"role": "user", "content": content}], max_output_tokens=LENGTH
+        )
+        assert response.output_text == expected
+        source: Any = {
+            "type": "base64",
+            "media_type": "image/png",
+            "data": base64.b64encode(encoded(noise(seed))).decode(),
+        }
+        with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as claude:
+            blocks: Any = [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
+            message = claude.messages.create(**MODEL, max_tokens=LENGTH, messages=[{"role": "user", "content": blocks}])
+        assert message.content[0].to_dict()["text"] == expected
+        assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) == 24
+
+
+def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None:
+    whole = chat(client, look(3), logprobs=True, top_logprobs=2)
+    assert len(whole.logprobs.content) == LENGTH
+    asked: Any = {**MODEL, "messages": look(3), "max_tokens": LENGTH, "stream_options": {"include_usage": True}}
+    with client.chat.completions.create(**asked, stream=True) as stream:
+        chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole.message.content
+    usage = chunks[-1].usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (24, LENGTH)
+
+
+def test_an_answer_about_a_picture_keeps_to_a_schema(client: openai.OpenAI) -> None:
+    schema = {"type": "object", "properties": {"cat": {"type": "boolean"}}, "required": ["cat"]}
+    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": {**schema, "additionalProperties": False}}}
+    for seed in (1, 2):
+        choice = chat(client, look(seed), response_format=form, max_tokens=200, **DRAWN)
+        assert choice.finish_reason == "stop", choice
+        assert list(json.loads(choice.message.content)) == ["cat"]
+
+
+def test_a_call_about_a_picture_can_be_forced(client: openai.OpenAI) -> None:
+    parameters = {"type": "object", "properties": {"cat": {"type": "boolean"}}, "required": ["cat"]}
+    function = {"name": "tell", "parameters": {**parameters, "additionalProperties": False}}
+    asked: dict[str, Any] = {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
+    choice = chat(client, look(1), **asked, parallel_tool_calls=False, max_tokens=200, **DRAWN)
+    assert choice.finish_reason == "tool_calls"
+    call = choice.message.tool_calls[0].function
+    assert call.name == "tell"
+    assert list(json.loads(call.arguments)) == ["cat"]
+
+
+def test_a_picture_may_be_what_a_tool_gave(client: openai.OpenAI) -> None:
+    def after(seed: int) -> str:
+        call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+        talk = [
+            {"role": "user", "content": "Look."},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": "call_1", "content": [picture_part(picture(seed))]},
+        ]
+        choice = chat(client, talk, logprobs=True)
+        return str([round(each.logprob, 2) for each in choice.logprobs.content])
+
+    assert after(1) != after(2)
+
+
+def test_a_picture_is_fetched_from_where_it_may_be(client: openai.OpenAI, elsewhere: str) -> None:
+    there = [{"role": "user", "content": [picture_part(f"{elsewhere}/cat.png"), *look(1)[0]["content"][1:]]}]
+    assert chat(client, there).message.content == chat(client, look(1)).message.content
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("ELSEWHERE/missing.png", "404"),
+        ("LOCALHOST/cat.png", "is not public"),
+        ("http://169.254.169.254/latest/meta-data", "is not public"),
+        ("file:///etc/passwd", "no http or https URL"),
+        (data_url(encoded(noise(1))[:-30]), "damaged or ends early"),
+        (data_url(b"GIF89a"), "no image|damaged"),
+    ],
+)
+def test_a_picture_that_cannot_be_had_is_a_400(server: ServerProcess, elsewhere: str, url: str, says: str) -> None:
+    url = url.replace("ELSEWHERE", elsewhere).replace("LOCALHOST", elsewhere.replace("127.0.0.1", "localhost"))
+    body = {**MODEL, "messages": [{"role": "user", "content": [picture_part(url)]}]}
+    refused = error_of(post(server, body, CHAT), 400)
+    assert refused["param"] == "messages"
+    assert any(part in refused["message"] for part in says.split("|")), refused["message"]
+
+
+def test_vectors_of_pictures_with_extra_body(client: openai.OpenAI) -> None:
+    answer = client.embeddings.create(**MODEL, input=["", ""], extra_body={"image_url": [picture(1), picture(2)]})
+    first, second = (each.embedding for each in answer.data)
+    assert len(first) == 64
+    assert first != second
+    with pytest.raises(openai.BadRequestError, match=r"image_url\[0\]: .* is not public"):
+        client.embeddings.create(**MODEL, input="", extra_body={"image_url": "http://localhost/cat.png"})
+
+
+def test_tokens_of_a_picture_are_counted(server: ServerProcess) -> None:
+    tokens = post(server, {**MODEL, "messages": look(1)}, "/tokenize").json()
+    assert tokens["count"] == 24
+
+
+def test_the_flags_are_in_the_help() -> None:
+    shown = mlx_host("run", "--backend", "vlm", "--help").stdout
+    flags = ("context-length", "chat-template-file", "trust-remote-code", "max-image-pixels", "disable-auto-resize")
+    for flag in (*flags, "allow-remote-media", "trusted-media-hosts"):
+        assert f"--{flag}" in shown
+
+
+def test_a_stream_of_pictures_among_other_streams(server: ServerProcess) -> None:
+    answers: dict[int, str] = {}
+
+    def ask(seed: int) -> None:
+        body = {**MODEL, "messages": look(seed), "max_tokens": LENGTH, "stream": True}
+        chunks = events(post(server, body, CHAT).text)
+        answers[seed] = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+
+    alone = {}
+    for seed in (1, 2, 3, 4):
+        ask(seed)
+        alone[seed] = answers.pop(seed)
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in alone]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == alone
