@@ -65,7 +65,11 @@ WHOLE: dict[str, Any] = {
     "tools": [
         {
             "type": "function",
-            "function": {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}},
+            "function": {
+                "name": "f",
+                "parameters": {"type": "object", "properties": {"a": {"type": "string"}}},
+                "strict": True,
+            },
         }
     ],
     "tool_choice": "auto",
@@ -85,6 +89,7 @@ WHOLE: dict[str, Any] = {
     "max_tokens": 5,
     "presence_penalty": 0.1,
     "response_format": {"type": "text"},
+    "structured_outputs": None,
     "service_tier": "auto",
     "chat_template_kwargs": {"a": 1},
     "user": "me",

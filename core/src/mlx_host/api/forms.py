@@ -7,13 +7,14 @@ Sources: the OpenAI SDK's `types/shared_params/response_format_*.py` and
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern, one_of
+from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern
 
 Schema = dict[str, Any]
 
@@ -102,7 +103,7 @@ class StructuredOutputs(BaseModel):
         given = {
             "json": None if self.json_schema is None else JsonValue(self._schema(), f"{STRUCTURED}.json"),
             "regex": None if self.regex is None else Pattern(self.regex, f"{STRUCTURED}.regex"),
-            "choice": None if self.choice is None else one_of(*self.choice),
+            "choice": None if self.choice is None else Pattern(self._any_choice(), f"{STRUCTURED}.choice"),
             "grammar": None if self.grammar is None else LarkGrammar(self.grammar, f"{STRUCTURED}.grammar"),
             "json_object": JsonValue(ANY_OBJECT, f"{STRUCTURED}.json_object") if self.json_object else None,
         }
@@ -112,6 +113,10 @@ class StructuredOutputs(BaseModel):
             raise InvalidRequest(f"{STRUCTURED} takes exactly one of {', '.join(KINDS)}; got {got}.", param=STRUCTURED)
         (form,) = forms.values()
         return form
+
+    def _any_choice(self) -> str:
+        # Written as texts, those of special tokens would become the tokens.
+        return "|".join(map(re.escape, self.choice or ()))
 
     def _schema(self) -> Schema:
         if not isinstance(self.json_schema, str):
