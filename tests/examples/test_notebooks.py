@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nbformat
@@ -17,6 +17,10 @@ from nbformat import NotebookNode
 from tests.examples.make_assets import NOTEBOOKS, PAGES, pdf
 from tests.plugins.embeddings.tiny_pictures import write_tiny_siglip
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
+from tests.support.tiny_flux import write_tiny_flux
+from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl
+
+Table = dict[str, str | int]
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
 ANSWER_SECONDS = 120
@@ -30,19 +34,23 @@ def read(name: str) -> NotebookNode:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """The real models that the notebooks' own file serves, and tiny ones for what only large models can do."""
-    tiny = [
-        {
-            "backend": "embeddings",
-            "model": str(write_tiny_siglip(tmp_path_factory.mktemp("siglip"))),
-            "served_model_name": "picture-embeddings",
-        },
+
+    def tiny(backend: str, name: str, write: Callable[[Path], Path], **options: str | int) -> Table:
+        model = write(tmp_path_factory.mktemp(name))
+        return {"backend": backend, "model": str(model), "served_model_name": name, **options}
+
+    images = tiny("flux", "images", write_tiny_flux, config_name="flux2-klein-4b", quantize=16)
+    models = [
+        tiny("embeddings", "picture-embeddings", write_tiny_siglip),
+        tiny("vlm", "vision", write_tiny_qwen2_vl),
+        tiny("vlm", "listener", write_tiny_gemma4),
+        images,
+        {**images, "served_model_name": "editor", "config_name": "flux2-klein-edit-4b"},
     ]
-    tables = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in model.items()) for model in tiny]
+    tables = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in model.items()) for model in models]
     config = tmp_path_factory.mktemp("notebooks") / "mlx-host.toml"
-    config.write_text(
-        (NOTEBOOKS / "mlx-host.toml").read_text(encoding="utf-8") + "".join(f"[[models]]\n{table}" for table in tables),
-        encoding="utf-8",
-    )
+    real = (NOTEBOOKS / "mlx-host.toml").read_text(encoding="utf-8")
+    config.write_text(real + "".join(f"\n[[models]]\n{table}" for table in tables), encoding="utf-8")
     with running_server("--config", str(config), *FAST_BLAS) as running:
         yield running
 
@@ -50,6 +58,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.mark.parametrize("name", NAMES)
 def test_it_runs(name: str, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_HOST_URL", f"{server.url}/v1")
+    # The smallest pictures that can be made.
+    monkeypatch.setenv("PICTURE_SIDE", "64")
     # Where the kernel keeps its connection file and its history.
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))
