@@ -16,9 +16,11 @@ from mlx_host import __version__
 
 from tests.support.client import CHAT, post
 from tests.support.command import complaint, environment, mlx_host
+from tests.support.media import look
 from tests.support.plugin_projects import uv
 from tests.support.server import FAST_BLAS, running_server
 from tests.support.tiny_llama import write_tiny_llama
+from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +68,11 @@ def core(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Environment:
 def text(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Environment:
     packages = ("mlx-host-lm", "mlx-host-parser-qwen3", "mlx-host-echo")
     return Environment(tmp_path_factory.mktemp("text") / "venv", wheels, *packages)
+
+
+@pytest.fixture(scope="module")
+def vision(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Environment:
+    return Environment(tmp_path_factory.mktemp("vision") / "venv", wheels, "mlx-host-vlm")
 
 
 def test_each_package_makes_a_wheel_of_its_own_modules(wheels: Path) -> None:
@@ -128,6 +135,16 @@ def test_a_model_is_served_from_wheels(text: Environment, tmp_path: Path) -> Non
         assert answer.status_code == 200, answer.text
         assert answer.json()["usage"]["completion_tokens"] == 5
         assert answer.json()["choices"][0]["finish_reason"] == "length"
+
+
+def test_a_model_that_sees_is_served_from_wheels(vision: Environment, tmp_path: Path) -> None:
+    # It builds on the package for text, and brings it.
+    assert set(vision.plugins()) == {"lm", "vlm"}
+    folder = write_tiny_qwen2_vl(tmp_path / "tiny")
+    with running_server("--backend", "vlm", "--model", str(folder), *FAST_BLAS, python=vision.python) as server:
+        answer = post(server, {"model": "tiny", "messages": look(1), "max_tokens": 5}, CHAT)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["completion_tokens"] == 5
 
 
 def test_the_third_party_example_is_served_from_its_wheel(text: Environment) -> None:
