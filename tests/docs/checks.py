@@ -83,18 +83,18 @@ def _nothing_served() -> Iterator[None]:
 def read_arguments(block: Block, args: Sequence[str]) -> None:
     """Parse a command line as mlx-host does; `run` is checked as far as it goes before anything starts."""
     cli = build(discover())
+    if "--help" in args:
+        result = CliRunner().invoke(cli, list(args), prog_name="mlx-host")
+        assert result.exit_code == 0, f"{block}: mlx-host {shlex.join(args)}\n{result.stderr}"
+        return
     if args[:1] in (["run"], ["launch"]):
         with _nothing_served():
             result = CliRunner().invoke(cli, list(args), prog_name="mlx-host")
-        assert isinstance(result.exception, Parsed), f"{block}: mlx-host {shlex.join(args)}\n{result.output}"
+        assert isinstance(result.exception, Parsed), f"{block}: mlx-host {shlex.join(args)}\n{result.stderr}"
         return
-    context: click.Context = cli.make_context("mlx-host", list(args))
-    group: click.Group = cli
-    # What follows a group's own flags is what click leaves over: the name of a command, and its arguments.
-    while (rest := [*context.protected_args, *context.args]) and "--help" not in rest:
-        name, command, rest = group.resolve_command(context, rest)
-        assert command is not None, f"{block}: there is no command {rest}"
-        context = command.make_context(name, rest, parent=context)
-        if not isinstance(command, click.Group):
-            return
-        group = command
+    command: click.Command = cli
+    words = list(args)
+    while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        assert words[0] in command.commands, f"{block}: there is no command {words[0]!r}"
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words, obj=cli.context_settings["obj"])
