@@ -35,10 +35,10 @@ from tests.support.command import environment
 from tests.support.plugin_projects import uv
 from tests.support.server import FAST_BLAS, ServerProcess
 
-# What would reach out of this machine or change it, and the suite itself.
+# What would reach out of this machine or change it, and what CI does with the repository itself.
 OUTSIDE = re.compile(
-    r"(python3 -m )?pip install |uv (pip install|run pytest|sync|lock|build)|git (clone|tag|push)|apt-get |sudo "
-    r"|\.ci/run"
+    r"(python3 -m )?pip install |git (clone|tag|push)|apt-get |sudo |\.ci/run"
+    r"|uv (pip install|sync|lock|build|run (pytest|ruff|mypy|lint-imports|mkdocs))"
 )
 SERVER = re.compile(r"(uv run )?mlx-host (run|launch)\b(?!.*--help)")
 

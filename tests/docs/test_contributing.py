@@ -1,0 +1,67 @@
+"""One command each for format, lint, types, imports, documentation and tests: the same everywhere they are written."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.docs.blocks import ROOT
+
+COMMANDS = ("ruff format", "ruff check", "mypy", "lint-imports", "mkdocs build", "pytest")
+
+
+def words(command: str) -> str:
+    """A command without what only one place needs."""
+    kept = [word for word in shlex.split(command, comments=True) if "=" not in word and not word.startswith("--")]
+    return " ".join(word for word in kept if word not in ("uv", "run", "env", "$@"))
+
+
+def test_contributing_tells_each_command() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    told = [words(line) for line in text.splitlines() if line.startswith("uv run ")]
+    assert told == list(COMMANDS)
+
+
+def test_ci_runs_each_command() -> None:
+    checks = re.findall(r"^check (.+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    assert sorted(map(words, checks)) == sorted(COMMANDS)
+
+
+def test_pre_commit_runs_each_but_the_tests() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    assert [words(hook["entry"]) for hook in hooks] == list(COMMANDS[:-1])
+    # Nothing is fetched: the tools are the workspace's own.
+    assert {repo["repo"] for repo in config["repos"]} == {"local"}
+    for command in COMMANDS:
+        assert Path(sys.executable).with_name(command.split()[0]).exists()
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 15
+    for page in pages:
+        loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text())
+        assert not loaded, f"{page} loads {loaded}"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("plugins/**/pyproject.toml")), ids=lambda path: path.parent.name)
+def test_all_packages_have_one_version(path: Path) -> None:
+    core = re.search(r'^version = "(.+)"$', (ROOT / "core" / "pyproject.toml").read_text(), re.MULTILINE)
+    assert core is not None
+    text = path.read_text()
+    assert f'version = "{core[1]}"' in text
+    assert set(re.findall(r'"mlx-host[\w-]*(==[^"]+)?"', text)) <= {f"=={core[1]}"} | {""}
+    assert f'"mlx-host=={core[1]}"' in text
