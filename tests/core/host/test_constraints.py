@@ -164,9 +164,9 @@ def test_strict_is_no_reason_to_refuse_where_nothing_can_hold_to_it() -> None:
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"form": FORM}, {"tools": [tool("f", True)]}])
-def test_a_family_that_cannot_say_its_calls_refuses_before_the_model_is_asked(more: Any) -> None:
+def test_a_family_that_cannot_say_its_calls_refuses(more: Any) -> None:
     with pytest.raises(UnsupportedRequest, match="'silent'"):
-        held(ask(**{"tools": [tool("f")], **more}), Parsers(Silent, Silent))
+        grammar(ask(**{"tools": [tool("f")], **more}), Parsers(Silent, Silent))
 
 
 def test_no_form_and_no_call_leaves_nothing_out() -> None:

@@ -1,4 +1,8 @@
-"""What the model is held to, once it is known what the model and its parsers can do."""
+"""What the model is held to, once it is known what the model and its parsers can do.
+
+Whether the parsers can say it shows in the model's process, which makes the grammar once it knows the prompt; what they
+refuse there is refused before the answer begins. Many large tools take a second, which all streams here would wait.
+"""
 
 from __future__ import annotations
 
@@ -52,16 +56,13 @@ def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers
         return None
     # A function that is forced by its name is called once; clients count on that.
     named = required and allowed is not None and len(allowed) == 1
-    constraint = AnswerConstraint(
+    return AnswerConstraint(
         parsers.reasoning,
         parsers.tools,
         [tool for tool in request.tools if allowed is None or tool["function"]["name"] in allowed],
         ToolChoice(required=required, parallel=request.parallel_tool_calls and not named),
         request.form,
     )
-    # A family that cannot say it refuses here, before the model is asked.
-    constraint.grammar("")
-    return constraint
 
 
 def _must_constrain(model: str, info: ModelInfo, param: str | None) -> None:
