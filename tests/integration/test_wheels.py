@@ -75,6 +75,11 @@ def vision(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Environmen
     return Environment(tmp_path_factory.mktemp("vision") / "venv", wheels, "mlx-host-vlm")
 
 
+@pytest.fixture(scope="module")
+def flux(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Environment:
+    return Environment(tmp_path_factory.mktemp("flux") / "venv", wheels, "mlx-host-flux")
+
+
 def test_each_package_makes_a_wheel_of_its_own_modules(wheels: Path) -> None:
     projects = {path.parent for path in ROOT.glob("plugins/**/pyproject.toml")}
     brought: Counter[str] = Counter()
@@ -151,3 +156,13 @@ def test_the_third_party_example_is_served_from_its_wheel(text: Environment) -> 
     with running_server("--backend", "echo", "--uppercase", python=text.python) as server:
         answer = post(server, {"model": "echo", "messages": [{"role": "user", "content": "say it"}]}, CHAT)
         assert answer.json()["choices"][0]["message"]["content"] == "SAY IT"
+
+
+def test_pictures_install_alone(flux: Environment, tmp_path: Path) -> None:
+    assert set(flux.plugins()) == {"flux"}
+    assert "--config-name" in flux.mlx_host("run", "--backend", "flux", "--help").stdout
+    # mflux itself looks into the folder.
+    args = ["--backend", "flux", "--config-name", "flux2-klein-4b", "--model", str(tmp_path), "--no-log-file"]
+    done = flux.mlx_host("run", "--port", "0", *args)
+    assert done.returncode != 0
+    assert "mflux cannot load 'flux2-klein-4b' from the folder" in done.stderr
