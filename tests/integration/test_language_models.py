@@ -13,7 +13,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.support.client import sdk
+from tests.support.client import post, sdk
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
 
@@ -145,6 +145,19 @@ def test_tools_and_their_results_go_through_the_template(smollm2: ServerProcess)
     answer = whole(sdk(smollm2), history, tools=WEATHER)
     assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
     assert answer.usage.prompt_tokens > 20
+
+
+def test_calls_that_no_parser_reads_cannot_be_forced(tiny: ServerProcess) -> None:
+    for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
+        with pytest.raises(openai.BadRequestError, match="--parser") as refused:
+            whole(sdk(tiny), user("Hi"), tools=WEATHER, tool_choice=choice)
+        assert refused.value.param == "tool_choice"
+
+
+def test_strict_is_ignored_without_a_parser_and_said_to_be(tiny: ServerProcess) -> None:
+    strict = [{"type": "function", "function": {**WEATHER[0]["function"], "strict": True}}]
+    body = {"messages": user("Hi"), "tools": strict, "max_tokens": 2}
+    assert post(tiny, body).headers["x-mlx-host-ignored"] == "tools.strict"
 
 
 def test_the_same_seed_gives_the_same_answer_among_others(tiny: ServerProcess) -> None:
