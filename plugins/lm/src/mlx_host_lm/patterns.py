@@ -12,7 +12,7 @@ from collections.abc import Iterator
 # What some dialect takes for a digit, a word's letter or a blank beyond what all do.
 _MORE = {
     "d": r"\p{Nd}",
-    "w": r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200c\u200d",
+    "w": r"\p{Alphabetic}\p{M}\p{N}\p{Pc}\u200c\u200d",
     "s": r"\s\x1c-\x1f\x85\ufeff",
 }
 _ALL = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\x0b\f\r "}

@@ -109,8 +109,9 @@ class Prompts:
         return text.rpartition(last)[2] if last and last in text else ""
 
     def _try(self, messages: Sequence[Json], tools: Sequence[Json]) -> str | None:
+        read = [{**message, "content": self._content(message["content"], "")} for message in messages]
         try:
-            return self._render(messages, tools, {}, add_generation_prompt=True)
+            return self._render(read, tools, {}, add_generation_prompt=True)
         except TemplateSyntaxError as error:
             raise LoadError(
                 f"the chat template is not valid Jinja: line {error.lineno}: {error.message}; "
