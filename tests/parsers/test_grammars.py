@@ -23,10 +23,13 @@ ANY_NUMBER = ToolChoice(required=True)
 WITHOUT_CALLS = {"deepseek_r1"}
 
 # The schemas that a family's format cannot guarantee.
-XML = {"alternatives", "patterned keys"}
+TAGGED = {"alternatives", "patterned keys"}
+NESTED = {*TAGGED, "recursive"}
 REFUSED: dict[str, set[str]] = {
-    "qwen3_coder": XML,
-    "qwen3_5": XML,
+    **dict.fromkeys(("qwen3_coder", "qwen3_5", "glm4_moe", "minimax", "deepseek_v32", "deepseek_v4"), TAGGED),
+    **dict.fromkeys(("kimi_k3", "lfm2"), TAGGED),
+    "minimax_m3": {*NESTED, "open", "others of one type", "others of any type"},
+    **dict.fromkeys(("gemma4", "function_gemma"), NESTED),
 }
 
 

@@ -110,13 +110,14 @@ class _Walk:
             for known in self._tries(long):
                 if self._matcher.validate_tokens(known) == len(known):
                     return known
-        if long and (closing := [n for n in allowed if n in b'"}],:']):
-            return [self._chance.choice(closing)]
+        for closing in (b"}])/", b'",:') if long else ():
+            if found := [n for n in allowed if n in closing]:
+                return [self._chance.choice(found)]
         return [self._chance.choice([n for n in allowed if n < 128 or n > 256] or allowed)]
 
     def _tries(self, long: bool) -> list[list[int]]:
         ends = self._chance.sample(self._ends, len(self._ends))
         pieces = self._chance.sample(self._pieces, 4)
         if long:
-            return [*ends[: self._chance.randrange(len(ends) + 1)], [self._chance.choice(b'"x\n')], *pieces]
+            return [*ends[: self._chance.randrange(len(ends) + 1)], [self._chance.choice(b'""x\n')], *pieces]
         return ends + pieces if self._chance.random() < 0.3 else pieces

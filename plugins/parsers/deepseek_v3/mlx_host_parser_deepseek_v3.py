@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, NotACall, Parser, Reading, Sample, Scanner, read_json
+from mlx_host.grammar import Grammar, chain, one_of
+from mlx_host.parsing import (
+    NAME,
+    Call,
+    MarkupParser,
+    NotACall,
+    Parser,
+    Reading,
+    Sample,
+    Scanner,
+    ToolChoice,
+    functions,
+    in_turn,
+    named,
+    read_json,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 CALL, SEPARATOR, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
 
+NAMES = re.compile(f"{NAME.pattern[:-1]}+")
 _SPACE_OR_FENCE = re.compile(r"[\s`]*")
 
 
@@ -167,6 +184,13 @@ class DeepSeekV3Parser(MarkupParser):
         ),
         Sample("no tools in the request", _block(CALL_OSLO), content=_block(CALL_OSLO)),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        calls = [
+            chain(f"{CALL}function{SEPARATOR}{named(function, NAMES)}\n```json\n", function.json(), f"\n```{CALL_END}")
+            for function in functions(tools)
+        ]
+        return chain(BEGIN, in_turn(one_of(*calls), choice, "\n"), END)
 
 
 @hookimpl

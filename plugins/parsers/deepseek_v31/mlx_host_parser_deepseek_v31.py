@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample
+from mlx_host.grammar import Grammar, chain, one_of
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Sample,
+    ToolChoice,
+    functions,
+    in_turn,
+    named,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
-from mlx_host_parser_deepseek_v3 import BEGIN, CALL, CALL_END, END, SEPARATOR, read_block
+from mlx_host.requests import Json
+from mlx_host_parser_deepseek_v3 import BEGIN, CALL, CALL_END, END, NAMES, SEPARATOR, read_block
 
 
 def _written(call: tuple[str, dict[str, Any]], indent: int | None = None) -> str:
@@ -110,6 +121,13 @@ class DeepSeekV31Parser(MarkupParser):
         ),
         Sample("no tools in the request", _block(CALL_OSLO), content=_block(CALL_OSLO)),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        calls = [
+            chain(f"{CALL}{named(function, NAMES)}{SEPARATOR}", function.json(), CALL_END)
+            for function in functions(tools)
+        ]
+        return chain(BEGIN, in_turn(one_of(*calls), choice), END)
 
 
 @hookimpl

@@ -9,30 +9,45 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
+from mlx_host.grammar import Grammar, Repeated, chain, one_of, optional
 from mlx_host.parsing import (
+    BareText,
     Call,
+    Function,
     MarkupParser,
     Parser,
+    Place,
     Reader,
     Reading,
     Sample,
     Scanner,
     Schema,
+    ToolChoice,
     arguments_of,
+    functions,
+    in_turn,
     is_json,
     json_object,
     json_string,
+    kinds,
+    members,
+    named,
     read_json,
+    undeclared,
     value_until,
+    writable,
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 BLOCKS = ("function_calls", "tool_calls", "calls")
 
+_KEY = re.compile(r'[^\s<>"]+')
+_HOLDERS = ("arguments", "input")
 _BLOCK_NAME = re.compile(r"[ \w]*")
 
 
@@ -87,7 +102,7 @@ def _read_invoke(s: Scanner, tags: _Tags) -> Reading[None]:
     arguments: dict[str, str] = {}
     while (yield from s.expect(*tags.parameter, *ends)) in tags.parameter:
         key, kind = yield from _read_attributes(s)
-        value = yield from value_until(s, *tags.end_parameter, text=kind == 'string="true"')
+        value = yield from value_until(s, *tags.end_parameter, json="" if kind == 'string="true"' else '{["')
         arguments[key] = _typed(value, kind, schema.member(key))
         yield from s.space()
     s.call(name, _unwrapped(arguments, schema))
@@ -114,10 +129,42 @@ def _typed(value: str, kind: str, schema: Schema) -> str:
 def _unwrapped(arguments: dict[str, str], schema: Schema) -> str:
     """The models now and then put all arguments into one, which the function does not have."""
     known = schema.members()
-    for key in ("arguments", "input"):
+    for key in _HOLDERS:
         if known and list(arguments) == [key] and key not in known and arguments[key] != "null":
             return arguments_of(arguments[key]) or json_object(arguments)
     return json_object(arguments)
+
+
+def block_grammar(
+    tools: Iterable[Json], choice: ToolChoice, block: str, *, gap: str = "", newline: str = "\n"
+) -> Grammar:
+    """Calls in a block of this name; `gap` stands before tag names, `newline` after tags."""
+    invokes = one_of(*(_invoke_grammar(function, gap, newline) for function in functions(tools)))
+    return chain(f"<｜DSML｜{gap}{block}>{newline}", in_turn(invokes, choice), f"</｜DSML｜{gap}{block}>")
+
+
+def _invoke_grammar(function: Function, gap: str, newline: str) -> Grammar:
+    declared, others = members(function.parameters)
+    parts: list[Grammar] = []
+    for member in declared:
+        key = f'<｜DSML｜{gap}parameter name="{writable(member.key, _KEY, function.name)}" string='
+        parameter = chain(key, _value_grammar(member.place, gap, newline))
+        parts.append(parameter if member.required else optional(parameter))
+    if others is not None:
+        # One of these alone would be taken for what holds all arguments.
+        key_of_another = undeclared('" string=', [*(member.key for member in declared), *_HOLDERS], _KEY)
+        another = chain(f'<｜DSML｜{gap}parameter name="', key_of_another, _value_grammar(others, gap, newline))
+        parts.append(Repeated(another))
+    opener = f'<｜DSML｜{gap}invoke name="{named(function, _KEY)}">{newline}'
+    return chain(opener, *parts, f"</｜DSML｜{gap}invoke>{newline}")
+
+
+def _value_grammar(place: Place, gap: str, newline: str) -> Grammar:
+    """What stands behind `string=`."""
+    text = BareText(f"</｜DSML｜{gap}parameter>", variants=_SPELLINGS[0].end_parameter)
+    texts, others = kinds(place)
+    strings = [chain('"true">', text.strings(part), newline) for part in texts]
+    return one_of(*strings, *(chain('"false">', part.json(), text.closer, newline) for part in others))
 
 
 class DsmlParser(MarkupParser):
@@ -286,6 +333,9 @@ class DeepSeekV32Parser(DsmlParser):
         ),
         Sample("no tools in the request", _block(CALL_OSLO), content=_block(CALL_OSLO)),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return block_grammar(tools, choice, "function_calls")
 
 
 @hookimpl

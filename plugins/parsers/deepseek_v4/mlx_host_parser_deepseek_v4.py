@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Parser, Sample
+from mlx_host.grammar import Grammar, one_of
+from mlx_host.parsing import (
+    Parser,
+    Sample,
+    ToolChoice,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
-from mlx_host_parser_deepseek_v32 import DsmlParser, written
+from mlx_host.requests import Json
+from mlx_host_parser_deepseek_v32 import DsmlParser, block_grammar, written
 
 
 def _v4(*calls: str) -> str:
@@ -113,6 +119,11 @@ class DeepSeekV4Parser(DsmlParser):
         ),
         Sample("no tools in the request", _v41(SPACED_OSLO), content=_v41(SPACED_OSLO)),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        """Leave it to the model whether it is V4 or V4.1."""
+        spaced = block_grammar(tools, choice, "calls", gap=" ", newline="")
+        return one_of(block_grammar(tools, choice, "tool_calls"), spaced)
 
 
 @hookimpl

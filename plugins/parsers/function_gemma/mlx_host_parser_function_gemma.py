@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample
+from mlx_host.grammar import Grammar
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Sample,
+    ToolChoice,
+    in_turn,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
-from mlx_host_parser_gemma4 import Notation, call_reader, written
+from mlx_host.requests import Json
+from mlx_host_parser_gemma4 import Notation, call_grammar, call_reader, written
 
 NOTATION = Notation(
     opener="<start_function_call>",
@@ -74,6 +83,9 @@ class FunctionGemmaParser(MarkupParser):
         ),
         Sample("no tools in the request", CALL_OSLO, content=CALL_OSLO),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return in_turn(call_grammar(tools, NOTATION), choice)
 
 
 @hookimpl

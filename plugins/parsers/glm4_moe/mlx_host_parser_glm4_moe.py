@@ -6,12 +6,31 @@ GLM-4.5 and 4.6 put a newline after each tag, 4.7 and later none; both are read.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Reading, Sample, Scanner, json_object, read_json, value_until
+from mlx_host.grammar import Grammar, chain, one_of
+from mlx_host.parsing import (
+    BareText,
+    Call,
+    MarkupParser,
+    Parser,
+    Reading,
+    Sample,
+    Scanner,
+    Tags,
+    ToolChoice,
+    functions,
+    in_turn,
+    json_object,
+    named,
+    read_json,
+    typed_value,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, SCRIPT, TOOLS, WRITE
+from mlx_host.requests import Json
 
+_KEY = re.compile(r"[^\s<>{}]+")
 _FUNCTION_NAME = re.compile(r"[^\s<>{}]*")
 
 
@@ -35,10 +54,17 @@ def _read_call(s: Scanner) -> Reading[None]:
         yield from s.space()
         yield from s.expect("<arg_value>")
         member = schema.member(key)
-        value = yield from value_until(s, "</arg_value>", text=member.types() == {"string"})
+        value = yield from typed_value(s, member, "</arg_value>")
         arguments[key] = member.json(value)
         yield from s.space()
     s.call(name, json_object(arguments))
+
+
+def _grammar(tools: Iterable[Json], gap: str) -> Grammar:
+    """A call with `gap` after each tag: a newline up to GLM-4.6, nothing from 4.7 on."""
+    tags = Tags("<arg_key>", f"</arg_key>{gap}<arg_value>", BareText("</arg_value>"), gap, _KEY)
+    calls = [chain(named(function, _KEY) + gap, tags.arguments(function)) for function in functions(tools)]
+    return chain("<tool_call>", one_of(*calls), "</tool_call>")
 
 
 def _written(name: str, *arguments: tuple[str, str], gap: str = "\n") -> str:
@@ -133,6 +159,9 @@ class Glm4MoeParser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return one_of(*(in_turn(_grammar(tools, gap), choice, gap) for gap in ("\n", "")))
 
 
 @hookimpl

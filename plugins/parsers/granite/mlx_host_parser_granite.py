@@ -10,7 +10,17 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, json_calls
+from mlx_host.grammar import Chain, Grammar, Pattern, TextUntil, chain, one_of, optional
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Sample,
+    ToolChoice,
+    in_turn,
+    json_calls,
+    json_object_calls,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
 from mlx_host.requests import Json
 
@@ -152,6 +162,29 @@ class GraniteParser(MarkupParser):
             return self._in_response
         self._in_response = self._in_response or marker.endswith("<response>")
         return True
+
+    def thinking(self) -> Grammar:
+        """In words or in tags."""
+        said = chain(one_of(*_THOUGHTS), TextUntil(_RESPONSE))
+        closed = TextUntil(("</think>",))
+        if not self.reasoning or "</think>" in self.prompt_tail:
+            return Chain()
+        return closed if self._opens_inside(self.prompt_tail) else optional(one_of(said, chain("<think>", closed)))
+
+    def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
+        """The answer may stand in a tag of its own."""
+        answer = super().constrained(calls, form, choice)
+        if form is None:
+            return answer
+        tagged = chain(self.thinking(), Pattern(r"[ \n]{0,2}"), "<response>", form, _END_RESPONSE)
+        return one_of(answer, tagged)
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        """Leave it to the model which version's notation it writes."""
+        call = json_object_calls(tools)
+        array = chain("[", in_turn(call, choice, ", "), "]")
+        tagged = in_turn(chain("<tool_call>\n", call, "\n</tool_call>"), choice, "\n")
+        return one_of(chain("<|tool_call|>", array), chain("<tool_call>", array), tagged)
 
 
 @hookimpl

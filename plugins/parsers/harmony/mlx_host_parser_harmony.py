@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
+from mlx_host.grammar import AnyText, Chain, Grammar, Repeated, TextUntil, chain, one_of, optional
 from mlx_host.parsing import (
     Content,
     Literals,
@@ -27,6 +28,9 @@ from mlx_host.parsing import (
     Sample,
     Scanner,
     ToolCall,
+    ToolChoice,
+    functions,
+    named,
     read_json,
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
@@ -38,6 +42,8 @@ _IN_TEXT = Literals((_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS))
 _QUOTES = ("`", '"', "'")
 _WORDS = ("assistant", "analysis", "commentary", "final", "json", "code", "text", "to=assistant", "to=user", "to=all")
 
+_NAME = re.compile(r"[^\s<]+")
+_JSON = ("json", f"{_CONSTRAIN}json")
 _HEADER_TEXT = re.compile(r"[^<\n]*")
 _HEADER_PIECES = re.compile(rf"(?P<known>(?:\s|<\|\w+\|>|(?:{'|'.join(_WORDS)})(?![\w.]))+)|[^<]+")
 _KNOWN_CHANNEL = re.compile(r"<\|channel\|>\s*(analysis|commentary|final)(?!\w)")
@@ -317,6 +323,42 @@ class HarmonyParser(Parser):
     def _put(self, kind: type[Content | Reasoning | Marker], s: Scanner) -> None:
         if source := s.take_source():
             self._parts.append(kind(source))
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        """One call, at which the models stop; its recipient stands before or behind the channel."""
+        calls = []
+        for function in functions(tools):
+            recipient = f" to=functions.{named(function, _NAME)}"
+            behind = f"{_CHANNEL}commentary{recipient} {_CONSTRAIN}json{_MESSAGE}"
+            before = one_of(*(f"{recipient}{_CHANNEL}commentary {kind}{_MESSAGE}" for kind in _JSON))
+            calls.append(chain(one_of(behind, before), function.json()))
+        return one_of(*calls)
+
+    def thinking(self) -> Grammar:
+        """Messages on the analysis channel, each with the beginning of the next."""
+        opened = self.prompt_tail.rpartition(_START)[2]
+        rest = chain(TextUntil((_ENDS[0],)), f"{_START}assistant")
+        thoughts = Repeated(chain(_message("analysis", "", end=""), rest))
+        if _MESSAGE not in opened:
+            return thoughts
+        return chain(rest, thoughts) if _thinks(opened, so_far=False) else Chain()
+
+    def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
+        """A call, maybe behind preambles, or a message on the final channel."""
+        told = AnyText() if form is None else form
+        opened = self.prompt_tail.rpartition(_START)[2]
+        if _MESSAGE in opened and not _thinks(opened, so_far=False):
+            if calls is None:
+                return told
+            called = chain(_ENDS[0], f"{_START}assistant", calls)
+            return called if choice.required else one_of(called, told)
+        final = chain(f"{_CHANNEL}final", optional(f" {_CONSTRAIN}json") if form else "", _MESSAGE, told)
+        if calls is None:
+            return chain(self.thinking(), final)
+        if choice.required:
+            return chain(self.thinking(), calls)
+        preamble = chain(_message("commentary", "", end=""), TextUntil((_ENDS[0],)), f"{_START}assistant")
+        return chain(self.thinking(), one_of(chain(Repeated(preamble), calls), final))
 
 
 @hookimpl

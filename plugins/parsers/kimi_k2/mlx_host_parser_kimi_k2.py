@@ -7,12 +7,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, NotACall, Parser, Reading, Sample, Scanner, read_json
+from mlx_host.grammar import Grammar, Pattern, chain, one_of
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    NotACall,
+    Parser,
+    Reading,
+    Sample,
+    Scanner,
+    ToolChoice,
+    functions,
+    in_turn,
+    named,
+    read_json,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 # Models now and then forget the plural, or the section.
 _SECTIONS = ("<|tool_calls_section_begin|>", "<|tool_call_section_begin|>")
@@ -20,6 +35,8 @@ _SECTION_ENDS = ("<|tool_calls_section_end|>", "<|tool_call_section_end|>")
 _BEGIN, _ARGUMENT, _END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
 
 _IN_ID = re.compile(r"[^<{]*")
+_NAME = re.compile(r"[^\s<{]+")
+_NUMBER = Pattern("0|[1-9][0-9]{0,3}")
 _ID = re.compile(r"(?:functions\.)?(\S+?)(:[0-9]+)?")
 _SPACE_OR_BRACES = re.compile(r"[\s}]*")
 
@@ -177,6 +194,13 @@ class KimiK2Parser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        calls = [
+            chain(f"{_BEGIN}functions.{named(function, _NAME)}:", _NUMBER, _ARGUMENT, function.json(), _END)
+            for function in functions(tools)
+        ]
+        return chain(_SECTIONS[0], in_turn(one_of(*calls), choice), _SECTION_ENDS[0])
 
 
 @hookimpl

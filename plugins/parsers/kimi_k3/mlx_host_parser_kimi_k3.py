@@ -8,26 +8,39 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
+from mlx_host.grammar import AnyText, Chain, Grammar, Pattern, Repeated, TextUntil, chain, one_of, optional
 from mlx_host.parsing import (
+    BareText,
     Call,
+    Function,
     MarkupParser,
     NotACall,
     Parser,
+    Place,
     Reading,
     Sample,
     Scanner,
+    ToolChoice,
+    functions,
+    in_turn,
     is_json,
     json_object,
     json_string,
+    kinds,
+    members,
+    named,
     object_members,
     read_json,
+    undeclared,
     value_until,
+    writable,
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 _SEP = "<|sep|>"
 _CALL, _CALL_END = "<|open|>call ", "<|close|>call<|sep|>"
@@ -38,6 +51,12 @@ _THINK, _THINK_END = "<|open|>think<|sep|>", "<|close|>think<|sep|>"
 _RESPONSE, _RESPONSE_END = "<|open|>response<|sep|>", "<|close|>response<|sep|>"
 _MESSAGE_END = "<|close|>message<|sep|><|end_of_msg|>"
 
+_MESSAGE_CLOSE = "<|close|>message<|sep|>"
+_TYPES = {"null", "boolean", "integer", "number", "object", "array"}
+
+_KEY = re.compile(r"[^<>\n]+")
+_PLAIN_KEY = re.compile(r'[^\s<>"&]+')
+_INDEX = Pattern("[1-9][0-9]{0,2}")
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -73,7 +92,7 @@ def _read_call(s: Scanner) -> Reading[None]:
             yield from s.optional(_CALL_END)
             break
         key = attributes.get("key", "")
-        value = yield from value_until(s, _ARGUMENT_END, text=attributes.get("type") == "string")
+        value = yield from value_until(s, _ARGUMENT_END, json="" if attributes.get("type") == "string" else '{["')
         if attributes.get("type") == "string":
             arguments[key] = json_string(value)
         else:
@@ -84,6 +103,40 @@ def _read_call(s: Scanner) -> Reading[None]:
 def _attributes(s: Scanner) -> Reading[dict[str, str]]:
     written, _ = yield from s.until(_SEP)
     return {key: value.replace("&quot;", '"').replace("&amp;", "&") for key, value in _ATTRIBUTE.findall(written)}
+
+
+def _call_grammar(function: Function) -> Grammar:
+    declared, others = members(function.parameters)
+    parts: list[Grammar] = []
+    for member in declared:
+        key = writable(member.key, _KEY, function.name)
+        argument = chain(f'{_ARGUMENT}key="{_escaped(key)}" type=', _value_grammar(member.place))
+        parts.append(argument if member.required else optional(argument))
+    if others is not None:
+        another = undeclared('" type=', [_escaped(member.key) for member in declared], _PLAIN_KEY)
+        parts.append(Repeated(chain(f'{_ARGUMENT}key="', another, _value_grammar(others))))
+    name = _escaped(named(function, _KEY))
+    return chain(f'{_CALL}tool="{name}" index="', _INDEX, f'"{_SEP}', *parts, _CALL_END)
+
+
+def _value_grammar(place: Place) -> Grammar:
+    """What stands behind `type=`."""
+    texts, others = kinds(place)
+    strings = [chain(f'"string"{_SEP}', BareText(_ARGUMENT_END).strings(part)) for part in texts]
+    typed = [(kind, part) for part in others for kind in sorted(part.types() or _TYPES - {"integer"})]
+    values = [
+        chain(f'"{"number" if kind == "integer" else kind}"{_SEP}', _of(part, kind).json(), _ARGUMENT_END)
+        for kind, part in typed
+    ]
+    return one_of(*strings, *values)
+
+
+def _of(place: Place, kind: str) -> Place:
+    return place if place.types() else place.at({**place.node, "type": kind})
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;")
 
 
 def _argument(key: str, type: str, value: str) -> str:
@@ -222,6 +275,30 @@ class KimiK3Parser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return chain(_TOOLS, in_turn(one_of(*map(_call_grammar, functions(tools))), choice), _TOOLS_END)
+
+    def thinking(self) -> Grammar:
+        """The answer proper is an element, too."""
+        thoughts = chain(TextUntil((_THINK_END,)), optional(_RESPONSE))
+        if self._opens_inside(self.prompt_tail):
+            return thoughts
+        return Chain() if _RESPONSE in self.prompt_tail else one_of(chain(_THINK, thoughts), optional(_RESPONSE))
+
+    def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
+        """Calls stand behind the answer, and the message is closed."""
+        called = None if calls is None else chain(optional(_RESPONSE_END), calls)
+        told = None if form is None else chain(form, optional(_RESPONSE_END))
+        if called is None:
+            body = told or AnyText()
+        elif choice.required:
+            body = called
+        elif told is None:
+            body = one_of(AnyText(), chain(AnyText(without=(*self.openers, _RESPONSE_END)), called))
+        else:
+            body = one_of(called, told)
+        return chain(self.thinking(), body, optional(_MESSAGE_CLOSE))
 
 
 @hookimpl

@@ -3,28 +3,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
+from mlx_host.grammar import Grammar, chain, one_of
 from mlx_host.parsing import (
+    NAME,
     Call,
+    Function,
     MarkupParser,
     NotACall,
     Parser,
+    Place,
     Reading,
     Sample,
     Scanner,
     Schema,
+    ToolChoice,
+    functions,
+    in_turn,
     json_object,
+    kinds,
     literal_json,
+    members,
+    named,
     read_balanced,
     read_json,
+    separated,
+    undeclared,
+    values,
+    writable,
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 _END = "<|tool_call_end|>"
 _QUOTES = ('"""', "'''", '"', "'")
+_KEY = re.compile(f"{NAME.pattern[:-1]}+")
 _WORD = re.compile(r"[\w.+-]*")
 
 
@@ -95,6 +111,32 @@ def _typed(text: str, schema: Schema) -> str:
     if written is None:
         raise NotACall
     return written
+
+
+def _call(function: Function) -> Grammar:
+    declared, others = members(function.parameters)
+    arguments = [
+        (chain(f"{writable(member.key, _KEY, function.name)}=", _value(member.place)), member.required)
+        for member in declared
+    ]
+    more = None
+    if others is not None:
+        more = chain(undeclared("=", [member.key for member in declared], _KEY), _value(others))
+    return chain(f"{named(function, _KEY)}(", separated(arguments, more, ", "), ")")
+
+
+def _value(place: Place) -> Grammar:
+    """Literals as Python writes them, but for true, false and null within lists and dictionaries."""
+    texts, others = kinds(place)
+    return one_of(*(part.json() for part in texts), *(_literal(part) for part in others))
+
+
+def _literal(part: Place) -> Grammar:
+    if (listed := values(part)) is not None:
+        return one_of(*map(repr, listed))
+    if part.types() == {"null"}:
+        return chain("None")
+    return one_of("True", "False") if part.types() == {"boolean"} else part.json()
 
 
 def _written(*calls: tuple[str, dict[str, Any]]) -> str:
@@ -200,6 +242,10 @@ class Lfm2Parser(MarkupParser):
         ),
         Sample("no tools in the request", _written(OSLO), content=_written(OSLO)),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        calls = in_turn(one_of(*map(_call, functions(tools))), choice, ", ")
+        return chain(f"{self.calls[0].opener}[", calls, f"]{_END}")
 
 
 @hookimpl

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, NotACall, Parser, Reading, Sample, Scanner, json_object, value_until
+from mlx_host.grammar import Grammar, chain, one_of
+from mlx_host.parsing import (
+    BareText,
+    Call,
+    MarkupParser,
+    NotACall,
+    Parser,
+    Reading,
+    Sample,
+    Scanner,
+    Tags,
+    ToolChoice,
+    functions,
+    in_turn,
+    json_object,
+    named,
+    typed_value,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, SCRIPT, TOOLS, WRITE
+from mlx_host.requests import Json
 
 _INVOKE, _PARAMETER, _CLOSE = '<invoke name="', '<parameter name="', "</minimax:tool_call>"
+_KEY = re.compile(r'[^\s<>"]+')
+_TAGS = Tags(_PARAMETER, '">', BareText("</parameter>", trimmed=True), "\n", _KEY)
 
 
 def _read_block(s: Scanner) -> Reading[None]:
@@ -35,7 +56,7 @@ def _read_invoke(s: Scanner) -> Reading[None]:
             break
         key, _ = yield from s.until('">')
         member = schema.member(key)
-        value = yield from value_until(s, "</parameter>", text=member.types() == {"string"})
+        value = yield from typed_value(s, member, "</parameter>")
         # The template writes values bare; a newline on either side is layout that some versions add.
         arguments[key] = member.json(value.removeprefix("\n").removesuffix("\n"))
     s.call(name, json_object(arguments))
@@ -133,6 +154,15 @@ class MiniMaxParser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        invokes = one_of(
+            *(
+                chain(f'{_INVOKE}{named(function, _KEY)}">\n', _TAGS.arguments(function), "</invoke>\n")
+                for function in functions(tools)
+            )
+        )
+        return chain("<minimax:tool_call>\n", in_turn(invokes, choice), _CLOSE)
 
 
 @hookimpl

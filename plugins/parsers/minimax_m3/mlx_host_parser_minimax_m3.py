@@ -11,24 +11,40 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
+from mlx_host.grammar import Grammar, Repeated, TextUntil, chain, one_of, optional
 from mlx_host.parsing import (
     DEEPEST,
+    BareText,
     Call,
+    Function,
     MarkupParser,
+    Member,
     NotACall,
     Parser,
+    Place,
     Reading,
     Sample,
     Scanner,
     Schema,
+    ToolChoice,
+    branches,
+    functions,
+    in_turn,
     json_object,
+    members,
+    named,
+    typed_value,
+    values,
+    writable,
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 NS = "]<]minimax[>["
 
 _INVOKE = (f'{NS}<invoke name="', '<invoke name="')
 _CLOSE = (f"{NS}</tool_call>", "</tool_call>")
+_KEY = re.compile(r'[^<>/"\s]+')
 _TAG_NAME = re.compile(r"[^<>/\s]*")
 
 # What stands in an element: text, or elements.
@@ -59,7 +75,7 @@ def _read_element(s: Scanner, tag: str, schema: Schema, depth: int) -> Reading[I
     if schema.types() == {"string"}:
         text, _ = yield from s.until(f"{NS}</{tag}>")
         return text
-    text, _ = yield from s.until(NS)
+    text = yield from typed_value(s, schema, NS)
     children = yield from _read_children(s, tag, schema, depth)
     if children and not text.isspace() and text:
         raise NotACall
@@ -114,6 +130,58 @@ def _json(found: Sequence[Inside], schema: Schema) -> str:
     if "array" in types and "string" not in types and text.startswith('"'):
         return _array(found, schema)
     return text
+
+
+def _invoke_grammar(function: Function, choice: ToolChoice) -> Grammar:
+    opener = f'{_INVOKE[0]}{named(function, _KEY)}">\n'
+    declared, others = members(function.parameters)
+    if others is not None:
+        # A grammar cannot see that a tag of any name is closed by the same name.
+        if choice.required or declared:
+            function.parameters.refuse("additionalProperties")
+        return chain(opener, TextUntil((f"{NS}</invoke>",)), "\n")
+    parts = [_member(member, "\n") for member in declared]
+    return chain(opener, *parts, f"{NS}</invoke>\n")
+
+
+def _member(member: Member, newline: str) -> Grammar:
+    key = writable(member.key, _KEY, member.place.tool)
+    element = chain(f"{NS}<{key}>", _value_grammar(member.place, f"</{key}>{newline}"))
+    return element if member.required else optional(element)
+
+
+def _value_grammar(place: Place, closing: str) -> Grammar:
+    """What stands in an element, and the tag that closes it."""
+    place = place.resolved()
+    types = place.types()
+    if not types & {"array", "object"}:
+        return chain(BareText(NS).value(place), closing)
+    parts = branches(place)
+    containers = [part for part in parts if part.types() & {"array", "object"}]
+    if len(containers) > 1 or values(containers[0]) is not None:
+        place.refuse(min(place.says() - {"type"}, default="type"))
+    texts = [BareText(NS).text(part, r"{\[") for part in parts if part.types() == {"string"}]
+    plain = [chain(grammar, closing) for grammar in texts]
+    others = [chain(part.json(), NS + closing) for part in parts if not part.types() & {"array", "object", "string"}]
+    return one_of(_container(containers[0], closing, empty=not texts), *plain, *others)
+
+
+def _container(place: Place, closing: str, *, empty: bool) -> Grammar:
+    """An object or array as elements; one that holds members of any name as JSON.
+
+    The token and the rest of a tag are one text, since the lexer takes the longest that a text may be.
+    """
+    node = place.node
+    if place.types() == {"object"}:
+        declared, others = members(place)
+        if others is not None:
+            return chain(place.json(), NS + closing)
+        return chain(*(_member(member, "") for member in declared), NS + closing)
+    for keyword in ("prefixItems", "contains", "uniqueItems"):
+        if keyword in node:
+            place.refuse(keyword)
+    item = chain(f"{NS}<item>", _value_grammar(place.at(node.get("items", {})), "</item>"))
+    return chain(Repeated(item, max(node.get("minItems", 0), 0 if empty else 1), node.get("maxItems")), NS + closing)
 
 
 def _element(tag: str, value: Any) -> str:
@@ -280,6 +348,10 @@ class MiniMaxM3Parser(MarkupParser):
         ),
         Sample("no tools in the request", _block(CALL_OSLO), content=_block(CALL_OSLO)),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        invokes = one_of(*(_invoke_grammar(function, choice) for function in functions(tools)))
+        return chain(f"{NS}<tool_call>\n", in_turn(invokes, choice), _CLOSE[0])
 
 
 @hookimpl

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Reading, Sample, Scanner, json_calls
+from mlx_host.grammar import Grammar, chain, one_of
+from mlx_host.parsing import (
+    Call,
+    MarkupParser,
+    Parser,
+    Reading,
+    Sample,
+    Scanner,
+    ToolChoice,
+    in_turn,
+    json_calls,
+    json_object_calls,
+)
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
+from mlx_host.requests import Json
 
 _read_array = json_calls()
 
@@ -94,6 +107,11 @@ class Phi4Parser(MarkupParser):
         ),
         Sample("no tools in the request", f"functools{_json(OSLO)}", content=f"functools{_json(OSLO)}"),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        """Leave it to the model whether it writes the word or the tokens."""
+        array = chain(in_turn(json_object_calls(tools), choice, ", "), "]")
+        return one_of(chain("functools[", array), chain("<|tool_call|>[", array, "<|/tool_call|>"))
 
 
 @hookimpl

@@ -13,10 +13,11 @@ from mlx_host.parsing.call_grammars import (
     json_object_call,
     json_object_calls,
     json_object_members,
+    kinds,
     named,
     separated,
     undeclared,
-    written,
+    writable,
 )
 from mlx_host.parsing.constraint import AnswerConstraint
 from mlx_host.parsing.json_scanner import DEEPEST, read_balanced, read_json
@@ -24,7 +25,7 @@ from mlx_host.parsing.literals import Literals
 from mlx_host.parsing.markup import Call, MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall, ToolChoice
 from mlx_host.parsing.places import Function, Member, Place, branches, functions, members, values
-from mlx_host.parsing.readers import first_of, function_xml, json_calls, value_until
+from mlx_host.parsing.readers import first_of, function_xml, json_calls, typed_value, value_until
 from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
 
@@ -69,6 +70,7 @@ __all__ = [
     "json_object_calls",
     "json_object_members",
     "json_string",
+    "kinds",
     "literal_json",
     "members",
     "named",
@@ -77,8 +79,9 @@ __all__ = [
     "read_balanced",
     "read_json",
     "separated",
+    "typed_value",
     "undeclared",
     "value_until",
     "values",
-    "written",
+    "writable",
 ]

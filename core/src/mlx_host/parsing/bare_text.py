@@ -38,7 +38,7 @@ FORMATS["date-time"] = f"(?:{FORMATS['date']})T{FORMATS['time']}"
 
 @dataclass(frozen=True)
 class BareText:
-    """Values up to and with `closer`.
+    """Values up to and with `closer`, or one of `variants` that the reader takes for it.
 
     `pad` is what the models write between value and closer, and the reader takes off once. With `trimmed` the reader
     takes off a newline on either side, which the models do not write.
@@ -47,6 +47,11 @@ class BareText:
     closer: str
     pad: str = ""
     trimmed: bool = False
+    variants: tuple[str, ...] = ()
+
+    @property
+    def closers(self) -> tuple[str, ...]:
+        return (self.closer, *self.variants)
 
     def value(self, place: Place) -> Grammar:
         """A value of any type; text that would be read as one that is not allowed is left out."""
@@ -57,16 +62,26 @@ class BareText:
         parts = branches(place)
         if not types:
             free = any(not part.says() for part in parts)
-            return TextUntil((self.closer,)) if free else self._json(place)
+            return TextUntil(self.closers) if free else self._json(place)
         not_first = "".join(sorted({_FIRST.get(name, "") for part in parts for name in _guarded(part)}))
         return one_of(*(choice for part in parts for choice in self._choices(part, not_first, place.schema())))
+
+    def strings(self, place: Place) -> Grammar:
+        """A string in a format that tells text from other values."""
+        listed = values(place)
+        if listed is None:
+            return self.text(place)
+        told = [chain(f"{value}{self.pad}{self.closer}") for value in listed if not self._ends_in(str(value))]
+        if not told:
+            place.refuse("enum")
+        return one_of(*told)
 
     def text(self, place: Place, not_first: str = "") -> Grammar:
         """A string, read verbatim; `not_first` are characters that it does not begin with."""
         regexes = list(_regexes(place))
         least, most = _lengths(place)
         first, second = re.escape(self.closer[0]), re.escape(self.closer[1:2])
-        unless = [f"(?s:.*){re.escape(self.closer)}(?s:.*)"] if regexes else []
+        unless = [f"(?s:.*){re.escape(closer)}(?s:.*)" for closer in self.closers] if regexes else []
         if most is not None and most <= _SHORT:
             # llguidance cannot count and look for the end at once, so the end cannot begin within.
             regexes.append(f"[^{first}]{{{least},{most}}}")
@@ -77,13 +92,13 @@ class BareText:
             begun = least + len(self.pad) if least else 0
             head = f"(?:[^{first}]|{first}[^{first}{second}]){{{begun}}}"
             longest = "" if most is None else max(0, most - 2 * begun)
-            return TextUntil((self.closer,), (f"(?s:{head}.{{0,{longest}}})",))
+            return TextUntil(self.closers, (f"(?s:{head}.{{0,{longest}}})",))
         if self.trimmed and regexes:
             unless += [r"\n(?s:.*)", r"(?s:.*)\n"]
         matching = [f"(?:{regex}){self.pad}" for regex in regexes]
         if not_first:
             matching.append(rf"(?:[^\s\x1c-\x1f{not_first}](?s:.*))?(?:{self.pad})?")
-        return TextUntil((self.closer,), tuple(matching) or (ANY,), tuple(unless))
+        return TextUntil(self.closers, tuple(matching) or (ANY,), tuple(unless))
 
     def _json(self, place: Place) -> Grammar:
         return chain(place.json(), self.pad + self.closer)
@@ -103,7 +118,7 @@ class BareText:
         elif types == {"boolean"}:
             yield one_of("true" + self.pad + self.closer, "false" + self.pad + self.closer)
         elif types <= {"integer", "number"} and not part.says() & _LIMITS:
-            yield TextUntil((self.closer,), ("|".join(_WORDS[name] + self.pad for name in types),))
+            yield TextUntil(self.closers, ("|".join(_WORDS[name] + self.pad for name in types),))
         else:
             yield self._json(part)
 
@@ -113,11 +128,14 @@ class BareText:
         told = [
             chain(text + self.pad + self.closer)
             for text, value in zip(texts, listed, strict=True)
-            if self.closer not in text and json.loads(reader.json(self._read(text + self.pad))) == value
+            if not self._ends_in(text) and json.loads(reader.json(self._read(text + self.pad))) == value
         ]
         if not told:
             part.refuse("enum")
         return told
+
+    def _ends_in(self, text: str) -> bool:
+        return any(closer in text for closer in self.closers)
 
     def _read(self, text: str) -> str:
         return text.removeprefix("\n").removesuffix("\n") if self.trimmed else text.removesuffix(self.pad)

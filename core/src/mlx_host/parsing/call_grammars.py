@@ -11,7 +11,7 @@ from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Chain, Exact, Grammar, OneOf, Repeated, TextUntil, chain, one_of, optional
 from mlx_host.parsing.bare_text import BareText
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.parsing.places import Function, Place, functions, members
+from mlx_host.parsing.places import Function, Place, branches, functions, members
 from mlx_host.requests import Json
 
 
@@ -37,14 +37,14 @@ def json_object_calls(tools: Iterable[Json], arguments: str = "arguments") -> Gr
 
 def named(function: Function, name: re.Pattern[str]) -> str:
     """The name of a function, in a format that writes it bare and reads no other than `name` matches."""
-    return written(function.name, name, function)
+    return writable(function.name, name, function.name)
 
 
-def written(text: str, allowed: re.Pattern[str], function: Function) -> str:
+def writable(text: str, allowed: re.Pattern[str], tool: str) -> str:
     """A name or key as it stands in a call; UnsupportedRequest if it would not be read back."""
     if not allowed.fullmatch(text):
         raise UnsupportedRequest(
-            f"the tool {function.name!r} cannot be forced or strict with this model: {text!r} cannot be written in "
+            f"the tool {tool!r} cannot be forced or strict with this model: {text!r} cannot be written in "
             f"the format of its calls",
             param="tools",
         )
@@ -69,7 +69,7 @@ class Tags:
         declared, others = members(function.parameters)
         parts: list[Grammar] = []
         for member in declared:
-            key = written(member.key, self.key, function)
+            key = writable(member.key, self.key, function.name)
             tag = chain(self.before + key + self.behind, self.values.value(member.place), self.after)
             parts.append(tag if member.required else optional(tag))
         if others is not None:
@@ -84,9 +84,18 @@ def undeclared(behind: str, declared: Sequence[str], key: re.Pattern[str]) -> Gr
     return TextUntil((behind,), (key.pattern,), unless)
 
 
-def by_type(choices: Iterable[tuple[Grammar | str, Place]]) -> Grammar:
-    """Values that say themselves which type they have: what stands before each kind, and the kind as JSON."""
-    return one_of(*(chain(before, place.json()) for before, place in choices))
+def kinds(place: Place) -> tuple[list[Place], list[Place]]:
+    """The strings that a place allows, and all else, of one type each where it says; for formats that tell them."""
+    place = place.resolved()
+    types = place.types()
+    if types and "string" not in types:
+        return [], branches(place) if len(types) > 1 else [place]
+    parts = branches(place)
+    if types:
+        return [part for part in parts if part.types() == {"string"}], [p for p in parts if p.types() != {"string"}]
+    if any(not part.says() for part in parts):
+        return [place.at({"type": "string"})], [place.at({})]
+    return [], [place]
 
 
 def separated(parts: Sequence[tuple[Grammar, bool]], more: Grammar | None, separator: str) -> Grammar:

@@ -7,6 +7,7 @@ import re
 from mlx_host.parsing.arguments import json_object
 from mlx_host.parsing.json_scanner import read_json
 from mlx_host.parsing.scanner import NotACall, Reader, Reading, Scanner
+from mlx_host.parsing.schema import Schema
 
 # Models that lose count of their braces write too many, not too few.
 _SPACE_OR_BRACES = re.compile(r"[\s}]*")
@@ -62,7 +63,7 @@ def function_xml(*closers: str) -> Reader:
             key = (yield from s.run(_IN_TAG)).strip()
             yield from s.expect(">")
             member = schema.member(key)
-            value = yield from value_until(s, "</parameter>", text=member.types() == {"string"})
+            value = yield from typed_value(s, member, "</parameter>")
             arguments[key] = member.json(value.removeprefix("\n").removesuffix("\n"))
         yield from s.space()
         yield from s.optional(*closers)
@@ -71,14 +72,20 @@ def function_xml(*closers: str) -> Reader:
     return read
 
 
-def value_until(s: Scanner, *closers: str, text: bool = False) -> Reading[str]:
+def typed_value(s: Scanner, schema: Schema, *closers: str) -> Reading[str]:
+    """Read a value that the schema types, and one of `closers`; return the value."""
+    types = schema.types()
+    return value_until(s, *closers, json="" if types == {"string"} else "{[" if types else '{["')
+
+
+def value_until(s: Scanner, *closers: str, json: str = '{["') -> Reading[str]:
     """Read a value and one of `closers`; return the value.
 
-    A closer within JSON that is an object or an array belongs to the value, unless that is known to be `text`.
+    A closer within JSON belongs to the value, if it begins with a character of `json`, and a closer stands behind it.
     """
     mark = s.mark()
     yield from s.space()
-    if not text and (yield from s.lookahead("{", "[")):
+    if json and (yield from s.lookahead(*json)):
         try:
             yield from read_json(s)
             yield from s.space()
