@@ -260,27 +260,31 @@ class TestAudio:
 
 
 class TestKeys:
+    def key(self, keys: MediaKeys, tokens: list[int], *digests: bytes, apart: bool = True) -> list[int] | None:
+        return keys.key(tokens, {9}, digests, apart=apart)
+
     def test_runs_are_found(self) -> None:
         assert find_runs([1, 9, 9, 2, 9, 8, 8], {8, 9}) == [(1, 3), (4, 5), (5, 7)]
 
     def test_each_run_gets_the_number_of_its_own(self) -> None:
         keys = MediaKeys()
-        assert keys.key([1, 9, 9, 2, 9], {9}, [b"a", b"b"]) == [1, -1, -1, 2, -2]
-        assert keys.key([1, 9, 9, 2, 9, 3], {9}, [b"a", b"c"]) == [1, -1, -1, 2, -3, 3]
+        assert self.key(keys, [1, 9, 9, 2, 9], b"a", b"b") == [1, -1, -1, 2, -2]
+        assert self.key(keys, [1, 9, 9, 2, 9, 3], b"a", b"c") == [1, -1, -1, 2, -3, 3]
 
-    def test_runs_that_cannot_be_told_apart_get_one_number_for_all(self) -> None:
+    @pytest.mark.parametrize(("tokens", "apart"), [([9, 9, 1], True), ([9, 1, 9], False)])
+    def test_runs_that_cannot_be_told_apart_get_one_number_for_all(self, tokens: list[int], apart: bool) -> None:
         keys = MediaKeys()
-        together = keys.key([9, 9, 1], {9}, [b"a", b"b"])
-        assert together == [-1, -1, 1]
-        assert keys.key([9, 9, 1], {9}, [b"b", b"a"]) != together
-        assert keys.key([9, 9, 1], {9}, [b"a", b"b"]) == together
+        together = self.key(keys, tokens, b"a", b"b", apart=apart)
+        assert together == [-1 if token == 9 else token for token in tokens]
+        assert self.key(keys, tokens, b"b", b"a", apart=apart) != together
+        assert self.key(keys, tokens, b"a", b"b", apart=apart) == together
 
     def test_a_prompt_in_which_nothing_stands_for_media_has_no_key(self) -> None:
-        assert MediaKeys().key([1, 2], {9}, [b"a"]) is None
+        assert self.key(MediaKeys(), [1, 2], b"a") is None
 
     def test_a_number_that_was_forgotten_is_never_given_again(self) -> None:
         keys = MediaKeys(most=2)
-        given = [keys.key([9], {9}, [bytes([number])]) for number in (1, 2, 3, 1, 3)]
+        given = [self.key(keys, [9], bytes([number])) for number in (1, 2, 3, 1, 3)]
         assert given == [[-1], [-2], [-3], [-4], [-3]]
 
 

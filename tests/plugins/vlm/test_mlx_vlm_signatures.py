@@ -14,7 +14,8 @@ from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.models import cache, gemma4, qwen2_vl
 from mlx_vlm.models.base import InputEmbeddingsFeatures
 from mlx_vlm.prompt_utils import get_message_json
-from mlx_vlm.utils import load_config, prepare_inputs, resolve_eos_token_ids
+from mlx_vlm.utils import StoppingCriteria, load_config, prepare_inputs
+from mlx_vlm.vision_cache import VisionFeatureCache
 
 
 def parameters(function: Callable[..., Any]) -> list[str]:
@@ -50,7 +51,8 @@ def test_arguments_given_by_position_come_first() -> None:
     assert parameters(mlx_vlm.load)[0] == "path_or_hf_repo"
     assert parameters(load_config)[0] == "model_path"
     assert parameters(prepare_inputs)[0] == "processor"
-    assert parameters(resolve_eos_token_ids) == ["eos_token_ids", "tokenizer"]
+    assert parameters(StoppingCriteria)[:2] == ["eos_token_ids", "tokenizer"]
+    assert parameters(VisionFeatureCache) == ["max_size"]
     assert parameters(is_diffusion_model)[0] == "model"
     assert parameters(get_message_json)[:2] == ["model_name", "prompt"]
     assert parameters(cache.make_prompt_cache)[0] == "model"

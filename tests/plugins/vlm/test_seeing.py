@@ -131,6 +131,22 @@ def test_a_new_picture_in_the_next_turn_is_seen(model: VisionModel) -> None:
     assert odds(model, ask([*talk, *look(33)])) == pytest.approx(warm, abs=1e-3)
 
 
+def test_media_of_these_models_stand_apart(model: VisionModel) -> None:
+    assert model._apart
+
+
+def test_what_was_seen_is_not_looked_at_again(gemma: VisionModel) -> None:
+    gemma._loaded.seen.clear()
+    first = odds(gemma, see(41))
+    assert len(gemma._loaded.seen) == 1
+    gemma._batch._cache.clear()
+    assert odds(gemma, see(41)) == first
+    assert len(gemma._loaded.seen) == 1
+    answer_one(gemma, see(42, 41))
+    answer_one(gemma, see(41, 42))
+    assert len(gemma._loaded.seen) == 3
+
+
 def test_several_answers_to_a_picture_are_drawn_apart(model: VisionModel) -> None:
     answers = answer_one(model, see(1, n=3))
     assert len(set(answers.texts.values())) == 3

@@ -17,16 +17,19 @@ class MediaKeys:
         self._most = most
         self._last = 0
 
-    def key(self, tokens: Sequence[int], places: Collection[int], digests: Sequence[bytes]) -> list[int] | None:
+    def key(
+        self, tokens: Sequence[int], places: Collection[int], digests: Sequence[bytes], *, apart: bool
+    ) -> list[int] | None:
         """The tokens with those in `places`, which stand for media, replaced by the media's numbers.
 
-        Where there is one run of them for each medium, each run gets its own's number; else all get one number for all
-        media together. None if there are no such tokens: then nothing tells this prompt from one with other media.
+        Where media stand `apart`, even next to each other, and there is one run for each, each run gets its own's
+        number; else all get one number for all media together. None if there are no such tokens: then nothing tells
+        this prompt from one with other media.
         """
         runs = find_runs(tokens, places)
         if not runs:
             return None
-        if len(runs) == len(digests):
+        if apart and len(runs) == len(digests):
             numbers = [self._number((digest,)) for digest in digests]
         else:
             numbers = [self._number(tuple(digests))] * len(runs)

@@ -25,7 +25,8 @@ from mlx_vlm.generate.ar import (
 from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.models.cache import CacheList, KVCache, make_prompt_cache
 from mlx_vlm.prompt_utils import get_message_json
-from mlx_vlm.utils import load_config, prepare_inputs, resolve_eos_token_ids
+from mlx_vlm.utils import load_config, prepare_inputs
+from mlx_vlm.vision_cache import VisionFeatureCache
 from PIL.Image import Image
 
 from mlx_host_vlm.media.loader import Sound
@@ -33,7 +34,9 @@ from mlx_host_vlm.media.loader import Sound
 PLACES = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
 SAMPLE_RATE = 16000
 # What a processor or a network may raise over pictures and sounds that do not suit it.
-INPUT_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration, RuntimeError)
+INPUT_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration)
+# So many prompts' pictures are kept as the network saw them, by those networks that can go on from there.
+SEEN = 8
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Loaded:
         inner = getattr(processor, "tokenizer", processor)
         if inner.chat_template is None:
             inner.chat_template = getattr(processor, "chat_template", None)
-        eos_ids = resolve_eos_token_ids(getattr(network.config, "eos_token_id", None), inner)
-        self.tokenizer: Tokenizer = wrap_tokenizer(inner, eos_ids)
+        self.tokenizer: Tokenizer = wrap_tokenizer(inner, inner.stopping_criteria.eos_token_ids)
+        self.seen = VisionFeatureCache(max_size=SEEN)
         self._bos: int | None = inner.bos_token_id
         takes = inspect.signature(getattr(processor, "process", processor)).parameters
         feature_extractor = getattr(processor, "feature_extractor", None)
@@ -98,13 +101,14 @@ class Loaded:
             ) from error
         return self._without_doubled_bos(made)
 
-    def embed(self, made: Mapping[str, Any]) -> Inputs:
-        """Run what sees and hears in the network."""
+    def embed(self, made: Mapping[str, Any], name: str) -> Inputs:
+        """Run what sees and hears in the network; `name` is that of these pictures together, and of no others."""
         arrays = {key: value for key, value in made.items() if value is not None}
         tokens, pixels = arrays.pop("input_ids"), arrays.pop("pixel_values", None)
         mask = arrays.pop("attention_mask", None)
         try:
-            arrays |= self._features(tokens, pixels, mask, arrays)
+            seen = {} if pixels is None else {"vision_cache": self.seen, "_image_key": name}
+            arrays |= self._features(tokens, pixels, mask, arrays | seen)
             mx.eval(arrays["inputs_embeds"])
         except INPUT_ERRORS as error:
             raise InvalidRequest(f"the model refuses the pictures or sounds: {error}", param="messages") from error
@@ -113,7 +117,8 @@ class Loaded:
         return Inputs(ids, arrays, divisible)
 
     def embed_text(self, tokens: list[int]) -> Inputs:
-        arrays = self._features(mx.array([tokens]), None, None, {})
+        ids = mx.array([tokens])
+        arrays = self._features(ids, None, mx.ones_like(ids), {})
         if "position_ids" not in arrays and self._keeps_positions:
             arrays["position_ids"] = mx.broadcast_to(mx.arange(len(tokens)), (3, 1, len(tokens)))
             arrays["rope_deltas"] = mx.zeros((1, 1), mx.int32)
@@ -175,12 +180,11 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
             adapter_path=None if adapter_path is None else str(adapter_path),
             trust_remote_code=trust_remote_code,
         )
-        config = load_config(path)
+        if not hasattr(network, "language_model") or is_diffusion_model(network):
+            raise LoadError(f"the model {str(path)!r} does not write text token by token; choose another one")
+        loaded = Loaded(network, processor, load_config(path))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {type(error).__name__}: {error}") from error
-    if not hasattr(network, "language_model") or is_diffusion_model(network):
-        raise LoadError(f"the model {str(path)!r} does not write text token by token; choose another one")
-    loaded = Loaded(network, processor, config)
     unbatched = sorted({type(layer).__name__ for layer in loaded.fresh_cache() if not hasattr(layer, "merge")})
     if unbatched:
         raise LoadError(

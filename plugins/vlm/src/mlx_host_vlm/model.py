@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from mlx_host.backend import Load
 from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host.events import Event, Finished, Started, Tokenized
@@ -17,10 +18,11 @@ from mlx_host_lm.model import LanguageModel, Parts, context_length, started, voc
 from mlx_host_lm.prompts import Prompt, Prompts, read_template
 from mlx_host_lm.settings import read_generation_config
 from PIL.Image import Image
+from PIL.Image import new as new_image
 
 from mlx_host_vlm.embedding import VisionEmbedder
-from mlx_host_vlm.keys import MediaKeys
-from mlx_host_vlm.layout import Layout, find_layout
+from mlx_host_vlm.keys import MediaKeys, find_runs
+from mlx_host_vlm.layout import PART_NAMES, Layout, find_layout
 from mlx_host_vlm.media import Aside, Fetcher, Kind, Limits, Loader, Medium, Part, find_parts
 from mlx_host_vlm.mlx_vlm_api import INPUT_ERRORS, Inputs, Loaded, can_always_trim, load
 from mlx_host_vlm.options import VlmOptions
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 # How long to wait for a download or a decoder in a turn in which nothing else is to be done.
 TURN = 0.02
+# A picture to try the processor on.
+SAMPLE_SIZE = (64, 64)
 
 
 def load_model(request: Load[VlmOptions]) -> VisionModel:
@@ -67,6 +71,7 @@ class VisionModel(LanguageModel):
         super().__init__(parts, options, generation_config)
         self._loaded = loaded
         self._keys = MediaKeys()
+        self._apart = all(self._stands_apart(kind) for kind in layout.kinds)
         fetcher = Fetcher(Limits(), options.trusted_media_hosts) if options.allow_remote_media else None
         self._media = Loader(
             Aside(lambda: 0.0 if self._batch.running else TURN),
@@ -85,8 +90,13 @@ class VisionModel(LanguageModel):
         text, tail = self._prompts.write(request)
         self._check_number(parts)
         media = yield from self._media.load(parts)
-        inputs = self._loaded.embed(self._read(text, media))
-        key = self._keys.key(inputs.tokens, self._loaded.places, [medium.digest for medium in media])
+        made = self._read(text, media)
+        # Before the network looks: what does not fit is refused.
+        self._room(request, made["input_ids"].shape[1])
+        yield None
+        inputs = self._loaded.embed(made, _name(media))
+        digests = [medium.digest for medium in media]
+        key = self._keys.key(inputs.tokens, self._loaded.places, digests, apart=self._apart)
         prompt = self._prompts.divide(key or inputs.tokens, tail)
         plan = yield from self._plan(request, prompt, inputs=inputs if key else replace(inputs, known=False))
         yield from self._answer(plan, started(plan, prompt.tail))
@@ -163,7 +173,29 @@ class VisionModel(LanguageModel):
         """A text beside a picture, as a message of a user."""
         content = [{"type": "image_url"}, *([{"type": "text", "text": text}] if text else [])]
         request = ChatRequest(id="", model="", messages=[{"role": "user", "content": content}])
-        return self._loaded.embed(self._read(self._prompts.text(request, generation_prompt=False), [picture]))
+        made = self._read(self._prompts.text(request, generation_prompt=False), [picture])
+        return self._loaded.embed(made, _name([picture]))
+
+    def _stands_apart(self, kind: Kind) -> bool:
+        """Whether the tokens of two media next to each other are more than one run."""
+        if kind == "audio" and not self._loaded.hears_several:
+            return True
+        name, rate = PART_NAMES[kind], self._loaded.sample_rate
+        content = new_image("RGB", SAMPLE_SIZE) if kind == "image" else np.zeros(rate, np.float32)
+        counts = []
+        for number in (1, 2):
+            messages = [{"role": "user", "content": [{"type": name}] * number}]
+            text = self._prompts.text(ChatRequest(id="", model="", messages=messages), generation_prompt=True)
+            try:
+                tokens = self._read(text, [Medium(content, b"")] * number)["input_ids"][0].tolist()
+            except InvalidRequest:
+                return False
+            counts.append(len(find_runs(tokens, self._loaded.places)))
+        return counts[1] == 2 * counts[0]
+
+
+def _name(media: Sequence[Medium]) -> str:
+    return " ".join(medium.digest.hex() for medium in media if isinstance(medium.content, Image))
 
 
 def find_template_layout(loaded: Loaded, template: str | None) -> Layout:

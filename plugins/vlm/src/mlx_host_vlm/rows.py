@@ -103,9 +103,10 @@ class VisionRows:
         return self._decoding.nbytes + sum(row.reading.nbytes for row in self._unread.values() if row.done > row.start)
 
     def close(self) -> None:
+        # Whatever the arrays hold or wait for, nothing is computed any more.
         self._unread.clear()
-        self._decoding.drop(self._running)
         self._running.clear()
+        self._decoding = Decoding(self._loaded.language_model, self._sample)
 
     def _read(self) -> list[Read]:
         """Read pieces of prompts, oldest first, one of each, as long as they are short."""
