@@ -61,13 +61,25 @@ def test_instructor(client: openai.OpenAI, mode: instructor.Mode) -> None:
     assert isinstance(answer, Capital)
 
 
+@pytest.mark.parametrize("mode", [instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA])
+def test_instructor_streams(client: openai.OpenAI, mode: instructor.Mode) -> None:
+    messages: list[Any] = [{"role": "user", "content": QUESTION}]
+    asking = instructor.from_openai(client, mode=mode)
+    parts = list(asking.create_partial(model="m", response_model=Capital, messages=messages, max_tokens=200))
+    Capital.model_validate(parts[-1].model_dump())
+
+
 @pytest.mark.parametrize("speaks", [OpenAIChatModel, OpenAIResponsesModel])
 @pytest.mark.parametrize("output", [Capital, NativeOutput(Capital)], ids=["tool", "native"])
-def test_pydantic_ai(server: ServerProcess, speaks: Any, output: Any) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+def test_pydantic_ai(server: ServerProcess, speaks: Any, output: Any, stream: bool) -> None:
     async def ask() -> Any:
         model = speaks("m", provider=OpenAIProvider(base_url=f"{server.url}/v1", api_key="none"))
         agent: Any = Agent(model, output_type=output, model_settings={"max_tokens": 200})
         async with agent:
-            return (await agent.run(QUESTION)).output
+            if not stream:
+                return (await agent.run(QUESTION)).output
+            async with agent.run_stream(QUESTION) as answer:
+                return await answer.get_output()
 
     assert isinstance(asyncio.run(ask()), Capital)

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 from mlx_host.engine import ModelInfo
 from mlx_host.errors import UnsupportedRequest
-from mlx_host.grammar import Chain, Exact, Form, Grammar, JsonValue, OneOf, chain, leaves
+from mlx_host.grammar import (
+    Chain,
+    Exact,
+    Form,
+    Grammar,
+    JsonValue,
+    OneOf,
+    Pattern,
+    TextUntil,
+    chain,
+    leaves,
+    optional,
+)
 from mlx_host.host.constraints import constrained
 from mlx_host.host.families import Parsers
 from mlx_host.parsing import Part
@@ -45,6 +57,15 @@ class Silent(Plain):
 
     def grammar(self, tools: Any, choice: ToolChoice) -> Grammar:
         return Parser.grammar(self, tools, choice)
+
+
+class Thinker(Plain):
+    """A family that may think first."""
+
+    name = "thinker"
+
+    def thinking(self) -> Grammar:
+        return optional("<", TextUntil((">",)))
 
 
 BOTH = Parsers(Plain, Plain)
@@ -100,6 +121,19 @@ def test_a_chat_answer_has_a_form_with_a_parser_and_without() -> None:
     assert grammar(ask(form=FORM), Parsers()) == FORM
     assert FORM in leaves(grammar(ask(form=FORM)))
     assert FORM in leaves(grammar(ask(form=FORM, tools=[tool("f")]), Parsers()))
+
+
+def test_white_space_may_come_before_a_form_only_after_thinking() -> None:
+    assert grammar(ask(form=FORM)) == FORM
+    thinks, at_once = alternatives = one_of_parts(grammar(ask(form=FORM), Parsers(Thinker)))
+    assert len(alternatives) == 2
+    assert at_once == FORM
+    assert [type(part) for part in leaves(thinks)] == [Exact, TextUntil, Pattern, JsonValue]
+
+
+def one_of_parts(written: Grammar) -> tuple[Grammar, ...]:
+    assert isinstance(written, OneOf)
+    return written.parts
 
 
 def test_with_a_form_and_tools_the_answer_is_either() -> None:
