@@ -224,6 +224,18 @@ def test_blanks_do_not_go_on_for_ever(llama: LanguageModel) -> None:
     check(schema, answered.text)
 
 
+def test_an_answer_that_llguidance_gives_up_fails_alone(llama: LanguageModel) -> None:
+    running = Round(llama)
+    other = running.join(ask(max_tokens=40))
+    fails = running.join(held(Pattern("(.{0,500}a){0,500}"), max_tokens=None))
+    with pytest.raises(InvalidRequest, match="too complex to go on"):
+        running.finish()
+    running.leave(fails)
+    running.finish()
+    assert fails.finished is None
+    assert other.completion_tokens == 40
+
+
 def test_a_completion_obeys_as_a_chat_does(llama: LanguageModel) -> None:
     request = CompletionRequest(
         id=f"r{next(ids)}",
