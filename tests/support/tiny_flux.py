@@ -22,22 +22,22 @@ from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
 
 from tests.support.tiny_llama import VOCABULARY, smollm2_gguf
 
-HIDDEN = 32
+HIDDEN = 16
 # The third of the layers whose states condition the transformer is number 27.
 TEXT_ENCODER: Mapping[str, Any] = {
     "vocab_size": VOCABULARY,
     "hidden_size": HIDDEN,
     "intermediate_size": 64,
     "num_hidden_layers": 27,
-    "num_attention_heads": 2,
+    "num_attention_heads": 1,
     "num_key_value_heads": 1,
-    "head_dim": 16,
+    "head_dim": 8,
 }
 TRANSFORMER: Mapping[str, Any] = {
     "num_layers": 1,
     "num_single_layers": 1,
     "attention_head_dim": 16,
-    "num_attention_heads": 4,
+    "num_attention_heads": 2,
     "joint_attention_dim": 3 * HIDDEN,
     "axes_dims_rope": [4, 4, 4, 4],
 }

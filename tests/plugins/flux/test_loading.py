@@ -84,13 +84,13 @@ def painter_of(name: str) -> Painter:
 
 
 def test_captions_that_a_model_was_not_trained_on_are_refused() -> None:
-    assert painter_of("flux-dev").caption("{", None, masked=False) == "{"
-    assert painter_of("fibo").caption('{"a": 1}', None, masked=False) == '{"a": 1}'
-    assert painter_of("fibo2").caption("a cat", None, masked=False) == "a cat"
+    assert painter_of("flux-dev").caption("{") == "{"
+    assert painter_of("fibo").caption('{"a": 1}') == '{"a": 1}'
+    assert painter_of("fibo2").caption("a cat") == "a cat"
     with pytest.raises(InvalidRequest, match="prompt: "):
-        painter_of("fibo2").caption('{"short_description": 5}', None, masked=False)
+        painter_of("fibo2").caption('{"short_description": 5}')
     with pytest.raises(InvalidRequest, match="edit_instruction"):
-        painter_of("fibo-edit").caption('{"a": 1}', None, masked=False)
+        painter_of("fibo-edit").caption('{"a": 1}')
 
 
 def test_a_process_ends_in_peace_after_its_model(tmp_path: Path) -> None:

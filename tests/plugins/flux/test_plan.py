@@ -32,7 +32,7 @@ def plan(name: str, **more: Any) -> Plan:
     return planner(name).plan(request(**more))
 
 
-def size_of(file: Path) -> tuple[int, int]:
+def size_of(file: str) -> tuple[int, int]:
     with Image.open(file) as image:
         return image.size
 

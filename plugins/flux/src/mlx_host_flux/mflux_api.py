@@ -198,7 +198,7 @@ class Painter:
         tokenizers = self._model.get("tokenizers") or {}
         return max((len(each.tokenizer.tokenize(prompt)) for each in tokenizers.values()), default=0)
 
-    def caption(self, prompt: str, image: Image.Image | None, masked: bool) -> str:
+    def caption(self, prompt: str, image: Image.Image | None = None, mask: Image.Image | None = None) -> str:
         """Make of a prompt what the model reads; for most models that is the prompt.
 
         FIBO reads JSON; plain text is put into it by mflux's own vision model, as mflux's commands do. Raises
@@ -206,14 +206,14 @@ class Painter:
         """
         match self._pipeline.caption:
             case "json" | "json-edit" if not _is_object(prompt):
-                return self._write_caption(prompt, image, masked)
+                return self._write_caption(prompt, image, mask)
             case "json-edit":
                 return _edit_caption(prompt)
             case "checked" | "checked-edit" as kind:
                 _check_caption(prompt, edit=kind == "checked-edit")
         return prompt
 
-    def _write_caption(self, prompt: str, image: Image.Image | None, masked: bool) -> str:
+    def _write_caption(self, prompt: str, image: Image.Image | None, mask: Image.Image | None) -> str:
         from mflux.models.fibo_vlm.model.fibo_vlm import FiboVLM
 
         with _quiet():
@@ -221,7 +221,13 @@ class Painter:
             if image is None:
                 written = writer.generate(prompt=prompt, seed=CAPTION_SEED)
             else:
-                written = writer.edit(image=image, edit_instruction=prompt, use_mask=masked, seed=CAPTION_SEED)
+                if mask is not None:
+                    # What is to change is grey to the writer, as it is to the model.
+                    grey = Image.new("RGB", image.size, (128, 128, 128))
+                    image = Image.composite(grey, image.convert("RGB"), mask.convert("L"))
+                written = writer.edit(
+                    image=image, edit_instruction=prompt, use_mask=mask is not None, seed=CAPTION_SEED
+                )
         # Like mflux's commands: the two models would take the memory of both.
         del writer
         self.release()

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 from mlx_host.backend import Load, Model
 from mlx_host.errors import LoadError
-from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, ImageStep, PartialImage
+from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, ImageStep, PartialImage, Several
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest, Request
 from PIL import Image
 
@@ -52,7 +52,7 @@ class FluxModel(Model):
         inputs = self._planner.pipeline.inputs
         arguments = {**plan.arguments, **(files(plan, inputs, folder) if inputs is not None else {})}
         first = plan.images[0] if plan.images else None
-        prompt = self._workbench.do(lambda: self._painter.caption(request.prompt, first, plan.mask is not None))
+        prompt = self._workbench.do(lambda: self._painter.caption(request.prompt, first, plan.mask))
         tokens = self._workbench.do(lambda: self._painter.text_tokens(request.prompt))
         given = sum(image_tokens(image.size) for image in plan.images)
         width, height = plan.size
@@ -62,8 +62,12 @@ class FluxModel(Model):
         for number in range(request.n):
             shot = Shot(prompt=prompt, seed=request.seed + number, size=plan.size, arguments=arguments)
             picture = Picture(request, number, shot, plan, self._painter)
-            yield from self._workbench.steps(picture.paint)
-        yield Finished(completion_tokens=request.n * image_tokens(plan.size))
+            finished = yield from self._workbench.steps(picture.paint)
+            if number + 1 < request.n:
+                yield finished
+            else:
+                tokens = request.n * image_tokens(plan.size)
+                yield Several((finished, Finished(completion_tokens=tokens)))
 
     def close(self) -> None:
         self._workbench.do(end_streams)
@@ -94,8 +98,8 @@ class Picture:
         self._shown = 0
         self._logged = 0.0
 
-    def paint(self, say: Say) -> None:
-        """Make it, saying each step and at last the picture."""
+    def paint(self, say: Say) -> FinishedImage:
+        """Make it, saying each step."""
 
         def on_step(step: int, show: Callable[[], Image.Image]) -> None:
             self._log(step)
@@ -106,7 +110,7 @@ class Picture:
                 self._shown += 1
 
         content, transparent = self._encode(self._painter.paint(self._shot, on_step))
-        say(FinishedImage(self._number, self._shot.seed, image_tokens(self._plan.size), content, transparent))
+        return FinishedImage(self._number, self._shot.seed, image_tokens(self._plan.size), content, transparent)
 
     def _encode(self, image: Image.Image) -> tuple[bytes, bool]:
         format = self._request.format

@@ -170,14 +170,13 @@ def show_at(steps: int, partials: int) -> frozenset[int]:
 
 def files(plan: Plan, inputs: Inputs, folder: Path) -> dict[str, Any]:
     """Write a plan's images and mask into a folder, and name them as `generate_image` takes them."""
-    paths = []
-    for number, image in enumerate(plan.images):
-        paths.append(folder / f"image-{number}.png")
-        image.save(paths[-1])
+    paths = [str(folder / f"image-{number}.png") for number in range(len(plan.images))]
+    for path, image in zip(paths, plan.images, strict=True):
+        image.save(path)
     given: dict[str, Any] = {inputs.argument: paths[0] if inputs.argument == "image_path" else paths}
     if plan.mask is not None:
         assert inputs.mask is not None
-        given[inputs.mask] = folder / "mask.png"
+        given[inputs.mask] = str(folder / "mask.png")
         plan.mask.save(given[inputs.mask])
     return given
 
