@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
-from mlx_vlm.models import gemma4, qwen2_vl
+from mlx_vlm.models import gemma4, qwen2_vl, qwen3_vl
 
 from tests.support.tiny_llama import END_OF_TURN, VOCABULARY, smollm2_gguf
 
@@ -73,6 +73,54 @@ def write_tiny_qwen2_vl(folder: Path, *, seed: int = 0, context_length: int = CO
     }
     network = qwen2_vl.Model(_config(qwen2_vl, config))
     _write(folder, network, config, seed)
+    return _write_qwen_processor(folder)
+
+
+def write_tiny_qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
+    """Write a Qwen3-VL into `folder` and return it: what it sees goes into its second layer as well."""
+    ids = {symbol: VOCABULARY + number for number, symbol in enumerate(QWEN2_VL_MEDIA)}
+    config = {
+        "model_type": "qwen3_vl",
+        "vocab_size": VOCABULARY + len(QWEN2_VL_MEDIA),
+        "tie_word_embeddings": True,
+        "eos_token_id": END_OF_TURN,
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+        "text_config": {
+            "model_type": "qwen3_vl_text",
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "rms_norm_eps": 1e-6,
+            "vocab_size": VOCABULARY + len(QWEN2_VL_MEDIA),
+            "max_position_embeddings": CONTEXT_LENGTH,
+            "rope_theta": 10000.0,
+            "rope_scaling": {"type": "default", "mrope_section": [2, 3, 3]},
+            "tie_word_embeddings": True,
+        },
+        "vision_config": {
+            "model_type": "qwen3_vl",
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "out_hidden_size": 64,
+            "num_heads": 2,
+            "patch_size": PATCH,
+            "num_position_embeddings": 16,
+            "deepstack_visual_indexes": [0, 1],
+        },
+    }
+    network = qwen3_vl.Model(_config(qwen3_vl, config))
+    _write(folder, network, config, seed)
+    return _write_qwen_processor(folder)
+
+
+def _write_qwen_processor(folder: Path) -> Path:
     processor = {
         "image_processor_type": "Qwen2VLImageProcessor",
         "patch_size": PATCH,

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from mlx_host.backend import Load
@@ -11,7 +12,19 @@ from mlx_host_vlm.options import VlmOptions
 
 from tests.plugins.lm.driver import no_progress
 from tests.support.tiny_llama import write_tiny_llama
-from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl
+from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl, write_tiny_qwen3_vl
+
+T = TypeVar("T")
+
+
+def result(steps: Generator[None, None, T]) -> T:
+    """What a generator comes to."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
 
 
 def load(folder: Path, **options: object) -> VisionModel:
@@ -41,6 +54,14 @@ def tiny_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def qwen(tiny_qwen: Path) -> Iterator[VisionModel]:
     """A model that sees, whose caches can be cut back."""
     model = load(tiny_qwen)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
+    """A model in which what is seen goes into deeper layers, too; it reads three tokens at a time."""
+    model = load(write_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny-qwen3-vl")), prefill_step_size=3)
     yield model
     model.close()
 

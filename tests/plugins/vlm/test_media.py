@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Generator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import av
 import numpy as np
@@ -20,19 +20,8 @@ from mlx_host_vlm.media.audio import read_audio
 from mlx_host_vlm.media.data_url import read_base64, read_data_url
 from PIL.Image import Image
 
+from tests.plugins.vlm.conftest import result
 from tests.support.media import data_url, encoded, noise, picture, tone
-
-T = TypeVar("T")
-
-
-def result(steps: Generator[None, None, T]) -> T:
-    """What a generator comes to."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
 
 
 class TestDataUrls:

@@ -7,13 +7,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 from mlx_host.errors import ContextLengthExceeded, InvalidRequest
 from mlx_host.requests import ChatRequest, Sampling
+from mlx_host_vlm.media import find_parts
 from mlx_host_vlm.model import VisionModel
 
 from tests.plugins.lm.driver import Round, answer, answer_one, ask
-from tests.plugins.vlm.conftest import load
+from tests.plugins.vlm.conftest import load, result
 from tests.support.media import data_url, encoded, look, noise, picture, picture_part, sound_part, tone
 
 DRAWN = Sampling(temperature=1.0, seed=5)
@@ -92,6 +94,24 @@ def test_a_prompt_read_in_pieces_gives_the_same(tiny_qwen: Path, qwen: VisionMod
             assert in_pieces.text == answer_one(qwen, request).text
     finally:
         pieces.close()
+
+
+def test_what_goes_into_deeper_layers_finds_its_tokens(deep: VisionModel) -> None:
+    def at_once(**changed: object) -> float:
+        """How likely the likeliest first token is, as the network says when it reads all in one piece."""
+        made = deep._read(deep._prompts.write(request)[0], result(deep._media.load(find_parts(request.messages))))
+        grid = {"image_grid_thw": made["image_grid_thw"]}
+        features = deep._loaded._features(made["input_ids"], made["pixel_values"], None, grid)
+        logits = deep._loaded.language_model(made["input_ids"], **(features | changed)).logits[0, -1]
+        return float((logits - mx.logsumexp(logits)).max())
+
+    request = see(1, 2, text="Compare them.")
+    expected = at_once()
+    assert at_once(deepstack_visual_embeds=None) != pytest.approx(expected, abs=1e-3)
+    for _ in ("in pieces", "from the cache"):
+        assert odds(deep, request)[0] == pytest.approx(expected, abs=1e-3)
+    answer_one(deep, see(1, 3, text="Compare them."))
+    assert odds(deep, request)[0] == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_picture_whose_tokens_see_each_other_is_read_whole(tiny_gemma: Path, gemma: VisionModel) -> None:

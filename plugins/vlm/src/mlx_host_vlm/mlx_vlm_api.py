@@ -31,8 +31,13 @@ from PIL.Image import Image
 
 from mlx_host_vlm.media.loader import Sound
 
+Sequences = Any
+"""mlx-vlm's GenerationBatch."""
+
 PLACES = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
 SAMPLE_RATE = 16000
+# What goes into deeper layers of a network, and where.
+DEEP = ("deepstack_visual_embeds", "visual_pos_masks")
 # What a processor or a network may raise over pictures and sounds that do not suit it.
 INPUT_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration)
 # So many prompts' pictures are kept as the network saw them, by those networks that can go on from there.
@@ -114,7 +119,7 @@ class Loaded:
             raise InvalidRequest(f"the model refuses the pictures or sounds: {error}", param="messages") from error
         divisible = bool(_chunked_prefill_enabled(self.language_model, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
-        return Inputs(ids, arrays, divisible)
+        return Inputs(ids, arrays, divisible and _keep_together(arrays, len(ids)))
 
     def embed_text(self, tokens: list[int]) -> Inputs:
         ids = mx.array([tokens])
@@ -227,6 +232,9 @@ class Reading:
     ) -> None:
         length = len(inputs.tokens)
         arrays = {key: _from(key, value, start, length) for key, value in inputs.arrays.items()}
+        if not inputs.divisible and start:
+            # What is left of such a prompt holds no pictures.
+            arrays = {key: value for key, value in arrays.items() if key not in DEEP}
         self._batch = PromptProcessingBatch(
             model=language_model,
             uids=[uid],
@@ -244,17 +252,13 @@ class Reading:
         self._batch.prefill_step_size = tokens
         self._batch.prompt_step()
 
+    @property
     def layers(self) -> Layers:
-        """A copy of the caches as they are; arrays are shared until written to."""
-        return copy.deepcopy(self._batch.prompt_cache)
+        return list(self._batch.prompt_cache)
 
-    def finish(self, sampler: Sampler) -> GenerationBatch:
+    def finish(self, sampler: Sampler) -> Sequences:
         """Read what is left and sample a token."""
         return self._batch.generate(sampler, _never, compute_logprobs=False)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(layer.nbytes for layer in self._batch.prompt_cache)
 
 
 class Decoding:
@@ -271,7 +275,7 @@ class Decoding:
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self._batch.prompt_cache)
 
-    def join(self, rows: GenerationBatch) -> None:
+    def join(self, rows: Sequences) -> None:
         self._batch.extend(rows)
 
     def step(self) -> list[int]:
@@ -297,6 +301,23 @@ def materialise(layers: Layers) -> None:
 def _row(layer: Any, index: int) -> Any:
     # The cache of a row that was never joined by another has no rows to extract, or is that row.
     return layer.extract(index) if hasattr(layer, "extract") else copy.deepcopy(layer)
+
+
+def _keep_together(arrays: dict[str, Any], length: int) -> bool:
+    """Make sure that what goes into deeper layers finds its tokens, however a prompt is cut; False if it may not be.
+
+    mlx-vlm cuts the mask of the pictures' tokens with the prompt, but not their features where only those are held.
+    Networks that hold them so cut both by themselves, given a mask that mlx-vlm leaves whole for being longer.
+    """
+    deep, mask = arrays.get("deepstack_visual_embeds"), arrays.get("visual_pos_masks")
+    if deep is None or mask is None:
+        return True
+    if isinstance(deep, mx.array) and deep.shape[:2] == (1, length):
+        return True
+    if isinstance(deep, list | tuple) or (isinstance(deep, mx.array) and deep.shape[1] != length):
+        arrays["visual_pos_masks"] = mx.pad(mask, [(0, 0), (0, 1)])
+        return True
+    return False
 
 
 def _from(key: str, value: Any, start: int, length: int) -> Any:

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from itertools import count
 
 import mlx.core as mx
-from mlx_host_lm.mlx_lm_api import Read, Row, Sampled, Snapshot
+from mlx_host_lm.mlx_lm_api import Layers, Read, Row, Sampled, Snapshot, nbytes
 from mlx_host_lm.sampling import Array
 
-from mlx_host_vlm.mlx_vlm_api import Decoding, Inputs, Loaded, Reading, materialise
+from mlx_host_vlm.mlx_vlm_api import Decoding, Inputs, Loaded, Reading, Sequences, materialise
 
 
 class VisionRow:
@@ -28,6 +28,7 @@ class VisionRow:
         self._loaded = loaded
         self._inputs: Inputs | None = row.inputs
         self._reading: Reading | None = None
+        self.layers: Layers = []
         self.generated = 0
         self.next_logprobs: Array = None
 
@@ -36,31 +37,39 @@ class VisionRow:
         """Whether the last piece is next, after which it decodes."""
         return self._loaded.whole or self.done == len(self.key) - 1
 
-    @property
-    def reading(self) -> Reading:
-        if self._reading is None:
-            inputs = self._inputs or self._loaded.embed_text(self.key)
-            cached = self.row.cached
-            layers = self._loaded.fresh_cache() if cached is None else copy.deepcopy(cached.layers)
-            self._reading = Reading(
-                self._loaded.language_model, self.uid, inputs, layers, self.start, self.row.processors
-            )
-        return self._reading
-
     def read(self, budget: int) -> int:
         """Read up to `budget` tokens, more if they cannot be read in pieces; return how many."""
         until = min(stop for stop in self._stops if stop > self.done)
-        if self._inputs is None or self._inputs.divisible:
+        divisible = self._inputs is None or self._inputs.divisible
+        if divisible:
             until = min(until, self.done + budget)
         tokens = until - self.done
-        self.reading.read(tokens)
+        self._reading = self._reading or self._begin()
+        self._reading.read(tokens)
+        self.layers = self._reading.layers
         self.done = until
+        if not divisible:
+            # What comes after the pictures is read without them.
+            self._reading = None
         return tokens
 
-    def snapshot(self) -> Snapshot:
-        return Snapshot(self.key[: self.done], self.reading.layers())
+    def finish(self) -> Sequences:
+        """Read what is left and sample the first token."""
+        return (self._reading or self._begin()).finish(self._sample)
 
-    def sample(self, logprobs: Array) -> Array:
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.key[: self.done], copy.deepcopy(self.layers))
+
+    def _begin(self) -> Reading:
+        if self._inputs is None:
+            self._inputs = self._loaded.embed_text(self.key)
+        if not self.layers:
+            cached = self.row.cached
+            self.layers = self._loaded.fresh_cache() if cached is None else copy.deepcopy(cached.layers)
+        language_model = self._loaded.language_model
+        return Reading(language_model, self.uid, self._inputs, self.layers, self.done, self.row.processors)
+
+    def _sample(self, logprobs: Array) -> Array:
         self.next_logprobs = logprobs[0]
         return self.row.sampler(logprobs)
 
@@ -100,7 +109,7 @@ class VisionRows:
 
     @property
     def nbytes(self) -> int:
-        return self._decoding.nbytes + sum(row.reading.nbytes for row in self._unread.values() if row.done > row.start)
+        return self._decoding.nbytes + sum(nbytes(row.layers) for row in self._unread.values())
 
     def close(self) -> None:
         # Whatever the arrays hold or wait for, nothing is computed any more.
@@ -115,7 +124,7 @@ class VisionRows:
         for row in list(self._unread.values()):
             if row.at_end:
                 budget -= len(row.key) - row.done
-                self._decoding.join(row.reading.finish(row.sample))
+                self._decoding.join(row.finish())
                 self._running[row.uid] = self._unread.pop(row.uid)
             else:
                 budget -= row.read(budget)
