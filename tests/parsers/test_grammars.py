@@ -10,12 +10,12 @@ import pytest
 from jsonschema import Draft202012Validator
 from mlx_host.cli import discover
 from mlx_host.errors import UnsupportedRequest
-from mlx_host.grammar import Grammar
-from mlx_host.parsing import Content, Parser, Part, ToolCall, ToolChoice
+from mlx_host.grammar import Grammar, JsonValue
+from mlx_host.parsing import AnswerConstraint, Content, Parser, Part, ToolCall, ToolChoice
 from mlx_host.requests import Json
 
 from tests.parsers.reading import read
-from tests.parsers.tools import SCHEMAS, tools_of
+from tests.parsers.tools import SCHEMAS, tool, tools_of
 from tests.parsers.walks import Vocabulary
 
 ONE = ToolChoice(required=True, parallel=False)
@@ -48,14 +48,13 @@ def grammar_of(parser: type[Parser], schema: str, choice: ToolChoice) -> Grammar
     return parser().grammar(tools_of(schema), choice)
 
 
-def parts_of(parser: type[Parser], text: str, tools: tuple[Json, ...]) -> list[Part]:
+def parts_of(parser: type[Parser], text: str, tools: tuple[Json, ...], prompt_tail: str = "") -> list[Part]:
     """What comes out of a text, whole and in pieces."""
-    whole = [part for parts in read(parser, [text], tools=tools) for part in parts]
-    cut = [
-        part
-        for parts in read(parser, [text[at : at + 5] for at in range(0, len(text), 5)], tools=tools)
-        for part in parts
-    ]
+    pieces = [text[at : at + 5] for at in range(0, len(text), 5)]
+    whole, cut = (
+        [part for parts in read(parser, way, tools=tools, prompt_tail=prompt_tail) for part in parts]
+        for way in ([text], pieces)
+    )
     assert calls(cut) == calls(whole)
     return whole
 
@@ -64,8 +63,9 @@ def calls(parts: list[Part]) -> list[tuple[str, dict[str, Any]]]:
     return [(part.name, json.loads(part.arguments)) for part in parts if isinstance(part, ToolCall)]
 
 
-def check(parser: type[Parser], text: str, tools: tuple[Json, ...], *, one: bool) -> None:
-    parts = parts_of(parser, text, tools)
+def check(parser: type[Parser], text: str, tools: tuple[Json, ...], *, one: bool, prompt_tail: str = "") -> None:
+    """A text is calls that conform to the tools, and maybe thoughts, and nothing else."""
+    parts = parts_of(parser, text, tools, prompt_tail)
     made = calls(parts)
     assert made, text
     assert not one or len(made) == 1, text
@@ -104,3 +104,135 @@ def test_what_a_format_cannot_guarantee_is_refused(family: str, schema: str) -> 
     with pytest.raises(UnsupportedRequest, match="try-it") as caught:
         grammar_of(families()[family], schema, ONE)
     assert caught.value.param == "tools"
+
+
+def answer(
+    parser: type[Parser], choice: ToolChoice, schema: str = "plain", tail: str = "", form: Any = None
+) -> Grammar:
+    asked = [tool("try-it", SCHEMAS[schema], strict=True), tool("try", SCHEMAS["plain"], strict=True)]
+    return AnswerConstraint(parser, parser, asked, choice, form).grammar(tail)
+
+
+def markers_of(parser: type[Parser]) -> tuple[str, ...]:
+    """The tags of a family that are no words."""
+    return tuple(sorted(marker for marker in parser.markers if not marker[0].isalnum() and len(marker) > 2))
+
+
+def test_markers_may_be_tokens_of_their_own(family: str) -> None:
+    parser = families()[family]
+    tokens = vocabulary(*markers_of(parser))
+    for schema in ("plain", "types", "none"):
+        for seed in range(2):
+            text = tokens.walk(answer(parser, ANY_NUMBER, schema), seed)
+            check(parser, text, tools_of(schema), one=False)
+
+
+def test_thinking_is_free_and_then_the_calls_begin(family: str) -> None:
+    parser = families()[family]
+    tails = {sample.prompt_tail for sample in parser.samples}
+    for tail in sorted(tails):
+        for seed in range(3):
+            text = vocabulary().walk(answer(parser, ANY_NUMBER, tail=tail), seed)
+            check(parser, text, tools_of("plain"), one=False, prompt_tail=tail)
+
+
+def test_a_form_and_tools_go_together(family: str) -> None:
+    """A call or the form, as the model likes."""
+    parser = families()[family]
+    form = JsonValue(
+        {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
+    )
+    tail = "<|open|>response<|sep|>" if family == "kimi_k3" else ""
+    grammar = answer(parser, ToolChoice(), form=form, tail=tail)
+    kinds = set()
+    for seed in range(12):
+        parts = parts_of(parser, vocabulary().walk(grammar, seed), tools_of("plain"), tail)
+        content = "".join(part.text for part in parts if isinstance(part, Content)).strip()
+        assert bool(calls(parts)) != bool(content)
+        kinds.add(bool(content))
+        assert not content or json.loads(content).keys() == {"n"}
+    assert kinds == {True, False}
+
+
+def test_what_the_family_writes_is_admitted(family: str) -> None:
+    """A grammar that models would not follow by themselves makes their answers worse."""
+    parser = families()[family]
+    admitted = []
+    for sample in parser.samples:
+        if not sample.calls or sample.content:
+            continue
+        text = sample.text
+        for noise in ("<|call|>", *getattr(parser, "noise", ())):
+            text = text.removesuffix(noise)
+        constraint = AnswerConstraint(parser, parser, list(sample.tools), ANY_NUMBER)
+        if vocabulary().admits(constraint.grammar(sample.prompt_tail), text):
+            admitted.append(sample.name)
+    assert admitted
+
+
+# What may stand before a call, for families whose text is a message of its own.
+BEFORE = {
+    "harmony": "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant",
+    "llama3_json": "I look.\n<|python_tag|>",
+}
+TEXT = {"harmony": "<|channel|>final<|message|>It is cold."}
+OSLO = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Oslo"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+
+
+def test_strict_tools_bind_as_soon_as_a_call_opens(family: str) -> None:
+    parser = families()[family]
+    strict = [tool("look", OSLO, strict=True)]
+    call = vocabulary().walk(parser().grammar(strict, ONE), 0)
+    free = AnswerConstraint(parser, parser, strict, ToolChoice()).grammar("")
+    before = BEFORE.get(family, "I look.\n")
+    assert vocabulary().admits(free, TEXT.get(family, "It is <cold>: {7} [8].\n"))
+    assert vocabulary().admits(free, call)
+    assert vocabulary().admits(free, before + call)
+    wrong = before + call.replace("Oslo", "Rome")
+    assert vocabulary().begins(free, wrong) < len(wrong)
+    assert not vocabulary().admits(free, before + call[: call.index("Oslo")])
+    if family != "harmony":
+        alone = AnswerConstraint(parser, parser, strict, ToolChoice(parallel=False)).grammar("")
+        assert vocabulary().admits(alone, before + call)
+        assert not vocabulary().admits(alone, before + call + "\n" + BEFORE.get(family, "") + call)
+
+
+def test_tools_that_are_not_strict_are_not_bound(family: str) -> None:
+    parser = families()[family]
+    relaxed = AnswerConstraint(parser, parser, [tool("look", OSLO)], ToolChoice()).grammar("")
+    text = vocabulary().walk(
+        parser().grammar([tool("look", {**OSLO, "properties": {"city": {"const": "Rome"}}})], ONE), 0
+    )
+    assert vocabulary().admits(relaxed, text)
+
+
+def test_an_opener_that_the_grammar_does_not_write_is_no_way_round(family: str) -> None:
+    parser = families()[family]
+    free = AnswerConstraint(parser, parser, [tool("look", OSLO, strict=True)], ToolChoice()).grammar("")
+    for sample in parser.samples:
+        if sample.calls:
+            assert not vocabulary().admits(free, sample.text), sample.name
+
+
+@pytest.mark.parametrize("thinker", ["deepseek_r1", "qwen3", "harmony"])
+def test_a_family_may_think_for_another_that_calls(thinker: str) -> None:
+    parsers = {parser.name: parser for parser in discover().parsers.found.values()}
+    asked = [tool("look", OSLO)]
+    constraint = AnswerConstraint(parsers[thinker], parsers["qwen3_coder"], asked, ONE)
+    for seed in range(4):
+        text = vocabulary().walk(constraint.grammar(""), seed)
+        thoughts = [part for parts in read(parsers[thinker], [text], tools=()) for part in parts]
+        content = "".join(part.text for part in thoughts if isinstance(part, Content))
+        check(parsers["qwen3_coder"], content, tuple(asked), one=True)
+
+
+def test_a_family_without_calls_refuses_to_force_any() -> None:
+    parser = {parser.name: parser for parser in discover().parsers.found.values()}["deepseek_r1"]
+    with pytest.raises(UnsupportedRequest, match="deepseek_r1") as caught:
+        parser().grammar(tools_of("plain"), ONE)
+    assert caught.value.param == "tool_choice"

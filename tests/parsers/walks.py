@@ -111,7 +111,7 @@ class _Walk:
                 if self._matcher.validate_tokens(known) == len(known):
                     return known
         for closing in (b"}])/", b'",:') if long else ():
-            if found := [n for n in allowed if n in closing]:
+            if found := [n for n in allowed if n < 256 and n in closing]:
                 return [self._chance.choice(found)]
         return [self._chance.choice([n for n in allowed if n < 128 or n > 256] or allowed)]
 

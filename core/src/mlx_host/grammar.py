@@ -162,6 +162,32 @@ def after(grammar: Grammar, prefix: str) -> Grammar | None:
     return None
 
 
+def joined(grammar: Grammar) -> Grammar:
+    """The same grammar with fixed texts that follow each other made one, which the lexer takes as a whole."""
+    match grammar:
+        case Chain(parts):
+            whole: list[Grammar] = []
+            for part in _flat(map(joined, parts)):
+                if isinstance(part, Exact) and whole and isinstance(last := whole[-1], Exact):
+                    whole[-1] = Exact(last.text + part.text)
+                else:
+                    whole.append(part)
+            return Chain(tuple(whole))
+        case OneOf(parts):
+            return OneOf(tuple(map(joined, parts)))
+        case Repeated(part, least, most):
+            return Repeated(joined(part), least, most)
+    return grammar
+
+
+def _flat(parts: Iterable[Grammar]) -> Iterator[Grammar]:
+    for part in parts:
+        if isinstance(part, Chain):
+            yield from _flat(part.parts)
+        else:
+            yield part
+
+
 def leaves(grammar: Grammar) -> Iterator[Grammar]:
     """The parts of a grammar that have no parts."""
     match grammar:

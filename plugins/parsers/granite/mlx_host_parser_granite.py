@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.grammar import Chain, Grammar, Pattern, TextUntil, chain, one_of, optional
+from mlx_host.grammar import Grammar, TextUntil, chain, one_of
 from mlx_host.parsing import (
     Call,
     MarkupParser,
@@ -163,21 +163,15 @@ class GraniteParser(MarkupParser):
         self._in_response = self._in_response or marker.endswith("<response>")
         return True
 
-    def thinking(self) -> Grammar:
-        """In words or in tags."""
-        said = chain(one_of(*_THOUGHTS), TextUntil(_RESPONSE))
-        closed = TextUntil(("</think>",))
-        if not self.reasoning or "</think>" in self.prompt_tail:
-            return Chain()
-        return closed if self._opens_inside(self.prompt_tail) else optional(one_of(said, chain("<think>", closed)))
-
     def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
-        """The answer may stand in a tag of its own."""
+        """The answer may stand in a tag of its own, behind thinking in one."""
         answer = super().constrained(calls, form, choice)
-        if form is None:
+        if form is None or not self.reasoning or "</think>" in self.prompt_tail:
             return answer
-        tagged = chain(self.thinking(), Pattern(r"[ \n]{0,2}"), "<response>", form, _END_RESPONSE)
-        return one_of(answer, tagged)
+        inside = self._opens_inside(self.prompt_tail)
+        thoughts = TextUntil(("</think>",), unless=(f"(?s:.*)(?:{'|'.join(_RESPONSE)})(?s:.*)",))
+        tagged = chain(one_of("", "\n", "\n\n"), "<response>", form, _END_RESPONSE)
+        return one_of(answer, chain("" if inside else "<think>", thoughts, tagged))
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
         """Leave it to the model which version's notation it writes."""

@@ -358,7 +358,8 @@ class HarmonyParser(Parser):
         if choice.required:
             return chain(self.thinking(), calls)
         preamble = chain(_message("commentary", "", end=""), TextUntil((_ENDS[0],)), f"{_START}assistant")
-        return chain(self.thinking(), one_of(chain(Repeated(preamble), calls), final))
+        told_before = Chain() if form else Repeated(preamble)
+        return chain(self.thinking(), one_of(chain(told_before, calls), final))
 
 
 @hookimpl

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.grammar import AnyText, Chain, Grammar, Pattern, Repeated, TextUntil, chain, one_of, optional
+from mlx_host.grammar import AnyText, Chain, Grammar, Pattern, Repeated, TextUntil, after, chain, one_of, optional
 from mlx_host.parsing import (
     BareText,
     Call,
@@ -288,14 +288,16 @@ class KimiK3Parser(MarkupParser):
 
     def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
         """Calls stand behind the answer, and the message is closed."""
-        called = None if calls is None else chain(optional(_RESPONSE_END), calls)
         told = None if form is None else chain(form, optional(_RESPONSE_END))
-        if called is None:
+        called = chain(optional(_RESPONSE_END), calls or Chain())
+        if calls is None:
             body = told or AnyText()
         elif choice.required:
             body = called
         elif told is None:
-            body = one_of(AnyText(), chain(AnyText(without=(*self.openers, _RESPONSE_END)), called))
+            free = chain(AnyText(without=self.openers), optional(_RESPONSE_END))
+            before = TextUntil((_RESPONSE_END + _TOOLS, _TOOLS), unless=(f"(?s:.*){re.escape(_CALL)}(?s:.*)",))
+            body = one_of(free, chain(before, after(calls, _TOOLS) or Chain()))
         else:
             body = one_of(called, told)
         return chain(self.thinking(), body, optional(_MESSAGE_CLOSE))

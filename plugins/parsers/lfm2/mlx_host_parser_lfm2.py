@@ -171,6 +171,9 @@ class Lfm2Parser(MarkupParser):
             calls=(OSLO, ROME),
             tools=TOOLS,
         ),
+        Sample(
+            "double quotes", _list('get_weather(city="Rome", days=3), now()'), calls=(ROME, ("now", {})), tools=TOOLS
+        ),
         Sample("literals of every type", _written(LIGHT, WRITE), calls=(LIGHT, WRITE), tools=TOOLS),
         Sample(
             "JSON's words, dots in a name, keywords as keys, layout",

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.grammar import AnyText, Grammar, Repeated, TextUntil, after, chain, one_of
+from mlx_host.grammar import AnyText, Grammar, Repeated, TextUntil, after, chain, joined, one_of
 from mlx_host.parsing import (
     Call,
     MarkupParser,
@@ -122,6 +122,8 @@ class Llama3JsonParser(MarkupParser):
 
     def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
         """An answer that begins with a brace may be JSON without a function's name in it, or else is a call."""
+        # One text each, or else the lexer would take their beginnings for text.
+        calls = joined(calls)
         tagged = after(calls, "<|python_tag|>") or calls
         text = AnyText(without=("<|python_tag|>",), unless=(_LIKE_A_CALL,))
         call = one_of(calls, chain(TextUntil(("<|python_tag|>",), unless=(_LIKE_A_CALL,)), tagged))

@@ -26,8 +26,12 @@ def json_object_call(function: Function, arguments: str = "arguments") -> Gramma
 
 
 def json_object_members(function: Function, arguments: str = "arguments") -> Grammar:
-    """The same up to the last brace, where a family writes an id, too."""
-    return chain(f'{{"name": {json.dumps(function.name, ensure_ascii=False)}, "{arguments}": ', function.json())
+    """The same up to the last brace, where a family writes an id, too.
+
+    In the pieces that JSON is read in, beside which there may be other JSON: the lexer goes for the longest text.
+    """
+    name = json.dumps(function.name, ensure_ascii=False)
+    return chain("{", '"name"', ": ", name, ", ", f'"{arguments}"', ": ", function.json())
 
 
 def json_object_calls(tools: Iterable[Json], arguments: str = "arguments") -> Grammar:
