@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tomllib
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,22 +44,56 @@ OUTSIDE = re.compile(
 SERVER = re.compile(r"(uv run )?mlx-host (run|launch)\b(?!.*--help)")
 
 
+class Served:
+    """The server that the pages talk to: one at a time, on one port, and left running for who wants the same."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self._like: str | None = None
+        self._stack = contextlib.ExitStack()
+
+    def start(self, command: str, folder: Path, env: Mapping[str, str], like: str | None) -> None:
+        """Run a command as a server; one that runs is kept if it is `like` this one."""
+        if like is not None and like == self._like:
+            return
+        self.stop()
+        process = subprocess.Popen(
+            ["bash", "-c", f"exec {command}"],
+            cwd=folder,
+            env=env,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        server = ServerProcess(process)
+        assert process.stderr is not None
+        self._stack.callback(process.stderr.close)
+        self._stack.callback(server.stop)
+        server.wait_for_line("ready: ")
+        self._like = like
+
+    def stop(self) -> None:
+        self._like = None
+        self._stack.close()
+
+
 @dataclass
 class Session:
     """A page that is being carried out."""
 
     folder: Path
-    port: int
+    served: Served
     output: str = ""
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
-    stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
-    def close(self) -> None:
-        self.stack.close()
+    @property
+    def _installed(self) -> Path:
+        return self.folder / "installed"
 
     def carry_out(self, block: Block) -> None:
         """Do what a block says, or compare what it shows with what was printed."""
-        text = re.sub(r"\b8000\b", str(self.port), block.text)
+        text = re.sub(r"\b8000\b", str(self.served.port), block.text)
         if block.file is not None:
             self._write(block.file, text)
         elif block.not_run or block.language == "console":
@@ -93,10 +128,8 @@ class Session:
         return environment(
             {
                 "PATH": os.pathsep.join([str(here), os.environ["PATH"]]),
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [str(self.folder / "installed"), os.environ.get("PYTHONPATH")])
-                ),
-                "MLX_HOST_PORT": str(self.port),
+                "PYTHONPATH": os.pathsep.join(filter(None, [str(self._installed), os.environ.get("PYTHONPATH")])),
+                "MLX_HOST_PORT": str(self.served.port),
                 "MLX_HOST_ENV": blas,
                 "UV": uv(),
                 "NO_COLOR": "1",
@@ -130,29 +163,13 @@ class Session:
         read_shell(block, command)
         for word in shlex.split(command.replace("\\\n", " ")):
             if (self.folder / word / "pyproject.toml").is_file():
-                install(self.folder / word, self.folder / "installed")
+                install(self.folder / word, self._installed)
         return ""
 
     def _serve(self, command: str) -> None:
-        self.stack.close()
-        process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
-            cwd=self.folder,
-            env=self._environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        server = ServerProcess(process)
-
-        def stop() -> None:
-            server.stop()
-            assert process.stderr is not None
-            process.stderr.close()
-
-        self.stack.callback(stop)
-        server.wait_for_line("ready: ")
+        # What the page has written or installed makes a server its own.
+        like = command if not any(self.folder.glob("*.toml")) and not self._installed.exists() else None
+        self.served.start(command, self.folder, self._environment(), like)
 
     def _python(self, block: Block, text: str) -> str:
         printed = io.StringIO()

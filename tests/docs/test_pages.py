@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import ROOT, Block, blocks
-from tests.docs.session import Session
+from tests.docs.session import Served, Session
 
 SAMPLES = ROOT / "tests" / "plugins" / "whisper" / "samples"
 PAGES = [
@@ -20,16 +20,22 @@ PAGES = [
 ]
 
 
-@pytest.fixture
-def session(tmp_path: Path) -> Iterator[Session]:
-    """A folder with what a reader has at hand: a recording, and a port."""
-    shutil.copy(SAMPLES / "capital.mp3", tmp_path / "speech.mp3")
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    """A port for the servers of all pages."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    session = Session(tmp_path, port)
-    yield session
-    session.close()
+    served = Served(port)
+    yield served
+    served.stop()
+
+
+@pytest.fixture
+def session(tmp_path: Path, served: Served) -> Session:
+    """A folder with what a reader has at hand: a recording."""
+    shutil.copy(SAMPLES / "capital.mp3", tmp_path / "speech.mp3")
+    return Session(tmp_path, served)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
