@@ -6,11 +6,17 @@ import ipaddress
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx_host.errors import InvalidRequest
 from mlx_host_vlm.media.remote import Fetcher, Limits, is_public
 from mlx_host_vlm.media.unusable import Unusable
+
+from tests.plugins.lm.driver import Round, ask
+from tests.plugins.vlm.conftest import load
+from tests.support.media import picture_part
 
 BODY = b"picture" * 100
 
@@ -170,3 +176,19 @@ def test_addresses_that_are_not_public(address: str) -> None:
 @pytest.mark.parametrize("address", ["1.1.1.1", "93.184.216.34", "2606:4700:4700::1111", "64:ff9b::101:101"])
 def test_addresses_that_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
+
+
+def test_a_download_does_not_hold_up_other_answers(server: Server, tiny_qwen: Path) -> None:
+    model = load(tiny_qwen, allow_remote_media=True, trusted_media_hosts=["127.0.0.1"])
+    try:
+        together = Round(model)
+        waits = together.join(ask([{"role": "user", "content": [picture_part(f"{server.root}/slow")]}]))
+        other = together.join(ask("Hello"))
+        while other.finished is None:
+            together.turn()
+        assert waits.started is None
+        server.over.set()
+        with pytest.raises(InvalidRequest, match="the server sent 1 of 100 bytes"):
+            together.finish()
+    finally:
+        model.close()

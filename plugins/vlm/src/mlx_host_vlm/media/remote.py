@@ -87,8 +87,9 @@ class Fetcher:
         if response.status != http.client.OK:
             raise Unusable(f"the server answers {response.status} {response.reason}")
         most = self._limits.size
-        length = response.getheader("Content-Length")
-        if length is not None and length.isdecimal() and int(length) > most:
+        declared = response.getheader("Content-Length", "")
+        length = int(declared) if declared.isdecimal() else None
+        if length is not None and length > most:
             raise Unusable(f"the file has {length} bytes, and {most} are taken")
         body = bytearray()
         # read1 gives what has arrived: the deadline holds for a server that sends a byte at a time.
@@ -99,6 +100,9 @@ class Fetcher:
             if connection.sock is not None:
                 connection.sock.settimeout(_left(end))
             _left(end)
+        # read1 takes a connection that is closed too early for the end.
+        if length is not None and len(body) < length:
+            raise Unusable(f"the server sent {len(body)} of {length} bytes")
         return bytes(body)
 
 
