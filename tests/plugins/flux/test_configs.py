@@ -16,7 +16,7 @@ from mflux.models.iris.variants.txt2img.iris import Iris
 from mflux.models.krea2.cli import krea2_generate
 from mflux.models.moss_image.variants.txt2img.moss_image import MOSSImage
 from mlx_host_flux.configs import BY_NAME, CONFIGS, EDIT_NAMES, TASKS, Config, Pipeline, Task, choose
-from mlx_host_flux.mflux_api import find
+from mlx_host_flux.mflux_api import Painter, find
 
 PIPELINES = [
     pytest.param(config, pipeline, id=f"{config.name}-{task}")
@@ -24,6 +24,9 @@ PIPELINES = [
     for task in TASKS
     if (pipeline := config.pipeline(task)) is not None
 ]
+CLASSES = sorted(
+    {pipeline.path for _, pipeline in (each.values for each in PIPELINES) if isinstance(pipeline, Pipeline)}
+)
 
 # What makes no pictures of a prompt, or of a prompt and pictures, alone.
 ELSEWHERE = {
@@ -195,3 +198,15 @@ def test_what_does_not_go_together_is_said(name: str, task: Task | None, said: s
     with pytest.raises(ValueError) as error:
         choose(name, task)
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("path", CLASSES, ids=lambda path: path.rpartition(":")[2])
+def test_every_class_can_be_cleaned_up_after(path: str) -> None:
+    # Most are MLX's modules, some are not; they keep what they keep in different places.
+    kind = find(path)
+    painter = Painter.__new__(Painter)
+    painter._model = kind.__new__(kind)
+    painter._model.prompt_cache = {"a prompt": 1}
+    painter.release()
+    assert painter._model.prompt_cache == {}
+    assert painter.text_tokens("a prompt") == 0

@@ -182,8 +182,7 @@ class Painter:
     def _show(self, latents: mx.array, config: Any) -> Image.Image:
         assert self._latents is not None
         unpacked = self._latents.unpack_latents(latents=latents, height=config.height, width=config.width)
-        # MLX keeps a module's parts as the values of a mapping.
-        vae = self._model.get("vae")
+        vae = self._part("vae")
         if vae is None:
             decoded = unpacked  # These models work on the pixels themselves.
         elif hasattr(vae, "decode_packed_latents") and unpacked.shape[1] > vae.latent_channels:
@@ -193,9 +192,13 @@ class Painter:
         image: Image.Image = ImageUtil.to_pil(decoded)
         return image
 
+    def _part(self, name: str) -> Any:
+        """A part of the model; None where a family has none of that name."""
+        return getattr(self._model, name, None)
+
     def text_tokens(self, prompt: str) -> int:
         """Count a prompt's tokens, without special ones; by the longest count where a model reads it twice."""
-        tokenizers = self._model.get("tokenizers") or {}
+        tokenizers = self._part("tokenizers") or {}
         return max((len(each.tokenizer.tokenize(prompt)) for each in tokenizers.values()), default=0)
 
     def caption(self, prompt: str, image: Image.Image | None = None, mask: Image.Image | None = None) -> str:
@@ -237,7 +240,7 @@ class Painter:
         """Give back what a request has left behind."""
         # mflux keeps the encoding of every prompt that it has seen.
         for name in ("prompt_cache", "_prompt_cache"):
-            if (cache := self._model.get(name)) is not None:
+            if (cache := self._part(name)) is not None:
                 cache.clear()
         gc.collect()
         mx.clear_cache()
