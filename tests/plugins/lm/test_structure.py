@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import pytest
 from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import AnyText, Exact, Grammar, JsonValue, LarkGrammar, Pattern, chain, one_of
+from mlx_host.grammar import AnyText, Exact, Form, Grammar, JsonValue, LarkGrammar, Pattern, chain, one_of
 from mlx_host_lm.sampling import greedy
 from mlx_host_lm.structure import Guide, Rule, Structure, Vocabulary, unpack
 
@@ -30,7 +30,7 @@ def structure() -> Iterator[Structure]:
 
 
 def rule(structure: Structure, grammar: Grammar, *, starts: bool = True) -> Rule:
-    compiling = structure.compile(grammar, starts=starts)
+    compiling = structure.compile(Form(grammar), "", starts=starts)
     while True:
         try:
             next(compiling)

@@ -222,7 +222,7 @@ class LanguageModel(Model):
             raise UnsupportedRequest(
                 "This model's answers cannot be held to a form: its tokenizer does not tell the bytes of its tokens."
             )
-        return (yield from self._structure.compile(request.constraint.grammar(tail), starts=starts))
+        return (yield from self._structure.compile(request.constraint, tail, starts=starts))
 
     def _prefix(self, prompt: Prompt, inputs: Any) -> tuple[Snapshot | None, int | None]:
         """What is cached of a prompt, and how much of it is to be."""

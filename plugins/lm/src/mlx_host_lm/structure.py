@@ -6,17 +6,19 @@ processor of its row and the sampler, whatever batch the row is in. No network, 
 
 from __future__ import annotations
 
+import pickle
 import re
-from collections.abc import Generator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import mlx.core as mx
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Exact, Grammar, JsonValue, LarkGrammar, Pattern, chain, leaves, to_llguidance
+from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, chain, leaves, to_llguidance
 
 from mlx_host_lm.sampling import Array, Sampler
 from mlx_host_lm.schemas import kept, place
@@ -49,30 +51,24 @@ class Vocabulary:
 
 
 class Structure:
-    """Compiles grammars for one model, on a thread of its own; the last ones are kept."""
+    """Makes rules of constraints for one model, on a thread of its own; the last ones are kept."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
-        self._rules: dict[tuple[str, bool], Future[Rule]] = {}
+        self._rules: dict[bytes, Rule] = {}
 
-    def compile(self, grammar: Grammar, *, starts: bool = True) -> Generator[None, None, Rule]:
-        """Give way until the grammar is compiled; `starts` unless the answer goes on with a text.
+    def compile(self, constraint: Constraint, prompt_tail: str, *, starts: bool = True) -> Generator[None, None, Rule]:
+        """Give way until the constraint is compiled; `starts` unless the answer goes on with a text.
 
         InvalidRequest names the field of the request whose part of the grammar cannot be kept.
         """
-        grammar = kept(grammar)
-        key = (to_llguidance(grammar, self._vocabulary.special), starts and self._vocabulary.drop_first_space)
-        future = self._rules.pop(key, None)
-        if future is None or (future.done() and future.result().spent):
-            future = self._worker.submit(self._compile, grammar, *key)
-        self._rules[key] = future
-        if len(self._rules) > KEPT_RULES:
-            del self._rules[next(iter(self._rules))]
-        while not wait([future], timeout=PATIENCE).done:
-            yield
-        if future.exception() is not None:
-            self._rules.pop(key, None)
+        future = self._worker.submit(self._find, constraint, prompt_tail, starts)
+        try:
+            while not wait([future], timeout=PATIENCE).done:
+                yield
+        finally:
+            future.cancel()
         return future.result()
 
     def close(self) -> None:
@@ -86,22 +82,34 @@ class Structure:
     @cached_property
     def _spaced(self) -> int:
         """The bits of the tokens that begin with a space."""
-        return sum(1 << id for id, text in enumerate(self._vocabulary.tokens) if text.startswith(b" "))
+        return _bits(id for id, text in enumerate(self._vocabulary.tokens) if text.startswith(b" "))
 
-    def _compile(self, grammar: Grammar, text: str, drops_space: bool) -> Rule:
-        matcher = self._matcher(text)
+    def _find(self, constraint: Constraint, prompt_tail: str, starts: bool) -> Rule:
+        """The rule that is kept, or a new one; what a constraint says may take as long to write down as to compile."""
+        key = sha256(pickle.dumps((constraint, prompt_tail, starts))).digest()
+        rule = self._rules.pop(key, None)
+        if rule is None or rule.spent:
+            rule = self._compile(kept(constraint.grammar(prompt_tail)), starts)
+        self._rules[key] = rule
+        if len(self._rules) > KEPT_RULES:
+            del self._rules[next(iter(self._rules))]
+        return rule
+
+    def _compile(self, grammar: Grammar, starts: bool) -> Rule:
+        matcher = self._matcher(grammar)
         if matcher.is_error():
             raise self._refusal(grammar, matcher.get_error())
         first = self._first(grammar, matcher)
-        if not drops_space:
+        if not (starts and self._vocabulary.drop_first_space):
             return Rule(self._vocabulary, matcher, matcher, first)
         # What shows is the answer without the space it begins with, if it does.
-        spaced = self._matcher(to_llguidance(chain(Exact(" "), grammar), self._vocabulary.special))
+        spaced = self._matcher(chain(" ", grammar))
         both = _number(self._first(grammar, spaced)) | (_number(first) & ~self._spaced)
         return Rule(self._vocabulary, matcher, spaced, both.to_bytes(len(first), "little"))
 
-    def _matcher(self, text: str) -> LLMatcher:
+    def _matcher(self, grammar: Grammar) -> LLMatcher:
         limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, step_max_items=STEP_MAX_ITEMS, verbose_errors=False)
+        text = to_llguidance(grammar, self._vocabulary.special)
         return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
 
     def _first(self, grammar: Grammar, matcher: LLMatcher) -> bytes:
@@ -116,7 +124,7 @@ class Structure:
         """Blame the part that cannot be kept even by itself, or else the whole."""
         for leaf in leaves(grammar):
             if isinstance(leaf, JsonValue | Pattern | LarkGrammar) and leaf.param is not None:
-                alone = self._matcher(to_llguidance(leaf, self._vocabulary.special))
+                alone = self._matcher(leaf)
                 if alone.is_error() or (alone.compute_bitmask() and alone.is_error()):
                     reason = readable(alone.get_error(), leaf.schema if isinstance(leaf, JsonValue) else None)
                     return InvalidRequest(
@@ -194,8 +202,7 @@ class Guide:
             return self._rule.next_mask(self._matcher, token)
         except Stuck as error:
             self.error = InvalidRequest(f"The form asked for is too complex to go on with the answer: {error}")
-            ends = sum(1 << end for end in self._rule.vocabulary.ends)
-            return ends.to_bytes(len(self._rule.first), "little")
+            return _bits(self._rule.vocabulary.ends).to_bytes(len(self._rule.first), "little")
 
 
 class _Tokens:
@@ -236,6 +243,11 @@ def readable(error: str, schema: Any = None) -> str:
 
 def _short(text: str, most: int = 100) -> str:
     return text if len(text) <= most else text[:most] + "…"
+
+
+def _bits(tokens: Iterable[int]) -> int:
+    chosen = set(tokens)
+    return int("".join("1" if id in chosen else "0" for id in range(max(chosen, default=0), -1, -1)), 2)
 
 
 def _number(mask: bytes) -> int:
