@@ -336,6 +336,7 @@ def test_bad_forms_are_refused(server: ServerProcess, files: list[Any], fields: 
         ({"output_format": "gif"}, "output_format"),
         ({"partial_images": 4, "stream": True}, "partial_images"),
         ({"partial_images": 1}, "partial_images"),
+        ({"stream": True, "size": "17x16"}, "size"),
         ({"stream": True, "response_format": "url"}, "stream"),
         ({"stream": True, "async_mode": True}, "async_mode"),
     ],

@@ -16,6 +16,9 @@ from mlx_host_flux.mflux_api import Painter, _model_config, key_of
 from mlx_host_flux.model import load_model
 from mlx_host_flux.options import FluxOptions
 
+from tests.support.command import mlx_host
+from tests.support.hub import running_hub
+
 
 def load(folder: Path, **options: Any) -> Model:
     said: list[tuple[Any, ...]] = []
@@ -91,6 +94,17 @@ def test_captions_that_a_model_was_not_trained_on_are_refused() -> None:
         painter_of("fibo2").caption('{"short_description": 5}')
     with pytest.raises(InvalidRequest, match="edit_instruction"):
         painter_of("fibo-edit").caption('{"a": 1}')
+
+
+def test_a_published_model_is_fetched_by_mflux_and_may_be_gated(tmp_path: Path) -> None:
+    with running_hub({"black-forest-labs/FLUX.1-dev": {}}) as hub:
+        env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
+        args = ["run", "--backend", "flux", "--config-name", "flux-dev", "--port", "0", "--no-log-file"]
+        done = mlx_host(*args, env=env)
+    assert done.returncode == 1
+    said = "'black-forest-labs/FLUX.1-dev' is gated: accept its terms on its page, then set HF_TOKEN."
+    assert f"Error: {said}\n" in done.stderr
+    assert hub.requests
 
 
 def test_a_process_ends_in_peace_after_its_model(tmp_path: Path) -> None:

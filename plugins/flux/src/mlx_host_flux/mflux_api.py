@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+from huggingface_hub.errors import GatedRepoError
 from mflux.callbacks.callback_registry import CallbackRegistry
 from mflux.models.common.config.model_config import AVAILABLE_MODELS, ModelConfig
 from mflux.models.common.resolution.config_resolution import ConfigResolution
@@ -153,9 +154,13 @@ class Painter:
         try:
             with redirect_stdout(said):
                 self._model = find(pipeline.path)(**given)
+        except GatedRepoError as error:
+            repository = AVAILABLE_MODELS[config.key].model_name
+            raise LoadError(f"{repository!r} is gated: accept its terms on its page, then set HF_TOKEN.") from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             where = f"the folder {str(folder)!r}" if folder is not None else AVAILABLE_MODELS[config.key].model_name
-            raise LoadError(f"mflux cannot load {config.name!r} from {where}: {error}") from error
+            why = " ".join(str(error).split())
+            raise LoadError(f"mflux cannot load {config.name!r} from {where}: {why}") from error
         finally:
             for line in said.getvalue().splitlines():
                 log.info("mflux: %s", line)
