@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
-from mlx_vlm.models import gemma4, qwen2_vl, qwen3_vl
+from mlx_vlm.models import gemma4, glm4v, qwen2_vl, qwen3_vl
 
 from tests.support.tiny_llama import END_OF_TURN, VOCABULARY, smollm2_gguf
 
@@ -136,6 +136,58 @@ def _write_qwen_processor(folder: Path) -> Path:
     _json(folder / "preprocessor_config.json", processor)
     marks = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace("AUDIO", "")
     _add_tokens(folder, QWEN2_VL_MEDIA, {"chat_template": marks})
+    return folder
+
+
+def write_tiny_glm4v(folder: Path, *, seed: int = 0) -> Path:
+    """Write a GLM-4V into `folder` and return it: its network keeps the positions of the last prompt to itself."""
+    start, end, image, video = range(VOCABULARY, VOCABULARY + 4)
+    config = {
+        "model_type": "glm4v",
+        "vocab_size": VOCABULARY + 4,
+        "hidden_size": 64,
+        "bos_token_id": 1,
+        "eos_token_id": [END_OF_TURN],
+        "image_token_id": image,
+        "image_token_index": image,
+        "video_token_id": video,
+        "video_token_index": video,
+        "vision_start_token_id": start,
+        "vision_end_token_id": end,
+        "text_config": {
+            "model_type": "glm4v_text",
+            "vocab_size": VOCABULARY + 4,
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "eos_token_id": [END_OF_TURN],
+            "max_position_embeddings": CONTEXT_LENGTH,
+            "rope_scaling": {"rope_type": "default", "mrope_section": [2, 1, 1]},
+        },
+        "vision_config": {
+            "model_type": "glm4v",
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_heads": 2,
+            "patch_size": PATCH,
+            "out_hidden_size": 64,
+        },
+    }
+    _write(folder, glm4v.Model(_config(glm4v, config)), config, seed)
+    processor = {
+        "image_processor_type": "Glm4vImageProcessor",
+        "patch_size": PATCH,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "size": {"shortest_edge": 56 * 56, "longest_edge": 280 * 280},
+    }
+    _json(folder / "preprocessor_config.json", processor)
+    marks = TEMPLATE.replace("IMAGE", "<|begin_of_image|><|image|><|end_of_image|>").replace("AUDIO", "")
+    symbols = ("<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|video|>")
+    _add_tokens(folder, symbols, {"chat_template": marks})
     return folder
 
 

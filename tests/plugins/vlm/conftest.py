@@ -12,7 +12,7 @@ from mlx_host_vlm.options import VlmOptions
 
 from tests.plugins.lm.driver import no_progress
 from tests.support.tiny_llama import write_tiny_llama
-from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl, write_tiny_qwen3_vl
+from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_glm4v, write_tiny_qwen2_vl, write_tiny_qwen3_vl
 
 T = TypeVar("T")
 
@@ -62,6 +62,14 @@ def qwen(tiny_qwen: Path) -> Iterator[VisionModel]:
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
     """A model in which what is seen goes into deeper layers, too; it reads three tokens at a time."""
     model = load(write_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny-qwen3-vl")), prefill_step_size=3)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="session")
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
+    """A model whose network keeps the positions of the last prompt alone; it reads three tokens at a time."""
+    model = load(write_tiny_glm4v(tmp_path_factory.mktemp("tiny-glm4v")), prefill_step_size=3)
     yield model
     model.close()
 

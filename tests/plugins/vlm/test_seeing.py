@@ -14,7 +14,7 @@ from mlx_host.requests import ChatRequest, Sampling
 from mlx_host_vlm.media import find_parts
 from mlx_host_vlm.model import VisionModel
 
-from tests.plugins.lm.driver import Round, answer, answer_one, ask
+from tests.plugins.lm.driver import Answered, Round, answer, answer_one, ask
 from tests.plugins.vlm.conftest import load, result
 from tests.support.media import data_url, encoded, look, noise, picture, picture_part, sound_part, tone
 
@@ -112,6 +112,24 @@ def test_what_goes_into_deeper_layers_finds_its_tokens(deep: VisionModel) -> Non
         assert odds(deep, request)[0] == pytest.approx(expected, abs=1e-3)
     answer_one(deep, see(1, 3, text="Compare them."))
     assert odds(deep, request)[0] == pytest.approx(expected, abs=1e-3)
+
+
+def test_prompts_keep_their_positions_while_others_are_read(forgetful: VisionModel) -> None:
+    def likely(answered: Answered) -> list[float]:
+        return [each.chosen.logprob for each in answered.logprobs[0]]
+
+    messages: list[Any] = [look(1), "Hello there, you.", look(2, 1), "Hi."]
+    requests = [ask(each, sampling=DRAWN, top_logprobs=0) for each in messages]
+    alone = [likely(answer_one(forgetful, request)) for request in requests]
+    together = Round(forgetful)
+    answers = []
+    for request in requests:
+        answers.append(together.join(request))
+        for _ in range(3):
+            together.turn()
+    together.finish()
+    for answered, expected in zip(answers, alone, strict=True):
+        assert likely(answered) == pytest.approx(expected, abs=1e-3)
 
 
 def test_a_picture_whose_tokens_see_each_other_is_read_whole(tiny_gemma: Path, gemma: VisionModel) -> None:

@@ -164,6 +164,8 @@ class Loaded:
             # Some networks keep a prompt's positions to themselves, where the next prompt would overwrite them.
             kept = {"position_ids": self.language_model._position_ids, "rope_deltas": self.language_model._rope_deltas}
             found = {key: value for key, value in kept.items() if value is not None} | found
+            # Without this, some would count the positions of the rows that decode anew.
+            self.language_model._rope_deltas = found.get("rope_deltas", mx.zeros((1, 1), mx.int32))
         return found
 
     def _without_doubled_bos(self, made: dict[str, Any]) -> dict[str, Any]:
