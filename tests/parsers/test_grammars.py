@@ -97,12 +97,10 @@ def test_forced_calls_are_read_back_and_conform(family: str) -> None:
                     raise AssertionError(f"{family} {schema!r} seed {seed}: {error}") from error
 
 
-@pytest.mark.parametrize("schema", sorted({schema for refused in REFUSED.values() for schema in refused}))
-def test_what_a_format_cannot_guarantee_is_refused(family: str, schema: str) -> None:
-    if schema not in REFUSED.get(family, ()):
-        pytest.skip("this family's format can")
+@pytest.mark.parametrize(("name", "schema"), sorted((name, schema) for name in REFUSED for schema in REFUSED[name]))
+def test_what_a_format_cannot_guarantee_is_refused(name: str, schema: str) -> None:
     with pytest.raises(UnsupportedRequest, match="try-it") as caught:
-        grammar_of(families()[family], schema, ONE)
+        grammar_of(families()[name], schema, ONE)
     assert caught.value.param == "tools"
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
-from mlx_host.grammar import Grammar, chain, one_of
+from mlx_host.grammar import Grammar, Repeated, chain, one_of
 from mlx_host.parsing import (
     BareText,
     Call,
@@ -159,6 +159,14 @@ class Glm4MoeParser(MarkupParser):
             tools=TOOLS,
         ),
     )
+
+    def thinking(self) -> Grammar:
+        """GLM-4.5 and 4.6 begin with a newline."""
+        match super().thinking():
+            case Repeated(thought):
+                return Repeated(one_of(thought, chain("\n", thought)), 0, 1)
+            case other:
+                return other
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
         return one_of(*(in_turn(_grammar(tools, gap), choice, gap) for gap in ("\n", "")))

@@ -85,7 +85,8 @@ class Tags:
 def undeclared(behind: str, declared: Sequence[str], key: re.Pattern[str]) -> Grammar:
     """A key that is none of those declared, up to and with what stands behind it."""
     unless = ("|".join(map(re.escape, declared)),) if declared else ()
-    return TextUntil((behind,), (key.pattern,), unless)
+    # For Python these are white space, too.
+    return TextUntil((behind,), (key.pattern.replace(r"\s", r"\s\x1c-\x1f"),), unless)
 
 
 def kinds(place: Place) -> tuple[list[Place], list[Place]]:

@@ -23,6 +23,14 @@ _RESTRICTIONS |= {"exclusiveMinimum", "exclusiveMaximum"}
 # The formats that llguidance knows. JSON schema takes a format for a remark, and an unknown one for nothing.
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+_SHAPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys((*_SCHEMAS_BY_NAME, "not", "if"), Mapping),
+    **dict.fromkeys(("anyOf", "oneOf", "allOf", "enum", "required", "prefixItems"), list),
+    **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), int),
+    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), (int, float)),
+    **dict.fromkeys(("pattern", "$ref"), str),
+    "type": (str, list),
+}
 _VALUES = ("enum", "const", "default", "examples", "required")
 
 
@@ -118,7 +126,7 @@ def _function(declared: Mapping[str, Any]) -> Function:
     if schema is None:
         schema = {"properties": {}}
     place = Place({}, {}, name).at(schema)
-    root = _without_remarks(place.node)
+    root = _checked(place.node, name)
     if "object" not in (Schema(root, root).types() or {"object"}):
         Place(root, root, name).refuse("type")
     root = root if "$ref" in root else {**root, "type": "object"}
@@ -137,9 +145,7 @@ def members(place: Place) -> tuple[list[Member], Place | None]:
             place.refuse(keyword)
     properties, required = node.get("properties", {}), node.get("required", [])
     others = node.get("additionalProperties", "properties" not in node)
-    if not isinstance(properties, Mapping):
-        place.refuse("properties")
-    if not isinstance(required, list) or not all(isinstance(key, str) for key in required):
+    if not all(isinstance(key, str) for key in required):
         place.refuse("required")
     keys = dict.fromkeys([*properties, *required])
     if node.get("minProperties", 0) > len(required):
@@ -161,15 +167,14 @@ def branches(place: Place) -> list[Place]:
         if keyword in node:
             if says != {keyword}:
                 place.refuse(keyword)
-            choices = node[keyword] if isinstance(node[keyword], list) else []
-            parts = [part for choice in choices for part in branches(place.at(choice))]
+            parts = [part for choice in node[keyword] for part in branches(place.at(choice))]
             if not parts:
                 place.refuse(keyword)
             if keyword == "oneOf" and not _disjoint(parts):
                 place.refuse(keyword)
             return parts
     if "allOf" in node:
-        if says != {"allOf"} or not isinstance(node["allOf"], list) or len(node["allOf"]) != 1:
+        if says != {"allOf"} or len(node["allOf"]) != 1:
             place.refuse("allOf")
         return branches(place.at(node["allOf"][0]))
     if isinstance(node.get("type"), list):
@@ -182,7 +187,7 @@ def values(place: Place) -> list[object] | None:
     node = place.node
     if "const" in node:
         return [node["const"]]
-    return list(node["enum"]) if isinstance(node.get("enum"), list) else None
+    return list(node["enum"]) if "enum" in node else None
 
 
 def _by_type(place: Place) -> list[Place]:
@@ -221,20 +226,24 @@ def _references(node: object) -> Iterable[str]:
             yield from _references(inner)
 
 
-def _without_remarks(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out formats that say nothing, so that they do not count as something that cannot be guaranteed."""
+def _checked(schema: Mapping[str, Any], tool: str) -> dict[str, Any]:
+    """The schema, if its keywords have the shapes they must have, without formats that say nothing."""
     kept: dict[str, Any] = {}
     for key, inner in schema.items():
+        if key in _SHAPES and (not isinstance(inner, _SHAPES[key]) or (isinstance(inner, bool) and key != "const")):
+            Place({key: inner}, {}, tool).refuse(key)
         if key == "format" and inner not in _FORMATS:
             continue
-        if key in _SCHEMAS_BY_NAME and isinstance(inner, Mapping):
-            kept[key] = {
-                name: _without_remarks(node) if isinstance(node, Mapping) else node for name, node in inner.items()
-            }
-        elif key not in _VALUES and isinstance(inner, Mapping):
-            kept[key] = _without_remarks(inner)
-        elif key not in _VALUES and isinstance(inner, list):
-            kept[key] = [_without_remarks(node) if isinstance(node, Mapping) else node for node in inner]
-        else:
+        if key in _SCHEMAS_BY_NAME:
+            kept[key] = {name: _checked_part(node, tool) for name, node in inner.items()}
+        elif key in _VALUES:
             kept[key] = inner
+        elif isinstance(inner, list):
+            kept[key] = [_checked_part(node, tool) for node in inner]
+        else:
+            kept[key] = _checked_part(inner, tool)
     return kept
+
+
+def _checked_part(node: object, tool: str) -> object:
+    return _checked(node, tool) if isinstance(node, Mapping) else node

@@ -13,7 +13,9 @@ from typing import ClassVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
+from mlx_host.errors import UnsupportedRequest
+from mlx_host.grammar import Grammar
+from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall, ToolChoice
 from mlx_host.requests import Json
 
 NOISE = (
@@ -40,6 +42,22 @@ NOISE = (
     "null",
 )
 ANY_TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+
+STRING: Json = {"type": "string"}
+PARAMETERS: tuple[object, ...] = (
+    *(None, {}, {"type": "object"}, {"type": "array"}, {"type": "object", "properties": {}}, True, [], "object"),
+    *({"properties": {"a": STRING, "b c": {"type": ["integer", "null"]}}, "required": ["a", "z"]}, {"properties": 7}),
+    *({"properties": {"a": 7}}, {"properties": {"a": {"enum": []}}}, {"properties": {"a": {"enum": ["x", 1, None]}}}),
+    *({"properties": {"a": {**STRING, "pattern": pattern}}} for pattern in ("^a+$", "(?!a)", "(", 7)),
+    *({"properties": {"a": {**STRING, "maxLength": most}}} for most in (3, 3000, -1, "3")),
+    *({"properties": {"a": {"type": "array", "items": items}}} for items in (STRING, [STRING], True, False)),
+    *({"properties": {"a": {keyword: [STRING, {"type": "null"}]}}} for keyword in ("anyOf", "oneOf", "allOf")),
+    *({keyword: [{"properties": {"a": STRING}}]} for keyword in ("anyOf", "oneOf", "allOf")),
+    *({"properties": {"a": {"$ref": to}}, "$defs": {"A": STRING}} for to in ("#/$defs/A", "#/$defs/B", "#", "x", 7)),
+    *({"additionalProperties": others} for others in (True, False, STRING, 7)),
+    *({"patternProperties": {"^a": STRING}}, {"properties": {"a": STRING}, "required": "a"}, {"minProperties": 3}),
+)
+NAMES = ("f", "a-b.c", "größe", "with space", "<f>", 'q"[(', "", "\ud800")
 
 # Enough positions to meet every state of a parser, few enough to be quick for a long sample.
 _POSITIONS = 250
@@ -140,6 +158,22 @@ class ParserContract:
             assert not text_of(parts, Reasoning), f"sample {sample.name!r} gives reasoning though it is off"
             assert sample.reasoning in text_of(parts, Content), f"sample {sample.name!r} loses its reasoning"
             assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} gives other calls"
+
+    def test_calls_are_stated_as_a_grammar_or_refused(self) -> None:
+        """Whatever clients send for tools; that the grammar says what the parser reads takes llguidance to try."""
+        asked = [(name, {"type": "object"}) for name in NAMES] + [("f", parameters) for parameters in PARAMETERS]
+        for name, parameters in asked:
+            tool = {"type": "function", "function": {"name": name, "parameters": parameters}}
+            for choice in (ToolChoice(), ToolChoice(required=True, parallel=False)):
+                parser = self.parser(tools=[tool])
+                try:
+                    answer = parser.constrained(parser.grammar([tool], choice), None, choice)
+                except UnsupportedRequest as error:
+                    known, stated = error.param in ("tools", "tool_choice"), True
+                else:
+                    known, stated = True, isinstance(answer, Grammar)
+                assert known, f"the refusal of {tool!r} names neither 'tools' nor 'tool_choice'"
+                assert stated, f"the answer with {tool!r} is no Grammar"
 
     def test_both_laws_hold_for_damaged_samples(self) -> None:
         @_SETTINGS

@@ -1,0 +1,264 @@
+"""The tree of a grammar and how it is written for llguidance, which tells what it admits."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import pytest
+from mlx_host.errors import UnsupportedRequest
+from mlx_host.grammar import (
+    AnyText,
+    Chain,
+    Exact,
+    Grammar,
+    JsonValue,
+    LarkGrammar,
+    OneOf,
+    Pattern,
+    Repeated,
+    TextUntil,
+    after,
+    chain,
+    joined,
+    leaves,
+    one_of,
+    optional,
+    to_llguidance,
+)
+from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
+from mlx_host.parsing.bare_text import FORMATS
+from mlx_host.parsing.patterns import whole_regex
+
+from tests.core.parsing.shapes import TOOLS, Llama, Tagged
+from tests.parsers.walks import Vocabulary
+
+BYTES = Vocabulary()
+TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))
+
+
+@pytest.mark.parametrize(
+    ("grammar", "admitted", "refused"),
+    [
+        (Exact('a"b\\\n/é'), ['a"b\\\n/é'], ["", "a"]),
+        (Exact(""), [""], ["x"]),
+        (Chain(), [""], ["x"]),
+        (Pattern("a/b+|[\n]"), ["a/bb", "\n"], ["a/", "xa/b"]),
+        (chain("a", Repeated(Exact("b"), 1, 2), optional("c", "d")), ["ab", "abbcd"], ["a", "abbb", "abc"]),
+        (one_of("try", "try-it"), ["try", "try-it"], ["tr", "trytry"]),
+        (JsonValue({"type": "integer"}), ["7"], ["7.5", "x"]),
+        (JsonValue({"type": "object"}), ["{}", '{"a": [1,2]}', '{"a":null, "b": 1}'], ['{ "a": 1}', '{"a":  1}']),
+        (JsonValue(True), ["7", '"x"'], ["x"]),
+        (LarkGrammar('start: "a" b\nb: "b"+'), ["abb"], ["a"]),
+        (AnyText(), ["", "x\n<a>🙂"], []),
+        (AnyText(without=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
+        (AnyText(unless=("[0-9]+",)), ["", "x1"], ["1", "12"]),
+        (TextUntil(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
+        (TextUntil(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
+        (TextUntil(("/",), unless=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
+        (chain(TextUntil(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
+        (OneOf((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
+    ],
+)
+def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], refused: list[str]) -> None:
+    assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
+    assert [text for text in refused if BYTES.admits(grammar, text)] == []
+
+
+@pytest.mark.parametrize(
+    ("grammar", "admitted", "refused"),
+    [
+        (Exact("x<a>y</a>"), ["x<a>y</a>"], ["x<a>y"]),
+        (TextUntil(("</a>",)), ["</a>", "x</a>"], ["x"]),
+        (TextUntil(("[/T]", "</b>")), ["x[/T]", "x</b>"], ["x</b>[/T]"]),
+        (TextUntil(("x</a>y", "z")), ["wx</a>y", "wz"], ["w</a>y", "zx</a>y"]),
+        (AnyText(), ["x"], ["<a>"]),
+    ],
+)
+def test_a_text_may_be_a_token(grammar: Grammar, admitted: list[str], refused: list[str]) -> None:
+    assert [text for text in admitted if not TOKENS.admits(grammar, text)] == []
+    assert [text for text in refused if TOKENS.admits(grammar, text)] == []
+
+
+def test_a_token_is_not_spelled() -> None:
+    """A reader of the text could not tell it from the token."""
+    spelled = list(b"x</a>")
+    assert TOKENS.matcher(TextUntil(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
+    assert TOKENS.matcher(Exact("</a>")).try_consume_tokens(list(b"</a>")) == 0
+
+
+def test_what_stands_twice_is_written_once() -> None:
+    part = chain(*(Pattern(f"{letter}+") for letter in "abcdefgh"))
+    written = json.loads(to_llguidance(chain(part, "-", part, "-", part), {}))["grammars"][0]["lark_grammar"]
+    assert written.count("/h+/") == 1
+
+
+def test_something_else_is_no_grammar() -> None:
+    with pytest.raises(TypeError, match="no Grammar"):
+        to_llguidance(chain(Grammar()), {})
+
+
+def test_what_is_left_after_a_beginning() -> None:
+    call = chain(chain("<call>\n", JsonValue(True)), "</call>")
+    assert after(call, "<call>") == chain(chain("\n", JsonValue(True)), "</call>")
+    assert after(one_of("a1", "b1", "a2"), "a") == one_of("1", "2")
+    assert after(one_of("b"), "a") is None
+    assert after(chain(Pattern("a")), "a") is None
+    repeated = after(Repeated(Exact("ab"), 2, 3), "a")
+    assert repeated is not None
+    assert [n for n in range(5) if BYTES.admits(repeated, "b" + "ab" * n)] == [1, 2]
+
+
+def test_fixed_texts_are_joined() -> None:
+    grammar = chain("a", chain("b", one_of(chain("c", "d"), "e")), "f", "g")
+    assert joined(grammar) == chain("ab", one_of(chain("cd"), "e"), "fg")
+
+
+def test_the_leaves() -> None:
+    grammar = chain("a", optional(one_of("b", Pattern("c"))))
+    assert list(leaves(grammar)) == [Exact("a"), Exact("b"), Pattern("c")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "found", "missing"),
+    [
+        ("^a+$", ["a", "aa"], ["", "ba"]),
+        ("a|^b", ["xa", "ax", "bx"], ["xb"]),
+        (r"^\d[\d\w]$", ["1x", "1_"], ["x1"]),
+        (r"^(a|b)\$$", ["a$"], ["a"]),
+        (r"^[]^$]+?$", ["]^$"], ["x"]),
+        ("", ["", "x"], []),
+    ],
+)
+def test_a_pattern_is_searched_for(pattern: str, found: list[str], missing: list[str]) -> None:
+    regex = whole_regex(pattern)
+    assert regex is not None
+    assert all(BYTES.admits(Pattern(regex), text) for text in found)
+    assert not any(BYTES.admits(Pattern(regex), text) for text in missing)
+
+
+@pytest.mark.parametrize("pattern", ["(?=a)b", "(?<!a)b", r"(a)\1", "a^b", "(^a|b)", r"\bx", "(", 7])
+def test_a_pattern_that_no_grammar_can_say(pattern: object) -> None:
+    assert whole_regex(pattern) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("date", "2024-02-28"),
+        ("time", "23:59:00Z"),
+        ("date-time", "2024-12-31T00:00:00.5+02:00"),
+        ("uuid", "123e4567-e89b-12d3-a456-426614174000"),
+        ("ipv4", "192.168.0.255"),
+        ("email", "ann.lee@example.org"),
+        ("hostname", "a-b.example.org"),
+        ("uri", "https://example.org/a?b=c#d"),
+    ],
+)
+def test_formats(name: str, text: str) -> None:
+    assert BYTES.admits(Pattern(FORMATS[name]), text)
+    assert not BYTES.admits(Pattern(FORMATS[name]), "no " + text)
+
+
+def place(node: dict[str, object]) -> Place:
+    return Place(node, node, "f")
+
+
+@pytest.mark.parametrize(
+    ("node", "admitted", "refused"),
+    [
+        ({"type": "string"}, ["x\n", "null\n", "\n", ""], []),
+        ({"type": "string", "maxLength": 2}, ["ab\n", "\n"], ["ab", "abc\n"]),
+        ({"type": "string", "minLength": 2, "maxLength": 300}, ["ab\n", "x" * 290 + "\n"], ["a\n", "x" * 301 + "\n"]),
+        ({"type": "string", "pattern": "^a"}, ["a\n", "a<\n"], ["a", "b\n"]),
+        ({"type": ["string", "object"]}, ["x\n", "{}\n"], ["{x\n", " {x\n"]),
+        ({"anyOf": [{"type": "string"}, {"type": "integer", "minimum": 3}]}, ["x\n", "3\n"], ["2\n", "2x\n"]),
+        ({"enum": ["a", 1, None]}, ["a\n", "1\n", "null\n"], ["b\n", "2\n"]),
+        ({"type": "string", "enum": ["a", 1]}, ["a\n"], ["1\n"]),
+        ({"type": "boolean"}, ["true\n"], ["True\n", "yes\n"]),
+        ({}, ["x\n", "{\n"], []),
+        ({"minimum": 3}, ["3\n"], ["2\n"]),
+    ],
+)
+def test_bare_text(node: dict[str, object], admitted: list[str], refused: list[str]) -> None:
+    grammar = BareText("</p>", pad="\n").value(place(node))
+    assert [text for text in admitted if not BYTES.admits(grammar, text + "</p>")] == []
+    assert [text for text in refused if BYTES.admits(grammar, text + "</p>")] == []
+
+
+@pytest.mark.parametrize(
+    ("node", "keyword"),
+    [
+        ({"type": "string", "pattern": "(?=a)"}, "pattern"),
+        ({"type": "string", "pattern": "a", "maxLength": 300}, "maxLength"),
+        ({"type": "string", "minLength": "3"}, "minLength"),
+        ({"allOf": [{"type": "string"}, {"minLength": 1}]}, "allOf"),
+        ({"oneOf": [{"type": "string"}, {"type": "string", "maxLength": 1}]}, "oneOf"),
+        ({"anyOf": [{"type": "string"}], "maxLength": 3}, "anyOf"),
+        ({"$ref": "https://example.org/schema"}, "$ref"),
+        ({"$ref": "#"}, "$ref"),
+        ({"enum": []}, "enum"),
+        ({"enum": ["</p>"]}, "enum"),
+    ],
+)
+def test_what_bare_text_cannot_guarantee(node: dict[str, object], keyword: str) -> None:
+    with pytest.raises(UnsupportedRequest, match=f"'f'.*{keyword[1:]}") as caught:
+        BareText("</p>").value(place(node))
+    assert caught.value.param == "tools"
+
+
+def arguments(parameters: object) -> Function:
+    return functions([{"type": "function", "function": {"name": "f", "parameters": parameters}}])[0]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "admitted", "refused"),
+    [
+        ({"type": "object"}, ['{"a": 1}'], []),
+        (None, ["{}"], ['{"a": 1}']),
+        ({"properties": {"a": {"type": "string", "format": "path"}}}, ["{}", '{"a": "x"}'], ['{"b": 1}', "[]"]),
+        ({"properties": {}, "required": ["a"]}, ['{"a": 1}'], ["{}", '{"a": 1, "b": 1}']),
+        ({"properties": {"a": {}}, "additionalProperties": True}, ['{"b": 1}'], []),
+        ({"anyOf": [{"required": ["a"]}], "properties": {"a": {}}}, ['{"a": 1}'], ["{}", "7"]),
+    ],
+)
+def test_arguments_as_json(parameters: object, admitted: list[str], refused: list[str]) -> None:
+    grammar = arguments(parameters).json()
+    assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
+    assert [text for text in refused if BYTES.admits(grammar, text)] == []
+
+
+@pytest.mark.parametrize("parameters", [{"type": "array"}, "x", 7, {"properties": []}, {"properties": {"a": "x"}}])
+def test_parameters_that_are_no_schema_of_objects(parameters: object) -> None:
+    with pytest.raises(UnsupportedRequest) as caught:
+        arguments(parameters).json()
+    assert caught.value.param == "tools"
+
+
+def test_a_constraint_travels_to_the_models_process() -> None:
+    constraint = AnswerConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), Exact("x"))
+    assert pickle.loads(pickle.dumps(constraint)) == constraint
+
+
+@pytest.mark.parametrize(
+    ("tail", "admitted", "refused"),
+    [
+        ("", ["yes", "<think>R</think>\nyes", "<think></think>yes"], ["no", "R</think>yes"]),
+        ("<think>\n", ["</think>yes", "R <call> no</think>\n\nyes"], ["yes", "R</think>no"]),
+        ("<think>\n\n</think>\n\n", ["yes"], ["<think>R</think>yes", "R</think>yes"]),
+    ],
+)
+def test_the_form_begins_where_the_thinking_ends(tail: str, admitted: list[str], refused: list[str]) -> None:
+    grammar = AnswerConstraint(Tagged, Tagged, (), form=Exact("yes")).grammar(tail)
+    assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
+    assert [text for text in refused if BYTES.admits(grammar, text)] == []
+
+
+def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
+    assert AnswerConstraint(None, None, (), form=Exact("yes")).grammar("<think>") == Exact("yes")
+    assert AnswerConstraint(None, None).grammar("") == AnyText()
+
+
+def test_a_family_that_states_no_calls_refuses() -> None:
+    with pytest.raises(UnsupportedRequest, match="'tagged' cannot force"):
+        AnswerConstraint(Tagged, Tagged, TOOLS, ToolChoice(required=True)).grammar("")
