@@ -6,15 +6,29 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from mlx_host.cli import discover
 from mlx_host.errors import InvalidRequest
 from mlx_host.events import Logprobs, Tokenized, each
-from mlx_host.grammar import AnyText, Form, Grammar, JsonValue, LarkGrammar, Pattern, TextUntil, chain, one_of
+from mlx_host.grammar import (
+    AnyText,
+    Constraint,
+    Form,
+    Grammar,
+    JsonValue,
+    LarkGrammar,
+    Pattern,
+    TextUntil,
+    chain,
+    one_of,
+)
+from mlx_host.parsing import AnswerConstraint
 from mlx_host.requests import ChatRequest, CompletionRequest, Sampling, TokenizeRequest
 from mlx_host_lm.model import LanguageModel
 
@@ -222,6 +236,34 @@ def test_blanks_do_not_go_on_for_ever(llama: LanguageModel) -> None:
     answered = answer_one(llama, held(JsonValue(schema), sampling=Sampling(logit_bias=blanks)))
     assert answered.reason == "stop"
     check(schema, answered.text)
+
+
+@dataclass(frozen=True)
+class Thinking(Constraint):
+    """A constraint whose prompt ends where thinking has begun."""
+
+    inner: AnswerConstraint
+
+    def grammar(self, prompt_tail: str) -> Grammar:
+        return self.inner.grammar("<|im_start|>assistant\n<think>\n")
+
+
+def test_a_model_thinks_freely_and_then_obeys(llama: LanguageModel) -> None:
+    parser = discover().parsers.found["qwen3"]
+    constraint = Thinking(AnswerConstraint(parser, parser, form=JsonValue(PERSON)))
+    # The marker's own tokens, so that the random model finds the way out of its thoughts.
+    eager = Sampling(temperature=1.0, logit_bias=dict.fromkeys(tokens_of(llama, ["</think>"]), 14.0))
+    requests = [replace(ask(prompt, sampling=eager, max_tokens=400), constraint=constraint) for prompt in PROMPTS]
+    closed_thoughts = 0
+    for answered in answer(llama, *requests):
+        thoughts, closer, said = answered.text.partition("</think>")
+        assert thoughts
+        closed_thoughts += bool(closer)
+        if closer:
+            assert re.match(r"\s{0,2}(\{|$)", said)
+        if answered.reason == "stop":
+            check(PERSON, said)
+    assert closed_thoughts
 
 
 def test_an_answer_that_llguidance_gives_up_fails_alone(llama: LanguageModel) -> None:
