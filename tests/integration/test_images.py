@@ -168,8 +168,8 @@ def test_a_client_that_leaves_a_stream_frees_the_slot_within_a_step(
         assert next(iter(stream)).type == "image_generation.partial_image"
     assert len(make(client).data) == 1
     wait_for_queue(server, 0)
-    (line,) = [line for line in server.lines if line.endswith(": cancelled")]
-    cancelled = re.findall(r"img-\w+", line)[0]
+    lines = eventually(lambda: [line for line in server.lines if line.endswith(": cancelled")])
+    cancelled = re.findall(r"img-\w+", lines[-1])[0]
     assert not any(f"{cancelled}: picture 2" in line for line in server.lines)
 
 
@@ -234,8 +234,12 @@ def test_the_queue_goes_by_priority(server: ServerProcess) -> None:
     httpx2.delete(f"{server.url}{long}")
     for path in (low, high):
         eventually(lambda path=path: get(server, path).json()["status"] == "completed")  # type: ignore[misc]  # a lambda's default
-    done = [line for line in server.lines if re.search(r"\+ [23] completion tokens.*: stop", line)][-2:]
-    assert ["+ 3 completion" in line for line in done] == [True, False]
+    wanted = re.compile(r"image generation: .*\+ ([23]) completion tokens.*: stop")
+
+    def order() -> list[str]:
+        return [match[1] for match in map(wanted.search, server.lines) if match]
+
+    eventually(lambda: "3" in order() and order()[-1] == "2")
 
 
 # Edits
@@ -361,6 +365,10 @@ def test_variations_are_not_made(client: openai.OpenAI) -> None:
 
 
 def test_steps_are_in_the_log(client: openai.OpenAI, server: ServerProcess) -> None:
-    make(client, steps=2, n=2)
-    last = [line.rpartition(": ")[2] for line in server.lines if ": picture " in line][-4:]
-    assert last == [f"picture {image} of 2, step {step} of 2" for image in (1, 2) for step in (1, 2)]
+    make(client, steps=3, n=2)
+    steps = [f": picture {image} of 2, step {step} of 3" for image in (1, 2) for step in (1, 2, 3)]
+    for step in steps:
+        server.wait_for_line(step)
+    assert [line for line in server.lines if line.endswith(tuple(steps))] == [
+        line for step in steps for line in server.lines if line.endswith(step)
+    ]
