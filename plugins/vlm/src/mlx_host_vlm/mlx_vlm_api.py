@@ -85,7 +85,7 @@ class Loaded:
         numbers = (getattr(network.config, name, None) for name in PLACES)
         self.places = frozenset(number for number in numbers if isinstance(number, int))
         self._keeps_positions = hasattr(self.language_model, "_rope_deltas")
-        self.whole = not _chunked_prefill_enabled(self.language_model)
+        self.whole = not _chunked_prefill_enabled(network)
 
     def fresh_cache(self) -> Layers:
         return list(make_prompt_cache(self.language_model))
@@ -117,7 +117,7 @@ class Loaded:
             mx.eval(arrays["inputs_embeds"])
         except INPUT_ERRORS as error:
             raise InvalidRequest(f"the model refuses the pictures or sounds: {error}", param="messages") from error
-        divisible = bool(_chunked_prefill_enabled(self.language_model, prefill_kwargs=arrays))
+        divisible = bool(_chunked_prefill_enabled(self._network, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
         return Inputs(ids, arrays, divisible and _keep_together(arrays, len(ids)))
 
@@ -145,14 +145,20 @@ class Loaded:
             yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
     def marks(self, parts: list[dict[str, str]]) -> str | None:
-        """Text with the marks that mlx-vlm knows for this kind of model; None if it knows none."""
+        """Text with the marks that this kind of model knows media by; None if they are not known."""
         count = sum(part["type"] == "audio" for part in parts)
         try:
             made = get_message_json(str(self.config["model_type"]), parts, role="user", num_audios=count)
         except (ValueError, KeyError):
             return None
         content = made["content"] if isinstance(made, Mapping) else made
-        return content if isinstance(content, str) else None
+        if isinstance(content, str):
+            return content
+        # Where mlx-vlm would leave the marks to the template, they are what the processor looks for.
+        marks = {kind: getattr(self._processor, f"{kind}_token", None) for kind in ("image", "audio")}
+        if not all(isinstance(marks.get(part["type"], ""), str) for part in parts):
+            return None
+        return "".join(part["text"] if part["type"] == "text" else str(marks[part["type"]]) for part in parts)
 
     def _features(self, tokens: Array, pixels: Array, mask: Array, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """The embeddings, and what else the text part is to be called with."""

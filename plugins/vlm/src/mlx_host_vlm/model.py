@@ -70,6 +70,9 @@ class VisionModel(LanguageModel):
         )
         super().__init__(parts, options, generation_config)
         self._loaded = loaded
+        if loaded.whole:
+            # Where all tokens of a prompt see each other, mlx-vlm's rows of different lengths do not keep apart.
+            self.concurrency = 1
         self._keys = MediaKeys()
         self._apart = all(self._stands_apart(kind) for kind in layout.kinds)
         fetcher = Fetcher(Limits(), options.trusted_media_hosts) if options.allow_remote_media else None
