@@ -26,6 +26,8 @@ def test_parsers_are_listed_with_what_they_read() -> None:
     assert "qwen3_moe" in qwen3["aliases"]
     assert qwen3["distribution"] == "mlx-host-parser-qwen3"
     assert "Qwen3" in qwen3["reads"]
+    assert qwen3["forces_calls"]
+    assert [row["name"] for row in rows if not row["forces_calls"]] == ["deepseek_r1"]
     assert "qwen3" in command("parsers").stdout
 
 

@@ -27,14 +27,15 @@ MOST_SPLITS = 2000
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.pass_obj
 def parsers_command(plugins: Plugins, as_json: bool) -> None:
-    """List the installed parser families and what each reads."""
+    """List the installed parser families, what each reads, and whether calls can be forced in its format."""
     rows = list(_rows(plugins))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table("parser", "also called", "reads", "distribution")
+    table = Table("parser", "also called", "reads", "forces calls", "distribution")
     for row in rows:
-        table.add_row(row["name"], ", ".join(row["aliases"]), row["reads"], row["distribution"])
+        forces = "yes" if row["forces_calls"] else "no"
+        table.add_row(row["name"], ", ".join(row["aliases"]), row["reads"], forces, row["distribution"])
     Console().print(table)
 
 
@@ -45,6 +46,7 @@ def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
             "name": parser.name,
             "aliases": list(parser.aliases),
             "reads": parser.reads,
+            "forces_calls": parser.grammar is not Parser.grammar,
             "distribution": origin.distribution,
         }
 
