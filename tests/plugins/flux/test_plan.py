@@ -17,7 +17,10 @@ from tests.plugins.flux.test_pictures import encoded, noise
 
 def planner(name: str, **options: Any) -> Planner:
     made = FluxOptions(config_name=name, **options)
-    return Planner(made.choice[0], made.pipeline, made)
+    config, task = made.choice
+    pipeline = config.pipeline(task)
+    assert pipeline is not None
+    return Planner(config, pipeline, made)
 
 
 def request(kind: type[ImageRequest] = ImageGenerationRequest, **more: Any) -> Any:
@@ -66,6 +69,11 @@ def test_what_is_asked_for_is_passed() -> None:
     made = plan("qwen-image", steps=7, guidance=2.5, negative_prompt="a dog", size=(512, 768))
     assert made.arguments == {"num_inference_steps": 7, "guidance": 2.5, "negative_prompt": "a dog"}
     assert (made.size, made.steps) == ((512, 768), 7)
+
+
+@pytest.mark.parametrize("guidance", [0, 1])
+def test_no_guidance_may_be_said_in_numbers(guidance: float) -> None:
+    assert plan("flux-schnell", guidance=guidance).arguments == {"num_inference_steps": 4}
 
 
 def test_an_empty_negative_prompt_is_none() -> None:

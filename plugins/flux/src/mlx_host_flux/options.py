@@ -9,7 +9,7 @@ from mlx_host.backend import Options
 from pydantic import BeforeValidator, Field, model_validator
 
 from mlx_host_flux import configs
-from mlx_host_flux.configs import Config, Pipeline, Task
+from mlx_host_flux.configs import Config, Task
 
 
 def _split(value: Any) -> Any:
@@ -72,10 +72,3 @@ class FluxOptions(Options):
     def choice(self) -> tuple[Config, Task]:
         """The config and the task that are asked for, or go without saying."""
         return configs.choose(self.config_name, self.task)
-
-    @property
-    def pipeline(self) -> Pipeline:
-        config, task = self.choice
-        pipeline = config.pipeline(task)
-        assert pipeline is not None
-        return pipeline

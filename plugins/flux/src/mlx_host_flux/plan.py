@@ -80,6 +80,9 @@ class Planner:
 
     def _guidance(self, request: ImageRequest) -> dict[str, Any]:
         name, own, asked = self.config.name, self.config.guidance, request.guidance
+        # With 0 and with 1, the two ways to count, there is no guidance.
+        if own is None and asked in (0, 1):
+            asked = None
         if own is None and asked is not None:
             raise InvalidRequest(f"{name} works without guidance; leave guidance_scale out.", param="guidance_scale")
         guidance = own if asked is None else asked
