@@ -11,7 +11,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
-from mlx_vlm.models import gemma4, glm4v, qwen2_vl, qwen3_vl
+from mlx_vlm.models import gemma4, glm4v, paligemma, qwen2_vl, qwen3_vl
 
 from tests.support.tiny_llama import END_OF_TURN, VOCABULARY, smollm2_gguf
 
@@ -188,6 +188,53 @@ def write_tiny_glm4v(folder: Path, *, seed: int = 0) -> Path:
     marks = TEMPLATE.replace("IMAGE", "<|begin_of_image|><|image|><|end_of_image|>").replace("AUDIO", "")
     symbols = ("<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|video|>")
     _add_tokens(folder, symbols, {"chat_template": marks})
+    return folder
+
+
+def write_tiny_paligemma(folder: Path, *, seed: int = 0) -> Path:
+    """Write a PaliGemma into `folder` and return it: it reads a prompt whole, and its template takes text alone."""
+    image, size = VOCABULARY, 56
+    config = {
+        "model_type": "paligemma",
+        "vocab_size": VOCABULARY + 1,
+        "hidden_size": 64,
+        "bos_token_id": 1,
+        "eos_token_id": [END_OF_TURN],
+        "image_token_index": image,
+        "text_config": {
+            "model_type": "gemma2",
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "intermediate_size": 128,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 16,
+            "query_pre_attn_scalar": 16,
+            "vocab_size": VOCABULARY + 1,
+            "max_position_embeddings": CONTEXT_LENGTH,
+            "final_logit_softcapping": 30.0,
+            "attn_logit_softcapping": 50.0,
+        },
+        "vision_config": {
+            "model_type": "siglip_vision_model",
+            "num_hidden_layers": 1,
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_attention_heads": 2,
+            "image_size": size,
+            "patch_size": PATCH,
+            "projection_dim": 64,
+        },
+    }
+    _write(folder, paligemma.Model(_config(paligemma, config)), config, seed)
+    processor = {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": size, "width": size},
+        "image_seq_length": (size // PATCH) ** 2,
+    }
+    _json(folder / "preprocessor_config.json", processor)
+    template = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    _add_tokens(folder, ("<image>",), {"chat_template": template})
     return folder
 
 

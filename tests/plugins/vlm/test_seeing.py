@@ -17,6 +17,7 @@ from mlx_host_vlm.model import VisionModel
 from tests.plugins.lm.driver import Answered, Round, answer, answer_one, ask
 from tests.plugins.vlm.conftest import load, result
 from tests.support.media import data_url, encoded, look, noise, picture, picture_part, sound_part, tone
+from tests.support.tiny_vlm import write_tiny_paligemma
 
 DRAWN = Sampling(temperature=1.0, seed=5)
 
@@ -130,6 +131,21 @@ def test_prompts_keep_their_positions_while_others_are_read(forgetful: VisionMod
     together.finish()
     for answered, expected in zip(answers, alone, strict=True):
         assert likely(answered) == pytest.approx(expected, abs=1e-3)
+
+
+def test_a_model_that_reads_prompts_whole_answers_one_at_a_time(tmp_path: Path) -> None:
+    model = load(write_tiny_paligemma(tmp_path / "paligemma"))
+    try:
+        assert model.concurrency == 1
+        first, second, again = (odds(model, see(seed)) for seed in (1, 2, 1))
+        assert first == again
+        assert first != pytest.approx(second, abs=1e-3)
+        assert answer_one(model, see(1)).cached_tokens == 0
+        assert answer_one(model, ask("Hello", max_tokens=3)).completion_tokens == 3
+        with pytest.raises(InvalidRequest, match=r"^n: this model reads its prompt anew for each answer"):
+            answer_one(model, see(1, n=2))
+    finally:
+        model.close()
 
 
 def test_a_picture_whose_tokens_see_each_other_is_read_whole(tiny_gemma: Path, gemma: VisionModel) -> None:
