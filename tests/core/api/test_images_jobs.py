@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
+from fastapi import Request
+from mlx_host.api.images import Studio
 from mlx_host.api.images_answer import Album
+from mlx_host.api.images_files import FileNotFound
 from mlx_host.api.images_jobs import Job, JobNotFound, Jobs
 from mlx_host.api.images_request import ImageBody
 from mlx_host.errors import AtCapacity, EngineFailed
 from mlx_host.events import FinishedImage, ImagesStarted, ImageStep
+from mlx_host.host import Host
+from mlx_host.plugins import Plugins
 from mlx_host.requests import ImageGenerationRequest
+from mlx_host.settings import HostSettings
 
 
 class Clock:
@@ -178,3 +185,49 @@ def test_jobs_that_are_over_expire() -> None:
         await under_way.cancel()
 
     job_of(work, clock=clock)
+
+
+def finished_studio(**settings: Any) -> tuple[Studio, Job]:
+    """A studio with a job that has made two pictures."""
+    studio = Studio(Host(Plugins({}), [], HostSettings(**settings)))
+    job = new()
+    job.album.add(ImagesStarted(prompt_tokens=1, width=16, height=16, steps=4))
+    for image in range(2):
+        job.album.add(FinishedImage(image, image, 1, b"picture %d" % image))
+
+    async def make() -> None:
+        job.files = job.album.put_away(studio.files.keep)
+
+    async def run() -> None:
+        await studio.jobs.begin(job, make())
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    return studio, job
+
+
+HTTP = Request({"type": "http", "headers": [], "server": ("127.0.0.1", 1), "path": "/", "scheme": "http"})
+
+
+def test_the_pictures_of_a_job_are_in_the_store_alone() -> None:
+    studio, job = finished_studio()
+    assert [picture.content for picture in job.album.finished] == [b"", b""]
+    assert [studio.files.get(name).content for name in job.files] == [b"picture 0", b"picture 1"]
+    result = studio.describe(HTTP, job)["result"]
+    assert [base64.b64decode(each["b64_json"]) for each in result["data"]] == [b"picture 0", b"picture 1"]
+
+
+def test_a_job_whose_pictures_are_gone_is_gone() -> None:
+    studio, job = finished_studio(image_store_mb=0)
+    assert known(studio.jobs, job)
+    with pytest.raises(JobNotFound):
+        studio.describe(HTTP, job)
+    assert not known(studio.jobs, job)
+
+
+def test_a_deleted_job_takes_its_pictures_along() -> None:
+    studio, job = finished_studio()
+    asyncio.run(studio.delete(job))
+    assert not known(studio.jobs, job)
+    with pytest.raises(FileNotFound):
+        studio.files.get(job.files[0])
