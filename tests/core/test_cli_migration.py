@@ -244,8 +244,22 @@ def test_its_file_is_read(started: Callable[..., Start]) -> None:
     assert parsers.tools is not None
     assert parsers.tools.name == "minimax"
     assert (flux.settings.backend, flux.settings.name) == ("flux", "flux2-klein-4b")
+    assert (flux.options.model_dump()["task"], flux.options.model_dump()["quantize"]) == ("image-generation", 4)
     where = "of model number 2 of 'config.yaml' has no effect: every model is loaded at the start and stays."
     assert start.notes[-2:] == [f"on_demand {where}", f"on_demand_idle_timeout {where}"]
+
+
+def test_loras_are_listed_as_they_were(started: Callable[..., Start]) -> None:
+    for name in ("a.safetensors", "b.safetensors"):
+        Path(name).write_bytes(b"")
+    flags = "--lora-paths a.safetensors,b.safetensors --lora-scales 0.8,0.5"
+    by_flags = started(f"run --model-type image-generation --model-path model --config-name flux-dev {flags}")
+    assert (by_flags.options.task, by_flags.options.lora_scales) == ("image-generation", [0.8, 0.5])
+    model = "model_path: model, model_type: image-generation, config_name: flux-dev"
+    Path("old.yaml").write_text(
+        f"models: [{{{model}, lora_paths: [a.safetensors, b.safetensors], lora_scales: [0.8, 0.5]}}]"
+    )
+    assert started("run --config old.yaml").models == by_flags.models
 
 
 def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) -> None:
@@ -266,6 +280,9 @@ def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) 
         ("models: [{model_path: model, modeltype: lm}]", "there is no key 'modeltype'; there is: "),
         ("models: [{model_path: model, model_type: text}]", "model_type is 'text'; there is: lm, multimodal"),
         ("server: {hots: x}\nmodels: [{model_path: model}]", "server in 'old.yaml': there is no key 'hots'"),
+        ("models: [{model_path: model, model_type: [lm]}]", "model_type is ['lm']; there is: lm, multimodal"),
+        ("models: [{model_path: model, model_type: image-edit, lora_paths: 5}]", "'lora_paths' in [[models]] number 1"),
+        ("models: [{model_path: 5}]", "'model' in [[models]] number 1 of old.yaml: input should be a valid string"),
         ("models: [{model_path: model, default_top_p: 3}]", "'top_p' in [[models]] number 1 of old.yaml"),
     ],
 )

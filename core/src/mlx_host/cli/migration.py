@@ -29,8 +29,8 @@ COMMAND = "launch"
 SUFFIXES = (".yaml", ".yml")
 
 
-def _listed(value: Any) -> list[str]:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else [str(part) for part in value]
+def _listed(value: Any) -> Any:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
 def _lower(value: Any) -> str:
@@ -219,7 +219,7 @@ def load_yaml(path: Path, plugins: Plugins) -> tuple[dict[str, Any], list[str]]:
 
 def _read_model(table: Mapping[str, Any], plugins: Plugins, where: str) -> tuple[dict[str, Any], list[str]]:
     kind = table.get("model_type", DEFAULT_TYPE)
-    if kind not in BACKENDS:
+    if not isinstance(kind, str) or kind not in BACKENDS:
         raise UsageError(f"{where}: model_type is {kind!r}; there is: {', '.join(BACKENDS)}.")
     options = plugins.backend(BACKENDS[kind]).options
     fields = {*ModelSettings.model_fields, *options.model_fields, "log_level"}
