@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +260,33 @@ def test_what_cannot_be_compiled_is_refused(
     error = error_of(post(server, {**M, "messages": ASKED, "stream": stream, **body}), 400)
     assert str(error["param"]).startswith(param)
     assert part in error["message"]
+
+
+def links(count: int, schema: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A schema that goes through so many others to say null."""
+    inner = {f"d{n}": schema({"$ref": f"#/$defs/d{n + 1}"}) for n in range(count)}
+    return {"$defs": {**inner, f"d{count}": {"type": "null"}}, "$ref": "#/$defs/d0"}
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"grammar": "start: a0\n" + "".join(f"a{n}: a{n + 1}\n" for n in range(20_000)) + 'a20000: "x"'},
+        {"grammar": "start: a0\n" + "".join(f"a{n}: a{n + 1}\n" for n in range(100_000)) + 'a100000: "x"'},
+        {"grammar": "start: " + "(" * 100_000 + '"a"' + ")" * 100_000},
+        {"regex": "(" * 100_000 + "a" + ")" * 100_000},
+        {"json": links(5000, lambda inner: inner)},
+        {"json": links(5000, lambda inner: {"type": "object", "properties": {"a": inner}, "required": ["a"]})},
+        {"json": links(25, lambda inner: {"allOf": [inner, inner]})},
+        {"json": links(25, lambda inner: {"anyOf": [inner, {"type": "array", "items": inner, "maxItems": 2}]})},
+    ],
+    ids=["rules", "too many rules", "brackets", "groups", "references", "objects", "both", "either"],
+)
+def test_no_grammar_ends_the_model(server: ServerProcess, wanted: Any) -> None:
+    before = children(server)
+    answer = post(server, {**M, "messages": ASKED, "structured_outputs": wanted, "max_tokens": 20})
+    assert answer.status_code in (200, 400), answer.text
+    assert children(server) == before
 
 
 def test_a_loose_tool_may_have_a_schema_that_cannot_be_compiled(server: ServerProcess) -> None:

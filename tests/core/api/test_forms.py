@@ -21,6 +21,7 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required"
 NAMED = {"name": "thing", "schema": SCHEMA}
 WRAPPED = {"type": "json_schema", "json_schema": NAMED}
 FLAT = {"type": "json_schema", **NAMED}
+DEEP = '{"items":' * 900 + "{}" + "}" * 900
 HI = [{"role": "user", "content": "Hi"}]
 
 
@@ -116,6 +117,8 @@ PATHS: dict[str, dict[str, Any]] = {
         ({"structured_outputs": {"regex": "a", "choice": ["a"]}}, "structured_outputs", "got regex and choice"),
         ({"structured_outputs": {"json": "{"}}, "structured_outputs.json", "no JSON"),
         ({"structured_outputs": {"json": "[]"}}, "structured_outputs.json", "an object"),
+        ({"structured_outputs": {"json": DEEP}}, "structured_outputs.json", "at most 100 levels"),
+        ({"structured_outputs": {"json": "[" * 100_000}}, "structured_outputs.json", "no JSON"),
         ({"structured_outputs": {"json": 5}}, "structured_outputs.json", "valid"),
         ({"structured_outputs": {"choice": []}}, "structured_outputs.choice", "at least 1"),
         ({"structured_outputs": {"choice": [1]}}, "structured_outputs.choice.0", "string"),

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlx_host.api.wire import DEEPEST, is_deep
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern
 
@@ -127,6 +128,11 @@ class StructuredOutputs(BaseModel):
             raise InvalidRequest(f"{STRUCTURED}.json is no JSON: {error}.", param=f"{STRUCTURED}.json") from None
         if not isinstance(schema, dict):
             raise InvalidRequest(f"{STRUCTURED}.json must be a schema, an object.", param=f"{STRUCTURED}.json")
+        if is_deep(schema):
+            raise InvalidRequest(
+                f"{STRUCTURED}.json is nested too deeply; at most {DEEPEST} levels are taken.",
+                param=f"{STRUCTURED}.json",
+            )
         return schema
 
     def ignored(self) -> list[str]:

@@ -61,12 +61,13 @@ def parse(body: bytes) -> Any:
     except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     # What does not have so many brackets need not be looked at.
-    if body.count(b"[") + body.count(b"{") > DEEPEST and _deep(value):
+    if body.count(b"[") + body.count(b"{") > DEEPEST and is_deep(value):
         raise InvalidRequest(TOO_DEEP)
     return value
 
 
-def _deep(value: Any) -> bool:
+def is_deep(value: Any) -> bool:
+    """Whether a value is nested more deeply than is taken."""
     level = [value]
     for _ in range(DEEPEST):
         level = [each for outer in level if isinstance(outer, list | dict) for each in _members(outer)]

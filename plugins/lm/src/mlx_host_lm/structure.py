@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -30,6 +31,10 @@ KEPT_RULES = 32
 # way for a new one before honest grammars come near the limit, so that no answer fails for what others have learnt.
 MAX_LEXER_STATES = 50_000
 RULE_TOKENS = 10_000
+# llguidance follows rules that name rules by recursion, 3 kB of stack each in a Lark grammar and more in a schema;
+# where the stack ends, so does the process. No grammar of this length comes so far, whatever a client writes.
+STACK_BYTES = 512 * 2**20
+LONGEST_GRAMMAR = 2**20
 # A step within the limits takes 0.2 s at worst.
 STEP_MAX_ITEMS = 20_000
 
@@ -55,7 +60,7 @@ class Structure:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocabulary = vocabulary
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
+        self._worker = _worker()
         self._rules: dict[bytes, Rule] = {}
 
     def compile(self, constraint: Constraint, prompt_tail: str, *, starts: bool = True) -> Generator[None, None, Rule]:
@@ -110,6 +115,11 @@ class Structure:
     def _matcher(self, grammar: Grammar) -> LLMatcher:
         limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, step_max_items=STEP_MAX_ITEMS, verbose_errors=False)
         text = to_llguidance(grammar, self._vocabulary.special)
+        if len(text) > LONGEST_GRAMMAR:
+            raise InvalidRequest(
+                f"What is asked of the answer's form is too long: {len(text)} characters of grammar, {LONGEST_GRAMMAR} "
+                "are taken. Ask for less in one request."
+            )
         return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
 
     def _first(self, grammar: Grammar, matcher: LLMatcher) -> bytes:
@@ -131,6 +141,17 @@ class Structure:
                         f"{leaf.param}: {_WHAT[type(leaf)]} cannot be kept: {reason}", param=leaf.param
                     )
         return InvalidRequest(f"The form asked for cannot be kept: {readable(error)}")
+
+
+def _worker() -> ThreadPoolExecutor:
+    """A thread with room for deep recursion."""
+    worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grammars")
+    usual = threading.stack_size(STACK_BYTES)
+    try:
+        worker.submit(int)  # Starts the thread.
+    finally:
+        threading.stack_size(usual)
+    return worker
 
 
 class Rule:
