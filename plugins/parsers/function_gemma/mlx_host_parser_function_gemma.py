@@ -16,7 +16,8 @@ from mlx_host.parsing import (
 )
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
 from mlx_host.requests import Json
-from mlx_host_parser_gemma4 import Notation, call_grammar, call_reader, written
+from mlx_host_parser_gemma4 import Notation, call_reader, written
+from mlx_host_parser_gemma4_grammar import call_grammar
 
 NOTATION = Notation(
     opener="<start_function_call>",
@@ -85,7 +86,7 @@ class FunctionGemmaParser(MarkupParser):
     )
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        return in_turn(call_grammar(tools, NOTATION), choice)
+        return in_turn(call_grammar(tools, NOTATION.opener, NOTATION.closer, NOTATION.delimiter), choice)
 
 
 @hookimpl
