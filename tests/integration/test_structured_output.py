@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pytest
 from tests.support.client import children, error_of, post, sdk, wait_for_queue
 from tests.support.crowd import ask, connected, each, request
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
-from tests.support.shapes import CLOCK, CLOCK_SCHEMA, WEATHER, WEATHER_SCHEMA, Trip, Zone, tool
+from tests.support.shapes import CLOCK, CLOCK_SCHEMA, WEATHER, WEATHER_SCHEMA, Trip, Zone, links, tool
 from tests.support.tiny_llama import write_tiny_llama
 
 ASKED: list[Any] = [{"role": "user", "content": "Where shall we go?"}]
@@ -260,12 +260,6 @@ def test_what_cannot_be_compiled_is_refused(
     error = error_of(post(server, {**M, "messages": ASKED, "stream": stream, **body}), 400)
     assert str(error["param"]).startswith(param)
     assert part in error["message"]
-
-
-def links(count: int, schema: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """A schema that goes through so many others to say null."""
-    inner = {f"d{n}": schema({"$ref": f"#/$defs/d{n + 1}"}) for n in range(count)}
-    return {"$defs": {**inner, f"d{count}": {"type": "null"}}, "$ref": "#/$defs/d0"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -53,3 +54,9 @@ def tool(name: str, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 WEATHER = tool("get_weather", WEATHER_SCHEMA)
 CLOCK = tool("get_time", CLOCK_SCHEMA)
+
+
+def links(count: int, schema: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A schema that goes through so many others to say null."""
+    inner = {f"d{n}": schema({"$ref": f"#/$defs/d{n + 1}"}) for n in range(count)}
+    return {"$defs": {**inner, f"d{count}": {"type": "null"}}, "$ref": "#/$defs/d0"}
