@@ -53,6 +53,16 @@ class Qwen3CoderParser(MarkupParser):
         Sample("the same tool twice", CALL_OSLO + CALL_OSLO, calls=(OSLO, OSLO), tools=TOOLS),
         Sample("text that looks like markup and numbers", CALL_WRITE, calls=(WRITE,), tools=TOOLS),
         Sample("values of every type", CALL_LIGHT, calls=(LIGHT,), tools=TOOLS),
+        Sample(
+            "a closer within JSON, and JSON that is none",
+            _written("set-light", ("rooms", '["</parameter>", "7"]'))
+            + _written("f", ("a", '{"b": "</parameter>"}'), ("c", "[x")),
+            calls=(
+                ("set-light", {"rooms": ["</parameter>", "7"]}),
+                ("f", {"a": {"b": "</parameter>"}, "c": "[x"}),
+            ),
+            tools=TOOLS,
+        ),
         Sample("no parameters", _written("now"), calls=(("now", {}),), tools=TOOLS),
         Sample(
             "unknown function", _written("f", ("a", "1"), ("b", "x")), calls=(("f", {"a": 1, "b": "x"}),), tools=TOOLS

@@ -19,6 +19,7 @@ PROPERTIES: dict[str, Any] = {
     "ref": {"$ref": "#/$defs/Text"},
     "loop": {"$ref": "#/$defs/Loop"},
     "tree": {"$ref": "#/$defs/Tree"},
+    "text or integer": {"type": ["string", "integer"]},
     "odd": {"type": 7, "anyOf": "no", "enum": {}},
 }
 DEFS = {
@@ -60,6 +61,8 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"properti
         ("maybe", "nil", "nil"),
         ("maybe", "3", 3),
         ("words", "1", "1"),
+        ("text or integer", "3", 3),
+        ("text or integer", "3.5", "3.5"),
         ("numbers", "1", 1),
         ("all", "1", "1"),
         ("ref", "1", "1"),
