@@ -197,7 +197,9 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
             raise LoadError(f"the model {str(path)!r} does not write text token by token; choose another one")
         loaded = Loaded(network, processor, load_config(path))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {type(error).__name__}: {error}") from error
+        # mlx-vlm goes on for pages about how to convert a model.
+        reason = str(error).strip().partition("\n")[0]
+        raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {type(error).__name__}: {reason}") from error
     unbatched = sorted({type(layer).__name__ for layer in loaded.fresh_cache() if not hasattr(layer, "merge")})
     if unbatched:
         raise LoadError(
