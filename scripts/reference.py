@@ -26,6 +26,7 @@ from mlx_host.cli import build, discover
 from mlx_host.cli.flags import LISTS
 from mlx_host.errors import MlxHostError, RequestError
 from mlx_host.host import Host
+from mlx_host.parsing import Parser
 from mlx_host.plugins import Plugins
 from mlx_host.settings import HostSettings, ModelSettings, flag_name, negation, plain, variable_name
 from prometheus_client import CollectorRegistry
@@ -328,8 +329,16 @@ def parsers() -> str:
     found = plugins().parsers
     families = sorted(set(found.found.values()), key=lambda parser: parser.name)
     return table(
-        ("parser", "also called", "reads"),
-        ((f"`{p.name}`", ", ".join(f"`{alias}`" for alias in p.aliases), p.reads) for p in families),
+        ("parser", "also called", "reads", "calls can be forced"),
+        (
+            (
+                f"`{family.name}`",
+                ", ".join(f"`{alias}`" for alias in family.aliases),
+                family.reads,
+                "yes" if family.grammar is not Parser.grammar else "no",
+            )
+            for family in families
+        ),
     )
 
 

@@ -133,9 +133,13 @@ cut never shows and that nothing of it is lost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mlx_host import hookimpl
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, json_calls
+from mlx_host.grammar import Grammar, chain
+from mlx_host.parsing import Call, MarkupParser, Parser, Sample, ToolChoice, in_turn, json_calls, json_object_calls
 from mlx_host.parsing.samples import OSLO, TOOLS
+from mlx_host.requests import Json
 
 CALL = '<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call>'
 
@@ -159,6 +163,10 @@ class ${title}Parser(MarkupParser):
         Sample("malformed", "<call>get_weather</call>", content="<call>get_weather</call>", tools=TOOLS),
         Sample("no tools in the request", CALL, content=CALL),
     )
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        # How calls are written, so that one can be forced.
+        return in_turn(chain("<call>", json_object_calls(tools), "</call>"), choice)
 
 
 @hookimpl
