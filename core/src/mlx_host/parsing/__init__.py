@@ -2,6 +2,10 @@
 
 A family subclasses MarkupParser, declares its markers and brings a reader for each string that opens a call, or uses
 the ones that exist. A family that is no markup implements Parser itself.
+
+So that calls can be forced, it states their grammar, too: `functions` are what the tools declare, `json_object_calls`,
+`function_xml_calls` and `Tags` the notations that several families share, `BareText`, `kinds`, `members` and
+`separated` what others are made of. What none of these can guarantee they refuse with a sentence for the client.
 """
 
 from mlx_host.parsing.arguments import arguments_of, is_json, json_call, json_object, json_string, object_members

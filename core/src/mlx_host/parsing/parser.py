@@ -134,6 +134,9 @@ class Parser(ABC):
 
         `tools` are OpenAI's shapes of those that `choice` leaves, at least one. What the grammar admits, the parser
         reads as a call to one of them whose arguments conform to its schema. UnsupportedRequest if that cannot be said.
+
+        Two traps of llguidance's lexer: text goes on as long as it can, so what ends it belongs to it (TextUntil); and
+        of fixed texts of which one begins like the other, only the longer is left once the shorter is written.
         """
         raise UnsupportedRequest(
             f"the parser {self.name!r} cannot force or constrain calls: its format is not stated as a grammar",
