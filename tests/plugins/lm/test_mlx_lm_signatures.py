@@ -32,6 +32,7 @@ def parameters(function: Callable[..., Any]) -> list[str]:
         ),
         (BatchGenerator.remove, {"uids"}),
         (BatchGenerator.extract_cache, {"uids"}),
+        (TokenizerWrapper, {"tokenizer", "eos_token_ids"}),
         (cache.make_prompt_cache, {"model"}),
         (cache.KVCache.trim, {"n"}),
         (PreTrainedTokenizerBase.encode, {"text", "add_special_tokens"}),
