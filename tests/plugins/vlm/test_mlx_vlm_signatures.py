@@ -29,7 +29,7 @@ def parameters(function: Callable[..., Any]) -> list[str]:
         (prepare_inputs, {"images", "audio", "prompts", "image_token_index"}),
         (get_message_json, {"role", "num_audios"}),
         (ar._chunked_prefill_enabled, {"prefill_kwargs"}),
-        (ar._slice_sequence_aligned_prompt_kwarg, {"start"}),
+        (ar._slice_sequence_aligned_prompt_kwarg, {"start", "stop"}),
         (
             ar.PromptProcessingBatch,
             {

@@ -9,8 +9,8 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest
-from mlx_host.requests import ChatRequest, Sampling
+from mlx_host.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
+from mlx_host.requests import ChatRequest, EmbeddingRequest, Sampling
 from mlx_host_vlm.media import find_parts
 from mlx_host_vlm.model import VisionModel
 
@@ -281,8 +281,19 @@ def test_a_model_that_only_reads_says_who_sees(tiny_reader: Path) -> None:
         assert answer_one(model, ask("Hello", max_tokens=3)).completion_tokens == 3
         with pytest.raises(InvalidRequest, match="takes text only; run a model that takes it with --backend vlm"):
             answer_one(model, see(1))
+        with pytest.raises(UnsupportedRequest, match="takes no images"):
+            list(model.generate(EmbeddingRequest(id="e", model="m", inputs=[""], images=[picture(1)])))
     finally:
         model.close()
+
+
+def test_the_prompt_that_is_echoed_is_as_likely_in_pieces(forgetful: VisionModel) -> None:
+    """The log-probabilities of its tokens do not depend on what was read before, or on how much is read at once."""
+    tokens = forgetful._tokenizer.encode("Once upon a time there was a cat.")
+    answer_one(forgetful, see(1, max_tokens=1))
+    at_once = mx.concatenate(list(forgetful._loaded.next_logprobs(tokens, 100)))
+    answer_one(forgetful, see(2, 1, max_tokens=1))
+    assert mx.allclose(mx.concatenate(list(forgetful._loaded.next_logprobs(tokens, 3))), at_once, atol=1e-3)
 
 
 def test_pictures_are_scaled_down_before_the_model_sees_them(tiny_qwen: Path, qwen: VisionModel) -> None:

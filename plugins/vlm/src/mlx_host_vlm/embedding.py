@@ -27,6 +27,8 @@ class VisionEmbedder(TextEmbedder):
         self._read = read
 
     def encode_image(self, url: str, text: str, input_type: InputType | None) -> Row:
+        if url not in self.pictures:
+            return super().encode_image(url, text, input_type)
         inputs = self._read(text, self.pictures[url])
         if self.context_length is not None and len(inputs.tokens) > self.context_length:
             raise ContextLengthExceeded(self.context_length, len(inputs.tokens), param="image_url")

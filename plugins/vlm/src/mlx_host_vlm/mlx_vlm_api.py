@@ -138,10 +138,14 @@ class Loaded:
 
     def next_logprobs(self, tokens: list[int], step: int) -> Iterator[Array]:
         """What a sequence's tokens say of the next: log-probabilities (up to `step` tokens, vocabulary), in order."""
-        layers = self.fresh_cache()
-        for start in range(0, len(tokens), len(tokens) if self.whole else step):
-            piece = mx.array(tokens[start : start + step])[None]
-            logits = self.language_model(piece, cache=layers).logits[0].astype(mx.float32)
+        arrays = self.embed_text(tokens).arrays
+        positions = {key: arrays[key] for key in ("position_ids", "rope_deltas") if key in arrays}
+        layers, length = self.fresh_cache(), len(tokens)
+        step = max(length, 1) if self.whole else step
+        for start in range(0, length, step):
+            piece = {key: _piece(key, value, start, start + step, length) for key, value in positions.items()}
+            ids = mx.array(tokens[start : start + step])[None]
+            logits = self.language_model(ids, cache=layers, **piece).logits[0].astype(mx.float32)
             yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
     def marks(self, parts: list[dict[str, str]]) -> str | None:
@@ -332,8 +336,13 @@ def _keep_together(arrays: dict[str, Any], length: int) -> bool:
 
 def _from(key: str, value: Any, start: int, length: int) -> Any:
     """What of an argument is about a prompt's tokens from number `start` on."""
-    if start and isinstance(value, mx.array) and _is_sequence_aligned_prompt_kwarg(key, value, length):
-        return _slice_sequence_aligned_prompt_kwarg(key, value, start=start)
+    return _piece(key, value, start, length, length) if start else value
+
+
+def _piece(key: str, value: Any, start: int, stop: int, length: int) -> Any:
+    """What of an argument is about some of a prompt's tokens; what is not about tokens is about all."""
+    if isinstance(value, mx.array) and _is_sequence_aligned_prompt_kwarg(key, value, length):
+        return _slice_sequence_aligned_prompt_kwarg(key, value, start=start, stop=stop)
     return value
 
 

@@ -70,6 +70,7 @@ class VisionModel(LanguageModel):
         )
         super().__init__(parts, options, generation_config)
         self._loaded = loaded
+        self._kinds = layout.kinds
         if loaded.whole:
             # Where all tokens of a prompt see each other, mlx-vlm's rows of different lengths do not keep apart.
             self.concurrency = 1
@@ -118,7 +119,7 @@ class VisionModel(LanguageModel):
         yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:
-        if self._embedder is None or not request.images:
+        if self._embedder is None or not request.images or "image" not in self._kinds:
             yield from super()._embed(request)
             return
         names = [f"{request.id}:{number}" for number in range(len(request.images))]
