@@ -56,10 +56,14 @@ class Plan:
 
 
 class Choice:
-    """One answer's text as it grows; what has been added since the last `take` is handed over as one piece."""
+    """One answer's text as it grows; what has been added since the last `take` is handed over as one piece.
+
+    `sampled` tokens have come out of the batch, those included that were not added yet.
+    """
 
     def __init__(self, index: int, detokenizer: Detokenizer) -> None:
         self.index = index
+        self.sampled = 0
         self.reason: StopReason | None = None
         self.total = 0
         self._detokenizer = detokenizer
@@ -121,7 +125,6 @@ class Answer:
                 if not self._inbox and self._failure is None and self._batch.steps == seen:
                     self._batch.step()
                 seen = self._batch.steps
-                self._failure = self._failure or next((guide.error for guide in self._plan.guides if guide.error), None)
                 if self._failure is not None:
                     raise self._failure
                 news = tuple(self._read_inbox())
@@ -145,6 +148,13 @@ class Answer:
     def on_sampled(self, sampled: Sampled) -> None:
         if sampled.snapshot is not None and self._plan.n == 1:
             self._batch.keep(sampled.snapshot)
+        choice = self._choices[sampled.uid]
+        choice.sampled += 1
+        if self._plan.guides:
+            # An answer that was complete by then is as good as any.
+            guide = self._plan.guides[choice.index]
+            if guide.error and (sampled.reason is None or choice.sampled > guide.read):
+                self._failure = guide.error
         self._inbox.append(sampled)
 
     def on_failure(self, error: EngineFailed) -> None:

@@ -195,12 +195,13 @@ class Guide:
     """Holds one row to a grammar: `process` is its last logits processor, `sample` its sampler, used in turn.
 
     The token drawn in one step is read in the next, while the pass that it goes into is computed. Ends of the answer
-    are allowed where the grammar is satisfied, and nothing else where nothing else can come. If llguidance gives up,
-    `error` says so, and the row may only end; what it says then is no answer.
+    are allowed where the grammar is satisfied, and nothing else where nothing else can come. `read` tokens have been
+    taken into account. If llguidance gives up, `error` says so and the row may only end; what follows is no answer.
     """
 
     def __init__(self, rule: Rule, sampler: Sampler) -> None:
         self.error: InvalidRequest | None = None
+        self.read = 0
         self._rule = rule
         self._sampler = sampler
         self._matcher: LLMatcher | None = None
@@ -229,6 +230,7 @@ class Guide:
     def _after(self, token: int) -> bytes:
         if self._matcher is None:
             self._matcher = self._rule.begin(token)
+        self.read += self.error is None
         try:
             return self._rule.next_mask(self._matcher, token)
         except Stuck as error:
