@@ -28,6 +28,7 @@ from mlx_host.grammar import (
 )
 from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
 from mlx_host.parsing.bare_text import FORMATS
+from mlx_host.parsing.call_grammars import MOST_CALLS, in_turn
 from mlx_host.parsing.patterns import whole_regex
 
 from tests.core.parsing.shapes import TOOLS, Llama, Tagged
@@ -252,6 +253,24 @@ def test_the_form_begins_where_the_thinking_ends(tail: str, admitted: list[str],
     grammar = AnswerConstraint(Tagged, Tagged, (), form=Exact("yes")).grammar(tail)
     assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
     assert [text for text in refused if BYTES.admits(grammar, text)] == []
+
+
+def test_a_model_that_does_not_think_is_not_offered_to() -> None:
+    grammar = AnswerConstraint(Tagged, Tagged, (), form=Exact("yes"), thinks=False).grammar("")
+    assert BYTES.admits(grammar, "yes")
+    assert not BYTES.admits(grammar, "<think>")
+
+
+def test_the_chat_template_tells_whether_a_model_thinks() -> None:
+    assert Tagged.thinks("{% if thinking %}<think>{% endif %}")
+    assert Tagged.thinks("{{ message.split('</think>')[-1] }}")
+    assert not Tagged.thinks("<|im_start|>assistant")
+
+
+def test_a_model_may_call_often_but_not_for_ever() -> None:
+    many = in_turn(Exact("f()"), ToolChoice(required=True), between=";")
+    assert BYTES.admits(many, "f()" + ";f()" * (MOST_CALLS - 1))
+    assert not BYTES.admits(many, "f()" + ";f()" * MOST_CALLS)
 
 
 def test_without_parsers_the_answer_is_the_form_or_anything() -> None:

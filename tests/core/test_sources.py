@@ -126,11 +126,11 @@ def test_a_repository_is_downloaded_and_told_in_bytes(hub: Hub, tmp_path: Path) 
 
 
 def test_weights_of_other_frameworks_are_left_on_the_hub(tmp_path: Path) -> None:
-    others = {
-        name: b"x" * 100 for name in ("pytorch_model.bin", "model.gguf", "original/a.json", "consolidated.safetensors")
-    }
+    others = ("pytorch_model.bin", "model.gguf", "original/a.json", "consolidated.safetensors")
+        ("pytorch_model.bin", "model.gguf", "original/a.json", "consolidated.safetensors"), b"x" * 100
+    )
     nested = {"1_Pooling/config.json": b"{}", "transformer/0.safetensors": b"00"}
-    with running_hub({"org/tiny": {**FILES, **nested, **others}}) as hub:
+    with running_hub({"org/tiny": {**FILES, **nested, **dict.fromkeys(others, b"x")}}) as hub:
         folder = Path(fetch("org/tiny", hub_environment(hub.url, tmp_path))["path"])
     held = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     assert held == {*FILES, *nested}

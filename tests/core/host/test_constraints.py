@@ -24,7 +24,7 @@ from mlx_host.grammar import (
 )
 from mlx_host.host.constraints import constrained
 from mlx_host.host.families import Parsers
-from mlx_host.parsing import Part
+from mlx_host.parsing import AnswerConstraint, MarkupParser, Part
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import ChatRequest, CompletionRequest, GenerationRequest, Json, TokenizeRequest
 
@@ -205,3 +205,24 @@ def test_a_family_that_cannot_say_its_calls_refuses(more: Any) -> None:
 
 def test_no_form_and_no_call_leaves_nothing_out() -> None:
     assert grammar(ask(form=FORM), Parsers(Silent, Silent)) != Chain()
+
+
+def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
+    class Tagged(MarkupParser):
+        name = "tagged"
+        reads = "tags"
+        samples = ()
+        think_open = ("<think>",)
+        think_close = ("</think>",)
+
+    def thinks(template: str | None) -> bool:
+        info = ModelInfo((ChatRequest,), 1, None, template, True)
+        made = constrained(ask(form=FORM), "m", info, Parsers(Tagged, Tagged))
+        assert isinstance(made, ChatRequest)
+        assert isinstance(made.constraint, AnswerConstraint)
+        return made.constraint.thinks
+
+    assert thinks("<think>{{ thought }}</think>")
+    assert not thinks("<|im_start|>{{ message }}")
+    # Nobody knows.
+    assert thinks(None)

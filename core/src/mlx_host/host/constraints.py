@@ -62,6 +62,7 @@ def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers
         [tool for tool in request.tools if allowed is None or tool["function"]["name"] in allowed],
         ToolChoice(required=required, parallel=request.parallel_tool_calls and not named),
         request.form,
+        thinks=parsers.reasoning is None or info.chat_template is None or parsers.reasoning.thinks(info.chat_template),
     )
 
 

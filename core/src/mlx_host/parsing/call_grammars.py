@@ -14,10 +14,13 @@ from mlx_host.parsing.parser import ToolChoice
 from mlx_host.parsing.places import Function, Place, branches, functions, members
 from mlx_host.requests import Json
 
+# Small models that must call go on calling; nobody waits for more at once.
+MOST_CALLS = 16
+
 
 def in_turn(call: Grammar, choice: ToolChoice, between: str = "") -> Grammar:
     """A call, or several where the choice allows it."""
-    return chain(call, Repeated(chain(between, call))) if choice.parallel else call
+    return chain(call, Repeated(chain(between, call), 0, MOST_CALLS - 1)) if choice.parallel else call
 
 
 def json_object_call(function: Function, arguments: str = "arguments") -> Grammar:

@@ -17,6 +17,8 @@ class AnswerConstraint(Constraint):
     """An answer as the families `reasoning` and `calls` read it: calls to `tools`, content of the `form`.
 
     Without `tools` no call may be made. Tools that are not strict are held to their schema only if a call is required.
+    `thinks` False is for models that do not think, whatever their family may do: where little else is allowed, they
+    would begin to, and never end.
     """
 
     reasoning: type[Parser] | None
@@ -24,12 +26,13 @@ class AnswerConstraint(Constraint):
     tools: Sequence[Json] = ()
     choice: ToolChoice = ANY_CALL
     form: Grammar | None = None
+    thinks: bool = True
 
     def grammar(self, prompt_tail: str) -> Grammar:
         tools = [tool if self.choice.required or _strict(tool) else _relaxed(tool) for tool in self._callable()]
         thinker = None
         if self.reasoning is not None:
-            thinker = self.reasoning(prompt_tail=prompt_tail, tools=tools)
+            thinker = self.reasoning(prompt_tail=prompt_tail, tools=tools, reasoning=self.thinks)
         if self.calls is None or not tools:
             return self.form or AnyText() if thinker is None else thinker.constrained(None, self.form, self.choice)
         if thinker is not None and self.calls is self.reasoning:

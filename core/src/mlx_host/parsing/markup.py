@@ -92,6 +92,10 @@ class MarkupParser(Parser):
         self._writer.end()
         return parts + self._writer.take()
 
+    @classmethod
+    def thinks(cls, template: str) -> bool:
+        return any(marker in template for marker in (*cls.think_open, *cls.think_close))
+
     def thinking(self) -> Grammar:
         if not self.reasoning or not self.think_close:
             return Chain()

@@ -147,6 +147,11 @@ class Parser(ABC):
         """State what may come before the answer proper, given the prompt's tail; by default nothing."""
         return Chain()
 
+    @classmethod
+    def thinks(cls, template: str) -> bool:
+        """Whether a model with this chat template may think; where it never does, it must not be offered to."""
+        return True
+
     def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
         """State a whole answer: thinking, then `calls`, `form`, or either; without a form, text with calls in it.
 
