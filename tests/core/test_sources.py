@@ -127,8 +127,6 @@ def test_a_repository_is_downloaded_and_told_in_bytes(hub: Hub, tmp_path: Path) 
 
 def test_weights_of_other_frameworks_are_left_on_the_hub(tmp_path: Path) -> None:
     others = ("pytorch_model.bin", "model.gguf", "original/a.json", "consolidated.safetensors")
-        ("pytorch_model.bin", "model.gguf", "original/a.json", "consolidated.safetensors"), b"x" * 100
-    )
     nested = {"1_Pooling/config.json": b"{}", "transformer/0.safetensors": b"00"}
     with running_hub({"org/tiny": {**FILES, **nested, **dict.fromkeys(others, b"x")}}) as hub:
         folder = Path(fetch("org/tiny", hub_environment(hub.url, tmp_path))["path"])
