@@ -26,7 +26,7 @@ def test_a_failing_batch_fails_all_its_requests_and_none_after(tiny_qwen: Path) 
             assert len(together._open) == left
             with pytest.raises(EngineFailed, match="no memory left"):
                 together.finish()
-            together._open = [pair for pair in together._open if pair[0].gi_frame is not None]  # type: ignore[attr-defined]
+            together._open = [pair for pair in together._open if pair[0].gi_frame is not None]  # type: ignore[attr-defined]  # it is a generator
         assert answer_one(model, ask(look(1))).text == expected
         assert not model._batch.running
     finally:
