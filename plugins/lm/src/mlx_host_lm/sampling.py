@@ -1,7 +1,7 @@
 """How a row's next token is chosen, in plain MLX.
 
-The order is: repetition, presence and frequency penalty, logit bias; here log-probabilities are reported; temperature,
-top-k, top-p, min-p, XTC; the draw.
+The order is: repetition, presence and frequency penalty, logit bias, the form of the answer; here log-probabilities are
+reported; temperature, top-k, top-p, min-p, XTC; the draw.
 """
 
 from __future__ import annotations
