@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.grammar import JsonValue
 from mlx_host.host.answer import AnswerEvent, ChoiceDone, Delta, Done, Reader
 from mlx_host.host.families import Parsers
 from mlx_host.host.leftovers import Telltales
-from mlx_host.parsing import Content, Parser, Part, Reasoning, ToolCall
+from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 
 
@@ -31,7 +32,7 @@ class Bracketed(Parser):
                     self.held = ""
             elif self.held[0] == "(" and self.reasoning:
                 if char == ")":
-                    parts.append(Reasoning(self.held[1:-1]))
+                    parts += [Marker("("), Reasoning(self.held[1:-1]), Marker(")")]
                     self.held = ""
             else:
                 parts.append(Content(char))
@@ -145,3 +146,24 @@ def test_calls_get_ids_that_differ() -> None:
 )
 def test_parsers_read_what_they_are_for(parsers: Parsers, expected: tuple[str, str, list[str], str]) -> None:
     assert summary(read(ask(tools=TOOLS), answer_of("(hm)yes[f]"), 4, parsers)) == expected
+
+
+@pytest.mark.parametrize("batch", [1, 100])
+def test_content_of_a_form_is_content_whatever_its_strings_hold(batch: int) -> None:
+    form = JsonValue(True)
+    text = '(hm) {"a": "[f] (x)"}'
+    out = read(ask(tools=TOOLS, form=form), answer_of(text), batch)
+    assert summary(out) == (' {"a": "[f] (x)"}', "hm", [], "stop")
+    assert summary(read(ask(tools=TOOLS, form=form), answer_of("[f]"), batch)) == ("", "", ["f"], "tool_calls")
+
+
+class Closed(Bracketed):
+    """Reads `.` as a marker."""
+
+    def feed(self, text: str) -> list[Part]:
+        return [Marker(part.text) if part == Content(".") else part for part in super().feed(text)]
+
+
+def test_markers_within_a_form_are_content_and_behind_it_markers() -> None:
+    out = read(ask(form=JsonValue(True)), answer_of(".1.5.."), 1, Parsers(Closed, Closed))
+    assert summary(out) == ("1.5", "", [], "stop")

@@ -10,6 +10,7 @@ from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled
 from mlx_host.host.exchange import Exchange
 from mlx_host.host.families import Parsers
 from mlx_host.host.leftovers import Leftovers, Telltales
+from mlx_host.host.reading import Verbatim, make_parser
 from mlx_host.host.served import ServedModel
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
@@ -51,64 +52,6 @@ class Done:
 
 
 AnswerEvent = Started | Prefilled | Delta | ChoiceDone | Done
-
-
-class Verbatim(Parser):
-    """The parser of models that have none: everything is content."""
-
-    name = "none"
-    reads = "nothing: the text is content"
-    samples = ()
-
-    def feed(self, text: str) -> list[Part]:
-        return [Content(text)] if text else []
-
-    def finish(self) -> list[Part]:
-        return []
-
-
-class Chained(Parser):
-    """Two families in series, for a reasoning parser and a tool-call parser of different names.
-
-    Calls are looked for in what the first leaves as content, so one inside unclosed reasoning is not found: a family's
-    own parser, which reads both in one machine, is to be preferred.
-    """
-
-    name = "chained"
-    reads = "reasoning by one family, calls by another"
-    samples = ()
-
-    def __init__(self, first: Parser, then: Parser) -> None:
-        super().__init__()
-        self._first = first
-        self._then = then
-
-    def feed(self, text: str) -> list[Part]:
-        return self._pass_on(self._first.feed(text))
-
-    def finish(self) -> list[Part]:
-        return self._pass_on(self._first.finish()) + self._then.finish()
-
-    def _pass_on(self, parts: list[Part]) -> list[Part]:
-        out: list[Part] = []
-        for part in parts:
-            out += self._then.feed(part.text) if isinstance(part, Content) else [part]
-        return out
-
-
-def make_parser(parsers: Parsers, request: ChatRequest, prompt_tail: str) -> Parser:
-    """Make the parser for one choice of an answer."""
-    tools = request.tools if parsers.tools else ()
-    if parsers.tools is None and parsers.reasoning is None:
-        return Verbatim()
-    if parsers.reasoning is None and parsers.tools is not None:
-        return parsers.tools(prompt_tail=prompt_tail, tools=tools, reasoning=False)
-    assert parsers.reasoning is not None
-    if parsers.tools is None or parsers.tools is parsers.reasoning:
-        return parsers.reasoning(prompt_tail=prompt_tail, tools=tools)
-    return Chained(
-        parsers.reasoning(prompt_tail=prompt_tail), parsers.tools(prompt_tail="", tools=tools, reasoning=False)
-    )
 
 
 class Choice:
