@@ -23,8 +23,6 @@ JSON_LAYOUT = {
     "key_separator": ": ?",
     "json_allowed_escapes": 'nrbtf\\"',
 }
-# Else llguidance asks the tokenizer how it would cut text that is certain, and allows nothing but that cut.
-OPTIONS = '%llguidance {"no_forcing": true}'
 
 
 class Grammar:
@@ -222,7 +220,7 @@ class _Writer:
     def write(self, grammar: Grammar) -> str:
         start = self._expression(grammar)
         rules = "\n".join(f"{name}: {body}" for name, body in self._rules.items())
-        main = {"name": "answer", "lark_grammar": f"{OPTIONS}\nstart: {start}\n{rules}\n"}
+        main = {"name": "answer", "lark_grammar": f"start: {start}\n{rules}\n"}
         return json.dumps({"grammars": [main, *self._grammars]})
 
     def _expression(self, grammar: Grammar) -> str:

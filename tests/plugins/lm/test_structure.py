@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
@@ -18,8 +19,22 @@ from mlx_host_lm.structure import Guide, Rule, Structure, Vocabulary
 BYTES = [bytes([byte]) for byte in range(256)]
 END, OTHER_END, SPECIAL, HOLE, DOUBLE = range(256, 261)
 TOKENS = [*BYTES, b"<end>", b"<eot>", b"<think>", b"", b"a"]
-VOCABULARY = Vocabulary(TOKENS, {"<end>": END, "<think>": SPECIAL}, frozenset({END, OTHER_END}))
-SPACED = Vocabulary([*TOKENS, b" {", b" a"], VOCABULARY.special, VOCABULARY.ends, drop_first_space=True)
+
+
+def by_bytes(text: str) -> bytes:
+    """A cut whose tokens are the bytes themselves."""
+    return text.encode()
+
+
+VOCABULARY = Vocabulary(TOKENS, {"<end>": END, "<think>": SPECIAL}, frozenset({END, OTHER_END}), by_bytes)
+
+
+def by_words(text: str) -> list[int]:
+    """A cut that has a token for a space and a brace."""
+    return [len(TOKENS), *text[2:].encode()] if text.startswith(" {") else list(text.encode())
+
+
+SPACED = Vocabulary([*TOKENS, b" {", b" a"], VOCABULARY.special, VOCABULARY.ends, by_words, drop_first_space=True)
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +88,7 @@ def test_special_tokens_are_said_only_where_the_grammar_names_them(structure: St
     assert step(rule(structure, AnyText()).guide(greedy)).isdisjoint({SPECIAL, HOLE})
     guide = rule(structure, chain("<think>", "a")).guide(greedy)
     assert step(guide, SPECIAL) == {SPECIAL}
-    assert step(guide) == {ord("a"), DOUBLE}
+    assert step(guide) == {ord("a")}
 
 
 def test_logits_may_be_more_or_fewer_than_tokens(structure: Structure) -> None:
@@ -117,13 +132,36 @@ def test_only_so_many_rules_are_kept(structure: Structure) -> None:
     assert rule(structure, Exact("first")) is not first
 
 
+def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
+    words = [*TOKENS, b"no", b"nothing", b"thing"]
+    no, nothing, thing = range(len(TOKENS), len(words))
+
+    def cut(text: str) -> list[int]:
+        return [no, thing] if text == "nothing" else list(text.encode())
+
+    structure = Structure(replace(VOCABULARY, tokens=words, cut=cut))
+    guide = rule(structure, one_of("nothing", "Y")).guide(greedy)
+    # What is not certain may be cut in any way.
+    assert {ord("n"), no, nothing, ord("Y")} <= step(guide, ord("Y"), len(words))
+    guide = rule(structure, Exact("nothing")).guide(greedy)
+    assert step(guide, no, len(words)) == {no}
+    structure.close()
+
+
+def test_where_the_tokenizer_adds_to_the_text_the_longest_tokens_are_taken() -> None:
+    words = [*TOKENS, b"no", b"nothing"]
+    structure = Structure(replace(VOCABULARY, tokens=words, cut=lambda text: f" {text}".encode()))
+    assert step(rule(structure, Exact("nothing!")).guide(greedy), width=len(words)) == {len(words) - 1}
+    structure.close()
+
+
 def test_a_space_that_does_not_show_is_not_held_against_an_answer() -> None:
     spaced = Structure(SPACED)
     brace, letter = len(TOKENS), len(TOKENS) + 1
     form = rule(spaced, chain("{", one_of("a", " a"), "}"))
     for first in (ord("{"), brace):
         guide = form.guide(greedy)
-        assert step(guide, first, len(SPACED.tokens)) == {ord("{"), brace, ord(" ")}
+        assert step(guide, first, len(SPACED.tokens)) == {ord("{"), brace}
         assert step(guide, letter, len(SPACED.tokens)) == {ord("a"), DOUBLE, ord(" "), letter}
     choice = rule(spaced, one_of(" a", "b"))
     assert step(choice.guide(greedy), width=len(SPACED.tokens)) == {ord("b"), ord(" ")}

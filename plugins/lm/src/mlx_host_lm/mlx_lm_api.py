@@ -177,7 +177,16 @@ class Tokenizer:
             return None
         added = self._inner.added_tokens_decoder.items()
         special = {str(token): id for id, token in added if token.special or id in self.eos_ids}
-        return Vocabulary(self._bytes.tokens, special, self.eos_ids, self._bytes.drop_first_space)
+        # A copy: the tokenizer's own is at work on other threads, and reads special tokens in what is mere text.
+        backend = copy.copy(self._inner.backend_tokenizer)
+        backend.no_padding()
+        backend.no_truncation()
+        backend.encode_special_tokens = True
+
+        def cut(text: str) -> list[int]:
+            return list(backend.encode(text, add_special_tokens=False).ids)
+
+        return Vocabulary(self._bytes.tokens, special, self.eos_ids, cut, self._bytes.drop_first_space)
 
     def _byte_table(self) -> ByteTable | None:
         if not self._inner.is_fast:

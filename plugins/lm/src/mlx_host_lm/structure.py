@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 import threading
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,6 +35,8 @@ RULE_TOKENS = 10_000
 # where the stack ends, so does the process. No grammar of this length comes so far, whatever a client writes.
 STACK_BYTES = 512 * 2**20
 LONGEST_GRAMMAR = 2**20
+# So many bytes of what is certain are looked at.
+FORESIGHT = 64
 # A step within the limits takes 0.2 s at worst.
 STEP_MAX_ITEMS = 20_000
 
@@ -46,12 +48,14 @@ class Vocabulary:
     """What a model's tokens stand for.
 
     `tokens` are their bytes, by id. `special` are those that no text becomes, by how they are written. `ends` end an
-    answer. `drop_first_space` says that a space at the beginning of an answer does not show.
+    answer. `drop_first_space` says that a space at the beginning of an answer does not show. `cut` is how the tokenizer
+    cuts a text that holds no special tokens.
     """
 
     tokens: Sequence[bytes]
     special: Mapping[str, int]
     ends: frozenset[int]
+    cut: Callable[[str], Sequence[int]]
     drop_first_space: bool = False
 
 
@@ -239,7 +243,11 @@ class Guide:
 
 
 class _Tokens:
-    """A vocabulary as llguidance wants it."""
+    """A vocabulary as llguidance wants it.
+
+    It is called for text that is certain, of which the model may write but this cut: models know texts by their usual
+    tokens, and a small one that is led through others soon talks nonsense.
+    """
 
     bos_token_id = None
 
@@ -247,10 +255,25 @@ class _Tokens:
         self.eos_token_id = min(vocabulary.ends)
         self.tokens = list(vocabulary.tokens)
         self.special_token_ids = sorted({*vocabulary.special.values(), *vocabulary.ends})
+        self._cut = vocabulary.cut
+        special = set(self.special_token_ids)
+        self._ids = {text: id for id, text in enumerate(self.tokens) if text and id not in special}
 
     def __call__(self, text: bytes) -> list[int]:
-        # Only asked about text that is forced, and grammars are compiled without forcing; once to see that it works.
-        raise NotImplementedError
+        # As much as decides the next token; it is asked again in every step, however much is certain.
+        head = text[:FORESIGHT].decode(errors="ignore")
+        tokens = list(self._cut(head))
+        written = b"".join(self.tokens[token] for token in tokens)
+        return tokens if written and text.startswith(written) else list(self._longest(head.encode()))
+
+    def _longest(self, text: bytes) -> Iterator[int]:
+        """A cut for tokenizers that add to a text what was not in it."""
+        while text:
+            length = next((n for n in range(len(text), 0, -1) if text[:n] in self._ids), 0)
+            if not length:
+                return
+            yield self._ids[text[:length]]
+            text = text[length:]
 
 
 def readable(error: str, schema: Any = None) -> str:
