@@ -1,6 +1,7 @@
-"""A random FLUX.2 klein with SmolLM2's tokenizer, saved by mflux: a real model, of few megabytes but for its VAE.
+"""A random FLUX.2 klein with SmolLM2's tokenizer, saved by mflux: a real model, of few megabytes.
 
-mflux has the sizes of the VAE in its code, those of the transformer and of the text encoder in the configuration.
+mflux has the sizes of the transformer and of the text encoder in the configuration, those of the VAE in its code; but
+its layers take the shapes of the weights that they are given.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import mlx.core as mx
 from mflux.models.common.tokenizer import TokenizerLoader
 from mflux.models.flux2.model.flux2_text_encoder.qwen3_text_encoder import Qwen3TextEncoder
 from mflux.models.flux2.model.flux2_transformer.transformer import Flux2Transformer
+from mflux.models.flux2.model.flux2_vae.encoder.encoder import Flux2Encoder
 from mflux.models.flux2.model.flux2_vae.vae import Flux2VAE
 from mflux.models.flux2.variants import Flux2Klein
 from mflux.models.flux2.weights.flux2_weight_definition import Flux2KleinWeightDefinition
 from mlx import nn
+from mlx.utils import tree_map
 from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
 
 from tests.support.tiny_llama import VOCABULARY, smollm2_gguf
@@ -41,6 +44,8 @@ TRANSFORMER: Mapping[str, Any] = {
     "joint_attention_dim": 3 * HIDDEN,
     "axes_dims_rope": [4, 4, 4, 4],
 }
+# The layers of the published one, whose normalization takes channels in 32 groups.
+VAE_CHANNELS = (32, 64, 96, 96)
 
 
 def write_tiny_flux(folder: Path, *, seed: int = 0) -> Path:
@@ -49,8 +54,11 @@ def write_tiny_flux(folder: Path, *, seed: int = 0) -> Path:
     model = Flux2Klein.__new__(Flux2Klein)
     nn.Module.__init__(model)
     model.bits = None
-    model.vae = Flux2VAE()
+    model.vae = Flux2VAE(decoder_block_out_channels=VAE_CHANNELS)
+    model.vae.encoder = Flux2Encoder(block_out_channels=VAE_CHANNELS)
     model.transformer = Flux2Transformer(**TRANSFORMER)
+    # As random weights begin, the prompt and the images would hardly show in a picture.
+    model.transformer.update(tree_map(lambda weight: 2 * weight, model.transformer.parameters()))
     model.text_encoder = Qwen3TextEncoder(**TEXT_ENCODER)
     (folder / "tokenizer").mkdir(parents=True)
     write_tokenizer(read_metadata(smollm2_gguf()), folder / "tokenizer")
