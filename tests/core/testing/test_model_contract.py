@@ -21,7 +21,7 @@ REFUSES = "test_what_does_not_suit_is_refused_or_answered"
 
 def failures(pytester: pytest.Pytester, trial: str) -> tuple[int, set[str]]:
     """How many tests passed, and the names of those that did not."""
-    ran = pytester.inline_run(f"{TRIALS}::{trial}", "--import-mode=importlib", "-p", "no:cacheprovider")
+    ran = pytester.inline_run(f"{TRIALS}::{trial}", "-n0", "-p", "no:cacheprovider")
     passed, _, failed = ran.listoutcomes()
     return len(passed), {report.nodeid.rpartition("::")[2] for report in failed}
 
