@@ -59,7 +59,7 @@ def sound_part(file: bytes, form: str = "wav") -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": base64.b64encode(file).decode(), "format": form}}
 
 
-def listen(*frequencies: float, text: str = "What is it?") -> list[dict[str, Any]]:
+def listen(*frequencies: float, seconds: float = 0.4, text: str = "What is it?") -> list[dict[str, Any]]:
     """A message with these tones and a question."""
-    sounds = [sound_part(tone(frequency)) for frequency in frequencies]
+    sounds = [sound_part(tone(frequency, seconds)) for frequency in frequencies]
     return [{"role": "user", "content": [*sounds, {"type": "text", "text": text}]}]

@@ -1,8 +1,10 @@
-"""Models with random weights that see (Qwen2-VL) or see and hear (Gemma 4), with SmolLM2's tokenizer: fast and real."""
+"""Models with random weights that see (Qwen2-VL) or hear as well (Gemma), with SmolLM2's tokenizer: fast and real."""
 
 from __future__ import annotations
 
 import json
+import math
+import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import mlx.core as mx
 from mlx import nn
 from mlx.utils import tree_flatten
 from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
-from mlx_vlm.models import gemma4, glm4v, paligemma, qwen2_vl, qwen3_vl
+from mlx_vlm.models import gemma3n, gemma4, glm4v, paligemma, qwen2_vl, qwen3_vl
 
 from tests.support.tiny_llama import END_OF_TURN, VOCABULARY, smollm2_gguf
 
@@ -27,6 +29,14 @@ GEMMA4_MEDIA = {
     "boa_token": "<start_of_audio>",
     "eoa_token": "<end_of_audio>",
     "video_token": "<|video|>",
+}
+GEMMA3N_MEDIA = {
+    "image_token": "<image_soft_token>",
+    "boi_token": "<start_of_image>",
+    "eoi_token": "<end_of_image>",
+    "audio_token": "<audio_soft_token>",
+    "boa_token": "<start_of_audio>",
+    "eoa_token": "<end_of_audio>",
 }
 
 TEMPLATE = """\
@@ -313,6 +323,64 @@ def write_tiny_gemma4(folder: Path, *, seed: int = 0, audio: bool = True) -> Pat
     return folder
 
 
+def write_tiny_gemma3n(folder: Path, *, seed: int = 0) -> Path:
+    """Write a Gemma 3n into `folder` and return it: ears, and eyes that see nothing.
+
+    Sizes of its vision tower are fixed in mlx-vlm, 294 million parameters; here they are zeros that take no room on
+    the disk. Each sound is 188 tokens. Its layers share caches, and its tokens go into each of them.
+    """
+    ids = {name: VOCABULARY + number for number, name in enumerate(GEMMA3N_MEDIA)}
+    size = VOCABULARY + len(ids)
+    config = {
+        "model_type": "gemma3n",
+        "vocab_size": size,
+        "hidden_size": 64,
+        "eos_token_id": [END_OF_TURN],
+        "image_token_id": ids["image_token"],
+        "image_token_index": ids["image_token"],
+        "audio_token_id": ids["audio_token"],
+        "text_config": {
+            "model_type": "gemma3n_text",
+            "hidden_size": 64,
+            "num_hidden_layers": 4,
+            "intermediate_size": [128] * 4,
+            "num_attention_heads": 4,
+            "head_dim": 16,
+            "num_key_value_heads": 2,
+            "num_kv_shared_layers": 2,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size": size,
+            "vocab_size_per_layer_input": VOCABULARY,
+            "laurel_rank": 8,
+            "altup_num_inputs": 2,
+            "sliding_window": 64,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+            "max_position_embeddings": CONTEXT_LENGTH,
+        },
+        "vision_config": {"model_type": "gemma3n_vision", "vocab_offset": ids["image_token"], "vocab_size": 3},
+        "audio_config": {
+            "input_feat_size": 128,
+            "hidden_size": 32,
+            "conf_num_attention_heads": 2,
+            "conf_num_hidden_layers": 1,
+            "sscp_conv_channel_size": [8, 4],
+            "vocab_offset": ids["audio_token"],
+            "vocab_size": 3,
+        },
+    }
+    _write(folder, gemma3n.Model(_config(gemma3n, config)), config, seed, spread=1.0, zero="vision_tower.")
+    processor = {
+        "feature_extractor_type": "Gemma3nAudioFeatureExtractor",
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": 768, "width": 768},
+    }
+    _json(folder / "preprocessor_config.json", processor)
+    marks = TEMPLATE.replace("IMAGE", GEMMA3N_MEDIA["image_token"]).replace("AUDIO", GEMMA3N_MEDIA["audio_token"])
+    named = {**GEMMA3N_MEDIA, "chat_template": marks, "extra_special_tokens": GEMMA3N_MEDIA}
+    _add_tokens(folder, tuple(GEMMA3N_MEDIA.values()), named)
+    return folder
+
+
 def _config(module: Any, config: Mapping[str, Any]) -> Any:
     made = module.ModelConfig.from_dict(dict(config))
     for name in ("text_config", "vision_config", "audio_config"):
@@ -323,15 +391,39 @@ def _config(module: Any, config: Mapping[str, Any]) -> Any:
     return made
 
 
-def _write(folder: Path, network: nn.Module, config: Mapping[str, Any], seed: int) -> None:
+def _write(
+    folder: Path,
+    network: nn.Module,
+    config: Mapping[str, Any],
+    seed: int,
+    *,
+    spread: float = 0.3,
+    zero: str | None = None,
+) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     mx.random.seed(seed)
     # Larger than usual initial weights: nearly equal logits would make every comparison of answers a coin toss.
-    weights = {name: mx.random.normal(array.shape) * 0.3 for name, array in tree_flatten(network.parameters())}
+    shapes = {name: array.shape for name, array in tree_flatten(network.parameters())}
+    zeros = {} if zero is None else {name: shape for name, shape in shapes.items() if name.startswith(zero)}
+    if zeros:
+        _save_zeros(folder / "zeros.safetensors", zeros)
+    weights = {name: mx.random.normal(shape) * spread for name, shape in shapes.items() if name not in zeros}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     _json(folder / "config.json", config)
     _json(folder / "generation_config.json", {"eos_token_id": END_OF_TURN})
     write_tokenizer(read_metadata(smollm2_gguf()), folder)
+
+
+def _save_zeros(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Write a safetensors file of bfloat16 zeros that is one hole after its header."""
+    header, end = {}, 0
+    for name, shape in shapes.items():
+        begin, end = end, end + 2 * math.prod(shape)
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps({"__metadata__": {"format": "mlx"}, **header}).encode()
+    with file.open("wb") as out:
+        out.write(struct.pack("<Q", len(text)) + text)
+        out.truncate(out.tell() + end)
 
 
 def _add_tokens(folder: Path, symbols: Sequence[str], settings: Mapping[str, Any]) -> None:

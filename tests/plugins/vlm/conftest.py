@@ -12,7 +12,13 @@ from mlx_host_vlm.options import VlmOptions
 
 from tests.plugins.lm.driver import no_progress
 from tests.support.tiny_llama import write_tiny_llama
-from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_glm4v, write_tiny_qwen2_vl, write_tiny_qwen3_vl
+from tests.support.tiny_vlm import (
+    write_tiny_gemma3n,
+    write_tiny_gemma4,
+    write_tiny_glm4v,
+    write_tiny_qwen2_vl,
+    write_tiny_qwen3_vl,
+)
 
 T = TypeVar("T")
 
@@ -78,5 +84,13 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]
 def gemma(tiny_gemma: Path) -> Iterator[VisionModel]:
     """A model that sees and hears, with a sliding window, in whose pictures all tokens see each other."""
     model = load(tiny_gemma)
+    yield model
+    model.close()
+
+
+@pytest.fixture(scope="module")
+def gemma3n(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
+    """A model that hears, whose layers share caches; not for the session, because it holds 600 MB of zeros."""
+    model = load(write_tiny_gemma3n(tmp_path_factory.mktemp("tiny-gemma3n")))
     yield model
     model.close()

@@ -1,7 +1,9 @@
-"""What a model that hears answers."""
+"""What models that hear answer."""
 
 from __future__ import annotations
 
+import mlx.core as mx
+import numpy as np
 import pytest
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import Sampling
@@ -9,23 +11,36 @@ from mlx_host_vlm.model import VisionModel
 
 from tests.plugins.lm.driver import answer, answer_one, ask
 from tests.support.media import listen, look, picture, picture_part, sound_part, tone
+from tests.support.tiny_llama import VOCABULARY
+from tests.support.tiny_vlm import GEMMA3N_MEDIA
 
 DRAWN = Sampling(temperature=1.0, seed=5)
+# Gemma 3n makes as many tokens of a short sound as of a long one.
+SOUND = 188
 
 
-def test_different_sounds_give_different_answers_and_the_same_gives_the_same(gemma: VisionModel) -> None:
-    low, high, again = (answer_one(gemma, ask(listen(each), sampling=DRAWN)).text for each in (300, 3000, 300))
+@pytest.fixture(params=["gemma", "gemma3n"])
+def hearing(request: pytest.FixtureRequest) -> VisionModel:
+    """A Gemma 4 and a Gemma 3n."""
+    model: VisionModel = request.getfixturevalue(request.param)
+    return model
+
+
+def test_different_sounds_give_different_answers_and_the_same_gives_the_same(hearing: VisionModel) -> None:
+    low, high, again = (answer_one(hearing, ask(listen(each), sampling=DRAWN)).text for each in (300, 3000, 300))
     assert low != high
     assert low == again
 
 
-def test_the_order_of_sounds_matters(gemma: VisionModel) -> None:
-    first, second = (answer_one(gemma, ask(listen(*each), sampling=DRAWN)).text for each in ((300, 3000), (3000, 300)))
+def test_the_order_of_sounds_matters(hearing: VisionModel) -> None:
+    first, second = (
+        answer_one(hearing, ask(listen(*each), sampling=DRAWN)).text for each in ((300, 3000), (3000, 300))
+    )
     assert first != second
 
 
-def test_a_sound_is_read_again_from_the_cache_and_another_is_not(gemma: VisionModel) -> None:
-    first, other, again = (answer_one(gemma, ask(listen(each, text="Same."))) for each in (400, 500, 400))
+def test_a_sound_is_read_again_from_the_cache_and_another_is_not(hearing: VisionModel) -> None:
+    first, other, again = (answer_one(hearing, ask(listen(each, text="Same."))) for each in (400, 500, 400))
     assert other.cached_tokens <= 8
     assert again.cached_tokens >= again.prompt_tokens - 8
     assert again.text == first.text
@@ -38,20 +53,50 @@ def test_pictures_sounds_and_text_run_in_one_batch(gemma: VisionModel) -> None:
     assert [each.text for each in answer(gemma, *requests)] == alone
 
 
+def test_sounds_and_text_run_in_one_batch(gemma3n: VisionModel) -> None:
+    requests = [ask(each, sampling=DRAWN) for each in (listen(300, seconds=3), "Hello", listen(900), listen(300, 3000))]
+    alone = [answer_one(gemma3n, request).text for request in requests]
+    assert [each.text for each in answer(gemma3n, *requests)] == alone
+    assert len(set(alone)) == len(alone)
+
+
+def test_a_conversation_goes_on_after_a_sound(gemma3n: VisionModel) -> None:
+    first = listen(300, text="What?")
+    reply = answer_one(gemma3n, ask(first))
+    turns = [*first, {"role": "assistant", "content": reply.text}, {"role": "user", "content": "And then?"}]
+    again = answer_one(gemma3n, ask(turns))
+    assert again.cached_tokens > SOUND
+    fresh = answer_one(gemma3n, ask([*listen(300.5, text="What?"), *turns[1:]]))
+    assert fresh.cached_tokens < SOUND
+    assert again.text != reply.text
+
+
+def test_text_is_embedded_as_the_text_part_does_it(gemma3n: VisionModel) -> None:
+    loaded, tokens = gemma3n._loaded, list(range(100, 110))
+    embedded = loaded.embed_text(tokens).arrays
+    ids = mx.array([tokens])
+    assert mx.allclose(loaded.language_model(ids, **embedded).logits, loaded.language_model(ids).logits, atol=1e-4)
+    text, mark = "Beside a sound,", GEMMA3N_MEDIA["audio_token"]
+    beside = loaded.embed(loaded.read(text + mark, (), [np.ones(16000, np.float32)]), "")
+    alone = loaded.embed_text(beside.tokens).arrays["inputs_embeds"]
+    same = mx.all(mx.isclose(beside.arrays["inputs_embeds"], alone), axis=-1)[0].tolist()
+    assert same == [token < VOCABULARY for token in beside.tokens]
+
+
 @pytest.mark.parametrize(
     ("file", "says"),
     [(b"RIFF and no more", "ends early|WAV or MP3"), (tone(300.0)[:500], "ends early"), (b"", "empty")],
 )
-def test_a_broken_sound_is_refused(gemma: VisionModel, file: bytes, says: str) -> None:
+def test_a_broken_sound_is_refused(hearing: VisionModel, file: bytes, says: str) -> None:
     with pytest.raises(InvalidRequest, match=rf"^messages\[0\].content\[0\]: .*({says})"):
-        answer_one(gemma, ask([{"role": "user", "content": [sound_part(file)]}]))
+        answer_one(hearing, ask([{"role": "user", "content": [sound_part(file)]}]))
 
 
-def test_a_sound_of_no_length_is_heard_or_refused(gemma: VisionModel) -> None:
+def test_a_sound_of_no_length_is_heard_or_refused(hearing: VisionModel) -> None:
     for seconds in (0.0001, 0.01):
         request = ask([{"role": "user", "content": [sound_part(tone(300.0, seconds))]}], max_tokens=2)
         try:
-            assert answer_one(gemma, request).completion_tokens == 2
+            assert answer_one(hearing, request).completion_tokens == 2
         except InvalidRequest as refusal:
             assert "sound" in str(refusal)  # noqa: PT017  either is right
-    assert answer_one(gemma, ask(listen(300), max_tokens=2)).completion_tokens == 2
+    assert answer_one(hearing, ask(listen(300), max_tokens=2)).completion_tokens == 2

@@ -86,6 +86,7 @@ class Loaded:
         self.places = frozenset(number for number in numbers if isinstance(number, int))
         self._keeps_positions = hasattr(self.language_model, "_rope_deltas")
         self.whole = not _chunked_prefill_enabled(network)
+        self._scales_text = _forgets_scale(network)
 
     def fresh_cache(self) -> Layers:
         return list(make_prompt_cache(self.language_model))
@@ -176,6 +177,10 @@ class Loaded:
             found = {key: value for key, value in kept.items() if value is not None} | found
             # Without this, some would count the positions of the rows that decode anew.
             self.language_model._rope_deltas = found.get("rope_deltas", mx.zeros((1, 1), mx.int32))
+        if self._scales_text:
+            is_text = (tokens < self._network.embed_vision.vocab_offset)[..., None]
+            embeddings = found["inputs_embeds"]
+            found["inputs_embeds"] = mx.where(is_text, embeddings * embeddings.shape[-1] ** 0.5, embeddings)
         return found
 
     def _without_doubled_bos(self, made: dict[str, Any]) -> dict[str, Any]:
@@ -332,6 +337,19 @@ def _keep_together(arrays: dict[str, Any], length: int) -> bool:
         arrays["visual_pos_masks"] = mx.pad(mask, [(0, 0), (0, 1)])
         return True
     return False
+
+
+def _forgets_scale(network: Any) -> bool:
+    """Whether a Gemma 3n hands over the embeddings of text as they are stored.
+
+    They are to be multiplied by the root of their size: so does its text part where it is given tokens, and so does
+    transformers' Gemma3nTextScaledWordEmbedding everywhere; mlx-vlm 0.7.10 does not where a prompt is embedded first.
+    """
+    if network.config.model_type != "gemma3n":
+        return False
+    tokens = mx.arange(8)[None]
+    stored = network.language_model.model.embed_tokens(tokens)
+    return bool(mx.array_equal(network.get_input_embeddings(tokens).inputs_embeds, stored))
 
 
 def _from(key: str, value: Any, start: int, length: int) -> Any:
