@@ -92,6 +92,12 @@ def test_a_broken_sound_is_refused(hearing: VisionModel, file: bytes, says: str)
         answer_one(hearing, ask([{"role": "user", "content": [sound_part(file)]}]))
 
 
+def test_a_sound_that_would_be_cut_off_unheard_is_refused(hearing: VisionModel) -> None:
+    with pytest.raises(InvalidRequest, match=r"content\[0\]: it lasts 31.0 seconds, and this model hears 30 at once"):
+        answer_one(hearing, ask(listen(300, seconds=31)))
+    assert answer_one(hearing, ask(listen(300, seconds=30.05), max_tokens=1)).completion_tokens == 1
+
+
 def test_a_sound_of_no_length_is_heard_or_refused(hearing: VisionModel) -> None:
     for seconds in (0.0001, 0.01):
         request = ask([{"role": "user", "content": [sound_part(tone(300.0, seconds))]}], max_tokens=2)

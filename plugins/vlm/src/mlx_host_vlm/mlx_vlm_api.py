@@ -29,6 +29,7 @@ from mlx_vlm.utils import load_config, prepare_inputs
 from mlx_vlm.vision_cache import VisionFeatureCache
 from PIL.Image import Image
 
+from mlx_host_vlm.media.audio import MOST_SECONDS
 from mlx_host_vlm.media.loader import Sound
 
 Sequences = Any
@@ -62,7 +63,7 @@ class Loaded:
     """A network of mlx-vlm and its processor, reduced to what serving needs.
 
     `sees` and `hears` say what the network takes; `places` are the tokens that stand for media in a prompt. `whole`
-    says that a prompt is read in one piece, because each of its tokens sees all others.
+    says that a prompt is read in one piece, because each of its tokens sees all others. Sounds may last `most_seconds`.
     """
 
     def __init__(self, network: Any, processor: Any, config: Mapping[str, Any]) -> None:
@@ -82,6 +83,7 @@ class Loaded:
         self.hears = feature_extractor is not None and bool({"audio", "audios"} & set(takes))
         self.hears_several = bool(getattr(processor, "supports_multiple_audio", False))
         self.sample_rate = int(getattr(feature_extractor, "sampling_rate", SAMPLE_RATE))
+        self.most_seconds = _samples_kept(feature_extractor) / self.sample_rate or MOST_SECONDS
         numbers = (getattr(network.config, name, None) for name in PLACES)
         self.places = frozenset(number for number in numbers if isinstance(number, int))
         self._keeps_positions = hasattr(self.language_model, "_rope_deltas")
@@ -337,6 +339,13 @@ def _keep_together(arrays: dict[str, Any], length: int) -> bool:
         arrays["visual_pos_masks"] = mx.pad(mask, [(0, 0), (0, 1)])
         return True
     return False
+
+
+def _samples_kept(feature_extractor: Any) -> int:
+    """How many of a sound's samples are kept where the rest would be cut off unheard; 0 if that is not said."""
+    takes = inspect.signature(feature_extractor.__call__).parameters if feature_extractor is not None else {}
+    cuts, length = (takes[name].default if name in takes else None for name in ("truncation", "max_length"))
+    return length if cuts is True and isinstance(length, int) else 0
 
 
 def _forgets_scale(network: Any) -> bool:

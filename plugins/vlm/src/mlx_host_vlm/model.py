@@ -83,6 +83,7 @@ class VisionModel(LanguageModel):
             most_pixels=options.max_image_pixels,
             resize=not options.disable_auto_resize,
             rate=loaded.sample_rate,
+            most_seconds=loaded.most_seconds,
         )
 
     def _chat(self, request: ChatRequest) -> Iterator[Event | None]:

@@ -39,12 +39,15 @@ class Medium:
 class Loader:
     """Loads pictures and sounds; `fetcher` None means that none are fetched."""
 
-    def __init__(self, aside: Aside, fetcher: Fetcher | None, *, most_pixels: int, resize: bool, rate: int) -> None:
+    def __init__(
+        self, aside: Aside, fetcher: Fetcher | None, *, most_pixels: int, resize: bool, rate: int, most_seconds: float
+    ) -> None:
         self._aside = aside
         self._fetcher = fetcher
         self._most_pixels = most_pixels
         self._resize = resize
         self._rate = rate
+        self._most_seconds = most_seconds
 
     def load(self, parts: Sequence[Part], param: str = "messages") -> Generator[None, None, list[Medium]]:
         """Load all, giving way meanwhile; InvalidRequest names the first that cannot be used."""
@@ -64,7 +67,7 @@ class Loader:
         content: Image | Sound
         try:
             if part.kind == "audio":
-                content = read_audio(file, self._rate)
+                content = read_audio(file, self._rate, self._most_seconds)
             else:
                 content = read_image(file, most, resize=self._resize or part.small)
         except Unusable:
