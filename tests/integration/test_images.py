@@ -257,7 +257,7 @@ def test_an_edit_takes_an_image_and_its_size(client: openai.OpenAI) -> None:
 
 
 def test_an_edit_takes_several_images(client: openai.OpenAI) -> None:
-    images = [encoded(noise(16, 16), format) for format in ("PNG", "JPEG", "WEBP")]
+    images = [encoded(noise(16, 16)), encoded(Image.new("RGB", (16, 16)), "JPEG"), encoded(noise(16, 16), "WEBP")]
     both = edit(client, images[:2], size="16x16")
     assert opened(content(both.data[0])).size == (16, 16)
     assert content(both.data[0]) != content(edit(client, images[0], size="16x16").data[0])

@@ -25,55 +25,56 @@ from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
 
 from tests.support.tiny_llama import VOCABULARY, smollm2_gguf
 
-HIDDEN = 16
 # The third of the layers whose states condition the transformer is number 27.
 TEXT_ENCODER: Mapping[str, Any] = {
     "vocab_size": VOCABULARY,
-    "hidden_size": HIDDEN,
     "intermediate_size": 64,
     "num_hidden_layers": 27,
     "num_attention_heads": 1,
     "num_key_value_heads": 1,
-    "head_dim": 8,
 }
+WIDTH = 64
 TRANSFORMER: Mapping[str, Any] = {
     "num_layers": 1,
     "num_single_layers": 1,
-    "attention_head_dim": 16,
-    "num_attention_heads": 2,
-    "joint_attention_dim": 3 * HIDDEN,
-    "axes_dims_rope": [4, 4, 4, 4],
+    "attention_head_dim": WIDTH,
+    "num_attention_heads": 1,
+    "axes_dims_rope": [16, 16, 16, 16],
 }
-# The layers of the published one, whose normalization takes channels in 32 groups.
-VAE_CHANNELS = (32, 64, 96, 96)
+# A quarter of the published one's. They must differ where those differ, and fit 32 groups and, to be quantized, 64.
+VAE_CHANNELS = (32, 64, 128, 128)
 
 
-def write_tiny_flux(folder: Path, *, seed: int = 0) -> Path:
-    """Write a checkpoint in float32 into `folder`, with its sizes beside it as the hub's checkpoints have them."""
+def write_tiny_flux(folder: Path, *, text_width: int = 16, seed: int = 0) -> Path:
+    """Write a checkpoint in float32 into `folder`, with its sizes beside it as the hub's checkpoints have them.
+
+    It can be quantized if the text encoder's states are 64 numbers wide, which takes more time without a fast BLAS.
+    """
     mx.random.seed(seed)
+    text_encoder = {**TEXT_ENCODER, "hidden_size": text_width, "head_dim": text_width}
+    transformer = {**TRANSFORMER, "joint_attention_dim": 3 * text_width}
     model = Flux2Klein.__new__(Flux2Klein)
     nn.Module.__init__(model)
     model.bits = None
     model.vae = Flux2VAE(decoder_block_out_channels=VAE_CHANNELS)
     model.vae.encoder = Flux2Encoder(block_out_channels=VAE_CHANNELS)
-    model.transformer = Flux2Transformer(**TRANSFORMER)
+    model.transformer = Flux2Transformer(**transformer)
     # As random weights begin, the prompt and the images would hardly show in a picture.
     model.transformer.update(tree_map(lambda weight: 2 * weight, model.transformer.parameters()))
-    model.text_encoder = Qwen3TextEncoder(**TEXT_ENCODER)
+    model.text_encoder = Qwen3TextEncoder(**text_encoder)
     (folder / "tokenizer").mkdir(parents=True)
     write_tokenizer(read_metadata(smollm2_gguf()), folder / "tokenizer")
     model.tokenizers = TokenizerLoader.load_all(Flux2KleinWeightDefinition.get_tokenizers(), str(folder))
     model.save_model(str(folder))
-    (folder / "transformer" / "config.json").write_text(json.dumps(TRANSFORMER))
-    (folder / "text_encoder" / "config.json").write_text(json.dumps(TEXT_ENCODER))
+    (folder / "transformer" / "config.json").write_text(json.dumps(transformer))
+    (folder / "text_encoder" / "config.json").write_text(json.dumps(text_encoder))
     return folder
 
 
 def write_tiny_lora(file: Path, *, seed: int = 0) -> Path:
     """Write a LoRA of rank 2 for one projection of that transformer into `file`."""
     mx.random.seed(seed)
-    width = TRANSFORMER["attention_head_dim"] * TRANSFORMER["num_attention_heads"]
     name = "transformer.transformer_blocks.0.attn.to_q"
-    shapes = {f"{name}.lora_A.weight": (2, width), f"{name}.lora_B.weight": (width, 2)}
+    shapes = {f"{name}.lora_A.weight": (2, WIDTH), f"{name}.lora_B.weight": (WIDTH, 2)}
     mx.save_safetensors(str(file), {key: mx.random.normal(shape) for key, shape in shapes.items()})
     return file
