@@ -18,6 +18,7 @@ from mlx_host_vlm.layout import Layout, find_layout
 from mlx_host_vlm.media import Aside, Loader, Part, Unusable, find_parts
 from mlx_host_vlm.media.audio import read_audio
 from mlx_host_vlm.media.data_url import read_base64, read_data_url
+from mlx_host_vlm.media.parts import Kind
 from PIL.Image import Image
 
 from tests.plugins.vlm.conftest import result
@@ -88,23 +89,37 @@ def marks(parts: list[dict[str, str]]) -> str | None:
 PICTURE = {"type": "image_url", "image_url": {"url": "u"}}
 
 
+SYMBOLS: dict[Kind, Sequence[str]] = {"image": ("<unused>", "<I>", "<image>"), "audio": ("<A>",)}
+
+
 class TestLayout:
     def test_a_template_of_lists_gets_lists(self) -> None:
-        layout = find_layout(of_lists, marks, ["image", "audio"])
+        layout = find_layout(of_lists, marks, SYMBOLS)
         assert layout.kinds == {"image", "audio"}
         assert of_lists([{"content": layout.content("Hi", "m")}]) == "<s>Hi"
         assert of_lists([{"content": layout.content([PICTURE, "Hi", PICTURE], "m")}]) == "<s><I>Hi<I>"
 
     def test_a_template_of_strings_gets_the_marks_that_the_model_knows(self) -> None:
-        layout = find_layout(of_strings, marks, ["image", "audio"])
+        layout = find_layout(of_strings, marks, SYMBOLS)
         assert layout.kinds == {"image"}
         assert layout.content(["Hi", PICTURE, {"type": "text", "text": "ho"}], "m") == "Hi<image>ho"
         assert layout.content([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "m") == "a\nb"
 
     def test_a_template_without_marks_takes_text_only(self) -> None:
-        layout = find_layout(of_strings, lambda parts: None, ["image"])
+        layout = find_layout(of_strings, lambda parts: None, {"image": ["<image>"]})
         with pytest.raises(InvalidRequest, match="takes text only; run a model that takes it with --backend vlm"):
             layout.content([PICTURE], "m")
+
+    def test_each_medium_is_to_stand_once_in_a_text(self) -> None:
+        layout = find_layout(of_lists, marks, SYMBOLS)
+        layout.check("<s><I>Hi<I><A>", {"image": 2, "audio": 1}, "messages")
+        with pytest.raises(InvalidRequest, match="'<I>' stands for an image_url to this model; leave it out"):
+            layout.check("<s><I>Hi<I>", {"image": 1}, "messages")
+        with pytest.raises(InvalidRequest, match="shows 1 of the 2 image_url parts; it leaves out"):
+            layout.check("<s><I>Hi", {"image": 2}, "messages")
+
+    def test_where_no_symbol_is_known_nothing_is_counted(self) -> None:
+        find_layout(of_lists, marks, {"image": ["<other>"]}).check("<s>", {"image": 2}, "messages")
 
     @pytest.mark.parametrize(
         ("part", "says"),

@@ -190,15 +190,15 @@ def test_media_of_these_models_stand_apart(model: VisionModel) -> None:
 
 
 def test_what_was_seen_is_not_looked_at_again(gemma: VisionModel) -> None:
-    gemma._loaded.seen.clear()
+    before = len(gemma._loaded.seen)
     first = odds(gemma, see(41))
-    assert len(gemma._loaded.seen) == 1
+    assert len(gemma._loaded.seen) == before + 1
     gemma._batch._cache.clear()
     assert odds(gemma, see(41)) == first
-    assert len(gemma._loaded.seen) == 1
-    answer_one(gemma, see(42, 41))
-    answer_one(gemma, see(41, 42))
-    assert len(gemma._loaded.seen) == 3
+    assert len(gemma._loaded.seen) == before + 1
+    answer_one(gemma, see(42, 41, max_tokens=1))
+    answer_one(gemma, see(41, 42, max_tokens=1))
+    assert len(gemma._loaded.seen) == before + 3
 
 
 def test_several_answers_to_a_picture_are_drawn_apart(model: VisionModel) -> None:
@@ -253,11 +253,16 @@ class TestRefusals:
         except InvalidRequest as refusal:
             assert "refuse" in str(refusal)  # noqa: PT017  either is right
 
-    def test_marks_in_the_text_do_not_pass_for_pictures(self, qwen: VisionModel) -> None:
-        for text in ("<|image_pad|>", "<|vision_start|><|image_pad|><|vision_end|>"):
-            self.refused(qwen, *look(1)[0]["content"], {"type": "text", "text": text})
-            assert answer_one(qwen, ask(text, max_tokens=2)).completion_tokens == 2
-        assert answer_one(qwen, see(1)).completion_tokens == 16
+    @pytest.mark.parametrize(
+        ("fixture", "mark"), [("qwen", "<|image_pad|>"), ("deep", "<|image_pad|>"), ("gemma", "<image_soft_token>")]
+    )
+    def test_marks_in_the_text_do_not_pass_for_pictures(
+        self, request: pytest.FixtureRequest, fixture: str, mark: str
+    ) -> None:
+        model: VisionModel = request.getfixturevalue(fixture)
+        said = str(self.refused(model, *look(1)[0]["content"], {"type": "text", "text": f"a {mark} b"}))
+        assert said == f"{mark!r} stands for an image_url to this model; leave it out of the text"
+        assert answer_one(model, ask(mark, max_tokens=2)).completion_tokens == 2
 
     def test_pictures_that_do_not_fit_are_refused_by_their_tokens(self, tiny_qwen: Path) -> None:
         model = load(tiny_qwen, context_length=20)

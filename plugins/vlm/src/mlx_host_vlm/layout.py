@@ -6,8 +6,8 @@ alone: for those mlx-vlm knows which marks to write.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_host.errors import InvalidRequest
@@ -30,11 +30,13 @@ class Layout:
     """How one model's messages are laid out: `kinds` are what it takes beside text.
 
     Without `strings` the template reads no content but lists. `marks` is there for a template that reads no lists.
+    `symbols` are what stands for one medium in a prompt's text, as far as that is known.
     """
 
     kinds: frozenset[Kind]
     strings: bool = True
     marks: Marks | None = None
+    symbols: Mapping[Kind, str] = field(default_factory=dict)
 
     def content(self, content: Any, where: str) -> Any:
         """A message's content as the template reads it; InvalidRequest over what this model does not take."""
@@ -47,6 +49,24 @@ class Layout:
             return text if self.strings else [_typed(text)]
         return parts if self.marks is None else self.marks(parts)
 
+    def check(self, text: str, given: Mapping[Kind, int], param: str) -> None:
+        """Make sure that a prompt's text shows each medium once: neither is one left out, nor does a text pass for one.
+
+        `given` says how many there are of each kind.
+        """
+        for kind, symbol in self.symbols.items():
+            shown, there = text.count(symbol), given.get(kind, 0)
+            if shown > there:
+                raise InvalidRequest(
+                    f"{symbol!r} stands for an {PART_NAMES[kind]} to this model; leave it out of the text", param=param
+                )
+            if shown < there:
+                raise InvalidRequest(
+                    f"the model's chat template shows {shown} of the {there} {PART_NAMES[kind]} parts; it leaves out "
+                    "those in messages of some roles, or all but one of a message",
+                    param=param,
+                )
+
     def _part(self, part: Any, where: str) -> dict[str, str]:
         name = part.get("type") if isinstance(part, Mapping) else None
         kind = kind_of(part)
@@ -58,28 +78,38 @@ class Layout:
 
     def _taken(self, instead_of: str) -> str:
         if not self.kinds:
-            return "text only; run a model that takes it with --backend vlm"
+            other = instead_of in PART_NAMES.values()
+            return "text only; run a model that takes it with --backend vlm" if other else "text only"
         names = [PART_NAMES[kind] for kind in sorted(self.kinds, reverse=True)]
         hint = "; send some of its frames as image_url parts" if "video" in instead_of and "image" in self.kinds else ""
         return f"parts of the types {', '.join(['text', *names])}{hint}"
 
 
-def find_layout(render: Render, marks: Marks, kinds: Iterable[Kind]) -> Layout:
-    """Find out, by rendering, what a template reads of what the network takes."""
+def find_layout(render: Render, marks: Marks, symbols: Mapping[Kind, Sequence[str]]) -> Layout:
+    """Find out, by rendering, what a template reads of what the network takes.
+
+    `symbols` holds, for each kind that the network takes, what may stand for a medium.
+    """
     plain = render([_user(WORD)])
     strings = plain is not None and WORD in plain
     listed = render([_user([_typed(WORD)])])
-    taken = frozenset(kind for kind in kinds if _writes(render, kind, listed))
+    shown = {kind: render([_user([{"type": kind}, _typed(WORD)])]) for kind in symbols}
+    taken = {kind: text for kind, text in shown.items() if text is not None and _is_marked(text, listed)}
     if taken or not strings:
-        return Layout(taken, strings=strings)
-    marked = frozenset(kind for kind in kinds if (text := marks([{"type": kind}, _typed(WORD)])) and text != WORD)
-    return Layout(marked, marks=marks)
+        return Layout(frozenset(taken), strings=strings, symbols=_found(taken, symbols))
+    marked = {kind: text for kind in symbols if (text := marks([{"type": kind}, _typed(WORD)])) and text != WORD}
+    return Layout(frozenset(marked), marks=marks, symbols=_found(marked, symbols))
 
 
-def _writes(render: Render, kind: Kind, without: str | None) -> bool:
-    """Whether a part of this kind leaves a mark, and not as Python writes it."""
-    shown = render([_user([{"type": kind}, _typed(WORD)])])
-    return shown is not None and WORD in shown and "{'" not in shown and shown != without
+def _is_marked(text: str, without: str | None) -> bool:
+    """Whether a medium left a mark, and not as Python writes it."""
+    return WORD in text and "{'" not in text and text != without
+
+
+def _found(texts: Mapping[Kind, str], symbols: Mapping[Kind, Sequence[str]]) -> dict[Kind, str]:
+    """Of each kind the symbol that stands once in a text that shows one medium."""
+    once = {kind: [symbol for symbol in symbols[kind] if text.count(symbol) == 1] for kind, text in texts.items()}
+    return {kind: found[0] for kind, found in once.items() if found}
 
 
 def _user(content: Any) -> dict[str, Any]:

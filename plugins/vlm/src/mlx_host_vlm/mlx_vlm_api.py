@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import sys
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,23 +27,23 @@ from mlx_vlm.generate.diffusion import is_diffusion_model
 from mlx_vlm.models.cache import CacheList, KVCache, make_prompt_cache
 from mlx_vlm.prompt_utils import get_message_json
 from mlx_vlm.utils import load_config, prepare_inputs
-from mlx_vlm.vision_cache import VisionFeatureCache
 from PIL.Image import Image
 
 from mlx_host_vlm.media.audio import MOST_SECONDS
 from mlx_host_vlm.media.loader import Sound
+from mlx_host_vlm.media.parts import Kind
 
 Sequences = Any
 """mlx-vlm's GenerationBatch."""
 
+# Where a network's configuration has the token that stands for a medium, and its processor the text of a mark.
 PLACES = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
+MARKS: dict[Kind, tuple[str, ...]] = {"image": ("image_token", "boi_token"), "audio": ("audio_token", "boa_token")}
 SAMPLE_RATE = 16000
 # What goes into deeper layers of a network, and where.
 DEEP = ("deepstack_visual_embeds", "visual_pos_masks")
 # What a processor or a network may raise over pictures and sounds that do not suit it.
 INPUT_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration)
-# So many prompts' pictures are kept as the network saw them, by those networks that can go on from there.
-SEEN = 8
 
 
 @dataclass(frozen=True)
@@ -58,15 +59,48 @@ class Inputs:
     divisible: bool
     known: bool = True
 
+    @property
+    def nbytes(self) -> int:
+        return _nbytes(self.arrays.values())
+
+
+class Seen:
+    """Pictures as a network saw them, within a budget of bytes, least recently used first to go.
+
+    Those networks of mlx-vlm that can go on from there call `get` and `put`, by the name that `embed` was given.
+    """
+
+    def __init__(self, budget: int) -> None:
+        self._budget = budget
+        self._features: OrderedDict[str, Any] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._features)
+
+    @property
+    def nbytes(self) -> int:
+        return _nbytes(self._features.values())
+
+    def get(self, name: str) -> Any:
+        if name in self._features:
+            self._features.move_to_end(name)
+        return self._features.get(name)
+
+    def put(self, name: str, features: Any) -> None:
+        self._features[name] = features
+        while self._features and self.nbytes > self._budget:
+            self._features.popitem(last=False)
+
 
 class Loaded:
     """A network of mlx-vlm and its processor, reduced to what serving needs.
 
     `sees` and `hears` say what the network takes; `places` are the tokens that stand for media in a prompt. `whole`
-    says that a prompt is read in one piece, because each of its tokens sees all others. Sounds may last `most_seconds`.
+    says that a prompt is read in one piece, because each of its tokens sees all others. Sounds may last `most_seconds`;
+    `seen_bytes` bound what is kept of pictures.
     """
 
-    def __init__(self, network: Any, processor: Any, config: Mapping[str, Any]) -> None:
+    def __init__(self, network: Any, processor: Any, config: Mapping[str, Any], seen_bytes: int) -> None:
         self.config = config
         self.language_model = network.language_model
         self._network = network
@@ -75,7 +109,7 @@ class Loaded:
         if inner.chat_template is None:
             inner.chat_template = getattr(processor, "chat_template", None)
         self.tokenizer: Tokenizer = wrap_tokenizer(inner, inner.stopping_criteria.eos_token_ids)
-        self.seen = VisionFeatureCache(max_size=SEEN)
+        self.seen = Seen(seen_bytes)
         self._bos: int | None = inner.bos_token_id
         takes = inspect.signature(getattr(processor, "process", processor)).parameters
         feature_extractor = getattr(processor, "feature_extractor", None)
@@ -93,7 +127,16 @@ class Loaded:
     def fresh_cache(self) -> Layers:
         return list(make_prompt_cache(self.language_model))
 
-    def read(self, text: str, images: Sequence[Image], sounds: Sequence[Sound]) -> dict[str, Any]:
+    def symbols(self, kind: Kind) -> list[str]:
+        """What may stand for a picture or sound in a prompt's text."""
+        numbers = (getattr(self._network.config, name, None) for name in PLACES if name.startswith(kind))
+        tokens = self.tokenizer.symbols([number for number in numbers if isinstance(number, int)])
+        marks = (getattr(self._processor, name, None) for name in MARKS[kind])
+        return [symbol for symbol in dict.fromkeys([*tokens, *marks]) if isinstance(symbol, str) and symbol]
+
+    def read(
+        self, text: str, images: Sequence[Image], sounds: Sequence[Sound], param: str = "messages"
+    ) -> dict[str, Any]:
         """Run the processor: tokens as `input_ids` (1, tokens), and whatever it makes of pictures and sounds."""
         try:
             made = prepare_inputs(
@@ -105,11 +148,11 @@ class Loaded:
             )
         except INPUT_ERRORS as error:
             raise InvalidRequest(
-                f"the model's processor refuses the pictures or sounds: {error}", param="messages"
+                f"the model's processor refuses the pictures or sounds: {_said(error)}", param=param
             ) from error
         return self._without_doubled_bos(made)
 
-    def embed(self, made: Mapping[str, Any], name: str) -> Inputs:
+    def embed(self, made: Mapping[str, Any], name: str, param: str = "messages") -> Inputs:
         """Run what sees and hears in the network; `name` is that of these pictures together, and of no others."""
         arrays = {key: value for key, value in made.items() if value is not None}
         tokens, pixels = arrays.pop("input_ids"), arrays.pop("pixel_values", None)
@@ -119,7 +162,7 @@ class Loaded:
             arrays |= self._features(tokens, pixels, mask, arrays | seen)
             mx.eval(arrays["inputs_embeds"])
         except INPUT_ERRORS as error:
-            raise InvalidRequest(f"the model refuses the pictures or sounds: {error}", param="messages") from error
+            raise InvalidRequest(f"the model refuses the pictures or sounds: {_said(error)}", param=param) from error
         divisible = bool(_chunked_prefill_enabled(self._network, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
         return Inputs(ids, arrays, divisible and _keep_together(arrays, len(ids)))
@@ -141,10 +184,12 @@ class Loaded:
 
     def next_logprobs(self, tokens: list[int], step: int) -> Iterator[Array]:
         """What a sequence's tokens say of the next: log-probabilities (up to `step` tokens, vocabulary), in order."""
+        if not tokens:
+            return
         arrays = self.embed_text(tokens).arrays
         positions = {key: arrays[key] for key in ("position_ids", "rope_deltas") if key in arrays}
         layers, length = self.fresh_cache(), len(tokens)
-        step = max(length, 1) if self.whole else step
+        step = length if self.whole else step
         for start in range(0, length, step):
             piece = {key: _piece(key, value, start, start + step, length) for key, value in positions.items()}
             ids = mx.array(tokens[start : start + step])[None]
@@ -197,7 +242,7 @@ class Loaded:
         }
 
 
-def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> Loaded:
+def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, seen_bytes: int) -> Loaded:
     try:
         network, processor = mlx_vlm.load(
             str(path),
@@ -206,7 +251,7 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
         )
         if not hasattr(network, "language_model") or is_diffusion_model(network):
             raise LoadError(f"the model {str(path)!r} does not write text token by token; choose another one")
-        loaded = Loaded(network, processor, load_config(path))
+        loaded = Loaded(network, processor, load_config(path), seen_bytes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         # mlx-vlm goes on for pages about how to convert a model.
         reason = str(error).strip().partition("\n")[0]
@@ -229,16 +274,14 @@ def can_always_trim(layers: Layers) -> bool:
 
 
 class RowProcessor:
-    """A row's logits processors, over the tokens of its prompt and answer; called in the way of mlx-vlm's batches."""
+    """A row's logits processors, over the tokens of its prompt and answer, and its guide; called in mlx-vlm's way."""
 
     def __init__(self, processors: Sequence[Processor], prompt: Sequence[int]) -> None:
         self._processors = processors
         self._tokens: Array = mx.array(list(prompt))
 
-    def __call__(self, tokens: Array, logits: Array) -> Array:
-        for process in self._processors:
-            logits = process(self._tokens, logits)
-        return logits
+    def __call__(self, _: Array, logits: Array) -> Array:
+        return self._process(None, logits)
 
     def process_last_token(self, token: int, logits: Array) -> Array:
         self._tokens = mx.concatenate([self._tokens, mx.array([token])])
@@ -331,6 +374,17 @@ def _keep_together(arrays: dict[str, Any], length: int) -> bool:
     Networks that hold them so cut both by themselves, given a mask that mlx-vlm leaves whole for being longer.
     """
     deep, mask = arrays.get("deepstack_visual_embeds"), arrays.get("visual_pos_masks")
+def _said(error: Exception) -> str:
+    """What went wrong, without the words in which transformers wraps what a processor says."""
+    return str(error).removeprefix("Failed to process inputs with error: ") or type(error).__name__
+
+
+def _nbytes(values: Iterable[Any]) -> int:
+    """The bytes of the arrays among these, in lists or not."""
+    parts = ([value] if isinstance(value, mx.array) else value for value in values)
+    return sum(part.nbytes for each in parts if isinstance(each, list | tuple) for part in each)
+
+
     if deep is None or mask is None:
         return True
     if isinstance(deep, mx.array) and deep.shape[:2] == (1, length):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 # How long to wait for a download or a decoder in a turn in which nothing else is to be done.
 TURN = 0.02
+# So large a part of the prompt cache may be pictures as the network saw them.
+SEEN_SHARE = 8
 # A picture to try the processor on.
 SAMPLE_SIZE = (64, 64)
 
@@ -41,7 +44,12 @@ def load_model(request: Load[VlmOptions]) -> VisionModel:
         raise LoadError(f"the backend vlm needs a folder with an MLX model, and {request.ref!r} is none")
     options = request.options
     request.progress("load", 0, 1, str(request.ref))
-    loaded = load(request.path, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
+    loaded = load(
+        request.path,
+        adapter_path=options.adapter_path,
+        trust_remote_code=options.trust_remote_code,
+        seen_bytes=options.prompt_cache_bytes // SEEN_SHARE,
+    )
     model = VisionModel(loaded, options, read_generation_config(request.path))
     request.progress("load", 1, 1, str(request.ref))
     request.progress("warm-up", 0, 1)
@@ -55,7 +63,7 @@ class VisionModel(LanguageModel):
 
     def __init__(self, loaded: Loaded, options: VlmOptions, generation_config: Mapping[str, Any]) -> None:
         template = read_template(options.chat_template_file)
-        layout = find_template_layout(loaded, template)
+        self._layout = layout = find_template_layout(loaded, template)
         prompts = Prompts(loaded.tokenizer, template, layout.content)
         limit = context_length(loaded.config, options)
         self._embedder = self._find_embedder(loaded, limit)
@@ -70,7 +78,6 @@ class VisionModel(LanguageModel):
         )
         super().__init__(parts, options, generation_config)
         self._loaded = loaded
-        self._kinds = layout.kinds
         if loaded.whole:
             # Where all tokens of a prompt see each other, mlx-vlm's rows of different lengths do not keep apart.
             self.concurrency = 1
@@ -120,7 +127,7 @@ class VisionModel(LanguageModel):
         yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:
-        if self._embedder is None or not request.images or "image" not in self._kinds:
+        if self._embedder is None or not request.images or "image" not in self._layout.kinds:
             yield from super()._embed(request)
             return
         names = [f"{request.id}:{number}" for number in range(len(request.images))]
@@ -153,10 +160,11 @@ class VisionModel(LanguageModel):
             cached = None if self._loaded.places.intersection(rest) else cached
         return cached, keep_at
 
-    def _read(self, text: str, media: Sequence[Medium]) -> dict[str, Any]:
+    def _read(self, text: str, media: Sequence[Medium], param: str = "messages") -> dict[str, Any]:
+        self._layout.check(text, Counter(medium.kind for medium in media), param)
         images = [medium.content for medium in media if isinstance(medium.content, Image)]
         sounds = [medium.content for medium in media if not isinstance(medium.content, Image)]
-        return self._loaded.read(text, images, sounds)
+        return self._loaded.read(text, images, sounds, param)
 
     def _check_number(self, parts: Sequence[Part]) -> None:
         sounds = [part for part in parts if part.kind == "audio"]
@@ -178,8 +186,8 @@ class VisionModel(LanguageModel):
         """A text beside a picture, as a message of a user."""
         content = [{"type": "image_url"}, *([{"type": "text", "text": text}] if text else [])]
         request = ChatRequest(id="", model="", messages=[{"role": "user", "content": content}])
-        made = self._read(self._prompts.text(request, generation_prompt=False), [picture])
-        return self._loaded.embed(made, _name([picture]))
+        made = self._read(self._prompts.text(request, generation_prompt=False), [picture], "image_url")
+        return self._loaded.embed(made, _name([picture]), "image_url")
 
     def _stands_apart(self, kind: Kind) -> bool:
         """Whether the tokens of two media next to each other are more than one run."""
@@ -192,7 +200,7 @@ class VisionModel(LanguageModel):
             messages = [{"role": "user", "content": [{"type": name}] * number}]
             text = self._prompts.text(ChatRequest(id="", model="", messages=messages), generation_prompt=True)
             try:
-                tokens = self._read(text, [Medium(content, b"")] * number)["input_ids"][0].tolist()
+                tokens = self._read(text, [Medium(kind, content, b"")] * number)["input_ids"][0].tolist()
             except InvalidRequest:
                 return False
             counts.append(len(find_runs(tokens, self._loaded.places)))
@@ -211,4 +219,5 @@ def find_template_layout(loaded: Loaded, template: str | None) -> Layout:
             return None
 
     senses: dict[Kind, bool] = {"image": loaded.sees, "audio": loaded.hears}
-    return find_layout(render, loaded.marks, [kind for kind, there in senses.items() if there])
+    symbols = {kind: loaded.symbols(kind) for kind, there in senses.items() if there}
+    return find_layout(render, loaded.marks, symbols)

@@ -55,7 +55,10 @@ class VisionRow:
 
     def finish(self) -> Sequences:
         """Read what is left and sample the first token."""
-        return (self._reading or self._begin()).finish(self._sample)
+        sequences = (self._reading or self._begin()).finish(self._sample)
+        # The batch that this joins has caches of its own, and the prompt is not read again.
+        self.layers, self._inputs, self._reading = [], None, None
+        return sequences
 
     def snapshot(self) -> Snapshot:
         return Snapshot(self.key[: self.done], copy.deepcopy(self.layers))
@@ -109,7 +112,13 @@ class VisionRows:
 
     @property
     def nbytes(self) -> int:
-        return self._decoding.nbytes + sum(nbytes(row.layers) for row in self._unread.values())
+        rows = [*self._unread.values(), *self._running.values()]
+        # Several answers share what they read, and their request holds it to the end.
+        inputs: dict[int, int] = {
+            id(row.row.inputs): row.row.inputs.nbytes for row in rows if row.row.inputs is not None
+        }
+        layers = sum(nbytes(row.layers) for row in self._unread.values())
+        return self._decoding.nbytes + layers + sum(inputs.values()) + self._loaded.seen.nbytes
 
     def close(self) -> None:
         # Whatever the arrays hold or wait for, nothing is computed any more.

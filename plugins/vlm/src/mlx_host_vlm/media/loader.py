@@ -16,7 +16,7 @@ from mlx_host_vlm.media.aside import Aside
 from mlx_host_vlm.media.audio import Samples, read_audio
 from mlx_host_vlm.media.data_url import read_base64, read_data_url
 from mlx_host_vlm.media.images import read_image
-from mlx_host_vlm.media.parts import Part
+from mlx_host_vlm.media.parts import Kind, Part
 from mlx_host_vlm.media.remote import Fetcher
 from mlx_host_vlm.media.unusable import Unusable
 
@@ -32,6 +32,7 @@ Sound: TypeAlias = Samples
 class Medium:
     """A picture or a sound; what has the same `digest` looks or sounds the same to the model."""
 
+    kind: Kind
     content: Image | Sound
     digest: bytes
 
@@ -75,7 +76,7 @@ class Loader:
         except Exception as error:  # noqa: BLE001  decoders raise whatever they like over what is broken
             log.info("%s cannot be decoded: %s: %s", part.where, type(error).__name__, error)
             raise Unusable(f"its data is damaged or ends early ({type(error).__name__}: {error})") from None
-        return Medium(content, hashlib.sha256(b"%d %s " % (most, part.kind.encode()) + file).digest())
+        return Medium(part.kind, content, hashlib.sha256(b"%d %s " % (most, part.kind.encode()) + file).digest())
 
     def _file(self, part: Part) -> bytes:
         if part.kind == "audio":
