@@ -274,14 +274,16 @@ def can_always_trim(layers: Layers) -> bool:
 
 
 class RowProcessor:
-    """A row's logits processors, over the tokens of its prompt and answer, and its guide; called in mlx-vlm's way."""
+    """A row's logits processors, over the tokens of its prompt and answer; called in the way of mlx-vlm's batches."""
 
     def __init__(self, processors: Sequence[Processor], prompt: Sequence[int]) -> None:
         self._processors = processors
         self._tokens: Array = mx.array(list(prompt))
 
-    def __call__(self, _: Array, logits: Array) -> Array:
-        return self._process(None, logits)
+    def __call__(self, tokens: Array, logits: Array) -> Array:
+        for process in self._processors:
+            logits = process(self._tokens, logits)
+        return logits
 
     def process_last_token(self, token: int, logits: Array) -> Array:
         self._tokens = mx.concatenate([self._tokens, mx.array([token])])
@@ -367,13 +369,6 @@ def _row(layer: Any, index: int) -> Any:
     return layer.extract(index) if hasattr(layer, "extract") else copy.deepcopy(layer)
 
 
-def _keep_together(arrays: dict[str, Any], length: int) -> bool:
-    """Make sure that what goes into deeper layers finds its tokens, however a prompt is cut; False if it may not be.
-
-    mlx-vlm cuts the mask of the pictures' tokens with the prompt, but not their features where only those are held.
-    Networks that hold them so cut both by themselves, given a mask that mlx-vlm leaves whole for being longer.
-    """
-    deep, mask = arrays.get("deepstack_visual_embeds"), arrays.get("visual_pos_masks")
 def _said(error: Exception) -> str:
     """What went wrong, without the words in which transformers wraps what a processor says."""
     return str(error).removeprefix("Failed to process inputs with error: ") or type(error).__name__
@@ -385,6 +380,13 @@ def _nbytes(values: Iterable[Any]) -> int:
     return sum(part.nbytes for each in parts if isinstance(each, list | tuple) for part in each)
 
 
+def _keep_together(arrays: dict[str, Any], length: int) -> bool:
+    """Make sure that what goes into deeper layers finds its tokens, however a prompt is cut; False if it may not be.
+
+    mlx-vlm cuts the mask of the pictures' tokens with the prompt, but not their features where only those are held.
+    Networks that hold them so cut both by themselves, given a mask that mlx-vlm leaves whole for being longer.
+    """
+    deep, mask = arrays.get("deepstack_visual_embeds"), arrays.get("visual_pos_masks")
     if deep is None or mask is None:
         return True
     if isinstance(deep, mx.array) and deep.shape[:2] == (1, length):
