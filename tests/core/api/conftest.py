@@ -9,14 +9,14 @@ from tests.support.client import sdk
 from tests.support.server import ServerProcess, running_server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
     """One scripted model, whose reasoning and calls are read by qwen3's parser."""
     with running_server("--backend", "scripted", "--parser", "qwen3", "--slots", "8") as running:
         yield running
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
     with sdk(server) as client:
         yield client
