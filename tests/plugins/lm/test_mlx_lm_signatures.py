@@ -67,6 +67,21 @@ def test_properties_that_are_read_exist() -> None:
         assert callable(layer.merge)
 
 
+def test_what_a_batch_has_drawn_is_what_it_says_next(tiny_llama: Path) -> None:
+    """Rows tells it to the guides before the batch says it."""
+    network, _ = mlx_lm.utils.load(tiny_llama)
+    generator = BatchGenerator(network)
+    processors: list[list[Any]] = [[], [lambda _, logits: logits]]
+    uids = generator.insert_segments([[[5, 6]], [[7, 8]]], logits_processors=processors)
+    while len(generator._generation_batch) < 2:
+        generator.next()
+    running = generator._generation_batch
+    assert (running.uids, [list(chain) for chain in running.logits_processors]) == (uids, processors)
+    drawn = running._next_tokens.tolist()
+    _, said = generator.next()
+    assert [answer.token for answer in said] == drawn
+
+
 def test_every_argument_of_apply_chat_template_is_reserved_but_the_documents() -> None:
     # A request's chat_template_kwargs may hold documents, which are a template's variable like any other.
     assert set(parameters(PreTrainedTokenizerBase.apply_chat_template)) - {"documents"} <= RESERVED_VARIABLES

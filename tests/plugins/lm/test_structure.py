@@ -13,7 +13,6 @@ import mlx.core as mx
 import pytest
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import AnyText, Exact, Form, Grammar, JsonValue, LarkGrammar, Pattern, chain, one_of
-from mlx_host_lm.sampling import greedy
 from mlx_host_lm.structure import Guide, Rule, Structure, Vocabulary
 
 BYTES = [bytes([byte]) for byte in range(256)]
@@ -55,50 +54,46 @@ def rule(structure: Structure, grammar: Grammar, *, starts: bool = True) -> Rule
             return made
 
 
-def step(guide: Guide, token: int | None = None, width: int = len(TOKENS)) -> set[int]:
-    """What a row may say next; it then says `token`, if that is given."""
-    logits = guide.process(mx.array([0]), mx.zeros((1, width)))
-    allowed = {id for id, logit in enumerate(logits[0].tolist()) if logit == 0}
-    wish = mx.zeros((1, width))
-    if token is not None:
-        wish[0, token] = 1.0
-        guide.sample(wish)
-    return allowed
+def allowed(guide: Guide, last: int | None = None, width: int = len(TOKENS)) -> set[int]:
+    """What a row may say next, when the last token of its answer was `last`."""
+    logits = guide.process(last, mx.zeros((1, width)))
+    return {id for id, logit in enumerate(logits[0].tolist()) if logit == 0}
 
 
 def says(rule: Rule, text: str | bytes) -> bool:
     """Whether the text is an answer, and the answer may end with it."""
-    guide = rule.guide(greedy)
+    guide, last = rule.guide(), None
     for byte in text.encode() if isinstance(text, str) else text:
-        if byte not in step(guide, byte):
+        if byte not in allowed(guide, last):
             return False
-    return step(guide) >= VOCABULARY.ends
+        last = byte
+    return allowed(guide, last) >= VOCABULARY.ends
 
 
 def test_only_what_the_grammar_goes_on_with_is_allowed(structure: Structure) -> None:
-    guide = rule(structure, one_of("ab", "b", "abc")).guide(greedy)
-    assert step(guide, ord("a")) == {ord("a"), ord("b"), DOUBLE}
-    assert step(guide, ord("b")) == {ord("b")}
-    assert step(guide, ord("c")) == {ord("c"), END, OTHER_END}
-    assert step(guide, END) == {END, OTHER_END}
+    guide = rule(structure, one_of("ab", "b", "abc")).guide()
+    assert allowed(guide) == {ord("a"), ord("b"), DOUBLE}
+    assert allowed(guide, ord("a")) == {ord("b")}
+    assert allowed(guide, ord("b")) == {ord("c"), END, OTHER_END}
+    assert allowed(guide, ord("c")) == {END, OTHER_END}
     assert guide.error is None
 
 
 def test_special_tokens_are_said_only_where_the_grammar_names_them(structure: Structure) -> None:
-    assert step(rule(structure, AnyText()).guide(greedy)).isdisjoint({SPECIAL, HOLE})
-    guide = rule(structure, chain("<think>", "a")).guide(greedy)
-    assert step(guide, SPECIAL) == {SPECIAL}
-    assert step(guide) == {ord("a")}
+    assert allowed(rule(structure, AnyText()).guide()).isdisjoint({SPECIAL, HOLE})
+    guide = rule(structure, chain("<think>", "a")).guide()
+    assert allowed(guide) == {SPECIAL}
+    assert allowed(guide, SPECIAL) == {ord("a")}
 
 
 def test_logits_may_be_more_or_fewer_than_tokens(structure: Structure) -> None:
-    assert step(rule(structure, AnyText()).guide(greedy), width=400) <= set(range(len(TOKENS)))
-    assert step(rule(structure, one_of("a", "b")).guide(greedy), width=98) == {ord("a")}
+    assert allowed(rule(structure, AnyText()).guide(), width=400) <= set(range(len(TOKENS)))
+    assert allowed(rule(structure, one_of("a", "b")).guide(), width=98) == {ord("a")}
 
 
 def test_forbidden_logits_stay_so_and_others_as_they_are(structure: Structure) -> None:
-    guide = rule(structure, one_of("a", "b")).guide(greedy)
-    logits = guide.process(mx.array([0]), mx.arange(len(TOKENS)).astype(mx.bfloat16)[None])
+    guide = rule(structure, one_of("a", "b")).guide()
+    logits = guide.process(None, mx.arange(len(TOKENS)).astype(mx.bfloat16)[None])
     assert logits.dtype == mx.bfloat16
     assert logits[0, ord("b")].item() == 98
     assert logits[0, ord("c")].item() == -mx.inf
@@ -108,21 +103,19 @@ def test_rules_are_kept_until_they_are_spent(structure: Structure, monkeypatch: 
     monkeypatch.setattr("mlx_host_lm.structure.RULE_TOKENS", 50)
     first = rule(structure, Pattern("[ab]*"))
     assert rule(structure, Pattern("[ab]*")) is first
-    guide = first.guide(greedy)
-    for _ in range(50):
-        step(guide, ord("a"))
+    guide = first.guide()
+    for _ in range(49):
+        allowed(guide, ord("a"))
     assert rule(structure, Pattern("[ab]*")) is first
-    step(guide, ord("a"))
+    allowed(guide, ord("a"))
     assert rule(structure, Pattern("[ab]*")) is not first
-    assert ord("b") in step(guide, ord("a"))
+    assert ord("b") in allowed(guide, ord("a"))
 
 
 def test_answers_of_one_rule_go_their_own_ways(structure: Structure) -> None:
     shared = rule(structure, one_of("ab", "cd"))
-    first, second = shared.guide(greedy), shared.guide(greedy)
-    step(first, ord("a"))
-    step(second, ord("c"))
-    assert (step(first), step(second)) == ({ord("b")}, {ord("d")})
+    first, second = shared.guide(), shared.guide()
+    assert (allowed(first, ord("a")), allowed(second, ord("c"))) == ({ord("b")}, {ord("d")})
 
 
 def test_only_so_many_rules_are_kept(structure: Structure) -> None:
@@ -140,18 +133,18 @@ def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
         return [no, thing] if text == "nothing" else list(text.encode())
 
     structure = Structure(replace(VOCABULARY, tokens=words, cut=cut))
-    guide = rule(structure, one_of("nothing", "Y")).guide(greedy)
+    guide = rule(structure, one_of("nothing", "Y")).guide()
     # What is not certain may be cut in any way.
-    assert {ord("n"), no, nothing, ord("Y")} <= step(guide, ord("Y"), len(words))
-    guide = rule(structure, Exact("nothing")).guide(greedy)
-    assert step(guide, no, len(words)) == {no}
+    assert {ord("n"), no, nothing, ord("Y")} <= allowed(guide, width=len(words))
+    guide = rule(structure, Exact("nothing")).guide()
+    assert allowed(guide, width=len(words)) == {no}
     structure.close()
 
 
 def test_where_the_tokenizer_adds_to_the_text_the_longest_tokens_are_taken() -> None:
     words = [*TOKENS, b"no", b"nothing"]
     structure = Structure(replace(VOCABULARY, tokens=words, cut=lambda text: f" {text}".encode()))
-    assert step(rule(structure, Exact("nothing!")).guide(greedy), width=len(words)) == {len(words) - 1}
+    assert allowed(rule(structure, Exact("nothing!")).guide(), width=len(words)) == {len(words) - 1}
     structure.close()
 
 
@@ -160,20 +153,20 @@ def test_a_space_that_does_not_show_is_not_held_against_an_answer() -> None:
     brace, letter = len(TOKENS), len(TOKENS) + 1
     form = rule(spaced, chain("{", one_of("a", " a"), "}"))
     for first in (ord("{"), brace):
-        guide = form.guide(greedy)
-        assert step(guide, first, len(SPACED.tokens)) == {ord("{"), brace}
-        assert step(guide, letter, len(SPACED.tokens)) == {ord("a"), DOUBLE, ord(" "), letter}
+        guide = form.guide()
+        assert allowed(guide, width=len(SPACED.tokens)) == {ord("{"), brace}
+        assert allowed(guide, first, len(SPACED.tokens)) == {ord("a"), DOUBLE, ord(" "), letter}
     choice = rule(spaced, one_of(" a", "b"))
-    assert step(choice.guide(greedy), width=len(SPACED.tokens)) == {ord("b"), ord(" ")}
+    assert allowed(choice.guide(), width=len(SPACED.tokens)) == {ord("b"), ord(" ")}
     goes_on = rule(spaced, one_of(" a", "b"), starts=False)
-    assert step(goes_on.guide(greedy), width=len(SPACED.tokens)) == {ord("b"), ord(" "), letter}
+    assert allowed(goes_on.guide(), width=len(SPACED.tokens)) == {ord("b"), ord(" "), letter}
     spaced.close()
 
 
 def test_an_answer_that_llguidance_gives_up_may_only_end(structure: Structure) -> None:
-    guide = rule(structure, Pattern("(.{0,500}a){0,500}")).guide(greedy)
+    guide = rule(structure, Pattern("(.{0,500}a){0,500}")).guide()
     for _ in range(100_000):
-        if step(guide, ord("a")) == VOCABULARY.ends:
+        if allowed(guide, ord("a")) == VOCABULARY.ends:
             break
     assert isinstance(guide.error, InvalidRequest)
     assert "too complex" in str(guide.error)
@@ -243,10 +236,10 @@ HOSTILE: dict[str, Grammar] = {
 def test_hostile_grammars_take_bounded_time(structure: Structure, name: str) -> None:
     """They are refused or obeyed; nothing of it may take longer than the test's timeout."""
     with suppress(InvalidRequest):
-        guide = rule(structure, HOSTILE[name]).guide(greedy)
+        guide = rule(structure, HOSTILE[name]).guide()
+        last = None
         for _ in range(30):
-            allowed = step(guide)
-            step(guide, max(allowed - VOCABULARY.ends, default=END))
+            last = max(allowed(guide, last) - VOCABULARY.ends, default=END)
 
 
 def test_schemas_too_deep_are_refused(structure: Structure) -> None:

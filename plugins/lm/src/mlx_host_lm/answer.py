@@ -32,10 +32,10 @@ from mlx_host_lm.structure import Guide
 class Plan:
     """What is to be generated: `n` answers to `prompt`, of which `cached` needs no reading.
 
-    `keep_at` is how much of the prompt goes to the prompt cache once it is read. `guides`, if there are any, draw the
-    tokens of the answers in place of the samplers. `context` is the end of the prompt
-    where the answers go on with its text; it is empty where they begin a text of their own. `inputs` is what the rows
-    read in place of the prompt's tokens, for those that can: the tokens are then its key in the prompt cache.
+    `keep_at` is how much of the prompt goes to the prompt cache once it is read. `guides`, if there are any,
+    hold the answers to a form. `context` is the end of the prompt where the answers go on with its text; it is empty
+    where they begin a text of their own. `inputs` is what the rows read in place of the prompt's tokens, for those that
+    can: the tokens are then its key in the prompt cache.
     """
 
     prompt: list[int]
@@ -171,16 +171,13 @@ class Answer:
         cut = keep_at if keep_at is not None and start < keep_at else start
         for _ in range(count):
             index = len(self._choices)
-            sampler, processors = self._plan.samplers[index], self._plan.processors
-            if self._plan.guides:
-                guide = self._plan.guides[index]
-                sampler, processors = guide.sample, [*processors, guide.process]
             row = Row(
                 segments=[segment for segment in (prompt[start:cut], prompt[cut:]) if segment],
                 cached=cached,
                 max_tokens=self._plan.max_tokens,
-                sampler=sampler,
-                processors=processors,
+                sampler=self._plan.samplers[index],
+                processors=self._plan.processors,
+                guide=self._plan.guides[index] if self._plan.guides else None,
                 inputs=self._plan.inputs,
             )
             detokenizer = self._tokenizer.detokenizer(self._plan.context)

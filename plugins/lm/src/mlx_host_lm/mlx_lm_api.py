@@ -19,7 +19,7 @@ from mlx_lm.utils import load as load_network
 
 from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
 from mlx_host_lm.sampling import Array, Processor, Sampler, greedy
-from mlx_host_lm.structure import Vocabulary
+from mlx_host_lm.structure import Guide, Vocabulary
 
 __all__ = ["TemplateSyntaxError"]
 
@@ -269,6 +269,7 @@ class Row:
     max_tokens: int
     sampler: Sampler
     processors: list[Processor]
+    guide: Guide | None = None
     inputs: Any = None
 
 
@@ -291,6 +292,39 @@ class Sampled:
     snapshot: Snapshot | None
 
 
+class Drawn:
+    """The tokens that a batch drew in a step, read while the pass that they go into is computed."""
+
+    def __init__(self, tokens: Array) -> None:
+        # Where rows have joined or left they are still to be put together, and that pass is not to come before it.
+        mx.async_eval(tokens)  # type: ignore[no-untyped-call]  # mlx says so
+        self._array = tokens
+        self._tokens: list[int] | None = None
+
+    def read(self, logits: Array) -> list[int]:
+        """Wait for the tokens, but let the network go on to the logits that they lead to."""
+        if self._tokens is None:
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
+            self._tokens = self._array.tolist()
+        return self._tokens
+
+
+class Held:
+    """A guide as the last logits processor of a row, which was number `index` when tokens were drawn."""
+
+    def __init__(self, guide: Guide) -> None:
+        self._guide = guide
+        self._drawn: Drawn | None = None
+        self._index = 0
+
+    def follow(self, drawn: Drawn, index: int) -> None:
+        self._drawn, self._index = drawn, index
+
+    def __call__(self, _: Array, logits: Array) -> Array:
+        token = None if self._drawn is None else self._drawn.read(logits)[self._index]
+        return self._guide.process(token, logits)
+
+
 class Rows:
     """mlx-lm's BatchGenerator: rows that join and leave at any step."""
 
@@ -311,7 +345,7 @@ class Rows:
             caches=[None if cached is None else cached.layers],
             all_tokens=[[] if cached is None else list(cached.tokens)],
             samplers=[row.sampler],
-            logits_processors=[row.processors],
+            logits_processors=[row.processors if row.guide is None else [*row.processors, Held(row.guide)]],
         )
         return int(uid)
 
@@ -322,6 +356,7 @@ class Rows:
     def step(self) -> tuple[list[Read], list[Sampled]]:
         """Decode one token of every row that has read its prompt, and read the next chunk for those that have not."""
         reads, tokens = self._generator.next()
+        self._tell_guides()
         sampled = [
             Sampled(
                 answer.uid,
@@ -350,3 +385,12 @@ class Rows:
 
     def close(self) -> None:
         self._generator.close()
+
+    def _tell_guides(self) -> None:
+        running = self._generator._generation_batch
+        chains = enumerate(running.logits_processors)
+        held = [(index, each) for index, chain in chains for each in chain if isinstance(each, Held)]
+        if held:
+            drawn = Drawn(running._next_tokens)
+            for index, each in held:
+                each.follow(drawn, index)

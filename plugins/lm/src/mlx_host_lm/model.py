@@ -200,17 +200,16 @@ class LanguageModel(Model):
         rule = yield from self._rule(request, prompt.tail, starts=not context)
         cached, keep_at = self._prefix(prompt, inputs)
         seed = request.sampling.seed
-        samplers = [self._samplers.sampler(settings, seed, choice) for choice in range(request.n)]
         return Plan(
             prompt=tokens,
             cached=cached,
             keep_at=keep_at,
             n=request.n,
             max_tokens=self._room(request, length),
-            samplers=samplers,
+            samplers=[self._samplers.sampler(settings, seed, choice) for choice in range(request.n)],
             processors=processors(settings, request.sampling.logit_bias, length),
             top_logprobs=request.top_logprobs,
-            guides=[] if rule is None else [rule.guide(sampler) for sampler in samplers],
+            guides=[] if rule is None else [rule.guide() for _ in range(request.n)],
             context=context,
             inputs=inputs,
         )

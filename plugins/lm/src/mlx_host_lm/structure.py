@@ -1,7 +1,7 @@
 """Answers held to a grammar by token masks; all that this plugin uses of llguidance.
 
-A model has one Structure, a grammar becomes a Rule, and each answer that obeys it has a Guide: the last logits
-processor of its row and the sampler, whatever batch the row is in. No network, batch or tokenizer class is known here.
+A model has one Structure, a grammar becomes a Rule, and each answer that obeys it has a Guide, whatever batch its row
+is in. No network, batch or tokenizer class is known here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, chain, leaves, to_llguidance
 
-from mlx_host_lm.sampling import Array, Sampler
+from mlx_host_lm.sampling import Array
 from mlx_host_lm.schemas import kept, place
 
 # So long the model waits for a grammar before it goes on with other requests; most are compiled by then.
@@ -172,9 +172,9 @@ class Rule:
         self._spaced = spaced
         self._tokens = 0
 
-    def guide(self, sampler: Sampler) -> Guide:
-        """Hold one answer to the grammar, its tokens drawn by `sampler`."""
-        return Guide(self, sampler)
+    def guide(self) -> Guide:
+        """Hold one answer to the grammar."""
+        return Guide(self)
 
     def begin(self, token: int) -> LLMatcher:
         matcher = self._spaced if self.vocabulary.tokens[token].startswith(b" ") else self._plain
@@ -196,33 +196,26 @@ class Stuck(Exception):
 
 
 class Guide:
-    """Holds one row to a grammar: `process` is its last logits processor, `sample` its sampler, used in turn.
+    """Holds one row to a grammar, after whatever else changes its logits.
 
-    The token drawn in one step is read in the next, while the pass that it goes into is computed. Ends of the answer
-    are allowed where the grammar is satisfied, and nothing else where nothing else can come. `read` tokens have been
-    taken into account. If llguidance gives up, `error` says so and the row may only end; what follows is no answer.
+    Ends of the answer are allowed where the grammar is satisfied, and nothing else where nothing else can come. `read`
+    tokens have been taken into account. If llguidance gives up, `error` says so and the row may only end; what follows
+    is no answer.
     """
 
-    def __init__(self, rule: Rule, sampler: Sampler) -> None:
+    def __init__(self, rule: Rule) -> None:
         self.error: InvalidRequest | None = None
         self.read = 0
         self._rule = rule
-        self._sampler = sampler
         self._matcher: LLMatcher | None = None
-        self._drawn: Array | None = None
         # What each byte of a mask means for the eight tokens it is about; several times faster than to shift bits.
         bits = (mx.arange(256)[:, None] >> mx.arange(8)) & 1
         self._eight = mx.where(bits == 1, 0.0, -mx.inf)
 
-    def process(self, _: Array, logits: Array) -> Array:
-        # Before anything waits for the last token: else the network would wait, too.
-        mx.async_eval(logits)  # type: ignore[no-untyped-call]  # mlx says so
-        mask = self._rule.first if self._drawn is None else self._after(int(self._drawn.item()))
+    def process(self, token: int | None, logits: Array) -> Array:
+        """Forbid all that may not follow `token`, the answer's last, or None where it begins (1, vocabulary)."""
+        mask = self._rule.first if token is None else self._after(token)
         return logits + self._penalties(mask, logits.shape[-1]).astype(logits.dtype)
-
-    def sample(self, logprobs: Array) -> Array:
-        self._drawn = self._sampler(logprobs)
-        return self._drawn
 
     def _penalties(self, mask: bytes, width: int) -> Array:
         """0 for the tokens of a mask and -inf for all others (1, width)."""

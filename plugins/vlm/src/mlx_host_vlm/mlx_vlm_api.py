@@ -14,8 +14,8 @@ from typing import Any
 import mlx.core as mx
 import mlx_vlm
 from mlx_host.errors import InvalidRequest, LoadError
-from mlx_host_lm.mlx_lm_api import Layers, Tokenizer, wrap_tokenizer
-from mlx_host_lm.sampling import Array, Processor, Sampler
+from mlx_host_lm.mlx_lm_api import Layers, Row, Tokenizer, wrap_tokenizer
+from mlx_host_lm.sampling import Array, Sampler
 from mlx_vlm.generate.ar import (
     GenerationBatch,
     PromptProcessingBatch,
@@ -274,28 +274,33 @@ def can_always_trim(layers: Layers) -> bool:
 
 
 class RowProcessor:
-    """A row's logits processors, over the tokens of its prompt and answer; called in the way of mlx-vlm's batches."""
+    """A row's logits processors, over the tokens of its prompt and answer, and its guide; called in mlx-vlm's way."""
 
-    def __init__(self, processors: Sequence[Processor], prompt: Sequence[int]) -> None:
-        self._processors = processors
+    def __init__(self, row: Row, prompt: Sequence[int]) -> None:
+        self._row = row
         self._tokens: Array = mx.array(list(prompt))
 
-    def __call__(self, tokens: Array, logits: Array) -> Array:
-        for process in self._processors:
-            logits = process(self._tokens, logits)
-        return logits
+    def __call__(self, _: Array, logits: Array) -> Array:
+        return self._process(None, logits)
 
     def process_last_token(self, token: int, logits: Array) -> Array:
         self._tokens = mx.concatenate([self._tokens, mx.array([token])])
-        return self(self._tokens, logits)
+        return self._process(token, logits)
+
+    def _process(self, token: int | None, logits: Array) -> Array:
+        for process in self._row.processors:
+            logits = process(self._tokens, logits)
+        if self._row.guide is None:
+            return logits
+        # So that the network does not wait for the guide.
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]  # mlx says so
+        return self._row.guide.process(token, logits)
 
 
 class Reading:
     """A prompt while it is read, from token number `start` on; `layers` hold what comes before and are written to."""
 
-    def __init__(
-        self, language_model: Any, uid: int, inputs: Inputs, layers: Layers, start: int, processors: Sequence[Processor]
-    ) -> None:
+    def __init__(self, language_model: Any, uid: int, inputs: Inputs, layers: Layers, start: int, row: Row) -> None:
         length = len(inputs.tokens)
         arrays = {key: _from(key, value, start, length) for key, value in inputs.arrays.items()}
         if not inputs.divisible and start:
@@ -308,7 +313,7 @@ class Reading:
             max_tokens=[sys.maxsize],
             inputs_embeds=arrays.pop("inputs_embeds")[:, start:],
             prompt_kwargs=arrays,
-            logits_processors=[[RowProcessor(processors, inputs.tokens)]] if processors else None,
+            logits_processors=[[RowProcessor(row, inputs.tokens)]] if row.processors or row.guide else None,
             warm_cache=layers,
         )
 

@@ -70,7 +70,7 @@ class VisionRow:
             cached = self.row.cached
             self.layers = self._loaded.fresh_cache() if cached is None else copy.deepcopy(cached.layers)
         language_model = self._loaded.language_model
-        return Reading(language_model, self.uid, self._inputs, self.layers, self.done, self.row.processors)
+        return Reading(language_model, self.uid, self._inputs, self.layers, self.done, self.row)
 
     def _sample(self, logprobs: Array) -> Array:
         self.next_logprobs = logprobs[0]
