@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import Phase, settings
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
-from mlx_host.testing import ParserContract
+from mlx_host.testing import ParserContract, parser_contract
 
 from tests.core.parsing.shapes import TOOLS, Tagged
 
@@ -68,6 +69,13 @@ class ReasonsAlways(Tagged):
 
 class ShowsNothing(Tagged):
     samples = (Sample("text", "text", "text"),)
+
+
+@pytest.fixture(autouse=True)
+def first_failure_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making a failing text shorter, for somebody to read, takes most of the time."""
+    unshortened = settings(parser_contract._SETTINGS, phases=[Phase.generate])
+    monkeypatch.setattr(parser_contract, "_SETTINGS", unshortened)
 
 
 @pytest.mark.parametrize(
