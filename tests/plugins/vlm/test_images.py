@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from mlx_host_vlm.media.images import MOST_DECODED_PIXELS, read_image, scale_down
 from mlx_host_vlm.media.unusable import Unusable
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.support.media import encoded, noise
 
@@ -27,7 +27,7 @@ def png(width: int, height: int) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
@@ -50,13 +50,26 @@ def test_formats_with_loss_give_nearly_the_picture(form: str) -> None:
     assert difference.mean() < 8
 
 
-def test_a_picture_is_turned_as_the_camera_was_held() -> None:
+@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
+def test_a_picture_is_turned_as_the_camera_was_held(form: str) -> None:
+    drawn = noise(1, (40, 20))
+    for orientation in range(10):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options = {"lossless": True} if form == "WEBP" else {}
+        with Image.open(io.BytesIO(encoded(drawn, form, exif=exif, **options))) as image:
+            expected = ImageOps.exif_transpose(image)
+        assert read(encoded(drawn, form, exif=exif, **options)).tobytes() == expected.tobytes()
+    assert expected.size == (40, 20)
+
+
+def test_a_large_picture_is_turned_too() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # turn to the right
-    drawn = noise(1, (40, 20))
-    turned = read(encoded(drawn, "PNG", exif=exif))
-    assert turned.size == (20, 40)
-    assert turned.tobytes() == drawn.transpose(Image.Transpose.ROTATE_270).tobytes()
+    shown = read(encoded(noise(1, (400, 200)), "JPEG", exif=exif, quality=95), most=20_000)
+    expected = noise(1, (200, 100)).transpose(Image.Transpose.ROTATE_270)
+    assert shown.size == (100, 200)
+    assert np.abs(np.asarray(shown, int) - np.asarray(expected, int)).mean() < 8
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
@@ -65,14 +78,23 @@ def test_a_broken_note_about_the_camera_does_not_matter() -> None:
     assert read(file).size == (84, 84)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
-def test_what_is_transparent_is_white(mode: str) -> None:
+@pytest.mark.parametrize("most", [MOST, 16], ids=["as it is", "scaled down"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGB"])
+def test_what_is_transparent_is_white(mode: str, most: int) -> None:
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
     image.paste((255, 0, 0, 255), (0, 0, 4, 8))
-    file = encoded(image, "GIF") if mode == "PA" else encoded(image.convert(mode))
-    shown = read(file)
-    assert pixel(shown, 6, 4) == (255, 255, 255)
-    assert pixel(shown, 1, 4) != (255, 255, 255)
+    match mode:
+        case "PA":
+            file = encoded(image, "GIF")
+        case "RGB":
+            file = encoded(image.convert("RGB"), transparency=(0, 0, 0))
+        case _:
+            file = encoded(image.convert(mode))
+    shown = read(file, most)
+    width = shown.width
+    assert pixel(shown, width - 1, 2) == (255, 255, 255)
+    assert pixel(shown, 0, 2) == pytest.approx(pixel(read(file), 0, 2), abs=2)
+    assert pixel(shown, 0, 2) != (255, 255, 255)
 
 
 def test_a_palette_is_looked_up() -> None:
@@ -121,6 +143,18 @@ def test_a_picture_that_unpacks_to_too_much_is_refused_by_its_header(size: tuple
     assert size[0] * size[1] > MOST_DECODED_PIXELS
     with pytest.raises(Unusable, match=f"{MOST_DECODED_PIXELS}"):
         read(png(*size))
+
+
+def test_a_frame_that_is_larger_than_its_picture_counts() -> None:
+    screen, frame = struct.pack("<HH", 10, 10), struct.pack("<HH", 11_000, 10_000)
+    file = b"GIF89a" + screen + b"\xf0\0\0" + bytes(6) + b"," + bytes(4) + frame + b"\0\x02\x02\x44\x01\0;"
+    with pytest.raises(Unusable, match="11000 x 10000 pixels"):
+        read(file)
+
+
+def test_the_limit_is_where_it_is_said_to_be() -> None:
+    with pytest.raises(OSError, match="truncated"):
+        read(png(9_900, 9_900))
 
 
 def test_a_large_picture_is_scaled_down_and_keeps_its_shape() -> None:

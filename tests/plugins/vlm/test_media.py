@@ -60,6 +60,8 @@ class TestParts:
         [
             ({"type": "image_url"}, "image_url must be"),
             ({"type": "image_url", "image_url": {"file_id": "f"}}, "image_url must be"),
+            ({"type": "image_url", "image_url": {"url": "u", "detail": "fine"}}, "detail is 'fine'; auto, low, high"),
+            ({"type": "image_url", "image_url": {"url": "u", "detail": ["low"]}}, "detail is "),
             ({"type": "input_audio", "input_audio": "AA"}, "input_audio must be"),
             ({"type": "input_audio", "input_audio": {"data": "AA"}}, "wav and mp3 are taken"),
             ({"type": "input_audio", "input_audio": {"data": "AA", "format": "flac"}}, "wav and mp3 are taken"),
@@ -186,6 +188,13 @@ class TestLoader:
         assert isinstance(small.content, Image)
         assert (whole.content.size, small.content.size) == ((800, 800), (512, 512))
         assert whole.digest != small.digest
+
+    def test_pictures_of_one_request_fit_into_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("mlx_host_vlm.media.loader.MOST_PIXELS_TOGETHER", 2 * 84 * 84)
+        parts = [Part("image", f"[{number}]", picture(1)) for number in range(3)]
+        assert len(result(loader().load(parts[:2]))) == 2
+        with pytest.raises(InvalidRequest, match=r"^\[2\]: the pictures up to it have 21168 pixels together"):
+            result(loader().load(parts))
 
     @pytest.mark.parametrize(
         ("source", "says"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
+import threading
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,10 +20,12 @@ from mlx_host_vlm.media.parts import Kind, Part
 from mlx_host_vlm.media.remote import Fetcher
 from mlx_host_vlm.media.unusable import Unusable
 
-log = logging.getLogger(__name__)
-
 # A picture of which a coarse look is enough, as OpenAI has it: 512 x 512.
 SMALL_PIXELS = 512 * 512
+# One request's pictures, decoded and scaled down, wait in memory until all are there: a gigabyte of them.
+MOST_PIXELS_TOGETHER = 256_000_000
+# A large picture takes up to 800 MB while it is decoded.
+DECODERS = 2
 
 Sound: TypeAlias = Samples
 
@@ -35,6 +37,10 @@ class Medium:
     kind: Kind
     content: Image | Sound
     digest: bytes
+
+    @property
+    def pixels(self) -> int:
+        return self.content.width * self.content.height if isinstance(self.content, Image) else 0
 
 
 class Loader:
@@ -49,13 +55,22 @@ class Loader:
         self._resize = resize
         self._rate = rate
         self._most_seconds = most_seconds
+        self._decoders = threading.BoundedSemaphore(DECODERS)
 
     def load(self, parts: Sequence[Part], param: str = "messages") -> Generator[None, None, list[Medium]]:
         """Load all, giving way meanwhile; InvalidRequest names the first that cannot be used."""
         loaded = []
+        pixels = 0
         for part in parts:
             try:
-                loaded.append((yield from self._aside.run(partial(self._read, part))))
+                medium = yield from self._aside.run(partial(self._read, part))
+                loaded.append(medium)
+                pixels += medium.pixels
+                if pixels > MOST_PIXELS_TOGETHER:
+                    raise Unusable(
+                        f"the pictures up to it have {pixels} pixels together, and {MOST_PIXELS_TOGETHER} are taken; "
+                        "send fewer or smaller ones"
+                    )
             except Unusable as error:
                 raise InvalidRequest(f"{part.where}: {error}.", param=param) from None
         return loaded
@@ -67,14 +82,14 @@ class Loader:
         most = min(self._most_pixels, SMALL_PIXELS) if part.small else self._most_pixels
         content: Image | Sound
         try:
-            if part.kind == "audio":
-                content = read_audio(file, self._rate, self._most_seconds)
-            else:
-                content = read_image(file, most, resize=self._resize or part.small)
+            with self._decoders:
+                if part.kind == "audio":
+                    content = read_audio(file, self._rate, self._most_seconds)
+                else:
+                    content = read_image(file, most, resize=self._resize or part.small)
         except Unusable:
             raise
         except Exception as error:  # noqa: BLE001  decoders raise whatever they like over what is broken
-            log.info("%s cannot be decoded: %s: %s", part.where, type(error).__name__, error)
             raise Unusable(f"its data is damaged or ends early ({type(error).__name__}: {error})") from None
         return Medium(part.kind, content, hashlib.sha256(b"%d %s " % (most, part.kind.encode()) + file).digest())
 

@@ -11,6 +11,7 @@ from mlx_host.requests import Json
 
 Kind = Literal["image", "audio"]
 AUDIO_FORMATS = ("wav", "mp3")
+DETAILS = (None, "auto", "low", "high", "original")
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,12 @@ def _picture(value: Any, where: str) -> Part:
     url = given.get("url") if isinstance(given, Mapping) else None
     if not isinstance(url, str):
         raise InvalidRequest(f'{where}.image_url must be {{"url": "data:image/png;base64,..."}}', param="messages")
-    return Part("image", where, url, small=given.get("detail") == "low")
+    detail = given.get("detail")
+    if detail not in DETAILS:
+        raise InvalidRequest(
+            f"{where}.image_url.detail is {detail!r}; auto, low, high and original are taken", param="messages"
+        )
+    return Part("image", where, url, small=detail == "low")
 
 
 def _sound(value: Any, where: str) -> Part:

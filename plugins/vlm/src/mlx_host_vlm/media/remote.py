@@ -10,8 +10,10 @@ import http.client
 import ipaddress
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -47,43 +49,56 @@ class Fetcher:
         deadline = time.monotonic() + self._limits.seconds
         try:
             for _ in range(self._limits.redirects + 1):
-                connection, target = self._connect(_split(url), deadline)
-                try:
-                    headers = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity", "User-Agent": "mlx-host"}
-                    connection.request("GET", target, headers=headers)
-                    response = connection.getresponse()
-                    location = response.getheader("Location")
-                    if response.status in REDIRECTS and location:
-                        url = urljoin(url, location)
-                        continue
-                    return self._read(connection, response, deadline)
-                finally:
-                    connection.close()
-        except TimeoutError:
-            raise Unusable(f"{_shown(url)} could not be fetched within {self._limits.seconds:g} seconds") from None
+                parts = _split(url)
+                with self._connect(parts, deadline) as line, _cut_off(line, deadline):
+                    found = self._get(parts, line)
+                # What was cut off can look like an end.
+                _left(deadline)
+                if isinstance(found, bytes):
+                    return found
+                url = urljoin(url, found)
         except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
+            if time.monotonic() >= deadline:
+                raise Unusable(f"{_shown(url)} could not be fetched within {self._limits.seconds:g} seconds") from None
             raise Unusable(f"{_shown(url)} could not be fetched: {type(error).__name__}: {error}") from None
         raise Unusable(f"{_shown(url)} is one redirect too many; {self._limits.redirects} are followed")
 
-    def _connect(self, parts: SplitResult, deadline: float) -> tuple[http.client.HTTPConnection, str]:
-        host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
+    def _connect(self, parts: SplitResult, deadline: float) -> socket.socket:
+        """A connection to the first of a host's addresses that takes one, if all are public."""
+        host, port = _host(parts), parts.port or PORTS[parts.scheme]
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
-        hidden = next((address for address in addresses if not is_public(address)), None)
-        if hidden is not None and host.lower() not in self._trusted:
-            raise Unusable(f"{host!r} has the address {hidden}, which is not public; such hosts are not fetched from")
-        if parts.scheme == "https":
-            connection: http.client.HTTPConnection = _Https(str(addresses[0]), host, port)
-        else:
-            connection = http.client.HTTPConnection(str(addresses[0]), port)
-        connection.timeout = _left(deadline)
-        connection.connect()
-        # http.client would name the address in place of the host.
-        connection.host, connection.port = host, port
-        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}"
-        return connection, target.replace(" ", "%20")
+        if host.lower() not in self._trusted and not all(map(is_public, addresses)):
+            raise Unusable(f"{host!r} has an address that is not public; such hosts are not fetched from")
+        failure = OSError("it has no address")
+        for address in addresses:
+            try:
+                return socket.create_connection((str(address), port), timeout=_left(deadline))
+            except OSError as error:
+                failure = error
+        raise failure
 
-    def _read(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse, end: float) -> bytes:
+    def _get(self, parts: SplitResult, line: socket.socket) -> bytes | str:
+        """The body, or where it is to be had."""
+        host = _host(parts)
+        if parts.scheme == "https":
+            context = ssl.create_default_context()
+            connection: http.client.HTTPConnection = http.client.HTTPSConnection(host, parts.port, context=context)
+            connection.sock = context.wrap_socket(line, server_hostname=host)
+        else:
+            connection = http.client.HTTPConnection(host, parts.port)
+            connection.sock = line
+        target = f"{parts.path or '/'}{'?' if parts.query else ''}{parts.query}".replace(" ", "%20")
+        headers = {"Accept": "image/*, */*;q=0.1", "Accept-Encoding": "identity", "User-Agent": "mlx-host"}
+        try:
+            connection.request("GET", target, headers=headers)
+            response = connection.getresponse()
+            location = response.getheader("Location")
+            return location if response.status in REDIRECTS and location else self._read(response)
+        finally:
+            connection.close()
+
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
         if response.status != http.client.OK:
             raise Unusable(f"the server answers {response.status} {response.reason}")
         most = self._limits.size
@@ -92,31 +107,14 @@ class Fetcher:
         if length is not None and length > most:
             raise Unusable(f"the file has {length} bytes, and {most} are taken")
         body = bytearray()
-        # read1 gives what has arrived: the deadline holds for a server that sends a byte at a time.
         while chunk := response.read1(CHUNK):
             body += chunk
             if len(body) > most:
                 raise Unusable(f"the file has more than {most} bytes")
-            if connection.sock is not None:
-                connection.sock.settimeout(_left(end))
-            _left(end)
         # read1 takes a connection that is closed too early for the end.
         if length is not None and len(body) < length:
-            raise Unusable(f"the server sent {len(body)} of {length} bytes")
+            raise OSError(f"the server sent {len(body)} of {length} bytes")
         return bytes(body)
-
-
-class _Https(http.client.HTTPSConnection):
-    """Connects to an address that was checked, for the host whose certificate counts."""
-
-    def __init__(self, address: str, host: str, port: int) -> None:
-        super().__init__(address, port)
-        self._server_name = host
-        self._tls = ssl.create_default_context()
-
-    def connect(self) -> None:
-        http.client.HTTPConnection.connect(self)
-        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._server_name)
 
 
 def is_public(address: Address) -> bool:
@@ -137,6 +135,30 @@ def _split(url: str) -> SplitResult:
     if parts.username is not None:
         raise Unusable("URLs with a user name are not fetched")
     return parts
+
+
+def _host(parts: SplitResult) -> str:
+    return parts.hostname or ""
+
+
+@contextmanager
+def _cut_off(line: socket.socket, deadline: float) -> Iterator[None]:
+    """End a connection at the deadline, however busily the other side sends next to nothing."""
+    # TLS takes the socket over, but this one stays.
+    with line.dup() as copy:
+
+        def cut() -> None:
+            with suppress(OSError):
+                copy.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(_left(deadline), cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def _shown(url: str) -> str:
