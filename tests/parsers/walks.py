@@ -32,6 +32,9 @@ class _Bytes:
         return list(text.encode() if isinstance(text, str) else text)
 
 
+_END = 1 << _Bytes.eos_token_id
+
+
 @dataclass
 class Vocabulary:
     """Bytes, and `special` texts as tokens of their own."""
@@ -87,6 +90,8 @@ class _Walk:
         ends |= {end for leaf in leaves(grammar) if isinstance(leaf, AnyText) for end in leaf.without}
         self._ends = [vocabulary.tokens(end) for end in sorted(ends)]
         self._pieces = [vocabulary.tokens(piece) for piece in PIECES]
+        # The mask is in whole words: there are bits in it that stand for no token.
+        self._known = (1 << 257 + len(vocabulary.special)) - 1
         self._written: list[int] = []
 
     def text(self) -> str:
@@ -98,18 +103,20 @@ class _Walk:
 
     def _next(self) -> list[int]:
         """The next tokens, none at the end."""
-        mask = int.from_bytes(self._matcher.compute_bitmask(), "little")
-        allowed = [n for n in range(256 + 1 + len(self._vocabulary.special)) if mask >> n & 1]
-        assert allowed, f"nothing may follow {self._vocabulary.text(self._written)!r}"
+        if forced := self._matcher.compute_ff_tokens():
+            return forced
+        mask = int.from_bytes(self._matcher.compute_bitmask(), "little") & self._known
+        assert mask, f"nothing may follow {self._vocabulary.text(self._written)!r}"
         long = len(self._written) > LONGEST // 4
-        if _Bytes.eos_token_id in allowed:
-            if long or len(allowed) == 1 or self._chance.random() < 0.4:
+        if mask & _END:
+            if long or mask == _END or self._chance.random() < 0.4:
                 return []
-            allowed.remove(_Bytes.eos_token_id)
-        if len(allowed) > 16:
+            mask ^= _END
+        if mask.bit_count() > 16:
             for known in self._tries(long):
                 if self._matcher.validate_tokens(known) == len(known):
                     return known
+        allowed = [n for n in range(mask.bit_length()) if mask >> n & 1]
         for closing in (b"}])/", b'",:') if long else ():
             if found := [n for n in allowed if n < 256 and n in closing]:
                 return [self._chance.choice(found)]
