@@ -1,0 +1,74 @@
+"""What is kept of pictures counts towards the budget, and goes when it is not needed any more."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from pathlib import Path
+
+import mlx.core as mx
+from mlx_host_lm.mlx_lm_api import Row
+from mlx_host_lm.sampling import greedy
+from mlx_host_vlm.media import find_parts
+from mlx_host_vlm.mlx_vlm_api import Inputs, Seen
+from mlx_host_vlm.model import VisionModel
+from mlx_host_vlm.rows import VisionRows
+
+from tests.plugins.lm.driver import answer_one, ask
+from tests.plugins.vlm.conftest import load, result
+from tests.support.media import look
+
+
+def seen(model: VisionModel, *seeds: int) -> Inputs:
+    request = ask(look(*seeds))
+    made = model._read(model._prompts.write(request)[0], result(model._media.load(find_parts(request.messages))))
+    return model._loaded.embed(made, "")
+
+
+def test_prompts_with_pictures_count_while_they_are_read_and_answered(qwen: VisionModel) -> None:
+    rows = VisionRows(qwen._loaded, prefill_step_size=3)
+    inputs = seen(qwen, 1, 2)
+    assert inputs.nbytes >= len(inputs.tokens) * 64 * 4
+    for _ in range(2):
+        rows.add(Row([inputs.tokens], None, 4, greedy, [], inputs=inputs))
+    while rows.step()[0]:
+        assert rows.nbytes > inputs.nbytes
+    # Two answers to one prompt hold it together.
+    assert rows.nbytes == rows._decoding.nbytes + inputs.nbytes
+    rows.close()
+    assert rows.nbytes == 0
+
+
+def test_a_row_that_decodes_holds_no_caches_of_its_own(qwen: VisionModel) -> None:
+    rows = VisionRows(qwen._loaded, prefill_step_size=3)
+    uids = [rows.add(Row([list(range(start, 12))], None, 50, greedy, [])) for start in (1, 2)]
+    rows.step()
+    rows.step()
+    caches = [weakref.ref(layer) for uid in uids for layer in rows._unread[uid].layers]
+    assert caches
+    while rows._unread:
+        rows.step()
+    rows.step()
+    gc.collect()
+    assert [cache() for cache in caches] == [None] * len(caches)
+    rows.close()
+
+
+def test_pictures_that_were_seen_are_kept_within_a_budget() -> None:
+    kept = Seen(2 * 400)
+    for name in ("a", "b"):
+        kept.put(name, mx.zeros(100))
+    assert kept.get("a") is not None
+    kept.put("c", [mx.zeros(50), mx.zeros(50)])
+    assert (kept.get("b"), len(kept), kept.nbytes) == (None, 2, 800)
+    kept.put("too large", mx.zeros(201))
+    assert len(kept) == 0
+
+
+def test_nothing_is_kept_of_pictures_without_a_prompt_cache(tiny_gemma: Path) -> None:
+    model = load(tiny_gemma, prompt_cache_bytes=0)
+    try:
+        answer_one(model, ask(look(1), max_tokens=1))
+        assert len(model._loaded.seen) == 0
+    finally:
+        model.close()
