@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Callable, Coroutine
@@ -11,6 +12,8 @@ from typing import Any, Literal
 from mlx_host.api import errors
 from mlx_host.api.images_answer import Album
 from mlx_host.errors import AtCapacity, InvalidRequest, RequestError
+
+log = logging.getLogger(__name__)
 
 Status = Literal["queued", "in_progress", "completed", "failed", "cancelled"]
 
@@ -37,14 +40,19 @@ class Job:
         self.expires_at: int | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = asyncio.create_task(self._run(work), name=self.id)
+    def begin(self, work: Coroutine[Any, Any, None], on_end: Callable[[], None]) -> None:
+        self._task = asyncio.create_task(self._run(work, on_end), name=self.id)
 
-    async def _run(self, work: Coroutine[Any, Any, None]) -> None:
+    async def _run(self, work: Coroutine[Any, Any, None], on_end: Callable[[], None]) -> None:
         try:
             await work
         except RequestError as error:
             self.error = error
+        except Exception:
+            log.exception("%s failed", self.id)
+            self.error = errors.InternalError(errors.FAULT)
+        finally:
+            on_end()
 
     async def cancel(self) -> None:
         """End it, unless it is over."""
@@ -56,24 +64,18 @@ class Job:
     def over(self) -> bool:
         return self._task is not None and self._task.done()
 
-    def on_over(self, call: Callable[[], None]) -> None:
-        assert self._task is not None
-        self._task.add_done_callback(lambda _: call())
-
     @property
     def status(self) -> Status:
-        if self._task is not None and self._task.done():
+        if self.over:
+            assert self._task is not None
             if self._task.cancelled():
                 return "cancelled"
-            return "failed" if self.error is not None or self._task.exception() is not None else "completed"
+            return "failed" if self.error is not None else "completed"
         return "in_progress" if self.album.started is not None else "queued"
 
     def described(self, result: dict[str, Any] | None) -> dict[str, Any]:
         """The job as clients see it; steps are those of the picture that it is at."""
         started, request = self.album.started, self.album.request
-        error = self.error
-        if self.status == "failed" and error is None:
-            error = errors.InternalError(errors.FAULT)
         return {
             "id": self.id,
             "object": "image.job",
@@ -87,7 +89,7 @@ class Job:
             "step": self.album.step,
             "steps": started.steps if started is not None else None,
             "result": result,
-            "error": errors.body(error)["error"] if error is not None else None,
+            "error": errors.body(self.error)["error"] if self.error is not None else None,
         }
 
 
@@ -107,8 +109,7 @@ class Jobs:
         except AtCapacity:
             work.close()
             raise
-        job.begin(work)
-        job.on_over(lambda: self._over(job))
+        job.begin(work, lambda: self._ended(job))
         # It runs as far as the queue of its model.
         await asyncio.sleep(0)
         if job.error is not None:
@@ -123,7 +124,7 @@ class Jobs:
         if len(self._jobs) >= self._most:
             raise AtCapacity(f"There are {self._most} image jobs under way (--image-jobs).", retry_after=10)
 
-    def _over(self, job: Job) -> None:
+    def _ended(self, job: Job) -> None:
         job.expires_at = int(self._clock() + self._seconds)
 
     def _expire(self) -> None:
