@@ -55,7 +55,8 @@ def test_a_lora_must_be_there() -> None:
 
 
 def test_scales_must_be_numbers(loras: str) -> None:
-    assert "--lora-scales.1: " in fault(lora_paths=[loras], lora_scales=["0.8,high"])
+    for scale in ("high", "nan", "inf"):
+        assert "--lora-scales.1: " in fault(lora_paths=[loras], lora_scales=[f"0.8,{scale}"])
 
 
 def test_a_model_without_loras_takes_none(loras: str) -> None:

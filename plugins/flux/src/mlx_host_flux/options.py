@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from mlx_host.backend import Options
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 
 from mlx_host_flux import configs
 from mlx_host_flux.configs import Config, Task
@@ -38,7 +38,7 @@ class FluxOptions(Options):
     lora_paths: Annotated[list[Path], BeforeValidator(_split)] = Field(
         default=[], description="LoRA files to apply, several with commas between."
     )
-    lora_scales: Annotated[list[float], BeforeValidator(_split)] = Field(
+    lora_scales: Annotated[list[FiniteFloat], BeforeValidator(_split)] = Field(
         default=[], description="How strongly each LoRA is applied, one number for each file; by default 1.0."
     )
     max_prompt_chars: int = Field(1000, ge=1, description="The longest prompt; a longer one gets a 400.")
