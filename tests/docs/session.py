@@ -34,7 +34,7 @@ from tests.docs.blocks import Block, commands
 from tests.docs.checks import compare, read_only, read_shell
 from tests.support.command import environment
 from tests.support.plugin_projects import uv
-from tests.support.server import FAST_BLAS, ServerProcess
+from tests.support.server import BLAS, ServerProcess
 
 # What would reach out of this machine or change it, and what CI does with the repository itself.
 OUTSIDE = re.compile(
@@ -123,15 +123,13 @@ class Session:
                 compile(text, name, "exec")
 
     def _environment(self) -> dict[str, str]:
-        # Threads that wait for each other cost more than they bring where other tests run beside this one.
-        blas = dict([FAST_BLAS[1].split("=", 1)]) if FAST_BLAS else {}
         here = Path(sys.executable).parent
         return environment(
             {
                 "PATH": os.pathsep.join([str(here), os.environ["PATH"]]),
                 "PYTHONPATH": os.pathsep.join(filter(None, [str(self._installed), os.environ.get("PYTHONPATH")])),
                 "MLX_HOST_PORT": str(self.served.port),
-                "MLX_HOST_ENV": json.dumps({**blas, "OPENBLAS_NUM_THREADS": "1"}),
+                "MLX_HOST_ENV": json.dumps(BLAS),
                 "UV": uv(),
                 "NO_COLOR": "1",
             }
