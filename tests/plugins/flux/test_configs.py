@@ -189,6 +189,7 @@ def test_a_name_and_a_task_choose(name: str | None, task: Task | None, chosen: t
     ("name", "task", "said"),
     [
         ("sdxl", None, "there is no config 'sdxl'; there is: flux-schnell, "),
+        ("flux2-klien-4b", None, "there is no config 'flux2-klien-4b' (did you mean 'flux2-klein-4b'?); there is: "),
         ("flux-dev", "image-edit", "'flux-dev' is not for task 'image-edit'; these are: flux-kontext-dev, "),
         ("flux-kontext-dev", "image-generation", "'flux-kontext-dev' is not for task 'image-generation'"),
         ("flux2-klein-edit", "image-generation", "it is called 'flux2-klein-4b'"),

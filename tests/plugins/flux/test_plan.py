@@ -88,6 +88,11 @@ def test_an_empty_negative_prompt_is_none() -> None:
         ("z-image-turbo", {"negative_prompt": "x"}, "negative_prompt: z-image-turbo takes no negative_prompt"),
         ("z-image", {"negative_prompt": "x"}, "only with a guidance_scale above 1; it is 0"),
         ("qwen-image-2.1", {"guidance": 4.0}, "negative_prompt: qwen-image-2.1 is guided away from a negative prompt"),
+        (
+            "qwen-image-2.1",
+            {"guidance": 0.5},
+            "guidance_scale: qwen-image-2.1 takes a guidance_scale of 1, which is none",
+        ),
         ("qwen-image-2.1", {"size": (1040, 1024)}, "size: qwen-image-2.1 makes pictures whose sides are multiples"),
         ("qwen-image-2.1", {"steps": 1}, "steps: qwen-image-2.1 takes 2 steps or more"),
         ("iris-3b", {"steps": 5}, "steps: iris-3b always takes 4 steps, not 5"),
@@ -142,6 +147,8 @@ def test_an_edit_is_of_the_size_of_its_image() -> None:
         ("flux-fill-dev", edit(), "mask: flux-fill-dev fills in what a mask leaves out"),
         ("fibo2-edit", edit(*[encoded(noise())] * 2, mask=encoded(noise())), "mask: A mask goes with one image"),
         ("flux-fill-dev", edit(mask=encoded(noise(16, 16))), "mask: The mask has 16x16 pixels, the image 48x32"),
+        ("flux2-klein-edit", edit(encoded(noise(48, 15))), "image: image: 48x15 pixels are too few, or too far from"),
+        ("flux2-klein-edit", edit(encoded(noise(16 * 64 + 1, 16))), "image: image: 1025x16 pixels are too few, or too"),
         ("flux-kontext-dev", edit(b"garbage"), "image: image: the file cannot be read"),
     ],
 )
@@ -149,24 +156,22 @@ def test_images_that_a_model_does_not_take_are_refused(name: str, asked: ImageRe
     assert said in refusal(name, asked)
 
 
-def test_images_become_files(tmp_path: Path) -> None:
+def test_images_become_files_for_the_time_being() -> None:
     fill = planner("flux-fill-dev")
-    assert fill.pipeline.inputs is not None
-    made = fill.plan(edit(mask=encoded(noise(48, 32))))
-    given = files(made, fill.pipeline.inputs, tmp_path)
-    assert set(given) == {"image_path", "masked_image_path"}
-    assert size_of(given["image_path"]) == size_of(given["masked_image_path"]) == (48, 32)
+    with files(fill.plan(edit(mask=encoded(noise(48, 32)))), fill.pipeline.inputs) as given:
+        assert set(given) == {"image_path", "masked_image_path"}
+        assert size_of(given["image_path"]) == size_of(given["masked_image_path"]) == (48, 32)
+    assert not Path(given["image_path"]).parent.exists()
 
 
-def test_several_images_become_a_list_of_files(tmp_path: Path) -> None:
+def test_several_images_become_a_list_of_files() -> None:
     klein = planner("flux2-klein-edit")
-    assert klein.pipeline.inputs is not None
-    made = klein.plan(edit(encoded(noise(32, 32)), encoded(noise(64, 16))))
-    (paths,) = files(made, klein.pipeline.inputs, tmp_path).values()
-    assert [size_of(path) for path in paths] == [(32, 32), (64, 16)]
+    with files(klein.plan(edit(encoded(noise(32, 32)), encoded(noise(64, 16)))), klein.pipeline.inputs) as given:
+        (paths,) = given.values()
+        assert [size_of(path) for path in paths] == [(32, 32), (64, 16)]
 
 
-def test_a_large_image_is_made_smaller(tmp_path: Path) -> None:
+def test_a_large_image_is_made_smaller() -> None:
     kontext = planner("flux-kontext-dev", max_pixels=64 * 64)
     (image,) = kontext.plan(edit(encoded(noise(128, 128)))).images
     assert image.size == (64, 64)

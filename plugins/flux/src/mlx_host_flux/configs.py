@@ -6,6 +6,7 @@ against the installed mflux.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -357,8 +358,10 @@ def choose(name: str | None, task: Task | None) -> tuple[Config, Task]:
             raise ValueError(f"{name!r} edits; for task 'image-generation' it is called {EDIT_NAMES[name]!r}")
         name, task = EDIT_NAMES[name], "image-edit"
     if name not in BY_NAME:
+        close = difflib.get_close_matches(name, [*BY_NAME, *EDIT_NAMES], n=1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
         known = ", ".join([*(config.name for config in CONFIGS), *EDIT_NAMES])
-        raise ValueError(f"there is no config {name!r}; there is: {known}")
+        raise ValueError(f"there is no config {name!r}{hint}; there is: {known}")
     config = BY_NAME[name]
     chosen = task or config.tasks[0]
     if chosen not in config.tasks:

@@ -206,6 +206,12 @@ class Painter:
         tokenizers = self._part("tokenizers") or {}
         return max((len(each.tokenizer.tokenize(prompt)) for each in tokenizers.values()), default=0)
 
+    @property
+    def most_text_tokens(self) -> int:
+        """How many tokens of a prompt are read; mflux drops the others."""
+        tokenizers = self._part("tokenizers") or {}
+        return max((each.max_length for each in tokenizers.values()), default=0)
+
     def caption(self, prompt: str, image: Image.Image | None = None, mask: Image.Image | None = None) -> str:
         """Make of a prompt what the model reads; for most models that is the prompt.
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, ClassVar
 
 from mlx_host.backend import Load, Model
 from mlx_host.errors import LoadError
@@ -24,8 +21,8 @@ from mlx_host_flux.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
-# A line of the log is worth it when so much more of a picture is done.
-LOG_SHARE = 0.1
+# So many lines of the log tell how a picture gets on.
+LOG_LINES = 10
 
 Say = Callable[[Event], None]
 
@@ -43,17 +40,17 @@ class FluxModel(Model):
     def generate(self, request: ImageRequest) -> Iterator[Event | None]:
         plan = self._planner.plan(request)
         try:
-            with tempfile.TemporaryDirectory(prefix=f"mlx-host-flux-{os.getpid()}-") as folder:
-                yield from self._answer(request, plan, Path(folder))
+            with files(plan, self._planner.pipeline.inputs) as images:
+                yield from self._answer(request, plan, {**plan.arguments, **images})
         finally:
             self._workbench.do(self._painter.release)
 
-    def _answer(self, request: ImageRequest, plan: Plan, folder: Path) -> Iterator[Event | None]:
-        inputs = self._planner.pipeline.inputs
-        arguments = {**plan.arguments, **(files(plan, inputs, folder) if inputs is not None else {})}
+    def _answer(self, request: ImageRequest, plan: Plan, arguments: Mapping[str, Any]) -> Iterator[Event | None]:
         first = plan.images[0] if plan.images else None
         prompt = self._workbench.do(lambda: self._painter.caption(request.prompt, first, plan.mask))
         tokens = self._workbench.do(lambda: self._painter.text_tokens(request.prompt))
+        if tokens > self._painter.most_text_tokens:
+            log.warning("%s: the model reads %d of %d tokens", request.id, self._painter.most_text_tokens, tokens)
         given = sum(image_tokens(image.size) for image in plan.images)
         width, height = plan.size
         yield ImagesStarted(
@@ -96,7 +93,6 @@ class Picture:
         self._plan = plan
         self._painter = painter
         self._shown = 0
-        self._logged = 0.0
 
     def paint(self, say: Say) -> FinishedImage:
         """Make it, saying each step."""
@@ -118,11 +114,10 @@ class Picture:
         return content, pictures.is_transparent(image) and format != "jpeg"
 
     def _log(self, step: int) -> None:
-        share = step / self._plan.steps
-        if step == 1 or share >= 1 or share >= self._logged + LOG_SHARE:
-            self._logged = share
+        steps = self._plan.steps
+        if step == 1 or LOG_LINES * step // steps > LOG_LINES * (step - 1) // steps:
             number, n = self._number + 1, self._request.n
-            log.info("%s: picture %d of %d, step %d of %d", self._request.id, number, n, step, self._plan.steps)
+            log.info("%s: picture %d of %d, step %d of %d", self._request.id, number, n, step, steps)
 
 
 def load_model(load: Load[FluxOptions]) -> Model:

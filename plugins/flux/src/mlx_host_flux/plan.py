@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,14 @@ from mlx_host.requests import ImageEditRequest, ImageRequest
 from PIL import Image
 
 from mlx_host_flux import pictures
-from mlx_host_flux.configs import Config, Inputs, Pipeline
+from mlx_host_flux.configs import SHORTEST_SIDE, Config, Inputs, Pipeline
 from mlx_host_flux.options import FluxOptions
 
 # The size where none is asked for, and the largest that one is taken over from an image: what the models are made for.
 USUAL_SIDE = 1024
 USUAL_PIXELS = USUAL_SIDE * USUAL_SIDE
+# mflux scales images to the areas that its models are made for; longer ones would be left with no pixels on one side.
+LONGEST_SHAPE = 64
 
 Size = tuple[int, int]
 
@@ -86,6 +91,8 @@ class Planner:
         if own is None and asked is not None:
             raise InvalidRequest(f"{name} works without guidance; leave guidance_scale out.", param="guidance_scale")
         guidance = own if asked is None else asked
+        if guidance is not None and guidance < 1 and self.config.guidance_needs_negative:
+            raise InvalidRequest(f"{name} takes a guidance_scale of 1, which is none, or more.", param="guidance_scale")
         given: dict[str, Any] = {} if guidance is None else {"guidance": guidance}
         guided = guidance is not None and guidance > 1
         negative = request.negative_prompt or None
@@ -122,7 +129,17 @@ class Planner:
         mask = None
         if request.mask is not None:
             mask = pictures.shrink(pictures.read_mask(request.mask, images[0].size, megabytes), most)
-        return tuple(pictures.shrink(image, most) for image in images), mask
+        return tuple(self._fit(image) for image in images), mask
+
+    def _fit(self, image: Image.Image) -> Image.Image:
+        fit = pictures.shrink(image, self._options.max_pixels)
+        if min(fit.size) < SHORTEST_SIDE or max(fit.size) > LONGEST_SHAPE * min(fit.size):
+            raise InvalidRequest(
+                f"image: {image.width}x{image.height} pixels are too few, or too far from a square: at least "
+                f"{SHORTEST_SIDE} pixels a side are needed, and the longer one may be {LONGEST_SHAPE} times the other.",
+                param="image",
+            )
+        return fit
 
     def _check_mask(self, request: ImageEditRequest, inputs: Inputs) -> None:
         name = self.config.name
@@ -171,17 +188,23 @@ def show_at(steps: int, partials: int) -> frozenset[int]:
     return frozenset(step for step in spread if 0 < step < steps)
 
 
-def files(plan: Plan, inputs: Inputs, folder: Path) -> dict[str, Any]:
-    """Write a plan's images and mask into a folder, and name them as `generate_image` takes them."""
-    paths = [str(folder / f"image-{number}.png") for number in range(len(plan.images))]
-    for path, image in zip(paths, plan.images, strict=True):
-        image.save(path)
-    given: dict[str, Any] = {inputs.argument: paths[0] if inputs.argument == "image_path" else paths}
-    if plan.mask is not None:
-        assert inputs.mask is not None
-        given[inputs.mask] = str(folder / "mask.png")
-        plan.mask.save(given[inputs.mask])
-    return given
+@contextmanager
+def files(plan: Plan, inputs: Inputs | None) -> Iterator[dict[str, Any]]:
+    """Write a plan's images and mask to files, which `generate_image` takes by these arguments, for the time being."""
+    if inputs is None:
+        yield {}
+        return
+    with tempfile.TemporaryDirectory(prefix=f"mlx-host-flux-{os.getpid()}-") as name:
+        folder = Path(name)
+        paths = [str(folder / f"image-{number}.png") for number in range(len(plan.images))]
+        for path, image in zip(paths, plan.images, strict=True):
+            image.save(path)
+        given: dict[str, Any] = {inputs.argument: paths[0] if inputs.argument == "image_path" else paths}
+        if plan.mask is not None:
+            assert inputs.mask is not None
+            given[inputs.mask] = str(folder / "mask.png")
+            plan.mask.save(given[inputs.mask])
+        yield given
 
 
 def _count(images: int) -> str:
