@@ -18,10 +18,6 @@ from mlx_host.errors import RequestError
 log = logging.getLogger(__name__)
 
 DONE = "data: [DONE]\n\n"
-# How long a client may take to read what is sent.
-SEND_SECONDS = 60.0
-# The shortest time between two looks at whether a stream is silent or stuck.
-WATCH_SECONDS = 0.05
 
 T = TypeVar("T")
 
@@ -103,7 +99,7 @@ class EventStream(Response):
         self._keep_alive = keep_alive
         self._error_event = error_event
         self._comment = Comment("queued")
-        self._started = self._stuck = False
+        self._started = False
         self._sending = asyncio.Lock()
         self._last = 0.0
 
@@ -115,16 +111,14 @@ class EventStream(Response):
     async def _run(self) -> None:
         self._now = asyncio.get_running_loop().time
         self._last = self._now()
-        watch = asyncio.ensure_future(self._watch(asyncio.current_task()))
+        watch = asyncio.ensure_future(self._break_silence())
         try:
             async with aclosing(self._pieces):
                 await self._send_all()
-        except asyncio.CancelledError:
-            if not self._stuck:
-                raise
-            raise ClientGone("The client does not read.") from None
         finally:
             watch.cancel()
+        async with self._sending:
+            await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self) -> None:
         try:
@@ -141,30 +135,22 @@ class EventStream(Response):
                 log.exception("a stream failed")
                 error = errors.InternalError(errors.FAULT)
             await self._send(self._error_event(error))
-        async with self._sending:
-            await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _watch(self, run: asyncio.Task[None] | None) -> None:
-        """Break silence, and end a stream that nobody reads."""
-        assert run is not None
-        while True:
-            patience = SEND_SECONDS if self._sending.locked() else self._keep_alive or SEND_SECONDS
-            await asyncio.sleep(max(self._last + patience - self._now(), WATCH_SECONDS))
-            silent = self._now() - self._last
-            if self._sending.locked():
-                if silent >= SEND_SECONDS:
-                    self._stuck = True
-                    run.cancel()
-                    return
-            elif self._keep_alive and silent >= self._keep_alive:
-                await self._send(f": {self._comment.text}\n\n")
+    async def _break_silence(self) -> None:
+        while self._keep_alive:
+            await asyncio.sleep(self._last + self._keep_alive - self._now())
+            async with self._sending:
+                if self._now() - self._last >= self._keep_alive:
+                    await self._write(f": {self._comment.text}\n\n")
 
     async def _send(self, piece: str) -> None:
         async with self._sending:
-            self._last = self._now()
-            if not self._started:
-                self._started = True
-                start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-                await self._send_message(start)
-            body = {"type": "http.response.body", "body": wire.encoded(piece), "more_body": True}
-            await self._send_message(body)
+            await self._write(piece)
+
+    async def _write(self, piece: str) -> None:
+        if not self._started:
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await self._send_message(start)
+            self._started = True
+        await self._send_message({"type": "http.response.body", "body": wire.encoded(piece), "more_body": True})
+        self._last = self._now()
