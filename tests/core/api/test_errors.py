@@ -27,7 +27,7 @@ HI = says("hi")
 
 def raw(server: ServerProcess, content: bytes, kind: str | None = "application/json") -> httpx2.Response:
     headers = {"content-type": kind} if kind is not None else {}
-    return httpx2.post(f"{server.url}{CHAT}", content=content, headers=headers, timeout=60)
+    return httpx2.post(f"{server.url}{CHAT}", content=content, headers=headers, timeout=60, verify=False)
 
 
 @pytest.mark.parametrize(
@@ -91,6 +91,8 @@ def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], para
         (b'{"model": "\xff\xfe"}', "Unicode"),
         (b'{"metadata": {"a": "\\ud800"}}', "Unicode"),
         (b'{"\\udfff": 1}', "Unicode"),
+        (b'{"model": "\xed\xa0\x80"}', "Unicode"),
+        ('{"model": "\\ud800"}'.encode("utf-16"), "Unicode"),
         (b"[" * 100_000, "too deeply"),
         (b'{"a":' * 100_000, "too deeply"),
         (b'{"messages": [' + b'{"content":[' * 50_000, "too deeply"),

@@ -12,18 +12,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mlx_host.api.wire import Refusal
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequest, TooLarge
 
 MEGABYTE = 1000 * 1000
 # How long the next piece of a body may take.
 BODY_SECONDS = 30.0
-
-
-class TooLarge(InvalidRequest):
-    """The body is larger than this server takes."""
-
-    status = 413
-    code = "request_too_large"
 
 
 class BodyTimeout(InvalidRequest):
@@ -60,7 +53,7 @@ class BodyLimit:
     def __init__(self, app: ASGIApp, megabytes: float, seconds: float = BODY_SECONDS) -> None:
         self._app = app
         self._most = int(megabytes * MEGABYTE)
-        self._refusal = f"The body is larger than the {megabytes:g} MB that this server takes (--max-body-mb)."
+        self._limit = f"{megabytes:g} MB"
         self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,8 +67,7 @@ class BodyLimit:
         async def receive_body() -> Message:
             nonlocal come, complete
             if too_large:
-                # To whoever reads it, who knows what an error looks like there.
-                raise Refusal(TooLarge(self._refusal))
+                raise self._too_large()
             if complete:
                 return await receive()
             try:
@@ -88,7 +80,12 @@ class BodyLimit:
                 come += len(message["body"])
                 complete = not message["more_body"]
                 if come > self._most:
-                    raise Refusal(TooLarge(self._refusal))
+                    raise self._too_large()
             return message
 
         await self._app(scope, receive_body, send)
+
+    def _too_large(self) -> Refusal:
+        # To whoever reads the body, who knows what an error looks like there.
+        message = f"The body is larger than the {self._limit} that this server takes (--max-body-mb)."
+        return Refusal(TooLarge(message, code="request_too_large"))

@@ -72,7 +72,7 @@ class EmbeddingBody(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    model: str = ""
+    model: str | None = None
     input: Annotated[
         list[str] | list[list[int]],
         PlainValidator(read_inputs, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
@@ -108,7 +108,7 @@ def to_request(body: EmbeddingBody) -> EmbeddingRequest:
         raise InvalidRequest(f"{param} is an empty string.", param=param)
     return EmbeddingRequest(
         id=f"embd-{uuid.uuid4().hex}",
-        model=body.model,
+        model=body.model or "",
         inputs=inputs,
         images=images,
         dimensions=body.dimensions,
@@ -157,7 +157,7 @@ def routes(router: APIRouter, host: Host) -> None:
         exchange = host.ask(to_request(body))
         write = as_base64 if body.encoding_format == "base64" else as_floats
         written = await sse.while_connected(http.receive, collect(exchange, write))
-        name = host.model(body.model).name
+        name = host.model(exchange.request.model).name
         tokens = exchange.prompt_tokens
         tail = wire.text({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
         content = b'{"object":"list","data":[%b],%b' % (b",".join(written), wire.encoded(tail)[1:])

@@ -6,14 +6,13 @@ Sources: the OpenAI SDK's `types/shared_params/response_format_*.py` and
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlx_host.api.wire import DEEPEST, is_deep
+from mlx_host.api.wire import parse
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern
 
@@ -122,17 +121,14 @@ class StructuredOutputs(BaseModel):
     def _schema(self) -> Schema:
         if not isinstance(self.json_schema, str):
             return self.json_schema or {}
+        where = f"{STRUCTURED}.json"
         try:
-            schema = json.loads(self.json_schema)
-        except (ValueError, RecursionError) as error:
-            raise InvalidRequest(f"{STRUCTURED}.json is no JSON: {error}.", param=f"{STRUCTURED}.json") from None
+            schema = parse(self.json_schema.encode(), where)
+        except InvalidRequest as error:
+            error.param = where
+            raise
         if not isinstance(schema, dict):
-            raise InvalidRequest(f"{STRUCTURED}.json must be a schema, an object.", param=f"{STRUCTURED}.json")
-        if is_deep(schema):
-            raise InvalidRequest(
-                f"{STRUCTURED}.json is nested too deeply; at most {DEEPEST} levels are taken.",
-                param=f"{STRUCTURED}.json",
-            )
+            raise InvalidRequest(f"{where} must be a schema, an object.", param=where)
         return schema
 
     def ignored(self) -> list[str]:

@@ -16,7 +16,6 @@ from mlx_host.errors import InvalidRequest, RequestError
 
 # More than any schema needs, and few enough for everything that walks through a request by recursion.
 DEEPEST = 100
-TOO_DEEP = f"The body is nested too deeply; at most {DEEPEST} levels are taken."
 # A header must stay short enough for proxies.
 MOST_IGNORED = 40
 IGNORED_LENGTH = 60
@@ -46,27 +45,29 @@ def _constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON")
 
 
-def parse(body: bytes) -> Any:
-    """Read JSON; InvalidRequest where the standard, our depth or UTF-8 is left."""
+def parse(body: bytes, what: str = "The body") -> Any:
+    """Read JSON; InvalidRequest, whose sentence begins with `what`, where the standard, our depth or UTF-8 is left."""
+    too_deep = f"{what} is nested too deeply; at most {DEEPEST} levels are taken."
     try:
-        value = json.loads(body, parse_constant=_constant)
+        # Left to itself, `loads` takes UTF-16, and the bytes of half a surrogate pair.
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_constant)
         if b"\\u" in body:
             _write(value).encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise InvalidRequest(f"The body is not valid Unicode: {error.reason}.") from None
+        raise InvalidRequest(f"{what} is not valid Unicode: {error.reason}.") from None
     except RecursionError:
-        raise InvalidRequest(TOO_DEEP) from None
+        raise InvalidRequest(too_deep) from None
     except json.JSONDecodeError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error.msg} at character {error.pos}.") from None
+        raise InvalidRequest(f"{what} is not valid JSON: {error.msg} at character {error.pos}.") from None
     except ValueError as error:
-        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+        raise InvalidRequest(f"{what} is not valid JSON: {error}.") from None
     # What does not have so many brackets need not be looked at.
-    if body.count(b"[") + body.count(b"{") > DEEPEST and is_deep(value):
-        raise InvalidRequest(TOO_DEEP)
+    if body.count(b"[") + body.count(b"{") > DEEPEST and _is_deep(value):
+        raise InvalidRequest(too_deep)
     return value
 
 
-def is_deep(value: Any) -> bool:
+def _is_deep(value: Any) -> bool:
     """Whether a value is nested more deeply than is taken."""
     level = [value]
     for _ in range(DEEPEST):
