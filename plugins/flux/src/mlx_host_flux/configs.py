@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 Task = Literal["image-generation", "image-edit"]
 TASKS: tuple[Task, ...] = ("image-generation", "image-edit")
@@ -47,12 +47,11 @@ class Pipeline:
     sides: tuple[int, int] = (SHORTEST_SIDE, LONGEST_SIDE)
     caption: Literal["json", "json-edit", "checked", "checked-edit"] | None = None
     sizes_in_folder: bool = False
-    fixed: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """A model: `key` is mflux's name for it, `names` are others that it goes by here.
+    """A model: `names` are others that it goes by here, `mflux` is mflux's name for it, where that is another.
 
     `guidance` None means that there is none to set. `negative` False overrides the pipeline. With `own_schedule` steps
     and guidance are left to the model unless a request sets one of them; with `guidance_needs_negative` guidance does
@@ -60,17 +59,21 @@ class Config:
     """
 
     name: str
-    key: str
     steps: int
     guidance: float | None = None
     generate: Pipeline | None = None
     edit: Pipeline | None = None
+    mflux: str | None = None
     names: tuple[str, ...] = ()
     negative: bool = True
     fixed_steps: bool = False
     own_schedule: bool = False
     guidance_needs_negative: bool = False
     fewest_steps: int = 1
+
+    @property
+    def key(self) -> str:
+        return self.mflux or self.name
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -91,7 +94,6 @@ _QWEN_LATENTS = _creator("qwen", "qwen_latent_creator:QwenLatentCreator")
 _FIBO_LATENTS = _creator("fibo", "fibo_latent_creator:FiboLatentCreator")
 _FIBO2_LATENTS = _creator("fibo2", "fibo2_latent_creator:Fibo2LatentCreator")
 
-_EULER = {"scheduler": "flow_match_euler_discrete"}
 _ONE = Inputs(argument="image_path", most=1)
 _SEVERAL = Inputs(argument="image_paths")
 
@@ -108,14 +110,12 @@ FLUX2 = Pipeline(
     path="mflux.models.flux2.variants.txt2img.flux2_klein:Flux2Klein",
     latents=_FLUX2_LATENTS,
     sizes_in_folder=True,
-    fixed=_EULER,
 )
 FLUX2_EDIT = Pipeline(
     path="mflux.models.flux2.variants.edit.flux2_klein_edit:Flux2KleinEdit",
     latents=_FLUX2_LATENTS,
     inputs=_SEVERAL,
     sizes_in_folder=True,
-    fixed=_EULER,
 )
 FLUX3 = Pipeline(path="mflux.models.flux3.variants.txt2img.flux3_klein:Flux3Klein", latents=_FLUX3_LATENTS)
 FLUX3_EDIT = Pipeline(
@@ -159,7 +159,6 @@ FIBO = Pipeline(
     negative="guided",
     loras=False,
     caption="json",
-    fixed=_EULER,
 )
 FIBO_EDIT = Pipeline(
     path="mflux.models.fibo.variants.edit.fibo_edit:FIBOEdit",
@@ -168,7 +167,6 @@ FIBO_EDIT = Pipeline(
     loras=False,
     inputs=Inputs(argument="image_path", most=1, mask="mask_path"),
     caption="json-edit",
-    fixed=_EULER,
 )
 FIBO2 = Pipeline(
     path="mflux.models.fibo2.variants.txt2img.fibo2:Fibo2",
@@ -226,24 +224,16 @@ MOSS = Pipeline(
 )
 
 CONFIGS = (
-    Config(name="flux-schnell", key="schnell", steps=4, generate=FLUX),
-    Config(name="flux-dev", key="dev", steps=25, guidance=3.5, generate=FLUX),
-    Config(name="flux-krea-dev", key="krea-dev", steps=28, guidance=4.5, generate=FLUX, names=("dev-krea",)),
-    Config(name="flux-kontext-dev", key="dev-kontext", steps=28, guidance=2.5, edit=KONTEXT),
-    Config(name="flux-fill-dev", key="dev-fill", steps=25, guidance=30.0, edit=FILL),
-    Config(
-        name="flux2-klein-4b",
-        key="flux2-klein-4b",
-        steps=4,
-        generate=FLUX2,
-        edit=FLUX2_EDIT,
-        names=("flux2-klein", "klein-4b"),
-    ),
-    Config(name="flux2-klein-9b", key="flux2-klein-9b", steps=4, generate=FLUX2, edit=FLUX2_EDIT, names=("klein-9b",)),
-    Config(name="flux2-klein-9b-kv", key="flux2-klein-9b-kv", steps=4, generate=FLUX2, edit=FLUX2_EDIT),
+    Config(name="flux-schnell", mflux="schnell", steps=4, generate=FLUX),
+    Config(name="flux-dev", mflux="dev", steps=25, guidance=3.5, generate=FLUX),
+    Config(name="flux-krea-dev", mflux="krea-dev", steps=28, guidance=4.5, generate=FLUX, names=("dev-krea",)),
+    Config(name="flux-kontext-dev", mflux="dev-kontext", steps=28, guidance=2.5, edit=KONTEXT),
+    Config(name="flux-fill-dev", mflux="dev-fill", steps=25, guidance=30.0, edit=FILL),
+    Config(name="flux2-klein-4b", steps=4, generate=FLUX2, edit=FLUX2_EDIT, names=("flux2-klein", "klein-4b")),
+    Config(name="flux2-klein-9b", steps=4, generate=FLUX2, edit=FLUX2_EDIT, names=("klein-9b",)),
+    Config(name="flux2-klein-9b-kv", steps=4, generate=FLUX2, edit=FLUX2_EDIT, names=("klein-9b-kv",)),
     Config(
         name="flux2-klein-base-4b",
-        key="flux2-klein-base-4b",
         steps=50,
         guidance=1.0,
         generate=FLUX2,
@@ -252,7 +242,6 @@ CONFIGS = (
     ),
     Config(
         name="flux2-klein-base-9b",
-        key="flux2-klein-base-9b",
         steps=50,
         guidance=1.0,
         generate=FLUX2,
@@ -261,72 +250,92 @@ CONFIGS = (
     ),
     Config(
         name="flux3-image-klein",
-        key="flux3-image-klein",
         steps=16,
         generate=FLUX3,
         edit=FLUX3_EDIT,
-        names=("flux3-klein", "flux3"),
+        names=("flux3-klein", "flux3", "flux-3-image-klein"),
     ),
     Config(
         name="flux3-image-klein-base",
-        key="flux3-image-klein-base",
         steps=50,
         guidance=3.5,
         generate=FLUX3,
         edit=FLUX3_EDIT,
-        names=("flux3-klein-base", "flux3-base"),
+        names=("flux3-klein-base", "flux3-base", "flux-3-image-klein-base"),
     ),
-    Config(name="qwen-image", key="qwen-image", steps=50, guidance=4.0, generate=QWEN, names=("qwen",)),
-    Config(name="qwen-image-edit", key="qwen-image-edit", steps=50, guidance=4.0, edit=QWEN_EDIT, names=("qwen-edit",)),
+    Config(name="qwen-image", steps=50, guidance=4.0, generate=QWEN, names=("qwen", "qwen-image-2512", "qwen-2512")),
     Config(
-        name="qwen-image-edit-2511",
-        key="qwen-image-edit-2511",
+        name="qwen-image-edit",
         steps=50,
         guidance=4.0,
         edit=QWEN_EDIT,
-        names=("qwen-edit-2511",),
+        names=("qwen-edit", "qwen-edit-plus", "qwen-edit-2509"),
     ),
+    Config(name="qwen-image-edit-2511", steps=50, guidance=4.0, edit=QWEN_EDIT, names=("qwen-edit-2511",)),
     Config(
         name="qwen-image-2.1",
-        key="qwen-image-2.1",
         steps=40,
         guidance=1.0,
         generate=QWEN21,
         edit=QWEN21_EDIT,
         guidance_needs_negative=True,
         fewest_steps=2,
+        names=("qwen-2.1", "qwen-image-21"),
     ),
     Config(
         name="qwen-image-2.1-turbo",
-        key="qwen-image-2.1-turbo",
         steps=8,
         generate=QWEN21,
         edit=QWEN21_EDIT,
         negative=False,
         fewest_steps=2,
+        names=("qwen-2.1-turbo", "qwen-image-21-turbo", "qwen-image-turbo-21"),
     ),
-    Config(name="z-image", key="z-image", steps=50, guidance=0.0, generate=Z_IMAGE),
-    Config(name="z-image-turbo", key="z-image-turbo", steps=9, generate=Z_IMAGE, negative=False),
-    Config(name="fibo", key="fibo", steps=50, guidance=5.0, generate=FIBO),
-    Config(name="fibo-lite", key="fibo-lite", steps=8, generate=FIBO, negative=False),
-    Config(name="fibo-edit", key="fibo-edit", steps=50, guidance=3.5, edit=FIBO_EDIT),
-    Config(name="fibo2", key="fibo2", steps=50, guidance=5.0, generate=FIBO2, edit=FIBO2_EDIT),
-    Config(name="fibo2-edit-turbo", key="fibo2-edit-turbo", steps=4, edit=FIBO2_EDIT, negative=False),
-    Config(name="ernie-image", key="ernie-image", steps=50, guidance=4.0, generate=ERNIE),
-    Config(name="ernie-image-turbo", key="ernie-image-turbo", steps=8, generate=ERNIE, negative=False),
-    Config(name="krea-2", key="krea-2", steps=8, guidance=1.0, generate=KREA2, names=("krea2",)),
-    Config(name="krea-2-raw", key="krea-2-raw", steps=25, guidance=1.0, generate=KREA2),
-    Config(name="ideogram-4", key="ideogram-4-fp8", steps=20, guidance=7.0, generate=IDEOGRAM, own_schedule=True),
-    Config(name="iris-3b", key="iris-3b", steps=4, generate=IRIS, negative=False, fixed_steps=True, names=("iris",)),
-    Config(name="iris-3b-base", key="iris-3b-base", steps=100, guidance=3.0, generate=IRIS),
-    Config(name="lens-turbo", key="lens-turbo", steps=4, generate=LENS, names=("lens",)),
-    Config(name="ming-image-design", key="ming-image-design", steps=12, guidance=1.0, generate=MING),
-    Config(name="moss-image-sft", key="moss-image-sft", steps=50, guidance=3.0, generate=MOSS, names=("moss-image",)),
-    Config(name="moss-image-base", key="moss-image-base", steps=50, guidance=3.0, generate=MOSS),
-    Config(name="boogu-image-turbo", key="boogu-image-turbo", steps=4, generate=BOOGU),
-    Config(name="anima-turbo", key="anima-turbo", steps=10, guidance=1.0, generate=ANIMA, names=("anima",)),
-    Config(name="anima-aesthetic", key="anima-aesthetic", steps=30, guidance=4.0, generate=ANIMA),
-    Config(name="anima-base", key="anima-base", steps=30, guidance=4.0, generate=ANIMA),
+    Config(name="z-image", steps=50, guidance=0.0, generate=Z_IMAGE, names=("zimage",)),
+    Config(name="z-image-turbo", steps=9, generate=Z_IMAGE, negative=False, names=("zimage-turbo",)),
+    Config(name="fibo", steps=50, guidance=5.0, generate=FIBO),
+    Config(name="fibo-lite", steps=8, generate=FIBO, negative=False, names=("fibo_lite",)),
+    Config(name="fibo-edit", steps=50, guidance=3.5, edit=FIBO_EDIT, names=("fiboedit",)),
+    Config(name="fibo2", steps=50, guidance=5.0, generate=FIBO2, edit=FIBO2_EDIT, names=("fibo-2.0-dev",)),
+    Config(
+        name="fibo2-edit-turbo",
+        steps=4,
+        edit=FIBO2_EDIT,
+        negative=False,
+        names=("fibo-2-edit-turbo", "fibo-2.0-edit-turbo"),
+    ),
+    Config(name="ernie-image", steps=50, guidance=4.0, generate=ERNIE),
+    Config(name="ernie-image-turbo", steps=8, generate=ERNIE, negative=False),
+    Config(name="krea-2", steps=8, guidance=1.0, generate=KREA2, names=("krea2",)),
+    Config(name="krea-2-raw", steps=25, guidance=1.0, generate=KREA2, names=("krea2-raw",)),
+    Config(
+        name="ideogram-4",
+        mflux="ideogram-4-fp8",
+        steps=20,
+        guidance=7.0,
+        generate=IDEOGRAM,
+        own_schedule=True,
+        names=("ideogram4-fp8", "ideogram4", "ideogram"),
+    ),
+    Config(
+        name="iris-3b",
+        steps=4,
+        generate=IRIS,
+        negative=False,
+        fixed_steps=True,
+        names=("iris", "iris-3b-turbo", "iris-turbo"),
+    ),
+    Config(name="iris-3b-base", steps=100, guidance=3.0, generate=IRIS, names=("iris-base",)),
+    Config(name="lens-turbo", steps=4, generate=LENS, names=("lens",)),
+    Config(
+        name="ming-image-design", steps=12, guidance=1.0, generate=MING, names=("ming-image", "ming-design", "ming")
+    ),
+    Config(name="moss-image-sft", steps=50, guidance=3.0, generate=MOSS, names=("moss-image", "moss")),
+    Config(name="moss-image-base", steps=50, guidance=3.0, generate=MOSS, names=("moss-base",)),
+    Config(name="boogu-image-turbo", steps=4, generate=BOOGU, names=("boogu-turbo", "boogu-image", "boogu")),
+    Config(name="anima-turbo", steps=10, guidance=1.0, generate=ANIMA, names=("anima",)),
+    Config(name="anima-aesthetic", steps=30, guidance=4.0, generate=ANIMA),
+    Config(name="anima-base", steps=30, guidance=4.0, generate=ANIMA),
 )
 
 DEFAULTS: Mapping[Task, str] = {"image-generation": "flux-schnell", "image-edit": "flux-kontext-dev"}
@@ -353,6 +362,8 @@ def choose(name: str | None, task: Task | None) -> tuple[Config, Task]:
     """
     if name is None:
         name = DEFAULTS[task or "image-generation"]
+    # mflux has some names in two spellings, such as klein-9B.
+    name = name.lower()
     if name in EDIT_NAMES:
         if task == "image-generation":
             raise ValueError(f"{name!r} edits; for task 'image-generation' it is called {EDIT_NAMES[name]!r}")

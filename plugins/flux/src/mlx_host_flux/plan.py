@@ -59,9 +59,9 @@ class Planner:
                     f"{name} has {len(text)} characters; this model takes {most} (--max-prompt-chars).", param=name
                 )
         steps = self._steps(request)
-        arguments = {**self.pipeline.fixed, **self._guidance(request), "num_inference_steps": steps}
+        arguments = {**self._guidance(request), "num_inference_steps": steps}
         if self.config.own_schedule and request.steps is None and request.guidance is None:
-            arguments = {**self.pipeline.fixed, "num_inference_steps": None}
+            arguments = {"num_inference_steps": None}
         images, mask = self._images(request)
         size = self._size(request.size, images)
         return Plan(
