@@ -30,18 +30,16 @@ def held(grammar: Grammar, *pictures: int) -> ChatRequest:
     return replace(request, constraint=Form(grammar))
 
 
-@pytest.mark.parametrize("fixture", ["qwen", "gemma"])
-def test_constrained_and_free_answers_share_a_batch(request: pytest.FixtureRequest, fixture: str) -> None:
-    model: VisionModel = request.getfixturevalue(fixture)
-    assert model.constrains
+def test_constrained_and_free_answers_share_a_batch(gemma: VisionModel) -> None:
+    assert gemma.constrains
     requests = [
         held(JsonValue(COUNT), 1),
         ask(look(2, text="What is it?"), sampling=SEEDED, max_tokens=12),
         held(Pattern("[a-c]{10}"), 3),
         replace(ask("No picture.", sampling=SEEDED), constraint=Form(Pattern("yes|no"))),
     ]
-    alone = [answer_one(model, one).text for one in requests]
-    together = answer(model, *requests)
+    alone = [answer_one(gemma, one).text for one in requests]
+    together = answer(gemma, *requests)
     assert [answered.text for answered in together] == alone
     assert together[0].reason == "stop"
     jsonschema.validate(json.loads(together[0].text), COUNT)
@@ -49,6 +47,6 @@ def test_constrained_and_free_answers_share_a_batch(request: pytest.FixtureReque
     assert together[3].text in ("yes", "no")
 
 
-def test_what_cannot_be_kept_is_refused(qwen: VisionModel) -> None:
+def test_what_cannot_be_kept_is_refused(gemma: VisionModel) -> None:
     with pytest.raises(InvalidRequest, match="uniqueItems"):
-        answer_one(qwen, held(JsonValue({"uniqueItems": True}, "response_format"), 1))
+        answer_one(gemma, held(JsonValue({"uniqueItems": True}, "response_format"), 1))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mlx_host.errors import EngineFailed, LoadError
 from mlx_host.requests import Sampling
+from mlx_host_vlm.model import VisionModel
 
 from tests.plugins.lm.driver import Round, answer_one, ask
 from tests.plugins.lm.test_failure import FaultySamplers
@@ -14,12 +15,13 @@ from tests.plugins.vlm.conftest import load
 from tests.support.media import look
 
 
-def test_a_failing_batch_fails_all_its_requests_and_none_after(tiny_qwen: Path) -> None:
-    model = load(tiny_qwen)
-    try:
-        expected = answer_one(model, ask(look(1))).text
-        model._samplers = FaultySamplers([])
-        together = Round(model)
+def test_a_failing_batch_fails_all_its_requests_and_none_after(
+    qwen: VisionModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = answer_one(qwen, ask(look(1))).text
+    with monkeypatch.context() as patch:
+        patch.setattr(qwen, "_samplers", FaultySamplers([]))
+        together = Round(qwen)
         for messages, seed in ((look(1), None), (look(2), 1), ("Three", None)):
             together.join(ask(messages, sampling=Sampling(temperature=1.0, seed=seed), max_tokens=40))
         for left in (3, 2, 1):
@@ -27,10 +29,8 @@ def test_a_failing_batch_fails_all_its_requests_and_none_after(tiny_qwen: Path) 
             with pytest.raises(EngineFailed, match="no memory left"):
                 together.finish()
             together._open = [pair for pair in together._open if pair[0].gi_frame is not None]  # type: ignore[attr-defined]  # it is a generator
-        assert answer_one(model, ask(look(1))).text == expected
-        assert not model._batch.running
-    finally:
-        model.close()
+    assert answer_one(qwen, ask(look(1))).text == expected
+    assert not qwen._batch.running
 
 
 def test_a_folder_that_holds_no_model_is_refused_by_name(tmp_path: Path) -> None:

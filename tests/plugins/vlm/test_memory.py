@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from pathlib import Path
 
 import mlx.core as mx
 from mlx_host_lm.mlx_lm_api import Row
@@ -14,8 +13,8 @@ from mlx_host_vlm.mlx_vlm_api import Inputs, Seen
 from mlx_host_vlm.model import VisionModel
 from mlx_host_vlm.rows import VisionRows
 
-from tests.plugins.lm.driver import answer_one, ask
-from tests.plugins.vlm.conftest import load, result
+from tests.plugins.lm.driver import ask
+from tests.plugins.vlm.conftest import result
 from tests.support.media import look
 
 
@@ -63,12 +62,3 @@ def test_pictures_that_were_seen_are_kept_within_a_budget() -> None:
     assert (kept.get("b"), len(kept), kept.nbytes) == (None, 2, 800)
     kept.put("too large", mx.zeros(201))
     assert len(kept) == 0
-
-
-def test_nothing_is_kept_of_pictures_without_a_prompt_cache(tiny_gemma: Path) -> None:
-    model = load(tiny_gemma, prompt_cache_bytes=0)
-    try:
-        answer_one(model, ask(look(1), max_tokens=1))
-        assert len(model._loaded.seen) == 0
-    finally:
-        model.close()

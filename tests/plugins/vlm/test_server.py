@@ -166,6 +166,13 @@ def test_a_picture_that_cannot_be_had_is_a_400(server: ServerProcess, elsewhere:
     assert any(part in refused["message"] for part in says.split("|")), refused["message"]
 
 
+def test_a_picture_above_the_limit_is_scaled_down_to_it(client: openai.OpenAI) -> None:
+    asked: Any = {**MODEL, "messages": [{"role": "user", "content": [picture_part(picture(1, (840, 840)))]}]}
+    small: Any = {**MODEL, "messages": [{"role": "user", "content": [picture_part(picture(1, (84, 84)))]}]}
+    tokens = [client.chat.completions.create(**each, max_tokens=1).usage for each in (asked, small)]
+    assert tokens[0].prompt_tokens == tokens[1].prompt_tokens
+
+
 def test_vectors_of_pictures_with_extra_body(client: openai.OpenAI) -> None:
     answer = client.embeddings.create(**MODEL, input=["", ""], extra_body={"image_url": [picture(1), picture(2)]})
     first, second = (each.embedding for each in answer.data)
