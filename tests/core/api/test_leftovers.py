@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.support.client import get, post
 from tests.support.server import ServerProcess, running_server
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -21,7 +22,7 @@ def body(*said: str, **more: Any) -> dict[str, Any]:
 
 
 def ask(server: ServerProcess, request: dict[str, Any]) -> httpx2.Response:
-    answer = httpx2.post(f"{server.url}/v1/chat/completions", json=request, timeout=60)
+    answer = post(server, request)
     assert answer.status_code == 200, answer.text
     return answer
 
@@ -47,7 +48,7 @@ def test_the_parser_to_try_is_named(bare: ServerProcess) -> None:
     assert "--parser" in warning
     assert "qwen3" in warning
     assert warning in bare.wait_for_line("the answer holds")
-    metrics = httpx2.get(f"{bare.url}/metrics").text
+    metrics = get(bare, "/metrics").text
     assert 'mlx_host_unparsed_answers_total{model="scripted"}' in metrics
 
 
