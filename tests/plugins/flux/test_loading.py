@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from mlx_host.backend import Load, Model
 from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.events import FinishedImage
+from mlx_host.requests import ImageGenerationRequest
+from mlx_host.testing.model_contract import answer
 from mlx_host_flux.configs import BY_NAME
 from mlx_host_flux.mflux_api import Painter, _model_config, key_of
 from mlx_host_flux.model import load_model
@@ -18,6 +21,7 @@ from mlx_host_flux.options import FluxOptions
 
 from tests.support.command import mlx_host
 from tests.support.hub import running_hub
+from tests.support.tiny_flux import write_tiny_flux
 
 
 def load(folder: Path, **options: Any) -> Model:
@@ -74,6 +78,18 @@ def test_sizes_are_taken_from_the_folder(tmp_path: Path) -> None:
     assert own.transformer_overrides == {**published.transformer_overrides, "num_layers": 2}
     assert own.text_encoder_overrides == published.text_encoder_overrides
     assert published.transformer_overrides["num_layers"] == 8
+
+
+def test_weights_are_quantized_as_they_are_loaded(tmp_path: Path) -> None:
+    folder = write_tiny_flux(tmp_path / "flux", text_width=64)
+    request = ImageGenerationRequest(id="r", model="m", prompt="a cat", seed=1, size=(16, 16), steps=1)
+    pictures = set()
+    for bits in (16, 8, 4):
+        model = load(folder, config_name="flux2-klein-4b", quantize=bits)
+        (finished,) = (event for event in answer(model, request) if isinstance(event, FinishedImage))
+        pictures.add(finished.content)
+        model.close()
+    assert len(pictures) == 3
 
 
 def painter_of(name: str) -> Painter:
