@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import mlx.core as mx
@@ -20,6 +21,14 @@ from tests.plugins.embeddings.driver import Vectors, ask, embed, load, vectors_o
 from tests.plugins.embeddings.tiny_pictures import picture, write_tiny_qwen3_vl, write_tiny_siglip
 
 RED, BLUE = picture("red"), picture("blue", (40, 90), "JPEG")
+
+
+def damaged_avif() -> str:
+    """A picture whose pixels are zeros where their code should be."""
+    head, _, body = picture("red", kind="AVIF").partition(",")
+    file = base64.b64decode(body)
+    kept = file.index(b"mdat") + 4
+    return f"{head},{base64.b64encode(file[:kept].ljust(len(file), bytes(1))).decode()}"
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +128,9 @@ def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
         ("data:image/png;base64,AAAA", "cannot be read as an image"),
         ("data:image/png,AAAA", "cannot be read as an image"),
         (RED[:-40], "cannot be read"),
+        (damaged_avif(), "cannot be read"),
+        # Pillow would have Ghostscript run the program that this is.
+        (picture("red", kind="EPS"), "PNG, JPEG, .* can be"),
     ],
 )
 def test_what_is_no_image_is_refused(url: str, words: str, siglip: EmbeddingModel) -> None:

@@ -5,11 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import io
+import struct
 import warnings
+import zlib
 from urllib.parse import unquote_to_bytes
 
 from mlx_host.errors import InvalidRequest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
+
+Image.init()
+# Others of Pillow's formats call programs, or are too rare to have been looked at much; it can be built without these.
+FORMATS = tuple(form for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if form in Image.OPEN)
+# What Pillow's readers raise where a file is damaged.
+DAMAGE = (
+    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError),
+    *(struct.error, zlib.error),
+)
 
 
 def read_image(url: str) -> Image.Image:
@@ -24,13 +35,13 @@ def read_image(url: str) -> Image.Image:
         with warnings.catch_warnings():
             # An image that unpacks to far more than it should is no image for us.
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(io.BytesIO(raw)).convert("RGB")
+            return Image.open(io.BytesIO(raw), formats=FORMATS).convert("RGB")
     except binascii.Error as error:
         raise _refused(f"its base64 cannot be read ({error})") from None
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise _refused(f"its data cannot be read as an image ({error})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _refused(f"it has more than {Image.MAX_IMAGE_PIXELS} pixels") from None
+    except DAMAGE:
+        raise _refused(f"its data cannot be read as an image; {', '.join(FORMATS)} can be") from None
 
 
 def _refused(reason: str) -> InvalidRequest:
