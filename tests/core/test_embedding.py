@@ -164,7 +164,7 @@ def test_a_cancelled_request_takes_its_rows_along() -> None:
     leaves, stays = subject.generate(ask("aaa", "bbb", "ccc")), subject.generate(ask("ddd"))
     next(leaves)
     next(stays)
-    leaves.close()  # type: ignore[attr-defined]
+    leaves.close()  # type: ignore[attr-defined]  # it is a generator
     assert vectors(drive(stays)[0]) == [vector_of([100] * 3)]
     assert letters.batches == [[3]]
 

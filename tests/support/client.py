@@ -19,12 +19,12 @@ from tests.support.server import ServerProcess
 CHAT = "/v1/chat/completions"
 
 
-def script(*steps: list[Any]) -> list[dict[str, Any]]:
+def script(*steps: list[Any]) -> list[Any]:
     """Messages that make the scripted backend do these steps."""
     return [{"role": "user", "content": json.dumps(steps)}]
 
 
-def says(*pieces: str) -> list[dict[str, Any]]:
+def says(*pieces: str) -> list[Any]:
     """Messages that make the scripted backend say these pieces."""
     return script(*(["say", piece] for piece in pieces))
 

@@ -30,8 +30,8 @@ class Hub:
 @contextmanager
 def running_hub(repositories: Mapping[str, Mapping[str, bytes]]) -> Iterator[Hub]:
     """Serve these repositories on a free port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    hub = server.hub = Hub(f"http://127.0.0.1:{server.server_port}", repositories)  # type: ignore[attr-defined]
+    server = _Server(("127.0.0.1", 0), _Handler)
+    hub = server.hub = Hub(f"http://127.0.0.1:{server.server_port}", repositories)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -42,11 +42,16 @@ def running_hub(repositories: Mapping[str, Mapping[str, bytes]]) -> Iterator[Hub
         server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    hub: Hub
+
+
 class _Handler(BaseHTTPRequestHandler):
+    server: _Server
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        hub: Hub = self.server.hub  # type: ignore[attr-defined]
+        hub = self.server.hub
         path = urlsplit(self.path).path
         hub.requests.append((self.command, path, self.headers["user-agent"]))
         for name, files in hub.repositories.items():

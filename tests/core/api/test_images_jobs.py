@@ -39,6 +39,10 @@ async def nothing() -> None:
     pass
 
 
+async def forever() -> None:
+    await asyncio.Event().wait()
+
+
 async def refused() -> None:
     raise AtCapacity("full")
 
@@ -137,13 +141,13 @@ def test_a_job_is_cancelled() -> None:
     async def work(jobs: Jobs) -> None:
         job, closed = new(), []
 
-        async def forever() -> None:
+        async def until_closed() -> None:
             try:
-                await asyncio.Event().wait()
+                await forever()
             finally:
                 closed.append(True)
 
-        await jobs.begin(job, forever())
+        await jobs.begin(job, until_closed())
         await job.cancel()
         assert (closed, job.status, job.over) == ([True], "cancelled", True)
         await job.cancel()
@@ -156,9 +160,9 @@ def test_jobs_that_are_over_make_room_and_others_do_not() -> None:
     async def work(jobs: Jobs) -> None:
         over, under_way = new(), new()
         await jobs.begin(over, nothing())
-        await jobs.begin(under_way, asyncio.Event().wait())  # type: ignore[arg-type]  # what it returns is not looked at
+        await jobs.begin(under_way, forever())
         third = new()
-        await jobs.begin(third, asyncio.Event().wait())  # type: ignore[arg-type]
+        await jobs.begin(third, forever())
         assert [known(jobs, job) for job in (over, under_way, third)] == [False, True, True]
         with pytest.raises(AtCapacity, match="There are 2 image jobs under way"):
             await jobs.begin(new(), nothing())
@@ -176,7 +180,7 @@ def test_jobs_that_are_over_expire() -> None:
     async def work(jobs: Jobs) -> None:
         job, under_way = new(), new()
         await jobs.begin(job, nothing())
-        await jobs.begin(under_way, asyncio.Event().wait())  # type: ignore[arg-type]
+        await jobs.begin(under_way, forever())
         await asyncio.sleep(0)
         clock.now += 59
         assert known(jobs, job)

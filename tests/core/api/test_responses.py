@@ -311,7 +311,8 @@ def test_a_client_that_leaves_ends_the_generation(server: ServerProcess, tmp_pat
 
 def test_the_stream_helper_takes_everything(client: openai.OpenAI) -> None:
     steps = script(*cut(f"<think>\nHm.\n</think>\n\nLook:\n{OSLO}\n{ROME}"))
-    with client.responses.stream(model="m", input=steps, tools=[{**TOOL, "strict": True}]) as stream:  # type: ignore[list-item]
+    strict: Any = {**TOOL, "strict": True}
+    with client.responses.stream(model="m", input=steps, tools=[strict]) as stream:
         final = stream.get_final_response()
     assert [item.type for item in final.output] == ["reasoning", "message", "function_call", "function_call"]
     assert client.responses.retrieve(final.id).output_text == final.output_text

@@ -11,7 +11,7 @@ from mlx_host.errors import InvalidRequest
 from tests.support.client import error_of, post, says
 from tests.support.server import ServerProcess
 
-TOOLS = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "auto")]
+TOOLS: list[Any] = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "auto")]
 SUBSET = [{"type": "function", "function": {"name": "g"}}]
 
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_chosen(given: Any, tools: list[Any], param: str, part: s
 )
 def test_a_choice_that_a_backend_cannot_be_held_to_is_refused(server: ServerProcess, choice: Any, stream: bool) -> None:
     for path, said in (("/v1/chat/completions", "messages"), ("/v1/responses", "input")):
-        tools = TOOLS if said == "messages" else [{"type": "function", **tool["function"]} for tool in TOOLS]  # type: ignore[dict-item]
+        tools = TOOLS if said == "messages" else [{"type": "function", **tool["function"]} for tool in TOOLS]
         body = {said: says("x"), "tools": tools, "tool_choice": choice, "stream": stream}
         error = error_of(post(server, body, path), 400)
         assert (error["param"], error["code"]) == ("tool_choice", "unsupported_request")
