@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner, Result
+from mlx_host import hookimpl
+from mlx_host.cli import build, builtin
 from mlx_host.cli.parsers import Recording, chunkings, read_recordings, run
 from mlx_host.errors import UsageError
 from mlx_host.parsing import Content, Parser, Part, Sample
 from mlx_host.parsing.detect import detect
+from mlx_host.plugins import Plugins
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 
@@ -45,9 +51,45 @@ def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
     recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
     first, second = read_recordings(recorded, "")
     assert (first.text, first.prompt_tail, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
-    recorded.write_text('{"text": "a"}\n["b"]\n', encoding="utf-8")
-    with pytest.raises(UsageError, match="line 2"):
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('["b"]', "object"),
+        ("{", "JSON"),
+        ('{"text": 5}', "text: .*string"),
+        ('{"text": "b", "tools": [5]}', "tools: .*object"),
+        ('{"text": "b", "prompt_tail": 5}', "prompt_tail: .*string"),
+    ],
+)
+def test_a_line_that_is_no_recording_is_named(tmp_path: Path, line: str, said: str) -> None:
+    recorded = tmp_path / "answers.jsonl"
+    recorded.write_text(f'{{"text": "a"}}\n{line}\n', encoding="utf-8")
+    with pytest.raises(UsageError, match=f"Line 2 .*{said}"):
         read_recordings(recorded, "")
+
+
+def test_a_file_without_a_recording_is_refused(tmp_path: Path) -> None:
+    recorded = tmp_path / "answers.jsonl"
+    recorded.write_text("\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="no recording"):
+        read_recordings(recorded, "")
+
+
+def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
+    text = "a\r\nb\u2028c"
+    for name, written in (("answer.txt", text), ("answers.jsonl", json.dumps({"text": text}, ensure_ascii=False))):
+        (tmp_path / name).write_bytes(written.encode())
+        (recording,) = read_recordings(tmp_path / name, "")
+        assert recording.text == text
+
+
+def invoke(*args: str, parsers: Sequence[type[Parser]] = ()) -> Result:
+    """Run a command, in this process, where only these parsers are installed."""
+    bringing = SimpleNamespace(register_parsers=hookimpl(lambda: list(parsers)))
+    plugins = Plugins({"commands": builtin, "parsers": bringing}, installed=())
+    return CliRunner().invoke(build(plugins), args)
 
 
 def test_a_missing_recording_and_an_unknown_parser_are_sentences(tmp_path: Path) -> None:
@@ -70,6 +112,33 @@ class CutShows(Parser):
 
     def finish(self) -> list[Part]:
         return []
+
+
+class Bracketed(CutShows):
+    name = "bracketed_parser_of_a_long_name"
+    reads = "answers in [bold] and [/bold]"
+
+
+def test_a_parsers_name_and_what_it_reads_are_shown_whole() -> None:
+    listed = invoke("parsers", parsers=[Bracketed]).stdout
+    assert "bracketed_parser_of_a_long_name" in listed
+    assert {"[bold]", "[/bold]"} <= set(listed.split())
+
+
+def test_without_parsers_it_is_said_where_they_come_from() -> None:
+    assert "mlx-host-parser-qwen3" in invoke("parsers").stdout
+    assert json.loads(invoke("parsers", "--json").stdout) == []
+
+
+def test_a_cut_that_shows_is_shown_and_fails(tmp_path: Path) -> None:
+    recorded = tmp_path / "answer.txt"
+    recorded.write_text("[red]" + "word " * 40, encoding="utf-8")
+    done = invoke("parser", "test", "cut_shows", str(recorded), parsers=[CutShows])
+    assert done.exit_code == 1
+    whole, pieces, otherwise = done.stdout.splitlines()[1:]
+    assert whole == f"content   {'[red]' + 'word ' * 40!r}"
+    assert "comes out instead: ['[', 'r', 'e', 'd', ']'," in pieces
+    assert "?" * 205 in otherwise
 
 
 def test_chunkings_find_a_parser_on_which_a_cut_shows() -> None:

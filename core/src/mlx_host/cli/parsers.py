@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
+from pydantic import BaseModel, ValidationError
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mlx_host.errors import UsageError
 from mlx_host.parsing import Marker, Parser, Part, ToolCall
@@ -32,11 +34,24 @@ def parsers_command(plugins: Plugins, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    table = Table("parser", "also called", "reads", "forces calls", "distribution")
+    if not rows:
+        click.echo("No parser is installed. Each family is a package of its own, such as mlx-host-parser-qwen3.")
+        return
+    Console().print(_table(rows))
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(show_lines=True)
+    for title in ("parser", "also called"):
+        # Half a name cannot be copied.
+        table.add_column(title, no_wrap=True)
+    table.add_column("reads")
+    table.add_column("forces calls")
     for row in rows:
         forces = "yes" if row["forces_calls"] else "no"
-        table.add_row(row["name"], ", ".join(row["aliases"]), row["reads"], forces, row["distribution"])
-    Console().print(table)
+        # Text, as what a parser says of itself is no markup.
+        table.add_row(*map(Text, (row["name"], "\n".join(row["aliases"]), row["reads"], forces)))
+    return table
 
 
 def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
@@ -65,6 +80,14 @@ class Recording:
     tools: Sequence[Json] = (ANY_TOOL,)
 
 
+class _Entry(BaseModel):
+    """A line of JSONL."""
+
+    text: str
+    prompt_tail: str | None = None
+    tools: list[Json] | None = None
+
+
 @parser_group.command(name="test")
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
@@ -87,7 +110,8 @@ def test_command(plugins: Plugins, name: str, file: Path, prompt_tail: str) -> N
         for pieces in chunkings(recording.text):
             if (parts := run(parser, recording, pieces)) != whole:
                 failed = True
-                console.print("[red]cut differently, this comes out instead:[/red]", repr(pieces)[:200])
+                told = ("cut differently, this comes out instead: ", "red")
+                console.print(Text.assemble(told, repr(pieces)[:200]), soft_wrap=True)
                 for part in parts:
                     _show(console, part)
                 break
@@ -98,21 +122,29 @@ def test_command(plugins: Plugins, name: str, file: Path, prompt_tail: str) -> N
 def read_recordings(file: Path, prompt_tail: str) -> list[Recording]:
     """Read text or JSONL; UsageError says what is wrong with it."""
     try:
-        text = file.read_text(encoding="utf-8")
+        # As it was written: `read_text` would make one character of a carriage return and a newline.
+        text = file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(file)!r} cannot be read: {error}") from error
     if file.suffix != ".jsonl":
         return [Recording(text, prompt_tail)]
     recordings = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            tools = entry.get("tools") or (ANY_TOOL,)
-            recordings.append(Recording(entry["text"], entry.get("prompt_tail", prompt_tail), tools))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f'line {number} of {str(file)!r} is no JSON object with a "text": {error}') from error
+    # `splitlines` would cut at what JSON may hold in a string, such as U+2028.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                entry = _Entry.model_validate_json(line)
+            except ValidationError as error:
+                fault = error.errors()[0]
+                field = "".join(f"{step}: " for step in fault["loc"][:1])
+                raise UsageError(
+                    f'Line {number} of {str(file)!r} must be a JSON object with a "text", and if need be "prompt_tail" '
+                    f'and "tools"; {field}{fault["msg"]}.'
+                ) from error
+            tail = prompt_tail if entry.prompt_tail is None else entry.prompt_tail
+            recordings.append(Recording(entry.text, tail, entry.tools or (ANY_TOOL,)))
+    if not recordings:
+        raise UsageError(f"{str(file)!r} holds no recording.")
     return recordings
 
 
@@ -139,16 +171,15 @@ def run(parser: type[Parser], recording: Recording, pieces: Sequence[str]) -> li
 
 
 def _show(console: Console, part: Part) -> None:
+    """Write a part in one line, however long: it is searched for."""
     match part:
         case ToolCall(name, arguments):
-            console.print(f"[green]call[/green]      {name} ", end="")
-            console.print(arguments, markup=False, highlight=False)
+            told = Text.assemble(("call      ", "green"), f"{name} {arguments}")
         case Marker(source):
-            console.print("[dim]marker    [/dim]", end="")
-            console.print(repr(source), style="dim", markup=False, highlight=False)
+            told = Text.assemble(("marker    ", "dim"), (repr(source), "dim"))
         case _:
-            console.print(f"[cyan]{type(part).__name__.lower():<10}[/cyan]", end="")
-            console.print(repr(part.source), markup=False, highlight=False)
+            told = Text.assemble((f"{type(part).__name__.lower():<10}", "cyan"), repr(part.source))
+    console.print(told, soft_wrap=True)
 
 
 @parser_group.command(name="fuzz")
