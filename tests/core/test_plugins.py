@@ -317,6 +317,7 @@ def test_the_table_is_readable_at_80_columns(zoo: Path) -> None:
         "a backend [with brackets]",
         "HTTP endpoints",
         "model sources",
+        "commands bench launch parser parsers plugins run",
         "commands greet",
         "parsers fine_parser fine_too",
         "--prompt-tail",

@@ -269,7 +269,7 @@ class _Explanation:
         path = [str(step) for step in fault["loc"]]
         kind, reason = fault["type"], fault["msg"]
         if kind == "extra_forbidden" and len(path) == 1:
-            return f"{self.where} has an unknown key {path[0]!r}; {self._instead(path[0])}"
+            return f"{self.where} has an unknown key {path[0]!r} ({self._instead(path[0])})"
         if kind == "missing" and len(path) == 1:
             flag, variable = flag_name(path[0]), variable_name(path[0])
             return f"{flag} is missing; give it as a flag, as {variable} or in {self.where}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import rich_click as click
@@ -43,27 +43,31 @@ def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
 
 def _table(plugins: Plugins) -> Table:
     """A row for each distribution."""
-    brings: dict[tuple[str, str], list[str]] = {}
+    brings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for plugin in describe(plugins)["plugins"]:
-        brings.setdefault((plugin["distribution"], plugin["version"]), []).extend(_in_words(plugin))
+        brings.setdefault((plugin["distribution"], plugin["version"]), []).append(plugin)
     table = Table(show_lines=True)
     for title in ("plugin", "version", "brings"):
         # Folded, as half a name or flag cannot be copied.
         table.add_column(title, overflow="fold")
-    for (distribution, version), things in sorted(brings.items()):
+    for (distribution, version), parts in sorted(brings.items()):
         # Text, as what a plugin says of itself is no markup.
-        table.add_row(*map(Text, (distribution, version, "\n".join(dict.fromkeys(things)))))
+        table.add_row(*map(Text, (distribution, version, "\n".join(_in_words(parts)))))
     return table
 
 
-def _in_words(plugin: Mapping[str, Any]) -> list[str]:
+def _in_words(parts: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say what the plugins of one distribution bring."""
     words = []
-    for name, backend in plugin["backends"].items():
+    for name, backend in ((name, backend) for plugin in parts for name, backend in plugin["backends"].items()):
         words.append(f"backend {name}: {backend['summary']}" if backend["summary"] else f"backend {name}")
         if backend["options"]:
             words.append(f"options {' '.join(map(flag_name, backend['options']))}")
-    words += [f"{kind} {' '.join(plugin[kind])}" for kind in ("parsers", "commands") if plugin[kind]]
-    return words + [IN_WORDS[hook] for hook in plugin["hooks"] if hook in IN_WORDS]
+    for kind in ("parsers", "commands"):
+        if names := sorted(name for plugin in parts for name in plugin[kind]):
+            words.append(f"{kind} {' '.join(names)}")
+    hooks = {hook for plugin in parts for hook in plugin["hooks"]}
+    return words + [said for hook, said in IN_WORDS.items() if hook in hooks]
 
 
 def describe(plugins: Plugins) -> dict[str, Any]:
