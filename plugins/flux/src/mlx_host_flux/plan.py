@@ -58,8 +58,12 @@ class Planner:
                 raise InvalidRequest(
                     f"{name} has {len(text)} characters; this model takes {most} (--max-prompt-chars).", param=name
                 )
-        steps = self._steps(request)
-        arguments = {**self._guidance(request), "num_inference_steps": steps}
+        steps, guidance = self._steps(request), self._guidance(request)
+        arguments: dict[str, Any] = {"num_inference_steps": steps}
+        if guidance is not None:
+            arguments["guidance"] = guidance
+        if (negative := self._negative(request, guidance)) is not None:
+            arguments["negative_prompt"] = negative
         if self.config.own_schedule and request.steps is None and request.guidance is None:
             arguments = {"num_inference_steps": None}
         images, mask = self._images(request)
@@ -83,35 +87,35 @@ class Planner:
             raise InvalidRequest(f"{self.config.name} takes {self.config.fewest_steps} steps or more.", param="steps")
         return asked
 
-    def _guidance(self, request: ImageRequest) -> dict[str, Any]:
+    def _guidance(self, request: ImageRequest) -> float | None:
         name, own, asked = self.config.name, self.config.guidance, request.guidance
-        # With 0 and with 1, the two ways to count, there is no guidance.
-        if own is None and asked in (0, 1):
-            asked = None
-        if own is None and asked is not None:
-            raise InvalidRequest(f"{name} works without guidance; leave guidance_scale out.", param="guidance_scale")
+        if own is None:
+            # With 0 and with 1, the two ways to count, there is no guidance.
+            if asked not in (None, 0, 1):
+                raise InvalidRequest(
+                    f"{name} works without guidance; leave guidance_scale out.", param="guidance_scale"
+                )
+            return None
         guidance = own if asked is None else asked
-        if guidance is not None and guidance < 1 and self.config.guidance_needs_negative:
+        if guidance < 1 and self.config.guidance_needs_negative:
             raise InvalidRequest(f"{name} takes a guidance_scale of 1, which is none, or more.", param="guidance_scale")
-        given: dict[str, Any] = {} if guidance is None else {"guidance": guidance}
-        guided = guidance is not None and guidance > 1
-        negative = request.negative_prompt or None
+        return guidance
+
+    def _negative(self, request: ImageRequest, guidance: float | None) -> str | None:
+        name, negative = self.config.name, request.negative_prompt or None
         takes = self.pipeline.negative if self.config.negative else None
+        guided = guidance is not None and guidance > 1
+        refusal = None
         if negative is None:
             if guided and self.config.guidance_needs_negative:
-                raise InvalidRequest(
-                    f"{name} is guided away from a negative prompt; give negative_prompt with guidance_scale above 1.",
-                    param="negative_prompt",
-                )
-            return given
-        if takes is None:
-            raise InvalidRequest(f"{name} takes no negative_prompt.", param="negative_prompt")
-        if takes == "guided" and not guided:
-            raise InvalidRequest(
-                f"{name} heeds a negative_prompt only with a guidance_scale above 1; it is {guidance:g}.",
-                param="negative_prompt",
-            )
-        return {**given, "negative_prompt": negative}
+                refusal = "is guided away from a negative prompt; give negative_prompt with guidance_scale above 1"
+        elif takes is None:
+            refusal = "takes no negative_prompt"
+        elif takes == "guided" and not guided:
+            refusal = f"heeds a negative_prompt only with a guidance_scale above 1; it is {guidance or 0:g}"
+        if refusal is not None:
+            raise InvalidRequest(f"{name} {refusal}.", param="negative_prompt")
+        return negative
 
     def _images(self, request: ImageRequest) -> tuple[tuple[Image.Image, ...], Image.Image | None]:
         inputs = self.pipeline.inputs
@@ -124,12 +128,14 @@ class Planner:
             )
         self._check_mask(request, inputs)
         megabytes = self._options.max_image_mb
-        images = [pictures.read(file, "image", megabytes) for file in request.images]
-        most = self._options.max_pixels
+        # Each is made smaller before the next is unpacked.
+        read = (pictures.read(file, "image", megabytes) for file in request.images)
+        sized = [(image.size, self._fit(image)) for image in read]
         mask = None
         if request.mask is not None:
-            mask = pictures.shrink(pictures.read_mask(request.mask, images[0].size, megabytes), most)
-        return tuple(self._fit(image) for image in images), mask
+            mask = pictures.read_mask(request.mask, sized[0][0], megabytes)
+            mask = pictures.shrink(mask, self._options.max_pixels)
+        return tuple(image for _, image in sized), mask
 
     def _fit(self, image: Image.Image) -> Image.Image:
         fit = pictures.shrink(image, self._options.max_pixels)
