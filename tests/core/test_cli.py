@@ -170,4 +170,6 @@ def test_a_model_that_fails_to_load_is_an_error_but_no_usage_error(tmp_path: Pat
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == "Error: the script says not to load"
     assert "Traceback" not in done.stderr
+    # Nobody has asked anything yet.
+    assert "open" not in done.stderr
     assert "the script says not to load" in (tmp_path / "logs" / "app.log").read_text()

@@ -34,7 +34,7 @@ def refuses_connections(server: ServerProcess) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_signal_ends_the_server_and_its_model_in_order(number: signal.Signals) -> None:
     with running_server("--backend", "scripted") as server:
         (child,) = children(server)
@@ -42,6 +42,21 @@ def test_signal_ends_the_server_and_its_model_in_order(number: signal.Signals) -
         assert server.stop(number) == 0
         assert gone(server, child)
         assert not any("Traceback" in line for line in server.lines)
+
+
+@pytest.fixture
+def hangups_ignored() -> Iterator[None]:
+    """What nohup hands on to what it starts."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangups_ignored")
+def test_with_nohup_the_server_outlives_its_terminal() -> None:
+    with running_server("--backend", "scripted") as server:
+        server.process.send_signal(signal.SIGHUP)
+        assert post(server, {"messages": says("a")}).status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

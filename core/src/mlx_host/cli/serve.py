@@ -74,8 +74,10 @@ async def _serve(
     http = server.Server(make_app(host))
     stop = Stop(host, http)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.ask)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Who starts us with nohup wants us to outlive the terminal.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, stop.ask)
     host.start()
     serving = asyncio.create_task(http.serve(sockets=[listening]))
     serving.add_done_callback(lambda _: stop.begin())
@@ -84,7 +86,7 @@ async def _serve(
             log.info("ready: %s at %s/v1", ", ".join(sorted(host.models)), server.url(listening))
             await stop.begun.wait()
     except LoadError:
-        await stop.finish(serving, patience=0)
+        await stop.end(serving)
         raise
     await stop.finish(serving, settings.shutdown_timeout)
 
@@ -110,7 +112,7 @@ class Stop:
         self.begun.set()
 
     async def finish(self, serving: asyncio.Task[None], patience: float) -> None:
-        """End the server, after `patience` seconds at most, and the models."""
+        """Let requests finish, for `patience` seconds at most, then end."""
         self.begin()
         log.info("stopping; open requests have %g s to finish, a second signal cuts them off", patience)
         hurry = asyncio.create_task(self._hurry.wait())
@@ -118,6 +120,11 @@ class Stop:
         hurry.cancel()
         if not done:
             log.warning("requests are still open after %g s; they are cut off", patience)
+        await self.end(serving)
+
+    async def end(self, serving: asyncio.Task[None]) -> None:
+        """End the models, with their requests, and the server."""
+        self.begin()
         await self._host.stop(CLOSING_SECONDS)
         await asyncio.wait((serving,), timeout=GOODBYE_SECONDS)
         self._http.force_exit = True
