@@ -6,18 +6,11 @@ from collections.abc import Iterable, Sequence
 
 from mlx_host import hookimpl
 from mlx_host.grammar import Grammar
-from mlx_host.parsing import (
-    Call,
-    MarkupParser,
-    Parser,
-    Sample,
-    ToolChoice,
-    in_turn,
-)
+from mlx_host.parsing import Call, MarkupParser, Parser, Sample, ToolChoice, in_turn
 from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
 from mlx_host.requests import Json
-from mlx_host_parser_gemma4 import Notation, call_reader, written
 from mlx_host_parser_gemma4_grammar import call_grammar
+from mlx_host_parser_gemma4_notation import Notation, call_reader, written
 
 NOTATION = Notation(
     opener="<start_function_call>",
@@ -86,7 +79,7 @@ class FunctionGemmaParser(MarkupParser):
     )
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        return in_turn(call_grammar(tools, NOTATION.opener, NOTATION.closer, NOTATION.delimiter), choice)
+        return in_turn(call_grammar(tools, NOTATION), choice)
 
 
 @hookimpl

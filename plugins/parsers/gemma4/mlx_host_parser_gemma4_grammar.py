@@ -19,6 +19,7 @@ from mlx_host.parsing import (
     writable,
 )
 from mlx_host.requests import Json
+from mlx_host_parser_gemma4_notation import Notation
 
 _NAMES = re.compile(r"[^\s<>{}()\"',]+")
 _KEYS = re.compile(r"[^\s:,{}\[\]<>\"'`|]+")
@@ -26,13 +27,13 @@ _KEYS = re.compile(r"[^\s:,{}\[\]<>\"'`|]+")
 _DEEPEST_ANYTHING = 4
 
 
-def call_grammar(tools: Iterable[Json], opener: str, closer: str, delimiter: str) -> Grammar:
+def call_grammar(tools: Iterable[Json], notation: Notation) -> Grammar:
     """A call to any of the tools."""
-    grammars = _Grammars(delimiter)
+    grammars = _Grammars(notation.delimiter)
     calls = [
         chain(f"call:{named(function, _NAMES)}", grammars.object(function.parameters)) for function in functions(tools)
     ]
-    return chain(opener, one_of(*calls), closer)
+    return chain(notation.opener, one_of(*calls), notation.closer)
 
 
 class _Grammars:

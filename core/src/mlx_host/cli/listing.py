@@ -64,8 +64,8 @@ def _in_words(parts: Sequence[Mapping[str, Any]]) -> list[str]:
         if backend["options"]:
             words.append(f"options {' '.join(map(flag_name, backend['options']))}")
     for kind in ("parsers", "commands"):
-        if names := sorted(name for plugin in parts for name in plugin[kind]):
-            words.append(f"{kind} {' '.join(names)}")
+        names = sorted(name for plugin in parts for name in plugin[kind])
+        words += [f"{kind} {' '.join(names)}"] if names else []
     hooks = {hook for plugin in parts for hook in plugin["hooks"]}
     return words + [said for hook, said in IN_WORDS.items() if hook in hooks]
 
