@@ -10,7 +10,7 @@ from typing import Any
 
 from mlx_host.backend import Load
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text, each
-from mlx_host.requests import ChatRequest, Json, Sampling
+from mlx_host.requests import ChatRequest, GenerationRequest, Json, Sampling
 from mlx_host_lm.model import LanguageModel, load_model
 from mlx_host_lm.options import LmOptions
 
@@ -106,7 +106,7 @@ class Round:
         self._model = model
         self._open: list[tuple[Iterator[Event | None], Answered]] = []
 
-    def join(self, request: ChatRequest) -> Answered:
+    def join(self, request: GenerationRequest) -> Answered:
         answered = Answered()
         self._open.append((self._model.generate(request), answered))
         return answered
@@ -132,7 +132,7 @@ class Round:
             self.turn()
 
 
-def answer(model: LanguageModel, *requests: ChatRequest) -> list[Answered]:
+def answer(model: LanguageModel, *requests: GenerationRequest) -> list[Answered]:
     """Answer these requests together."""
     open_requests = Round(model)
     answers = [open_requests.join(request) for request in requests]
@@ -140,5 +140,5 @@ def answer(model: LanguageModel, *requests: ChatRequest) -> list[Answered]:
     return answers
 
 
-def answer_one(model: LanguageModel, request: ChatRequest) -> Answered:
+def answer_one(model: LanguageModel, request: GenerationRequest) -> Answered:
     return answer(model, request)[0]

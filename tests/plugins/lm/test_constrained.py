@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 from mlx_host.cli import discover
 from mlx_host.errors import InvalidRequest
-from mlx_host.events import Logprobs, Tokenized, each
+from mlx_host.events import Logprobs, Tokenized
 from mlx_host.grammar import (
     AnyText,
     Constraint,
@@ -66,7 +66,7 @@ def closers(llama: LanguageModel) -> dict[int, float]:
 
 def test_every_finished_answer_validates(llama: LanguageModel, closers: dict[int, float]) -> None:
     biased = Sampling(temperature=1.0, logit_bias=closers)
-    cases = list(product(SCHEMAS, PROMPTS))
+    cases = list(product(SCHEMAS, PROMPTS[:2]))
     finished: dict[str, int] = dict.fromkeys(SCHEMAS, 0)
     for start in range(0, len(cases), 32):
         several = cases[start : start + 32]
@@ -294,10 +294,7 @@ def test_a_completion_obeys_as_a_chat_does(llama: LanguageModel) -> None:
         max_tokens=40,
         constraint=Form(JsonValue(PERSON)),
     )
-    answered = Answered()
-    for said in llama.generate(request):
-        for event in each(said) if said else ():
-            answered.add(event)
+    answered = answer_one(llama, request)
     assert answered.text.startswith('{"name":')
     if answered.reason == "stop":
         check(PERSON, answered.text)

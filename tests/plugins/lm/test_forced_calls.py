@@ -17,6 +17,7 @@ from mlx_host_lm.model import LanguageModel
 from tests.parsers.reading import read
 from tests.plugins.lm.driver import answer, ask, load
 from tests.plugins.lm.schemas import closed
+from tests.support.tiny_llama import END_OF_TURN
 
 # It has no format for calls.
 WITHOUT_CALLS = {"deepseek_r1"}
@@ -47,7 +48,8 @@ def llama(tiny_llama: Path) -> Iterator[LanguageModel]:
 def forced(family: str, choice: ToolChoice) -> ChatRequest:
     return ask(
         f"Paint it, {family}.",
-        sampling=Sampling(temperature=1.0),
+        # Where it may end, it mostly does: some make several calls.
+        sampling=Sampling(temperature=1.0, logit_bias={END_OF_TURN: 6.0}),
         max_tokens=400,
         tools=TOOLS,
         tool_choice="required",
