@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from mlx_host.errors import InvalidRequest
 from mlx_host_vlm.keys import MediaKeys, find_runs
 from mlx_host_vlm.layout import Layout, find_layout
-from mlx_host_vlm.media import Aside, Loader, Part, Unusable, find_parts
+from mlx_host_vlm.media import Fetcher, Limits, Loader, Part, find_parts
+from mlx_host_vlm.media.aside import Aside
 from mlx_host_vlm.media.audio import read_audio
 from mlx_host_vlm.media.data_url import read_base64, read_data_url
 from mlx_host_vlm.media.parts import Kind
+from mlx_host_vlm.media.unusable import Unusable
 from PIL.Image import Image
 
 from tests.plugins.vlm.conftest import result
@@ -147,19 +149,19 @@ class TestAside:
             assert may_end.wait(30)
             return 7
 
-        steps = Aside(lambda: 0.0).run(work)
+        steps = Aside(lambda: 0.0, at_once=1).run(work)
         assert [next(steps), next(steps)] == [None, None]
         may_end.set()
         assert result(steps) == 7
 
     def test_it_raises_what_the_work_raises(self) -> None:
         with pytest.raises(ZeroDivisionError):
-            result(Aside(lambda: 0.01).run(lambda: 1 // 0))
+            result(Aside(lambda: 0.01, at_once=1).run(lambda: 1 // 0))
 
     def test_what_nobody_awaits_is_not_begun(self) -> None:
         may_end, begun = threading.Event(), threading.Event()
-        aside = Aside(lambda: 0.0)
-        busy = [aside.run(lambda: may_end.wait(30)) for _ in range(8)]
+        aside = Aside(lambda: 0.0, at_once=2)
+        busy = [aside.run(lambda: may_end.wait(30)) for _ in range(2)]
         for steps in busy:
             next(steps)
         late = aside.run(begun.set)
@@ -172,7 +174,19 @@ class TestAside:
 
 
 def loader(most_pixels: int = 1_000_000, *, resize: bool = True) -> Loader:
-    return Loader(Aside(lambda: 0.01), None, most_pixels=most_pixels, resize=resize, rate=16000, most_seconds=30)
+    return Loader(lambda: 0.01, None, most_pixels=most_pixels, resize=resize, rate=16000, most_seconds=30)
+
+
+class Slow(Fetcher):
+    """Fetches nothing until it may."""
+
+    def __init__(self) -> None:
+        super().__init__(Limits())
+        self.may_end = threading.Event()
+
+    def fetch(self, url: str) -> bytes:
+        assert self.may_end.wait(30)
+        return encoded(noise(1))
 
 
 class TestLoader:
@@ -188,6 +202,16 @@ class TestLoader:
         assert isinstance(small.content, Image)
         assert (whole.content.size, small.content.size) == ((800, 800), (512, 512))
         assert whole.digest != small.digest
+
+    def test_downloads_do_not_hold_up_pictures_that_are_there(self) -> None:
+        slow = Slow()
+        loader = Loader(lambda: 0.01, slow, most_pixels=10_000, resize=True, rate=16000, most_seconds=30)
+        downloads = [loader.load([Part("image", "a", "http://slow.example/cat.png")]) for _ in range(20)]
+        for each in downloads:
+            next(each)
+        (here,) = result(loader.load([Part("image", "b", picture(1))]))
+        slow.may_end.set()
+        assert [result(each)[0].digest for each in downloads] == [here.digest] * 20
 
     def test_pictures_of_one_request_fit_into_memory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("mlx_host_vlm.media.loader.MOST_PIXELS_TOGETHER", 2 * 84 * 84)

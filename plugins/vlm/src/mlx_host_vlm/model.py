@@ -24,7 +24,7 @@ from PIL.Image import new as new_image
 from mlx_host_vlm.embedding import VisionEmbedder
 from mlx_host_vlm.keys import MediaKeys, find_runs
 from mlx_host_vlm.layout import PART_NAMES, Layout, find_layout
-from mlx_host_vlm.media import Aside, Fetcher, Kind, Limits, Loader, Medium, Part, find_parts
+from mlx_host_vlm.media import Fetcher, Kind, Limits, Loader, Medium, Part, find_parts
 from mlx_host_vlm.mlx_vlm_api import INPUT_ERRORS, Inputs, Loaded, can_always_trim, load
 from mlx_host_vlm.options import VlmOptions
 from mlx_host_vlm.rows import VisionRows
@@ -85,7 +85,7 @@ class VisionModel(LanguageModel):
         self._apart = all(self._stands_apart(kind) for kind in layout.kinds)
         fetcher = Fetcher(Limits(), options.trusted_media_hosts) if options.allow_remote_media else None
         self._media = Loader(
-            Aside(lambda: 0.0 if self._batch.running else TURN),
+            lambda: 0.0 if self._batch.running else TURN,
             fetcher,
             most_pixels=options.max_image_pixels,
             resize=not options.disable_auto_resize,

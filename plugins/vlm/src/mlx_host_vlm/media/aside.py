@@ -9,18 +9,16 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MOST_AT_ONCE = 8
-
 
 class Aside:
     """Threads for pieces of work, each awaited by a generator; `patience` says how long it may wait in one turn.
 
-    Threads end with their work, or with the process, which does not wait for them.
+    So many as `at_once` work; they end with their work, or with the process, which does not wait for them.
     """
 
-    def __init__(self, patience: Callable[[], float]) -> None:
+    def __init__(self, patience: Callable[[], float], *, at_once: int) -> None:
         self._patience = patience
-        self._slots = threading.BoundedSemaphore(MOST_AT_ONCE)
+        self._slots = threading.BoundedSemaphore(at_once)
 
     def run(self, work: Callable[[], T]) -> Generator[None, None, T]:
         """Do the work, giving way meanwhile; raises what it raises. What nobody awaits any more is not begun."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -24,6 +23,7 @@ from mlx_host_vlm.media.unusable import Unusable
 SMALL_PIXELS = 512 * 512
 # One request's pictures, decoded and scaled down, wait in memory until all are there: a gigabyte of them.
 MOST_PIXELS_TOGETHER = 256_000_000
+DOWNLOADS = 8
 # A large picture takes up to 800 MB while it is decoded.
 DECODERS = 2
 
@@ -44,18 +44,26 @@ class Medium:
 
 
 class Loader:
-    """Loads pictures and sounds; `fetcher` None means that none are fetched."""
+    """Loads pictures and sounds; `patience` is Aside's, `fetcher` None means that none are fetched."""
 
     def __init__(
-        self, aside: Aside, fetcher: Fetcher | None, *, most_pixels: int, resize: bool, rate: int, most_seconds: float
+        self,
+        patience: Callable[[], float],
+        fetcher: Fetcher | None,
+        *,
+        most_pixels: int,
+        resize: bool,
+        rate: int,
+        most_seconds: float,
     ) -> None:
-        self._aside = aside
+        # Apart, so that slow servers do not hold up pictures that are there.
+        self._downloads = Aside(patience, at_once=DOWNLOADS)
+        self._decoders = Aside(patience, at_once=DECODERS)
         self._fetcher = fetcher
         self._most_pixels = most_pixels
         self._resize = resize
         self._rate = rate
         self._most_seconds = most_seconds
-        self._decoders = threading.BoundedSemaphore(DECODERS)
 
     def load(self, parts: Sequence[Part], param: str = "messages") -> Generator[None, None, list[Medium]]:
         """Load all, giving way meanwhile; InvalidRequest names the first that cannot be used."""
@@ -63,9 +71,8 @@ class Loader:
         pixels = 0
         for part in parts:
             try:
-                medium = yield from self._aside.run(partial(self._read, part))
-                loaded.append(medium)
-                pixels += medium.pixels
+                loaded.append((yield from self._load(part)))
+                pixels += loaded[-1].pixels
                 if pixels > MOST_PIXELS_TOGETHER:
                     raise Unusable(
                         f"the pictures up to it have {pixels} pixels together, and {MOST_PIXELS_TOGETHER} are taken; "
@@ -75,32 +82,34 @@ class Loader:
                 raise InvalidRequest(f"{part.where}: {error}.", param=param) from None
         return loaded
 
-    def _read(self, part: Part) -> Medium:
-        file = self._file(part)
+    def _load(self, part: Part) -> Generator[None, None, Medium]:
+        fetched = None
+        if part.kind == "image" and part.source[:5].lower() != "data:":
+            fetched = yield from self._downloads.run(partial(self._fetch, part.source))
+        return (yield from self._decoders.run(partial(self._decode, part, fetched)))
+
+    def _decode(self, part: Part, file: bytes | None) -> Medium:
+        if file is None:
+            file = read_base64(part.source) if part.kind == "audio" else read_data_url(part.source)
         if not file:
             raise Unusable("it is empty")
         most = min(self._most_pixels, SMALL_PIXELS) if part.small else self._most_pixels
         content: Image | Sound
         try:
-            with self._decoders:
-                if part.kind == "audio":
-                    content = read_audio(file, self._rate, self._most_seconds)
-                else:
-                    content = read_image(file, most, resize=self._resize or part.small)
+            if part.kind == "audio":
+                content = read_audio(file, self._rate, self._most_seconds)
+            else:
+                content = read_image(file, most, resize=self._resize or part.small)
         except Unusable:
             raise
         except Exception as error:  # noqa: BLE001  decoders raise whatever they like over what is broken
             raise Unusable(f"its data is damaged or ends early ({type(error).__name__}: {error})") from None
         return Medium(part.kind, content, hashlib.sha256(b"%d %s " % (most, part.kind.encode()) + file).digest())
 
-    def _file(self, part: Part) -> bytes:
-        if part.kind == "audio":
-            return read_base64(part.source)
-        if part.source[:5].lower() == "data:":
-            return read_data_url(part.source)
+    def _fetch(self, url: str) -> bytes:
         if self._fetcher is None:
             raise Unusable(
-                f"{part.source[:60]!r} is not fetched; send the picture itself as data:image/png;base64,..., or start "
-                "the server with --allow-remote-media"
+                f"{url[:60]!r} is not fetched; send the picture itself as data:image/png;base64,..., or start the "
+                "server with --allow-remote-media"
             )
-        return self._fetcher.fetch(part.source)
+        return self._fetcher.fetch(url)
