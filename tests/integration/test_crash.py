@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,11 +20,13 @@ import pytest
 from tests.support.client import (
     CHAT,
     children,
+    connection,
     error_of,
     eventually,
     get,
     post,
     queue,
+    request_bytes,
     says,
     script,
     sdk,
@@ -197,6 +200,17 @@ def test_killed_host_leaves_no_orphan(tmp_path: Path) -> None:
             server.process.wait()
             psutil.wait_procs([child], timeout=30)
             assert not child.is_running()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with its parent")
+def test_killed_host_leaves_no_orphan_that_cannot_notice(tmp_path: Path) -> None:
+    with running_server("--backend", "scripted") as server, connection(server) as bare:
+        (child,) = children(server)
+        bare.sendall(request_bytes({"messages": script(["touch", str(tmp_path / "gripped")], ["grip"])}))
+        eventually((tmp_path / "gripped").exists)
+        os.kill(server.process.pid, signal.SIGKILL)
+        psutil.wait_procs([child], timeout=30)
+        assert not child.is_running()
 
 
 def test_failure_to_load_is_told_and_ends_the_server() -> None:

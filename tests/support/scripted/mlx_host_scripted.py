@@ -11,6 +11,7 @@
 ["fail", message]     raise an unexpected exception
 ["die"]               kill the model's own process
 ["hang"]              never come back
+["grip"]              never come back, nor let any other thread run
 ["forever", text]     say text again and again
 ["end", reason]       finish for this reason; without it the answer finishes with "stop"
 ["bare", value]       say something that is no event
@@ -28,6 +29,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -172,6 +174,9 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
             yield Text("a\ud800")
         case ["hang"]:
             threading.Event().wait()
+        case ["grip"]:
+            # Takes longer than the universe will, in C.
+            re.match("(a|aa)+$", "a" * 200 + "b")
         case _:
             raise InvalidRequest(f"no step {step!r}", param="messages")
 

@@ -6,6 +6,7 @@ crashes or is sent SIGUSR1.
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import logging
 import os
@@ -24,6 +25,9 @@ from mlx_host.engine import loop
 from mlx_host.engine.messages import Launch, LoadFailed, Loading, Logged, send
 from mlx_host.errors import LoadError, MlxHostError
 from mlx_host.plugins import Plugins
+
+# Of <linux/prctl.h>.
+PR_SET_PDEATHSIG = 1
 
 
 class Channel:
@@ -75,8 +79,18 @@ def load(launch: Launch, channel: Channel) -> Model:
     return backend.load(Load(launch.model, path, options, progress))
 
 
+def end_with_host() -> None:
+    """Have the kernel end this process with the host, where it can.
+
+    The end of the pipe says so everywhere, but no thread hears it while one hangs and holds the interpreter's lock.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main(fd: int, traces: int) -> None:
     """Load, report, serve."""
+    end_with_host()
     faulthandler.enable(traces)
     faulthandler.register(signal.SIGUSR1, traces)
     channel = Channel(Connection(fd))

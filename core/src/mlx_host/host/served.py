@@ -97,7 +97,7 @@ class ServedModel:
 
     def start(self) -> None:
         """Begin to load, and keep the model up from then on."""
-        self._task = asyncio.create_task(self._keep_up(), name=f"model {self.name}")
+        self._task = asyncio.create_task(self._supervise(), name=f"model {self.name}")
 
     async def loaded(self) -> None:
         """Wait until the first loading is over; the LoadError if it failed."""
@@ -160,6 +160,16 @@ class ServedModel:
     def _become(self, state: ModelState) -> None:
         self.state = state
         self._changed.set()
+
+    async def _supervise(self) -> None:
+        try:
+            await self._keep_up()
+        except Exception as error:
+            # Such as a plugin's parser that cannot be asked. Without this the model would be waited for in vain.
+            log.exception("model %s: it cannot be kept up", self.name)
+            if self._engine is not None:
+                self._engine.worker.kill()
+            self._give_up(LoadError(f"it cannot be kept up: {type(error).__name__}: {error}"))
 
     async def _keep_up(self) -> None:
         while not self._stopping.is_set():
