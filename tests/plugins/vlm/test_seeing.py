@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -275,6 +276,14 @@ class TestRefusals:
     def test_pictures_that_do_not_fit_are_refused_by_their_tokens(self, strict: VisionModel) -> None:
         with pytest.raises(ContextLengthExceeded, match="60 tokens"):
             answer_one(strict, see(1, 2, 3, 4, 5))
+
+    def test_a_long_prompt_is_refused_without_a_word_in_the_log(
+        self, strict: VisionModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+        with pytest.raises(ContextLengthExceeded, match="60 tokens"):
+            answer_one(strict, see(1, text="word " * 9000))
+        assert caplog.messages == []
 
     def test_a_large_picture_is_refused_where_resizing_is_off(self, strict: VisionModel) -> None:
         large = picture_part(picture(1, (101, 100)))

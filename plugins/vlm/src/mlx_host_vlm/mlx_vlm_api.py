@@ -87,8 +87,10 @@ class Seen:
         return self._features.get(name)
 
     def put(self, name: str, features: Any) -> None:
+        if _nbytes([features]) > self._budget:
+            return
         self._features[name] = features
-        while self._features and self.nbytes > self._budget:
+        while self.nbytes > self._budget:
             self._features.popitem(last=False)
 
 
@@ -108,6 +110,8 @@ class Loaded:
         inner = getattr(processor, "tokenizer", processor)
         if inner.chat_template is None:
             inner.chat_template = getattr(processor, "chat_template", None)
+        # The context length is kept elsewhere; transformers would say in the log that a refused prompt fails otherwise.
+        inner.model_max_length = sys.maxsize
         self.tokenizer: Tokenizer = wrap_tokenizer(inner, inner.stopping_criteria.eos_token_ids)
         self.seen = Seen(seen_bytes)
         self._bos: int | None = inner.bos_token_id
