@@ -8,6 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+# What each package and each example says of itself; the README and the documentation are what is carried out.
+PACKAGE_PAGES = sorted(
+    page
+    for places in ("core", "plugins/*", "plugins/parsers/*", "examples/*")
+    for page in ROOT.glob(f"{places}/README.md")
+)
 FENCE = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```[ \t]*$", re.MULTILINE | re.DOTALL)
 NOT_RUN = "Not run here"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.blocks import ROOT, Block, blocks
+from tests.docs.blocks import PACKAGE_PAGES, ROOT, Block, blocks
+from tests.docs.checks import read_only
 from tests.docs.session import Served, Session
 
 SAMPLES = ROOT / "tests" / "plugins" / "whisper" / "samples"
@@ -42,6 +43,12 @@ def session(tmp_path: Path, served: Served) -> Session:
 def test_a_page_does_what_it_says(page: Path, session: Session) -> None:
     for block in blocks(page):
         session.carry_out(block)
+
+
+@pytest.mark.parametrize("page", [*filter(blocks, PACKAGE_PAGES)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_package_says_nothing_that_cannot_be_typed(page: Path) -> None:
+    for block in blocks(page):
+        read_only(block)
 
 
 def test_pages_have_blocks() -> None:

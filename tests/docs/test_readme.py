@@ -9,12 +9,12 @@ import pytest
 from mlx_host.settings import flag_name
 
 from scripts import reference
-from tests.docs.blocks import ROOT, Block
+from tests.docs.blocks import PACKAGE_PAGES, ROOT, Block
 from tests.docs.checks import read_arguments
 from tests.docs.test_reference import rows
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")), *PACKAGE_PAGES]
 
 
 def part(title: str) -> str:
