@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.client import children, error_of, eventually, get, post, says, script
@@ -19,6 +20,16 @@ def test_healthy_server_says_so(server: ServerProcess) -> None:
     )
     assert get(server, "/health/live").json() == {"status": "live"}
     assert (get(server, "/health/ready").status_code, get(server, "/health/ready").json()) == (200, {"status": "ready"})
+
+
+def test_monitors_may_ask_by_head(server: ServerProcess) -> None:
+    for path in ("/health", "/v1/models", "/v1/models/scripted"):
+        head, whole = httpx2.head(server.url + path), get(server, path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
+    assert httpx2.head(f"{server.url}/nowhere").status_code == 404
+    refused = httpx2.head(f"{server.url}/v1/chat/completions")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
 
 
 def test_queue_stats(server: ServerProcess) -> None:

@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 
 from mlx_host import __version__
 from mlx_host.api import errors
-from mlx_host.api.door import BodyLimit, RequestId
+from mlx_host.api.door import BodyLimit, HeadAsGet, RequestId
 from mlx_host.api.wire import JsonResponse, JsonRoute
 from mlx_host.host import Host
 
@@ -43,4 +43,4 @@ def make_app(host: Host) -> ASGIApp:
     """Make the application that serves this host."""
     app = application(host.plugins.routers(new_router, host))
     # Around the framework, whose own last resort for errors is outside of all that is added to it.
-    return RequestId(BodyLimit(app, host.settings.max_body_mb))
+    return RequestId(HeadAsGet(BodyLimit(app, host.settings.max_body_mb)))

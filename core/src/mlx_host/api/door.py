@@ -47,6 +47,17 @@ class RequestId:
         await self._app(scope, receive, send_with_id)
 
 
+class HeadAsGet:
+    """Answers HEAD, by which monitors ask, as GET is answered; the server leaves the body out."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asks = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if asks else scope, receive, send)
+
+
 class BodyLimit:
     """Refuses a body of more than `megabytes`, and one that stops coming. No model has heard of the request by then."""
 

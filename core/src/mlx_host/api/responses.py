@@ -80,6 +80,12 @@ def routes(router: APIRouter, host: Host) -> None:
         settings.response_store_entries, settings.response_store_mb * MEGABYTE, settings.response_store_ttl
     )
     memory = Memory(ResponseStore(settings.response_store, limits))
+    _asking(router, host, memory)
+    _kept(router, host, memory)
+
+
+def _asking(router: APIRouter, host: Host, memory: Memory) -> None:
+    """Add the endpoints that put something to a model."""
 
     @router.post("/v1/responses", response_model=None)
     async def create(body: ResponsesBody, http: Request) -> HttpResponse:
@@ -92,7 +98,7 @@ def routes(router: APIRouter, host: Host) -> None:
         chat = partial(host.chat, streams=streams)
         batches = truncated(chat, request) if body.truncation == "auto" else chat(request)
         if streams:
-            return sse.EventStream(stream(batches, response, memory, input), headers, settings.keep_alive)
+            return sse.EventStream(stream(batches, response, memory, input), headers, host.settings.keep_alive)
         async with aclosing(batches):
             await sse.while_connected(http.receive, collect(batches, response, memory, input))
         return JsonResponse(response.whole, headers={**headers, **warning_header(response.warning)})
@@ -106,6 +112,10 @@ def routes(router: APIRouter, host: Host) -> None:
         return JsonResponse(
             {"object": "response.input_tokens", "input_tokens": count}, headers=ignored_header(body.ignored())
         )
+
+
+def _kept(router: APIRouter, host: Host, memory: Memory) -> None:
+    """Add the endpoints for responses by their ids."""
 
     @router.get("/v1/responses/{id}", response_model=None)
     async def retrieve(id: str, stream: bool = False) -> HttpResponse:
