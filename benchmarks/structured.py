@@ -2,7 +2,7 @@
 
 The backend lm in one process, the engine's loop around it, no server. Each round generates the same number of tokens
 free and held to a JSON schema that goes on for longer than that; the table has the median tokens a second of each, and
-the ratio of the two. Prompts are short, the temperature is 0.7.
+the median of each round's ratio. Prompts are short, the temperature is 0.7.
 """
 
 from __future__ import annotations
@@ -86,8 +86,9 @@ def table(name: str, folder: Path, rounds: int, max_tokens: int) -> Iterator[str
             # Each kind goes first as often as the other: a machine that gets slower or faster favours neither.
             for constrained in (False, True) if number % 2 else (True, False):
                 speeds[constrained].append(measure(model, concurrency, max_tokens, constrained=constrained))
+        ratio = median(held / free for free, held in zip(speeds[False], speeds[True], strict=True))
         free, held = median(speeds[False]), median(speeds[True])
-        yield f"| {name} | {concurrency} | {free:.1f} | {held:.1f} | {held / free:.2f} |"
+        yield f"| {name} | {concurrency} | {free:.1f} | {held:.1f} | {ratio:.2f} |"
     model.close()
 
 

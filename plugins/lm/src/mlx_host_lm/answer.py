@@ -219,18 +219,15 @@ class Answer:
     def _logprobs(self, sampled: Sampled) -> Logprobs | None:
         if self._plan.top_logprobs is None:
             return None
-        chosen = candidate(sampled.token, sampled.logprobs[sampled.token].item(), self._tokenizer.token_bytes)
-        return Logprobs(chosen, tuple(best(sampled.logprobs, self._plan.top_logprobs, self._tokenizer.token_bytes)))
+        token_bytes = self._tokenizer.token_bytes
+        chosen = candidate(sampled.token, sampled.logprobs[sampled.token].item(), token_bytes)
+        (top,) = best_of_each(sampled.logprobs[None], self._plan.top_logprobs, token_bytes)
+        return Logprobs(chosen, tuple(top))
 
 
 def candidate(token: int, logprob: float, token_bytes: Callable[[int], bytes]) -> TokenLogprob:
     raw = token_bytes(token)
     return TokenLogprob(raw.decode("utf-8", "replace"), logprob, raw)
-
-
-def best(logprobs: Array, count: int, token_bytes: Callable[[int], bytes]) -> Iterator[TokenLogprob]:
-    """The most likely tokens, best first; equally likely ones by their number."""
-    yield from best_of_each(logprobs[None], count, token_bytes)[0]
 
 
 def best_of_each(logprobs: Array, count: int, token_bytes: Callable[[int], bytes]) -> list[list[TokenLogprob]]:
