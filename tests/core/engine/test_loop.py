@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
+import pytest
 from mlx_host.backend import Model
 from mlx_host.engine import loop
 from mlx_host.engine.messages import Cancel, Closed, Round, Shutdown, Submit
@@ -186,3 +187,19 @@ def test_run_answers_cancels_and_closes_everything_at_the_end() -> None:
     assert [message for message in sent if not isinstance(message, Round)] == [Closed("one")]
     assert closed == ["it", "it"]
     assert model.closed == 1
+
+
+def test_a_model_that_waits_for_something_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "SIGN_OF_LIFE", 0.0)
+    inbox: loop.Inbox = SimpleQueue()
+
+    def waiting() -> Iterator[Event | None]:
+        yield None
+        yield None
+        inbox.put(Shutdown())
+        yield from fine()
+
+    sent: list[Round | Closed] = []
+    inbox.put(Submit(ask("waiting")))
+    loop.run(Doing(waiting=waiting), inbox, sent.append)
+    assert sent[:3] == [Round([]), Round([]), Round([("r", Started(prompt_tokens=1))])]

@@ -198,7 +198,8 @@ class Engine:
         match message:
             case Round(events):
                 self.last_sign = self._loop.time()
-                self.rounds[len({id for id, _ in events})] += 1
+                if events:
+                    self.rounds[len({id for id, _ in events})] += 1
                 for id, event in events:
                     answer = self._answers.get(id)
                     if answer is None:

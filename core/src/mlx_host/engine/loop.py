@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 
@@ -16,6 +17,8 @@ from mlx_host.requests import GenerationRequest, Request
 log = logging.getLogger(__name__)
 
 Inbox = SimpleQueue[Submit | Cancel | Shutdown]
+# While all requests give way, waiting for something, the host hears so often, in seconds, that the model does not hang.
+SIGN_OF_LIFE = 0.25
 
 
 class Loop:
@@ -117,6 +120,7 @@ def info(model: Model) -> ModelInfo:
 def run(model: Model, inbox: Inbox, send: Callable[[Round | Closed], None]) -> None:
     """Serve until a Shutdown arrives."""
     loop = Loop(model)
+    heard = time.monotonic()
     while True:
         # With nothing to do, wait; else take what has come and go on.
         while loop.idle or not inbox.empty():
@@ -134,5 +138,8 @@ def run(model: Model, inbox: Inbox, send: Callable[[Round | Closed], None]) -> N
                     loop.close()
                     model.close()
                     return
-        if said := loop.round():
+        said = loop.round()
+        now = time.monotonic()
+        if said or now - heard > SIGN_OF_LIFE:
+            heard = now
             send(Round(said))

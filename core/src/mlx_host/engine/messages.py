@@ -72,7 +72,7 @@ class LoadFailed:
 
 @dataclass(frozen=True)
 class Round:
-    """Up: what the open requests said in one round; a RequestError is a request's last word."""
+    """Up: what the open requests said in one round, or a mere sign of life; a RequestError is a request's last word."""
 
     events: list[tuple[str, Event | RequestError]]
 
