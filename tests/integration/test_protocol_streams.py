@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -126,24 +127,36 @@ def test_body_in_chunks_is_refused_when_it_has_become_too_large(talkative: Serve
     eventually(lambda: post(talkative, {"messages": says("x")}).status_code == 200)
 
 
+async def sent_through(limit: BodyLimit, *pieces: Message) -> list[Message]:
+    """What goes out when these pieces of a body come in, and then nothing more."""
+    sent: list[Message] = []
+    come: asyncio.Queue[Message] = asyncio.Queue()
+    for piece in pieces:
+        come.put_nowait(piece)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    await limit({"type": "http", "headers": []}, come.get, send)
+    return sent
+
+
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        response = PlainTextResponse(await Request(scope, receive).body())
+    except Refusal as refusal:
+        response = PlainTextResponse(refusal.error.message, refusal.status_code)
+    await response(scope, receive, send)
+
+
 def test_body_that_stops_coming_is_given_up() -> None:
-    async def endpoint(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await Request(scope, receive).body()
-        except Refusal as refusal:
-            await PlainTextResponse(refusal.error.message, refusal.status_code)(scope, receive, send)
-
-    async def main() -> list[Message]:
-        sent: list[Message] = []
-        come: asyncio.Queue[Message] = asyncio.Queue()
-        come.put_nowait({"type": "http.request", "body": b"{", "more_body": True})
-
-        async def send(message: Message) -> None:
-            sent.append(message)
-
-        await BodyLimit(endpoint, megabytes=1, seconds=0.01)({"type": "http", "headers": []}, come.get, send)
-        return sent
-
-    start, body = asyncio.run(main())
+    limit = BodyLimit(echo, megabytes=1, seconds=0.01)
+    start, body = asyncio.run(sent_through(limit, {"type": "http.request", "body": b"{", "more_body": True}))
     assert start["status"] == 408
     assert b"Nothing more of the body came" in body["body"]
+
+
+def test_bodies_of_any_size_may_be_taken() -> None:
+    limit = BodyLimit(echo, megabytes=math.inf)
+    start, body = asyncio.run(sent_through(limit, {"type": "http.request", "body": b"{}", "more_body": False}))
+    assert (start["status"], body["body"]) == (200, b"{}")

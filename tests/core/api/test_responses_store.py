@@ -172,6 +172,7 @@ def test_a_file_outlives_the_server_and_holds_json(tmp_path: Path) -> None:
     args = ("--backend", "scripted", "--response-store", str(file), "--response-store-entries", "2")
     with running_server(*args) as server, sdk(server) as client:
         first = client.responses.create(model="m", input=says("one"))
+    assert list(tmp_path.iterdir()) == [file]
     assert file.stat().st_mode & 0o077 == 0
     with running_server(*args) as server, sdk(server) as client:
         assert client.responses.retrieve(first.id).output_text == "one"

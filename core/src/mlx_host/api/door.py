@@ -63,7 +63,7 @@ class BodyLimit:
 
     def __init__(self, app: ASGIApp, megabytes: float, seconds: float = BODY_SECONDS) -> None:
         self._app = app
-        self._most = int(megabytes * MEGABYTE)
+        self._most = megabytes * MEGABYTE
         self._limit = f"{megabytes:g} MB"
         self._seconds = seconds
 

@@ -10,6 +10,7 @@ import json
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,8 @@ class ResponseStore:
                 # Conversations are nobody else's business.
                 path.touch(mode=0o600)
             self._db = sqlite3.connect(path or ":memory:", isolation_level=None, check_same_thread=False)
+            # Left open, the file would lack what SQLite has put beside it so far.
+            self._close = weakref.finalize(self, self._db.close)
             # What a crash of the machine may lose is the last moments, never the file.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
@@ -82,8 +85,8 @@ class ResponseStore:
             ) from error
 
     def close(self) -> None:
-        """Let go of the file."""
-        self._db.close()
+        """Let go of the file, whole; the end of the program does so, too."""
+        self._close()
 
     def put(self, kept: Kept) -> bool:
         """Keep a response; False if it is larger than all that may be kept."""
