@@ -22,9 +22,13 @@ from mlx_host.parsing.samples import LIGHT, OSLO, ROME, TOOLS, WRITE
 from mlx_host.requests import Json
 
 
-def _written(call: tuple[str, dict[str, Any]]) -> str:
+def _json(call: tuple[str, dict[str, Any]]) -> str:
     name, arguments = call
-    return f"<tool_call>\n{json.dumps({'name': name, 'arguments': arguments})}\n</tool_call>"
+    return json.dumps({"name": name, "arguments": arguments})
+
+
+def _written(call: tuple[str, dict[str, Any]]) -> str:
+    return f"<tool_call>\n{_json(call)}\n</tool_call>"
 
 
 class HermesParser(MarkupParser):
@@ -36,10 +40,17 @@ class HermesParser(MarkupParser):
     think_close = ("</think>",)
     noise = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
     calls = (Call("<tool_call>", json_calls("</tool_call>")),)
+    syntax = ("</tool_call>",)
     samples = (
         Sample("answer", "Oslo is cold.\n", content="Oslo is cold.\n", tools=TOOLS),
         Sample("call", _written(OSLO) + "<|im_end|>", calls=(OSLO,), tools=TOOLS),
         Sample("calls", _written(WRITE) + "\n" + _written(LIGHT), calls=(WRITE, LIGHT), tools=TOOLS),
+        Sample(
+            "calls in an array",
+            f"<tool_call>[{_json(OSLO)}, {_json(ROME)}]</tool_call>",
+            calls=(OSLO, ROME),
+            tools=TOOLS,
+        ),
         Sample(
             "text around calls",
             f"First {_written(OSLO)} then {_written(ROME)} done.",

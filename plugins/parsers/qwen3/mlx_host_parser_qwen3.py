@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.grammar import Grammar, chain
-from mlx_host.parsing import (
-    Call,
-    MarkupParser,
-    Parser,
-    Sample,
-    ToolChoice,
-    first_of,
-    function_xml,
-    in_turn,
-    json_calls,
-    json_object_calls,
-)
+from mlx_host.parsing import Call, MarkupParser, Parser, Sample, ToolChoice, in_turn, json_object_calls, json_or_xml
+from mlx_host.parsing.samples import OSLO, ROME, TOOLS
 from mlx_host.requests import Json
 
-WEATHER = {
-    "type": "function",
-    "function": {
-        "name": "get_weather",
-        "parameters": {
-            "type": "object",
-            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
-            "required": ["city"],
-        },
-    },
-}
-NOW = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
-TOOLS = (WEATHER, NOW)
 
-OSLO = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>'
-ROME = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome", "days": 3}}\n</tool_call>'
-CALL_OSLO = ("get_weather", {"city": "Oslo"})
-CALL_ROME = ("get_weather", {"city": "Rome", "days": 3})
+def _json(call: tuple[str, dict[str, Any]]) -> str:
+    name, arguments = call
+    return json.dumps({"name": name, "arguments": arguments})
+
+
+def _written(call: tuple[str, dict[str, Any]]) -> str:
+    return f"<tool_call>\n{_json(call)}\n</tool_call>"
+
+
+CALL_OSLO, CALL_ROME = _written(OSLO), _written(ROME)
 
 
 class Qwen3Parser(MarkupParser):
@@ -48,12 +33,8 @@ class Qwen3Parser(MarkupParser):
     think_open = ("<think>",)
     think_close = ("</think>",)
     noise = ("<|im_end|>", "<|endoftext|>")
-    calls = (
-        Call(
-            "<tool_call>",
-            first_of({"{": json_calls("</tool_call>"), "<function=": function_xml("</tool_call>")}),
-        ),
-    )
+    calls = (Call("<tool_call>", json_or_xml("</tool_call>")),)
+    syntax = ("</tool_call>",)
     samples = (
         Sample("answer", "Oslo is cold.\n\n  - very\n", content="Oslo is cold.\n\n  - very\n", tools=TOOLS),
         Sample("thinking", "<think>\nCold?\n</think>\n\nYes.", content="Yes.", reasoning="Cold?"),
@@ -64,20 +45,26 @@ class Qwen3Parser(MarkupParser):
         Sample("thinking switched off", "Yes.", content="Yes.", prompt_tail="<think>\n\n</think>\n\n"),
         Sample("stray closer", "Yes.</think> No.", content="Yes. No."),
         Sample("tag talked about", "Write `<think>` first.", content="Write `<think>` first."),
-        Sample("call", OSLO + "<|im_end|>", calls=(CALL_OSLO,), tools=TOOLS),
-        Sample("parallel calls", f"{OSLO}\n{ROME}", calls=(CALL_OSLO, CALL_ROME), tools=TOOLS),
+        Sample("call", CALL_OSLO + "<|im_end|>", calls=(OSLO,), tools=TOOLS),
+        Sample("parallel calls", f"{CALL_OSLO}\n{CALL_ROME}", calls=(OSLO, ROME), tools=TOOLS),
+        Sample(
+            "calls in an array",
+            f"<tool_call>\n[\n  {_json(OSLO)} ,\n  {_json(ROME)}\n]\n</tool_call>",
+            calls=(OSLO, ROME),
+            tools=TOOLS,
+        ),
         Sample(
             "thinking, then a call",
-            f"<think>\nCold?\n</think>\n\n{OSLO}",
+            f"<think>\nCold?\n</think>\n\n{CALL_OSLO}",
             reasoning="Cold?",
-            calls=(CALL_OSLO,),
+            calls=(OSLO,),
             tools=TOOLS,
         ),
         Sample(
             "text around calls",
-            f"First.\n{OSLO}\nThen.\n{ROME}\nDone.",
+            f"First.\n{CALL_OSLO}\nThen.\n{CALL_ROME}\nDone.",
             content="First.\n\nThen.\n\nDone.",
-            calls=(CALL_OSLO, CALL_ROME),
+            calls=(OSLO, ROME),
             tools=TOOLS,
         ),
         Sample(
@@ -94,17 +81,17 @@ class Qwen3Parser(MarkupParser):
         ),
         Sample(
             "call in thinking that is never closed",
-            f"Cold? I ask.\n{OSLO}",
+            f"Cold? I ask.\n{CALL_OSLO}",
             reasoning="Cold? I ask.",
-            calls=(CALL_OSLO,),
+            calls=(OSLO,),
             prompt_tail="<think>\n",
             tools=TOOLS,
         ),
         Sample(
             "call drafted in thinking",
-            f"<think>\nI could write {ROME} here.\n</think>\n\n{OSLO}",
-            reasoning=f"I could write {ROME} here.",
-            calls=(CALL_OSLO,),
+            f"<think>\nI could write {CALL_ROME} here.\n</think>\n\n{CALL_OSLO}",
+            reasoning=f"I could write {CALL_ROME} here.",
+            calls=(OSLO,),
             tools=TOOLS,
         ),
         Sample(
@@ -117,9 +104,9 @@ class Qwen3Parser(MarkupParser):
         ),
         Sample(
             "malformed call beside a good one",
-            f'<tool_call>\n{{"name": "now", "arguments": {{oops}}}}\n</tool_call>\n{OSLO}',
+            f'<tool_call>\n{{"name": "now", "arguments": {{oops}}}}\n</tool_call>\n{CALL_OSLO}',
             content='<tool_call>\n{"name": "now", "arguments": {oops}}\n</tool_call>\n',
-            calls=(CALL_OSLO,),
+            calls=(OSLO,),
             tools=TOOLS,
         ),
         Sample(
@@ -134,9 +121,9 @@ class Qwen3Parser(MarkupParser):
             content='<tool_call>\n{"name": "get_weather", "arguments": {"city": "Os',
             tools=TOOLS,
         ),
-        Sample("only the closer missing", OSLO.removesuffix("</tool_call>"), calls=(CALL_OSLO,), tools=TOOLS),
-        Sample("one brace too many", OSLO.replace("}}", "}}}"), calls=(CALL_OSLO,), tools=TOOLS),
-        Sample("no tools in the request", OSLO, content=OSLO),
+        Sample("only the closer missing", CALL_OSLO.removesuffix("</tool_call>"), calls=(OSLO,), tools=TOOLS),
+        Sample("one brace too many", CALL_OSLO.replace("}}", "}}}"), calls=(OSLO,), tools=TOOLS),
+        Sample("no tools in the request", CALL_OSLO, content=CALL_OSLO),
         Sample(
             "fenced JSON that is no call",
             '```json\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n```',

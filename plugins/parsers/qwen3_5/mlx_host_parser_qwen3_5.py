@@ -12,11 +12,10 @@ from mlx_host.parsing import (
     Parser,
     Sample,
     ToolChoice,
-    first_of,
     function_xml,
     function_xml_calls,
     in_turn,
-    json_calls,
+    json_or_xml,
 )
 from mlx_host.parsing.samples import OSLO, TOOLS
 from mlx_host.requests import Json
@@ -36,9 +35,10 @@ class Qwen35Parser(MarkupParser):
     think_close = ("</think>",)
     noise = ("<|im_end|>", "<|endoftext|>")
     calls = (
-        Call("<tool_call>", first_of({"<function=": function_xml("</tool_call>"), "{": json_calls("</tool_call>")})),
+        Call("<tool_call>", json_or_xml("</tool_call>")),
         Call("<function=", function_xml("</tool_call>"), inclusive=True),
     )
+    syntax = ("</tool_call>",)
     samples = (
         Sample("answer", "It is cold.", content="It is cold.", prompt_tail="<think>\n\n</think>\n\n", tools=TOOLS),
         Sample(

@@ -12,10 +12,10 @@ from mlx_host.parsing import (
     Reading,
     Sample,
     Scanner,
-    first_of,
     function_xml,
     json_calls,
     json_object,
+    json_or_xml,
     python_literal,
     read_balanced,
     read_json,
@@ -45,7 +45,7 @@ class Tagged(Thinks):
     reads = "JSON or XML in tags, bare XML, and a stop token"
     noise = ("<|end|>",)
     calls = (
-        Call("<call>", first_of({"{": json_calls("</call>"), "<function=": function_xml("</call>")})),
+        Call("<call>", json_or_xml("</call>")),
         Call("<calls>", json_calls("</calls>")),
         Call("<function=", function_xml(), inclusive=True),
     )

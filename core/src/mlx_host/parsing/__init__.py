@@ -29,7 +29,7 @@ from mlx_host.parsing.literals import Literals
 from mlx_host.parsing.markup import Call, MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall, ToolChoice
 from mlx_host.parsing.places import Function, Member, Place, branches, functions, members, values
-from mlx_host.parsing.readers import first_of, function_xml, json_calls, typed_value, value_until
+from mlx_host.parsing.readers import function_xml, json_calls, json_or_xml, typed_value, value_until
 from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
 
@@ -61,7 +61,6 @@ __all__ = [
     "ToolChoice",
     "arguments_of",
     "branches",
-    "first_of",
     "function_xml",
     "function_xml_calls",
     "functions",
@@ -73,6 +72,7 @@ __all__ = [
     "json_object_call",
     "json_object_calls",
     "json_object_members",
+    "json_or_xml",
     "json_string",
     "kinds",
     "literal_json",

@@ -72,6 +72,17 @@ def function_xml(*closers: str) -> Reader:
     return read
 
 
+def json_or_xml(*closers: str) -> Reader:
+    """Make a reader of calls in either notation, JSON as `json_calls` or XML as `function_xml` takes it."""
+    json, xml = json_calls(*closers), function_xml(*closers)
+
+    def read(s: Scanner) -> Reading[None]:
+        yield from s.space()
+        yield from (xml if (yield from s.lookahead("<function=")) else json)(s)
+
+    return read
+
+
 def typed_value(s: Scanner, schema: Schema, *closers: str) -> Reading[str]:
     """Read a value that the schema types, and one of `closers`; return the value."""
     types = schema.types()
@@ -97,16 +108,3 @@ def value_until(s: Scanner, *closers: str, json: str = '{["') -> Reading[str]:
     s.rewind(mark)
     value, _ = yield from s.until(*closers)
     return value
-
-
-def first_of(readers: dict[str, Reader]) -> Reader:
-    """Make a reader that leaves the work to the one for the string that comes next, after white space."""
-
-    def read(s: Scanner) -> Reading[None]:
-        yield from s.space()
-        beginning = yield from s.lookahead(*readers)
-        if not beginning:
-            raise NotACall
-        yield from readers[beginning](s)
-
-    return read
