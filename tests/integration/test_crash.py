@@ -183,6 +183,20 @@ def test_idle_model_and_slow_load_are_no_stall(tmp_path: Path) -> None:
         assert sum("starting again" in line for line in server.lines) == 1
 
 
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_what_a_model_has_started_goes_with_it(tmp_path: Path) -> None:
+    with running_server("--backend", "scripted") as server:
+        error_of(post(server, {"messages": script(["start", str(tmp_path / "pid")], ["die"])}), 500)
+        started = int((tmp_path / "pid").read_text())
+        eventually(lambda: is_gone(started))
+
+
 def test_crash_leaves_its_stacks_in_the_log() -> None:
     with running_server("--backend", "scripted") as server:
         (child,) = children(server)

@@ -10,6 +10,7 @@
 ["refuse", message]   raise InvalidRequest
 ["fail", message]     raise an unexpected exception
 ["die"]               kill the model's own process
+["start", path]       start a process that does nothing, and write its id into the file
 ["hang"]              never come back
 ["grip"]              never come back, nor let any other thread run
 ["forever", text]     say text again and again
@@ -31,6 +32,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -162,6 +164,9 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
             yield None
         case ["fail", message]:
             raise ZeroDivisionError(message)
+        case ["start", path]:
+            idle = subprocess.Popen([sys.executable, "-Sc", "import signal; signal.pause()"])
+            Path(path).write_text(f"{idle.pid}\n")
         case ["die"]:
             os.kill(os.getpid(), signal.SIGKILL)
         case ["bare", value]:

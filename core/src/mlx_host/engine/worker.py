@@ -69,13 +69,17 @@ class ProcessWorker:
 
     def kill(self) -> None:
         if self._process.poll() is None:
-            # Its session is a group of its own: what it has started goes with it.
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_group()
 
     def wait(self) -> str:
         code = self._process.wait()
+        self._kill_group()
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+    def _kill_group(self) -> None:
+        # Its session is a group of its own: what it has started goes with it.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def interrupt(self) -> None:
         self._process.send_signal(signal.SIGUSR1)
