@@ -20,7 +20,7 @@ class TestVlm(ModelContract):
         chat("What is the capital of France?", max_tokens=9),
         ask(look(2, 1, text="Two of them."), max_tokens=5, n=2),
         CompletionRequest(id="c", model="m", prompt="Once upon a", n=2, max_tokens=5, sampling=Sampling(temperature=0)),
-        CompletionRequest(id="e", model="m", prompt=[9690, 198], echo=True, top_logprobs=1, max_tokens=0),
+        CompletionRequest(id="e", model="m", prompt=[9690], echo=True, top_logprobs=1, max_tokens=0),
         TokenizeRequest(id="t", model="m", prompt=ask(look(3))),
         EmbeddingRequest(id="v", model="m", inputs=["a cat"], images=[picture(4)]),
     )

@@ -57,3 +57,9 @@ def test_a_broken_picture_is_named(model: VisionModel) -> None:
     assert refusal.value.param == "image_url"
     assert model._embedder is not None
     assert model._embedder.pictures == {}
+
+
+def test_a_text_with_the_mark_of_a_picture_is_refused(qwen: VisionModel) -> None:
+    with pytest.raises(InvalidRequest, match="stands for an image_url") as refusal:
+        embed(qwen, ["<|image_pad|>"], [picture(1)])
+    assert refusal.value.param == "image_url"
