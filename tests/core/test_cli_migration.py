@@ -208,7 +208,7 @@ def test_each_command_line_of_its_readme_starts_what_it_names(started: Callable[
         assert as_run.settings.backend == {"multimodal": "vlm", **dict.fromkeys(image, "flux")}.get(kind, kind)
 
 
-def test_there_are_twelve_of_them() -> None:
+def test_every_command_line_of_the_readme_is_tried() -> None:
     assert len(LINES) == README.count("mlx-openai-server launch") == 12
 
 
@@ -273,13 +273,18 @@ def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("models: [", "cannot be read"),
+        (
+            "models: [",
+            "--config 'old.yaml' cannot be read: expected the node content, but found '<stream end>' (at line 1",
+        ),
+        ("port: \x00", "--config 'old.yaml' cannot be read: unacceptable character #x0000: special"),
         ("[]", "must have a list `models` of tables"),
         ("models: []", "must have a list `models` of tables"),
         ("server: 3\nmodels: [{model_path: model}]", "must have a list `models` of tables"),
-        ("models: [{model_path: model, modeltype: lm}]", "there is no key 'modeltype'; there is: "),
+        ("models: [{model_path: model, modeltype: lm}]", "there is no key 'modeltype' (did you mean 'model_type'?)."),
+        ("models: [{model_path: model, 5: lm}]", "there is no key 5 (there is: batch_completion_size, "),
         ("models: [{model_path: model, model_type: text}]", "model_type is 'text'; there is: lm, multimodal"),
-        ("server: {hots: x}\nmodels: [{model_path: model}]", "server in 'old.yaml': there is no key 'hots'"),
+        ("server: {hots: x}\nmodels: [{model_path: model}]", "server in 'old.yaml': there is no key 'hots' (did you"),
         ("models: [{model_path: model, model_type: [lm]}]", "model_type is ['lm']; there is: lm, multimodal"),
         ("models: [{model_path: model, model_type: image-edit, lora_paths: 5}]", "'lora_paths' in [[models]] number 1"),
         ("models: [{model_path: 5}]", "'model' in [[models]] number 1 of old.yaml: input should be a valid string"),
@@ -291,6 +296,7 @@ def test_a_wrong_file_is_refused_with_the_place(invoke: Invoke, text: str, said:
     result, starts = invoke("run", "--config", "old.yaml")
     assert (result.exit_code, starts) == (2, [])
     assert said in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,12 @@ def test_a_parsers_name_and_what_it_reads_are_shown_whole() -> None:
     assert {"[bold]", "[/bold]"} <= set(listed.split())
 
 
+def test_no_package_is_made_up_for_a_parser_that_nobody_has() -> None:
+    said = invoke("parser", "fuzz", "openai").stderr
+    assert "No parser 'openai' is installed (there is: none)" in said
+    assert "mlx-host-parser-openai" not in said
+
+
 def test_without_parsers_it_is_said_where_they_come_from() -> None:
     assert "mlx-host-parser-qwen3" in invoke("parsers").stdout
     assert json.loads(invoke("parsers", "--json").stdout) == []

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # What to install for the backends that this project itself provides.
 KNOWN_BACKENDS = {name: f"mlx-host-{name}" for name in ("lm", "vlm", "flux", "embeddings", "whisper")}
+# An alias, or a name that nobody has, is no package's: which one to install is not to be guessed from it.
+PARSER_PACKAGES = "Each family is a package of its own that is named after it, such as mlx-host-parser-qwen3."
 OWN = "mlx-host"
 
 T = TypeVar("T")
@@ -276,7 +278,7 @@ class Plugins:
         if self.broken:
             return f"It may be in a plugin that was set aside; `mlx-host plugins` lists {len(self.broken)} of them."
         if kind == "parser":
-            return f"Install the package that brings it, such as mlx-host-parser-{name.replace('_', '-')}."
+            return PARSER_PACKAGES
         return "Install the package that brings it; `mlx-host plugins` lists what is installed."
 
     def source(self, ref: str) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -199,7 +200,12 @@ def load_yaml(path: Path, plugins: Plugins) -> tuple[dict[str, Any], list[str]]:
     except FileNotFoundError:
         raise UsageError(f"--config {str(path)!r}: there is no such file.") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"--config {str(path)!r} cannot be read: {error}.") from error
+        reason = str(error)
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+            mark = error.problem_mark
+            reason = f"{error.problem} (at line {mark.line + 1}, column {mark.column + 1})"
+        # In one line, as all errors are; the YAML reader likes to tell it in several.
+        raise UsageError(f"--config {str(path)!r} cannot be read: {' '.join(reason.split())}.") from error
     server = raw.get("server") or {} if isinstance(raw, dict) else None
     models = raw.get("models") if isinstance(raw, dict) else None
     tables = [server, *models] if isinstance(models, list) else []
@@ -232,6 +238,8 @@ def _read_table(
     by_key = {old.key: old for old in known}
     for key in table:
         if key not in by_key:
-            raise UsageError(f"{where}: there is no key {key!r}; there is: {', '.join(sorted(by_key))}.")
+            close = difflib.get_close_matches(str(key), by_key, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there is: {', '.join(sorted(by_key))}"
+            raise UsageError(f"{where}: there is no key {key!r} ({hint}).")
     found, notes = _translated(table, by_key, fields)
     return found, [f"{key} of {where} {note}" for key, note in notes]

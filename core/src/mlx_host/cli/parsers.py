@@ -16,7 +16,7 @@ from rich.text import Text
 
 from mlx_host.errors import UsageError
 from mlx_host.parsing import Marker, Parser, Part, ToolCall
-from mlx_host.plugins import Plugins
+from mlx_host.plugins import PARSER_PACKAGES, Plugins
 from mlx_host.requests import Json
 
 # Calls of unknown functions are read, too, so that one tool of any name is enough to have them read.
@@ -35,7 +35,7 @@ def parsers_command(plugins: Plugins, as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=2))
         return
     if not rows:
-        click.echo("No parser is installed. Each family is a package of its own, such as mlx-host-parser-qwen3.")
+        click.echo(f"No parser is installed. {PARSER_PACKAGES}")
         return
     Console().print(_table(rows))
 
