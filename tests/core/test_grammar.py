@@ -115,7 +115,7 @@ def test_fixed_texts_are_joined() -> None:
     assert joined(grammar) == chain("ab", one_of(chain("cd"), "e"), "fg")
 
 
-def test_the_leaves() -> None:
+def test_leaves_come_in_the_order_of_the_text() -> None:
     grammar = chain("a", optional(one_of("b", Pattern("c"))))
     assert list(leaves(grammar)) == [Exact("a"), Exact("b"), Pattern("c")]
 
@@ -156,7 +156,7 @@ def test_a_pattern_that_no_grammar_can_say(pattern: object) -> None:
         ("uri", "https://example.org/a?b=c#d"),
     ],
 )
-def test_formats(name: str, text: str) -> None:
+def test_a_format_admits_what_has_it_alone(name: str, text: str) -> None:
     assert BYTES.admits(Pattern(FORMATS[name]), text)
     assert not BYTES.admits(Pattern(FORMATS[name]), "no " + text)
 

@@ -9,7 +9,6 @@ import openai
 import pysubs2
 import pytest
 
-from tests.support.client import sdk
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.speech import CAPITAL, NEWS, SAMPLES, spoken
 
@@ -20,12 +19,6 @@ NEWS_WORDS = spoken(" ".join(NEWS))
 def server() -> Iterator[ServerProcess]:
     with running_server("--backend", "whisper", "--model", "demo:whisper-tiny.en", *FAST_BLAS) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with sdk(server) as client:
-        yield client
 
 
 def transcribe(client: openai.OpenAI, name: str, **more: Any) -> Any:

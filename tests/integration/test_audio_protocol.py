@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.plugins.whisper.test_audio import tone, wav
-from tests.support.client import error_of, post, queue, sdk, wait_for_queue
+from tests.support.client import error_of, post, queue, wait_for_queue
 from tests.support.server import ServerProcess, running_server
 from tests.support.speech import FORMATS, sample
 from tests.support.tiny_whisper import MULTILINGUAL, write_tiny_whisper
@@ -42,12 +42,6 @@ def server(tmp_path_factory: pytest.TempPathFactory, temporary: Path) -> Iterato
         env={"TMPDIR": str(temporary)},
     ) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with sdk(server) as client:
-        yield client
 
 
 def upload(

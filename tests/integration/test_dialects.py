@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from tests.support.client import error_of, post, sdk
+from tests.support.client import error_of, post
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
 
@@ -32,18 +32,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path) -> Iterator[ServerProcess]:
     with running_server("--backend", "lm", "--model", str(folder), "--temperature", "0", *FAST_BLAS) as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with sdk(server) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def claude(server: ServerProcess) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as client:
-        yield client
 
 
 def test_all_dialects_say_and_count_the_same(

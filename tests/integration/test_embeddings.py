@@ -43,12 +43,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-@pytest.fixture(scope="module")
-def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with sdk(server) as client:
-        yield client
-
-
 def vectors(answer: openai.types.CreateEmbeddingResponse) -> Any:
     assert [each.index for each in answer.data] == list(range(len(answer.data)))
     return np.array([each.embedding for each in answer.data], np.float64)
@@ -195,7 +189,7 @@ def test_a_client_that_leaves_frees_its_place(server: ServerProcess) -> None:
 
 def test_usage_is_in_the_log(server: ServerProcess) -> None:
     raw(server, input="hello world")
-    assert "4 prompt" in server.wait_for_line("minilm embeddings: 4 prompt")
+    server.wait_for_line("minilm embeddings: 4 prompt")
 
 
 def test_the_backend_s_flags_are_in_its_help_and_work() -> None:

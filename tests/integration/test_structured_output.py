@@ -15,7 +15,7 @@ import jsonschema
 import openai
 import pytest
 
-from tests.support.client import children, error_of, post, sdk, wait_for_queue
+from tests.support.client import children, error_of, post, wait_for_queue
 from tests.support.crowd import ask, connected, each, request
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.shapes import CLOCK, CLOCK_SCHEMA, WEATHER, WEATHER_SCHEMA, Trip, Zone, links, tool
@@ -40,18 +40,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     command = ["--backend", "lm", "--model", str(folder), "--served-model-name", "tiny", *FAST_BLAS]
     with running_server(*command, "--tool-call-parser", "hermes") as running:
         yield running
-
-
-@pytest.fixture(scope="module")
-def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
-    with sdk(server) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def claude(server: ServerProcess) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as client:
-        yield client
 
 
 def chat(client: openai.OpenAI, seed: int = 0, **more: Any) -> Any:
@@ -146,10 +134,12 @@ def test_structured_outputs(client: openai.OpenAI, wanted: Any, pattern: str) ->
 def test_each_choice_of_many_has_the_form(client: openai.OpenAI) -> None:
     answer = client.chat.completions.create(**M, messages=ASKED, n=4, response_format=WEATHER_FORMAT, temperature=1.5)
     said = [json.loads(choice.message.content or "") for choice in answer.choices]
+    assert len(said) == 4
     for value in said:
         jsonschema.validate(value, WEATHER_SCHEMA)
     body = {"prompt": ["a", "b"], "n": 2, "response_format": WEATHER_FORMAT, "max_tokens": 100}
     legacy = client.completions.create(model="tiny", prompt=["a", "b"], n=2, max_tokens=100, extra_body=body)
+    assert len(legacy.choices) == 4
     for choice in legacy.choices:
         jsonschema.validate(json.loads(choice.text), WEATHER_SCHEMA)
 

@@ -110,7 +110,7 @@ def test_each_family_has_a_template_here(parsers: list[type[Parser]]) -> None:
         ("qwen3_coder", CHATML + calls(XML.replace("\\n", "\n"))),
     ],
 )
-def test_variants(family: str, template: str, parsers: list[type[Parser]]) -> None:
+def test_a_variant_of_a_familys_template_is_told_too(family: str, template: str, parsers: list[type[Parser]]) -> None:
     found = detect(template, parsers)
     assert found is not None
     assert found.parser.name == family, str(found)

@@ -23,7 +23,7 @@ from tests.parsers.reading import parts_of
         ("Oslo", "Oslo"),
     ],
 )
-def test_literals(written: str, meant: object) -> None:
+def test_a_literal_means_its_json(written: str, meant: object) -> None:
     [call] = parts_of(Lfm2Parser, f"<|tool_call_start|>[f(a={written})]")
     assert isinstance(call, ToolCall)
     assert json.loads(call.arguments) == {"a": meant}

@@ -21,7 +21,7 @@ from tests.support.server import ServerProcess
         ({"messages": says("a"), "model": None, "tools": None, "chat_template_kwargs": {"x": 1}}, [0]),
     ],
 )
-def test_tokens_of(server: ServerProcess, body: dict[str, Any], tokens: list[int]) -> None:
+def test_tokens_of_a_text_or_a_conversation(server: ServerProcess, body: dict[str, Any], tokens: list[int]) -> None:
     answer = post(server, body, "/tokenize").json()
     assert answer == {"count": len(tokens), "max_model_len": None, "tokens": tokens, "token_strs": None}
 
