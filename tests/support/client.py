@@ -32,9 +32,16 @@ def says(*pieces: str) -> list[Any]:
 # `verify=False`, for nothing is encrypted here, and a client takes longer to read its certificates than most answers.
 
 
+class Http(httpx2.Client):
+    """Closes its connections when nobody has it any more, as a client that the SDK makes itself does."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def sdk(server: ServerProcess) -> openai.OpenAI:
     """OpenAI's client, which does not retry."""
-    http = openai.DefaultHttpx2Client(verify=False)
+    http = Http(verify=False)
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60, http_client=http)
 
 
