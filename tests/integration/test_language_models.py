@@ -92,7 +92,7 @@ def test_an_answer_held_to_a_form_is_right(smollm2: ServerProcess, country: str,
     assert answer.choices[0].message.parsed == Capital.model_validate({"city": city})
 
 
-@pytest.mark.parametrize("question", QUESTIONS[:4])
+@pytest.mark.parametrize("question", QUESTIONS[1:3])
 def test_a_streamed_answer_is_the_whole_answer(smollm2: ServerProcess, question: str) -> None:
     answer = whole(sdk(smollm2), user(question))
     text, reason, usage = streamed(sdk(smollm2), user(question))
@@ -104,13 +104,13 @@ def test_a_streamed_answer_is_the_whole_answer(smollm2: ServerProcess, question:
 @pytest.mark.parametrize("model", ["smollm2", "tiny"])
 def test_eight_at_once_give_what_each_gives_alone(model: str, request: pytest.FixtureRequest) -> None:
     server: ServerProcess = request.getfixturevalue(model)
-    alone = [whole(sdk(server), user(question)).choices[0].message.content for question in QUESTIONS]
+    alone = [whole(sdk(server), user(question), max_tokens=12).choices[0].message.content for question in QUESTIONS]
 
     async def together() -> list[str | None]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
             answers = await asyncio.gather(
                 *(
-                    client.chat.completions.create(model="any", messages=user(question), temperature=0, max_tokens=24)
+                    client.chat.completions.create(model="any", messages=user(question), temperature=0, max_tokens=12)
                     for question in QUESTIONS
                 )
             )
@@ -122,17 +122,17 @@ def test_eight_at_once_give_what_each_gives_alone(model: str, request: pytest.Fi
 def test_a_second_turn_reads_only_what_is_new(smollm2: ServerProcess) -> None:
     client = sdk(smollm2)
     story = "Once upon a time there was a fox who lived by the river. " * 12
-    first = whole(client, user(story + "Where did the fox live?"))
+    first = whole(client, user(story + "Where did the fox live?"), max_tokens=8)
     turn = [
         *user(story + "Where did the fox live?"),
         {"role": "assistant", "content": first.choices[0].message.content},
         *user("And who was it?"),
     ]
-    second = whole(client, turn)
+    second = whole(client, turn, max_tokens=8)
     cached = second.usage.prompt_tokens_details.cached_tokens
     assert cached >= first.usage.prompt_tokens - 1
     assert second.usage.prompt_tokens - cached < 60
-    assert whole(client, turn).choices[0].message.content == second.choices[0].message.content
+    assert whole(client, turn, max_tokens=8).choices[0].message.content == second.choices[0].message.content
 
 
 def test_tools_and_their_results_go_through_the_template(smollm2: ServerProcess) -> None:
