@@ -12,7 +12,20 @@ import httpx2
 import psutil
 import pytest
 
-from tests.support.client import CHAT, children, error_of, eventually, get, post, says, script, wait_for_queue
+from tests.support.client import (
+    CHAT,
+    children,
+    connection,
+    error_of,
+    eventually,
+    get,
+    head,
+    post,
+    read_until,
+    says,
+    script,
+    wait_for_queue,
+)
 from tests.support.server import ServerProcess, running_server
 
 
@@ -124,6 +137,14 @@ def test_model_that_hangs_does_not_keep_the_server(pool: ThreadPoolExecutor) -> 
         assert server.stop(signal.SIGTERM) == 0
         assert error_of(hanging.result(), 503)["code"] == "model_unavailable"
         assert gone(server, child)
+
+
+def test_body_that_never_comes_does_not_keep_the_server() -> None:
+    with running_server("--backend", "scripted", "--shutdown-timeout", "0.1") as server, connection(server) as bare:
+        bare.sendall(head(b"{}").replace(b"host: test\r\n", b"host: test\r\nexpect: 100-continue\r\n"))
+        read_until(bare, b"100 Continue")
+        assert server.stop(signal.SIGTERM) == 0
+        assert not any("Traceback" in line for line in server.lines)
 
 
 def test_connection_that_is_open_does_not_keep_the_server() -> None:

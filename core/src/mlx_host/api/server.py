@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from mlx_host.errors import UsageError
 BACKLOG = 2048
 # Longer than clients keep their idle connections, so that they are the ones to close them.
 KEEP_ALIVE_SECONDS = 75
+# How long requests that are cut off have to let go of what they hold.
+CUT_OFF_SECONDS = 1.0
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -56,6 +59,14 @@ class Server(uvicorn.Server):
             server_header=False,
         )
         super().__init__(config)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End as uvicorn does, then cut off what is left, which the end of the loop would do with a traceback."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=CUT_OFF_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
