@@ -67,6 +67,7 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "text only"),
         ({"messages": HI, "audio": {"voice": "alloy"}}, "audio", "not supported"),
         ({"messages": HI, "web_search_options": {"x": 1}}, "web_search_options", "not supported"),
+        ({"messages": HI, "web_search_options": {}}, "web_search_options", "not supported"),
         ({"messages": HI, "stream": "perhaps"}, "stream", "boolean"),
     ],
 )
@@ -83,7 +84,7 @@ def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], para
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "required"),
+        (b"", "The body is empty; send an object"),
         (b"{", "not valid JSON"),
         (b'{"messages": [}', "not valid JSON"),
         (b'{"temperature": NaN}', "NaN"),
@@ -96,11 +97,11 @@ def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], para
         (b"[" * 100_000, "too deeply"),
         (b'{"a":' * 100_000, "too deeply"),
         (b'{"messages": [' + b'{"content":[' * 50_000, "too deeply"),
-        (b'{"seed": ' + b"9" * 5000 + b"}", "not valid JSON"),
-        (b"[]", "dictionary"),
-        (b"null", "dictionary"),
-        (b'"text"', "dictionary"),
-        (b"5", "dictionary"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "holds an integer of more digits than this server reads."),
+        (b"[]", "no object; send an object"),
+        (b"null", "no object; send an object"),
+        (b'"text"', "no object; send an object"),
+        (b"5", "no object; send an object"),
     ],
 )
 def test_body_that_is_no_request_is_a_400(server: ServerProcess, content: bytes, part: str) -> None:

@@ -13,10 +13,12 @@ from mlx_host.requests import ChatRequest
 
 def to_request(body: ChatBody) -> ChatRequest:
     """Translate a body; InvalidRequest names what cannot be honoured."""
-    for name in ("functions", "audio", "web_search_options"):
-        if getattr(body, name):
-            instead = "; use tools" if name == "functions" else ""
-            raise InvalidRequest(f"{name} is not supported by this server{instead}.", param=name)
+    if body.functions:
+        raise InvalidRequest("functions is not supported by this server; use tools.", param="functions")
+    for name, options in (("audio", body.audio), ("web_search_options", body.web_search_options)):
+        # An empty object asks for it, too.
+        if options is not None:
+            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
     if set(body.modalities or ()) - {"text"}:
         raise InvalidRequest("modalities: this server answers with text only.", param="modalities")
     if body.top_logprobs is not None and not body.logprobs:

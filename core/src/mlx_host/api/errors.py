@@ -15,7 +15,10 @@ from starlette.exceptions import HTTPException
 from mlx_host.api.wire import JsonResponse, Refusal
 from mlx_host.errors import InvalidRequest, RequestError
 
+# What a union's member that was tried is called in pydantic's path; the client knows only its own keys.
 MEMBERS = ("list[", "dict[", "tagged-union[", "function-")
+# What is wrong with a body that is no object, by pydantic's name for it.
+NO_OBJECT = {"missing": "The body is empty", "model_attributes_type": "The body is JSON, but no object"}
 FAULT = "The server failed on this request; its log says why."
 
 
@@ -59,13 +62,10 @@ class InternalError(RequestError):
 def explain(faults: Sequence[Any]) -> InvalidRequest:
     """Make one error of what pydantic says; it names the first wrong field and counts the others."""
     first = faults[0]
+    if first["loc"] == ("body",) and first["type"] in NO_OBJECT:
+        return InvalidRequest(f"{NO_OBJECT[first['type']]}; send an object with the fields of the request.")
     where = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    # A union reports the member it tried in the path; the client knows only its own keys.
-    where = [
-        part
-        for part in where
-        if not part.startswith(("list[", "dict[", "tagged-union[", "function-")) and part != "str"
-    ]
+    where = [part for part in where if not part.startswith(MEMBERS) and part != "str"]
     param = ".".join(where) or None
     message = first["msg"].removeprefix("Value error, ")
     message = f"{param}: {message}" if param else message

@@ -41,8 +41,12 @@ class Refusal(HTTPException):
         self.error = error
 
 
+class _NoNumber(ValueError):
+    """One of the words that Python takes for numbers, and JSON does not."""
+
+
 def _constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise _NoNumber(f"{name} is no JSON")
 
 
 def parse(body: bytes, what: str = "The body") -> Any:
@@ -59,8 +63,11 @@ def parse(body: bytes, what: str = "The body") -> Any:
         raise InvalidRequest(too_deep) from None
     except json.JSONDecodeError as error:
         raise InvalidRequest(f"{what} is not valid JSON: {error.msg} at character {error.pos}.") from None
-    except ValueError as error:
+    except _NoNumber as error:
         raise InvalidRequest(f"{what} is not valid JSON: {error}.") from None
+    except ValueError:
+        # Python's own sentence tells who runs the server how to change its limit.
+        raise InvalidRequest(f"{what} holds an integer of more digits than this server reads.") from None
     # What does not have so many brackets need not be looked at.
     if body.count(b"[") + body.count(b"{") > DEEPEST and _is_deep(value):
         raise InvalidRequest(too_deep)
