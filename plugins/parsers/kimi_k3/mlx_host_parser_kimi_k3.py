@@ -49,9 +49,9 @@ _JSON, _JSON_END = "<|open|>json", "<|close|>json<|sep|>"
 _TOOLS, _TOOLS_END = "<|open|>tools<|sep|>", "<|close|>tools<|sep|>"
 _THINK, _THINK_END = "<|open|>think<|sep|>", "<|close|>think<|sep|>"
 _RESPONSE, _RESPONSE_END = "<|open|>response<|sep|>", "<|close|>response<|sep|>"
-_MESSAGE_END = "<|close|>message<|sep|><|end_of_msg|>"
+_MESSAGE_CLOSE, _END = "<|close|>message<|sep|>", "<|end_of_msg|>"
+_MESSAGE_END = _MESSAGE_CLOSE + _END
 
-_MESSAGE_CLOSE = "<|close|>message<|sep|>"
 _TYPES = {"null", "boolean", "integer", "number", "object", "array"}
 
 _KEY = re.compile(r"[^<>\n]+")
@@ -176,7 +176,7 @@ class KimiK3Parser(MarkupParser):
     think_open = (_THINK,)
     # The answer and the calls end the thinking, too: the model forgets to close it.
     think_close = (_THINK_END, _RESPONSE)
-    noise = (_RESPONSE_END, "<|close|>message<|sep|>", "<|end_of_msg|>", "[EOS]")
+    noise = (_RESPONSE_END, _MESSAGE_CLOSE, _END, "[EOS]")
     calls = (Call(_TOOLS, _read_tools), Call(_CALL, _read_tools, inclusive=True))
     syntax = (_TOOLS_END,)
     samples = (
