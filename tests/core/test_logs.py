@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 from mlx_host import logs
+from mlx_host.cli.loading import LoadingDisplay
+from mlx_host.engine.messages import Loading
 from mlx_host.errors import UsageError
 
 from tests.support.client import post, says
@@ -176,3 +178,23 @@ def test_without_a_terminal_loading_is_told_in_lines() -> None:
         begun, done = (line for line in server.lines if "mlx_host.loading" in line)
     assert begun.endswith("scripted: load 0 of 1")
     assert done.endswith("scripted: load 1 of 1")
+
+
+@pytest.mark.parametrize(
+    ("reported", "told"),
+    [
+        ([(2, 2), (2, 900), (200, 900), (300, 900), (900, 900)], ["2 of 2", "300 of 900", "900 of 900"]),
+        ([(2, 2), (900, 900)], ["2 of 2", "900 of 900"]),
+        ([(0, 1), (1, 1), (1, 1), (0, 1), (1, 1)], ["0 of 1", "1 of 1", "0 of 1", "1 of 1"]),
+    ],
+    ids=["larger than it seemed", "larger and at its end", "once more"],
+)
+def test_what_is_told_of_a_stage(
+    reported: list[tuple[int, int]], told: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The hub's client may have fetched a small file before it knows of the others."""
+    caplog.set_level(logging.INFO, "mlx_host.loading")
+    show = LoadingDisplay().for_model("m")
+    for done, total in reported:
+        show(Loading("download", done, total))
+    assert [record.getMessage() for record in caplog.records] == [f"m: download {amount}" for amount in told]

@@ -27,7 +27,7 @@ class LoadingDisplay:
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[tuple[str, str], TaskID] = {}
-        self._said: dict[tuple[str, str], float] = {}
+        self._said: dict[tuple[str, str], int] = {}
         console = logs.terminal()
         if console is not None:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"))
@@ -57,12 +57,17 @@ class LoadingDisplay:
                 self._tasks[key], completed=loading.done, total=loading.total or None, amount=_amount(loading)
             )
             return
-        share = loading.done / loading.total if loading.total else 1.0
-        said = self._said.get(key)
+        share = _share(loading.done, loading.total)
+        # In shares of the total as it is known now: there may be more to do than there seemed to be.
+        said = _share(self._said[key], loading.total) if key in self._said else None
         # A stage that stands at its beginning has begun again: the model is loaded once more.
         if said is None or share == 0.0 < said or share - said >= LINE_EVERY or share >= 1.0 > said:
-            self._said[key] = share
+            self._said[key] = loading.done
             log.info("%s: %s %s", name, loading.stage, _amount(loading))
+
+
+def _share(done: int, total: int) -> float:
+    return done / total if total else 1.0
 
 
 def _amount(loading: Loading) -> str:
