@@ -85,11 +85,7 @@ def _skip(text: str, at: int) -> int:
     return at
 
 
-class _Invalid:
-    pass
-
-
-_INVALID = _Invalid()
+_INVALID = object()
 
 
 def _decode(text: str) -> object:
