@@ -183,6 +183,14 @@ def test_idle_model_and_slow_load_are_no_stall(tmp_path: Path) -> None:
         assert sum("starting again" in line for line in server.lines) == 1
 
 
+def test_request_that_ends_the_process_is_not_asked_again_by_the_sdk() -> None:
+    with running_server("--backend", "scripted") as server, sdk(server).with_options(max_retries=2) as client:
+        with pytest.raises(openai.InternalServerError, match="ended while it answered"):
+            client.chat.completions.create(model="m", messages=script(["die"]))
+        assert post(server, {"messages": says("back")}).status_code == 200
+        assert sum("starting again" in line for line in server.lines) == 1
+
+
 def is_gone(pid: int) -> bool:
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE

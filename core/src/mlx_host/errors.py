@@ -12,6 +12,7 @@ MlxHostError
     ├── ModelNotFound             404
     ├── AtCapacity                429
     ├── EngineFailed              500
+    │   └── EngineDied            500
     ├── ModelUnavailable          503
     └── QueueTimeout              504
 """
@@ -41,11 +42,13 @@ class RequestError(MlxHostError):
     """One request ends here, with the status and body that the client gets.
 
     `param` names the request field at fault, `code` is OpenAI's machine-readable code and
-    `retry_after` (seconds) becomes the Retry-After header.
+    `retry_after` (seconds) becomes the Retry-After header. Where it is not `retryable`, clients that ask again of their
+    own accord are told not to.
     """
 
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
+    retryable: ClassVar[bool] = True
     code: str | None = None
 
     def __init__(
@@ -121,6 +124,12 @@ class EngineFailed(RequestError):
     """The model failed while it worked on this request."""
 
     code = "engine_failed"
+
+
+class EngineDied(EngineFailed):
+    """The model's process ended while it worked on this request, which may be why; the next one might end, too."""
+
+    retryable = False
 
 
 class ModelUnavailable(RequestError):

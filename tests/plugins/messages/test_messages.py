@@ -9,7 +9,15 @@ import anthropic
 import httpx2
 import pytest
 from anthropic.types import Message
-from mlx_host.errors import AtCapacity, EngineFailed, ModelNotFound, ModelUnavailable, QueueTimeout, RequestError
+from mlx_host.errors import (
+    AtCapacity,
+    EngineDied,
+    EngineFailed,
+    ModelNotFound,
+    ModelUnavailable,
+    QueueTimeout,
+    RequestError,
+)
 from mlx_host_messages.errors import response
 
 from tests.support.client import get, post, says, script
@@ -289,6 +297,7 @@ def test_any_name_will_do_where_there_is_one_model(server: ServerProcess) -> Non
         (ModelNotFound("no"), 404, "not_found_error"),
         (AtCapacity("full", retry_after=1.5), 429, "rate_limit_error"),
         (EngineFailed("no"), 500, "api_error"),
+        (EngineDied("no"), 500, "api_error"),
         (ModelUnavailable("no"), 503, "overloaded_error"),
         (QueueTimeout("late"), 504, "timeout_error"),
     ],
@@ -298,3 +307,4 @@ def test_types_go_by_the_status(error: RequestError, status: int, kind: str) -> 
     assert refusal.status_code == status
     assert json.loads(bytes(refusal.body)) == {"type": "error", "error": {"type": kind, "message": error.message}}
     assert refusal.headers.get("retry-after") == ("2" if error.retry_after else None)
+    assert refusal.headers.get("x-should-retry") == (None if error.retryable else "false")

@@ -27,10 +27,15 @@ def body(error: RequestError) -> dict[str, Any]:
     return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
 
 
+def headers(error: RequestError) -> dict[str, str]:
+    """Make the headers that say when to ask again, and whether: the SDKs do so of their own accord."""
+    after = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else {}
+    return after if error.retryable else {**after, "x-should-retry": "false"}
+
+
 def response(error: RequestError, status: int | None = None) -> Response:
     """Make the JSON response that refuses a request."""
-    headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
-    return JsonResponse(body(error), status or error.status, headers)
+    return JsonResponse(body(error), status or error.status, headers(error))
 
 
 class Respond(Protocol):

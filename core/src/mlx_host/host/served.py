@@ -13,7 +13,7 @@ from enum import Enum
 from mlx_host.engine import Answer, Engine, ModelInfo
 from mlx_host.engine.messages import Loading
 from mlx_host.engine.worker import Worker
-from mlx_host.errors import EngineFailed, LoadError, MlxHostError, ModelUnavailable, RequestError
+from mlx_host.errors import EngineDied, LoadError, MlxHostError, ModelUnavailable, RequestError
 from mlx_host.host.admission import Admission
 from mlx_host.host.constraints import constrained, holds_calls
 from mlx_host.host.families import NO_PARSERS, Parsers, settle
@@ -245,7 +245,7 @@ class ServedModel:
     def _bury(self, engine: Engine, how: str) -> None:
         for answer in engine.open:
             if answer.begun or answer.deaths > MOST_REPLAYS:
-                answer.push(EngineFailed(f"The process of model {self.name!r} ended while it answered ({how})."))
+                answer.push(EngineDied(f"The process of model {self.name!r} ended while it answered ({how})."))
             else:
                 self._to_replay.append(answer)
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from fastapi.responses import Response
-from mlx_host.api import sse
+from mlx_host.api import errors, sse
 from mlx_host.api.wire import JsonResponse
 from mlx_host.errors import ContextLengthExceeded, RequestError
 
@@ -37,8 +36,7 @@ def _message(error: RequestError) -> str:
 
 def response(error: RequestError, status: int | None = None) -> Response:
     """Make the response that refuses a request."""
-    headers = {"Retry-After": str(math.ceil(error.retry_after))} if error.retry_after is not None else None
-    return JsonResponse(body(error, status), status or error.status, headers)
+    return JsonResponse(body(error, status), status or error.status, errors.headers(error))
 
 
 def event(error: RequestError) -> str:
