@@ -74,8 +74,8 @@ class Model(ABC):
         """Answer one request of a type in `serves`: Started, any events, Finished.
 
         The engine advances the open generators in turn; None gives way without saying anything, Several says several
-        things in one turn. Raising RequestError
-        refuses or ends this request alone. Cancelling closes the generator: release in `finally` what it holds.
+        things in one turn. Raising RequestError refuses or ends this request alone. Cancelling closes the generator:
+        release in `finally` what it holds.
         """
 
     def close(self) -> None:  # noqa: B027  an empty default is meant
