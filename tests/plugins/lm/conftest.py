@@ -25,7 +25,7 @@ def tiny_lfm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_lfm2(tmp_path_factory.mktemp("tiny-lfm2"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model(tiny_llama: Path) -> Iterator[LanguageModel]:
     loaded = load(tiny_llama)
     yield loaded
