@@ -365,6 +365,11 @@ def test_variations_are_not_made(client: openai.OpenAI) -> None:
         client.images.create_variation(image=encoded(noise()))
 
 
+def test_libraries_that_are_not_needed_are_not_missed(client: openai.OpenAI, server: ServerProcess) -> None:
+    assert client.models.list().data
+    assert [line for line in server.lines if "PyTorch" in line] == []
+
+
 def test_steps_are_in_the_log(client: openai.OpenAI, server: ServerProcess) -> None:
     make(client, steps=20, n=2)
     shown = (1, *range(2, 21, 2))

@@ -19,8 +19,9 @@ from mlx_host.backend import Model
 from mlx_host.engine import loop
 from mlx_host.engine.messages import Launch, Shutdown, send
 
-# The hub's client would say which libraries and tools run here, and fetch a list of tools to look for.
-QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+# The hub's client would say which libraries and tools run here, and fetch a list of tools to look for; transformers
+# would warn that there is no PyTorch, which MLX does without.
+QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 
 class Worker(Protocol):
@@ -55,6 +56,7 @@ class ProcessWorker:
         self.connection = Connection(ours.detach())
         with theirs:
             fds = theirs.fileno(), self._traces.fileno()
+            # On Linux it ends with the thread that makes this call, which is to be the host's own.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlx_host.engine.child", *map(str, fds)],
                 pass_fds=fds,
