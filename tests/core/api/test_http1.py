@@ -106,7 +106,7 @@ def test_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, s
 
 
 def test_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http1, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(http1, "READ_SECONDS", 1.0)
 
     async def client(connected: socket.socket, http: Server) -> None:
         loop = asyncio.get_running_loop()
@@ -115,7 +115,7 @@ def test_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatc
         while piece := await loop.sock_recv(connected, 1 << 16):
             come += len(piece)
             # In all three times as long as nothing at all may be read.
-            await asyncio.sleep(1.5 * come / LARGE - (loop.time() - began))
+            await asyncio.sleep(3 * come / LARGE - (loop.time() - began))
         assert come > LARGE
 
     serving(PlainTextResponse("x" * LARGE), client)
