@@ -46,8 +46,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     config = folder / "mlx-host.toml"
     tables = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for table in models]
     config.write_text("".join(f"[[models]]\n{table}{variables}" for table in tables))
-    with running_server("--config", str(config)) as running:
-        yield running
+    with pytest.MonkeyPatch.context() as patch:
+        # mlx-lm sets it where it is imported, as it is beside these tests.
+        patch.delenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", raising=False)
+        with running_server("--config", str(config)) as running:
+            yield running
 
 
 @pytest.fixture(scope="module")
