@@ -15,6 +15,7 @@ from mlx_host.requests import Json
 ReasoningKey = Literal["reasoning_content", "thinking", "reasoning"]
 REASONING_KEYS: tuple[ReasoningKey, ...] = ("reasoning_content", "thinking", "reasoning")
 TEXT_PARTS = ("text", "input_text", "output_text")
+MEDIA_PARTS = ("image_url", "input_image", "input_audio")
 SHORT_ID_LENGTH = 9
 Content = Callable[[Any, str], Any]
 """Reads a message's content, and where it stands for what it has to say of it, to what the template gets."""
@@ -41,9 +42,8 @@ def text_part(part: Any, where: str) -> str:
         return str(part["text"])
     if kind in TEXT_PARTS or not isinstance(kind, str):
         raise InvalidRequest(f"{where} must be an object with a type and a text", param="messages")
-    raise InvalidRequest(
-        f"{where} is of type {kind!r}, and this model takes text only; run a model with --backend vlm", param="messages"
-    )
+    instead = "; run a model with --backend vlm" if kind in MEDIA_PARTS else ""
+    raise InvalidRequest(f"{where} is of type {kind!r}, and this model takes text only{instead}", param="messages")
 
 
 @dataclass(frozen=True)
