@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.plugins.flux.test_pictures import encoded, noise
 from tests.support.client import children, error_of, eventually, get, post, queue, sdk, wait_for_queue
-from tests.support.server import OPENBLAS, ServerProcess, running_server
+from tests.support.server import BLAS, ServerProcess, running_server
 from tests.support.tiny_flux import write_tiny_flux, write_tiny_lora
 
 GENERATIONS, EDITS, JOBS = "/v1/images/generations", "/v1/images/edits", "/v1/images/jobs"
@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         {**shared, "served_model_name": "edit", "task": "image-edit", "max_image_mb": 0.1},
     ]
     # On a CPU, MLX compiles by the system's C++ compiler, which takes longer than it wins here.
-    env = {"MLX_DISABLE_COMPILE": "1", **({"LD_PRELOAD": str(OPENBLAS)} if OPENBLAS.exists() else {})}
+    env = {"MLX_DISABLE_COMPILE": "1", **BLAS}
     variables = "".join(f"env.{name} = {json.dumps(value)}\n" for name, value in env.items())
     config = folder / "mlx-host.toml"
     tables = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for table in models]

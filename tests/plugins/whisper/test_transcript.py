@@ -21,7 +21,7 @@ from mlx_host_whisper.transcript import TEMPERATURES, Clock, Rules, cut
 from mlx_whisper import transcribe
 
 from tests.plugins.whisper.comparison import ANY_LENGTH, assert_same, ours, reference
-from tests.support.server import OPENBLAS
+from tests.support.server import BLAS
 from tests.support.speech import sample
 from tests.support.tiny_whisper import write_tiny_whisper
 
@@ -155,9 +155,8 @@ def test_random_networks_write_what_transcribe_writes(
 
 def test_real_speech_is_written_as_transcribe_writes_it(whisper_tiny: Path) -> None:
     # In a process of its own, which has a fast BLAS from its start.
-    preloaded = {"LD_PRELOAD": str(OPENBLAS)} if OPENBLAS.exists() else {}
     command = [sys.executable, "-m", "tests.plugins.whisper.comparison", str(whisper_tiny), "news.ogg"]
-    outcome = subprocess.run(command, env={**os.environ, **preloaded}, capture_output=True, text=True, check=False)
+    outcome = subprocess.run(command, env={**os.environ, **BLAS}, capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stderr
 
 
