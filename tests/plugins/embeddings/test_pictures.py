@@ -15,6 +15,7 @@ from mlx_host.events import Started
 from mlx_host.testing.model_contract import Visit, together
 from mlx_host_embeddings.images import read_image
 from mlx_host_embeddings.model import EmbeddingModel
+from PIL import Image
 from transformers import AutoImageProcessor
 
 from tests.plugins.embeddings.driver import Vectors, ask, embed, load, vectors_of
@@ -139,6 +140,9 @@ def test_what_is_no_image_is_refused(url: str, words: str, siglip: EmbeddingMode
     assert refusal.value.param == "image_url"
 
 
-def test_an_image_that_unpacks_to_far_too_much_is_refused() -> None:
+@pytest.mark.parametrize("limit", [None, 1000])
+def test_an_image_that_unpacks_to_far_too_much_is_refused(monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
+    # Whatever others in the process have Pillow take.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(InvalidRequest, match="pixels"):
         read_image(picture("red", (10000, 9000)))
