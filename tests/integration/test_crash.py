@@ -208,6 +208,8 @@ def test_what_a_model_has_started_goes_with_it(tmp_path: Path) -> None:
 def test_crash_leaves_its_stacks_in_the_log() -> None:
     with running_server("--backend", "scripted") as server:
         (child,) = children(server)
+        # So that it waits for requests, and no longer tells that it is ready.
+        assert post(server, {"messages": says("hello")}).status_code == 200
         child.send_signal(signal.SIGSEGV)
         server.wait_for_line("the model's process ended (killed by SIGSEGV); its stacks:")
         server.wait_for_line("engine/loop.py")
