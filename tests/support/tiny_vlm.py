@@ -30,14 +30,7 @@ GEMMA4_MEDIA = {
     "eoa_token": "<end_of_audio>",
     "video_token": "<|video|>",
 }
-GEMMA3N_MEDIA = {
-    "image_token": "<image_soft_token>",
-    "boi_token": "<start_of_image>",
-    "eoi_token": "<end_of_image>",
-    "audio_token": "<audio_soft_token>",
-    "boa_token": "<start_of_audio>",
-    "eoa_token": "<end_of_audio>",
-}
+GEMMA3N_MEDIA = {name: symbol for name, symbol in GEMMA4_MEDIA.items() if name != "video_token"}
 
 TEMPLATE = """\
 {%- for message in messages -%}

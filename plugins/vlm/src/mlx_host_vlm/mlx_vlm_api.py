@@ -126,7 +126,7 @@ class Loaded:
         self.places = frozenset(number for number in numbers if isinstance(number, int))
         self._keeps_positions = hasattr(self.language_model, "_rope_deltas")
         self.whole = not _chunked_prefill_enabled(network)
-        self._scales_text = _forgets_scale(network)
+        self._scales_text = config.get("model_type") == "gemma3n" and _forgets_scale(network)
 
     def fresh_cache(self) -> Layers:
         return list(make_prompt_cache(self.language_model))
@@ -419,8 +419,6 @@ def _forgets_scale(network: Any) -> bool:
     They are to be multiplied by the root of their size: so does its text part where it is given tokens, and so does
     transformers' Gemma3nTextScaledWordEmbedding everywhere; mlx-vlm 0.7.10 does not where a prompt is embedded first.
     """
-    if network.config.model_type != "gemma3n":
-        return False
     tokens = mx.arange(8)[None]
     stored = network.language_model.model.embed_tokens(tokens)
     return bool(mx.array_equal(network.get_input_embeddings(tokens).inputs_embeds, stored))
