@@ -304,7 +304,7 @@ class Drawn:
     def read(self, logits: Array) -> list[int]:
         """Wait for the tokens, but let the network go on to the logits that they lead to."""
         if self._tokens is None:
-            mx.async_eval(logits)  # type: ignore[no-untyped-call]
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]  # mlx says so
             self._tokens = self._array.tolist()
         return self._tokens
 
