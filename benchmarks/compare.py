@@ -26,9 +26,9 @@ from typing import Any
 
 import rich_click as click
 import uvloop
-from mlx_host.bench.client import Client, Workload
-from mlx_host.bench.report import point_json
-from mlx_host.bench.server import run_command, running
+from mlx_host._bench.client import Client, Workload
+from mlx_host._bench.report import point_json
+from mlx_host._bench.server import run_command, running
 from mlx_host_demo.plugin import resolve_source
 
 from tests.support.tiny_llama import write_tiny_llama

@@ -25,7 +25,7 @@ from typing import IO, Any
 import httpx2
 import rich_click as click
 import uvloop
-from mlx_host.bench.server import run_command, running
+from mlx_host._bench.server import run_command, running
 from mlx_host_demo.plugin import resolve_source
 
 MODEL = "demo:minilm"

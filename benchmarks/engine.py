@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlx_host.bench.answer import Answer
-from mlx_host.bench.client import Point
-from mlx_host.bench.report import point_json
+from mlx_host._bench.client import Point
+from mlx_host._bench.report import point_json
+from mlx_host._bench.result import Answer
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.utils import load
 

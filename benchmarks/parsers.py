@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterator
 
-from mlx_host.cli import discover
+from mlx_host._cli import discover
 from mlx_host.parsing import Parser, Part, Sample, ToolCall
 from rich.console import Console
 from rich.progress import track

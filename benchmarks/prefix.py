@@ -16,9 +16,9 @@ from typing import Any
 
 import rich_click as click
 import uvloop
-from mlx_host.bench.answer import Answer, Failure, read_answer
-from mlx_host.bench.server import run_command, running
-from mlx_host.bench.wire import Target, exchange
+from mlx_host._bench.http_client import Target, exchange
+from mlx_host._bench.result import Answer, Failure, read_answer
+from mlx_host._bench.server import run_command, running
 
 from benchmarks.compare import preload
 

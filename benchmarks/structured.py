@@ -17,8 +17,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import rich_click as click
+from mlx_host._engine.loop import Loop
 from mlx_host.backend import Load
-from mlx_host.engine.loop import Loop
 from mlx_host.events import Text
 from mlx_host.grammar import Form, JsonValue
 from mlx_host.requests import ChatRequest, Json, Sampling

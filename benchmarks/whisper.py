@@ -24,7 +24,7 @@ from typing import IO, Any
 import click
 import httpx2
 import uvloop
-from mlx_host.bench.server import run_command, running
+from mlx_host._bench.server import run_command, running
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_whisper.audio import SAMPLE_RATE, Samples, read_audio
 

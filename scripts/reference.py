@@ -19,16 +19,16 @@ import rich_click
 from click.testing import CliRunner
 from fastapi import FastAPI
 from mlx_host import events, hookspecs, requests
-from mlx_host.api import metrics
-from mlx_host.api.app import application, new_router
+from mlx_host._apis.metrics import routes
+from mlx_host._cli import build, discover
+from mlx_host._cli.flags import LISTS
+from mlx_host._host import Host
+from mlx_host._http.app import application, new_router
+from mlx_host._plugins.manager import Plugins
+from mlx_host._settings import HostSettings, ModelSettings, flag_name, negation, plain, variable_name
 from mlx_host.backend import Backend
-from mlx_host.cli import build, discover
-from mlx_host.cli.flags import LISTS
 from mlx_host.errors import MlxHostError, RequestError
-from mlx_host.host import Host
 from mlx_host.parsing import Parser
-from mlx_host.plugins import Plugins
-from mlx_host.settings import HostSettings, ModelSettings, flag_name, negation, plain, variable_name
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -244,8 +244,8 @@ def endpoint_list() -> str:
 
 def metric_list() -> str:
     registry = CollectorRegistry()
-    metrics.Requests(registry)
-    registry.register(metrics.Models(Host(plugins(), [], HostSettings())))
+    routes.Requests(registry)
+    registry.register(routes.Models(Host(plugins(), [], HostSettings())))
     rows = sorted((metric.name, metric.type, metric.documentation) for metric in registry.collect())
     return table(
         ("metric", "kind", ""),

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from mlx_host import hookimpl, sources
+from mlx_host import hookimpl
+from mlx_host._cli import build, builtin_commands
+from mlx_host._cli.run import configure
+from mlx_host._plugins import sources
+from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import Backend, Load, Model, Options
-from mlx_host.cli import build, builtin
-from mlx_host.cli.run import configure
-from mlx_host.plugins import Plugins
 
 
 def load(load: Load[Any]) -> Model:
@@ -29,7 +30,7 @@ class Patient:
 
 @pytest.fixture
 def plugins() -> Plugins:
-    return Plugins({"patient": Patient(), "commands": builtin, "sources": sources}, installed=())
+    return Plugins({"patient": Patient(), "commands": builtin_commands, "sources": sources}, installed=())
 
 
 def test_a_backends_defaults_are_the_lowest_layer(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ def imported(*args: str) -> set[str]:
         check=False,
     )
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
-    assert "mlx_host.plugins" in modules, done.stderr
+    assert "mlx_host._plugins.manager" in modules, done.stderr
     return {module.partition(".")[0] for module in modules}
 
 
@@ -62,7 +62,7 @@ def test_importing_core_imports_no_mlx() -> None:
     script += "print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
     found = set(json.loads(done.stdout))
-    assert {"mlx_host.api.app", "mlx_host.cli.serve", "mlx_host.testing.parser_contract"} <= found
+    assert {"mlx_host._http.app", "mlx_host._cli.serve", "mlx_host.testing.parser_contract"} <= found
     assert found.isdisjoint({"mlx", "mlx.core", "mlx_lm", "transformers"})
 
 

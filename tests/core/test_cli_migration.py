@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from mlx_host.cli import build, discover, run
-from mlx_host.host.families import Parsers
-from mlx_host.settings import Configured, HostSettings
+from mlx_host._cli import build, discover, run
+from mlx_host._host.parser_selection import Parsers
+from mlx_host._settings import Configured, HostSettings
 
 # The command lines of that program's README, as they stand there.
 README = r"""

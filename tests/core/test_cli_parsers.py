@@ -12,12 +12,12 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner, Result
 from mlx_host import hookimpl
-from mlx_host.cli import build, builtin
-from mlx_host.cli.parsers import Recording, chunkings, read_recordings, run
+from mlx_host._cli import build, builtin_commands
+from mlx_host._cli.parsers_command import Recording, chunkings, read_recordings, run
+from mlx_host._plugins.manager import Plugins
 from mlx_host.errors import UsageError
 from mlx_host.parsing import Content, Parser, Part, Sample
 from mlx_host.parsing.detect import detect
-from mlx_host.plugins import Plugins
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 
@@ -88,7 +88,7 @@ def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
 def invoke(*args: str, parsers: Sequence[type[Parser]] = ()) -> Result:
     """Run a command, in this process, where only these parsers are installed."""
     bringing = SimpleNamespace(register_parsers=hookimpl(lambda: list(parsers)))
-    plugins = Plugins({"commands": builtin, "parsers": bringing}, installed=())
+    plugins = Plugins({"commands": builtin_commands, "parsers": bringing}, installed=())
     return CliRunner().invoke(build(plugins), args)
 
 

@@ -12,12 +12,13 @@ from typing import Annotated, Any, Literal
 
 import pytest
 from click.testing import CliRunner
-from mlx_host import hookimpl, sources
+from mlx_host import hookimpl
+from mlx_host._cli import build, builtin_commands, run
+from mlx_host._host.parser_selection import Auto, Parsers
+from mlx_host._plugins import sources
+from mlx_host._plugins.manager import Plugins
+from mlx_host._settings import Configured, HostSettings, option_values
 from mlx_host.backend import Backend, Load, Model, Options
-from mlx_host.cli import build, builtin, run
-from mlx_host.host.families import Auto, Parsers
-from mlx_host.plugins import Plugins
-from mlx_host.settings import Configured, HostSettings, option_values
 from pydantic import Field, field_validator, model_validator
 
 
@@ -112,7 +113,7 @@ def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tu
             (tmp_path / "mlx-host.toml").write_text(toml)
             args = ("--config", "mlx-host.toml", *args)
         varied = SimpleNamespace(register_backends=register_backends)
-        plugins = Plugins({"varied": varied, "commands": builtin, "sources": sources})
+        plugins = Plugins({"varied": varied, "commands": builtin_commands, "sources": sources})
         result = CliRunner().invoke(build(plugins), ["run", *args], env=env, prog_name="mlx-host")
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

@@ -27,9 +27,9 @@ from mlx_host.grammar import (
     to_llguidance,
 )
 from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
-from mlx_host.parsing.bare_text import FORMATS
 from mlx_host.parsing.call_grammars import MOST_CALLS, in_turn
-from mlx_host.parsing.patterns import whole_regex
+from mlx_host.parsing.schema_regex import whole_regex
+from mlx_host.parsing.unquoted_values import FORMATS
 
 from tests.core.parsing.shapes import TOOLS, Llama, Tagged
 from tests.parsers.walks import Vocabulary

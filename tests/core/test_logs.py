@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from mlx_host import logs
-from mlx_host.cli.loading import LoadingDisplay
-from mlx_host.engine.messages import Loading
+from mlx_host import _logs
+from mlx_host._cli.progress import LoadingDisplay
+from mlx_host._engine.ipc import Loading
 from mlx_host.errors import UsageError
 
 from tests.support.client import post, says
@@ -34,7 +34,7 @@ def write_lines(handler: logging.Handler, *lines: str) -> None:
 
 def test_rotation_keeps_every_line_in_files_of_the_asked_size(tmp_path: Path) -> None:
     log = tmp_path / "sub" / "app.log"
-    handler = logs.RotatedLog(log, max_bytes=100)
+    handler = _logs.RotatedLog(log, max_bytes=100)
     lines = [f"{number:04} {'x' * 30}" for number in range(40)]
     write_lines(handler, *lines)
     handler.close()
@@ -47,7 +47,7 @@ def test_rotation_keeps_every_line_in_files_of_the_asked_size(tmp_path: Path) ->
 
 def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
     for line in ("first", "second"):
-        handler = logs.RotatedLog(tmp_path / "app.log")
+        handler = _logs.RotatedLog(tmp_path / "app.log")
         write_lines(handler, line)
         handler.close()
     assert (tmp_path / "app.log").read_text() == "first\nsecond\n"
@@ -55,7 +55,7 @@ def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
 
 def test_a_relative_log_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    handler = logs.RotatedLog(Path("app.log"), max_bytes=10)
+    handler = _logs.RotatedLog(Path("app.log"), max_bytes=10)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     write_lines(handler, "a line", "another line")
@@ -79,7 +79,7 @@ def test_what_was_set_aside_too_long_ago_is_deleted_and_nothing_else(tmp_path: P
     for name, days in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (now, now - days * DAY))
-    handler = logs.RotatedLog(tmp_path / "a[b].log")
+    handler = _logs.RotatedLog(tmp_path / "a[b].log")
     handler.drop_old(now)
     handler.close()
     gone = set(ages) - {file.name for file in tmp_path.iterdir()}
@@ -105,7 +105,7 @@ def test_no_log_file_writes_none(tmp_path: Path) -> None:
 
 def test_a_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--log-file '.*' cannot be written: Is a directory; choose another"):
-        logs.set_up("info", tmp_path)
+        _logs.set_up("info", tmp_path)
 
 
 def test_the_file_has_what_the_screen_has_and_neither_has_a_word_of_the_requests(tmp_path: Path) -> None:

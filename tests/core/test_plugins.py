@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from mlx_host import __version__, hookimpl
+from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import PluginError, UsageError
-from mlx_host.plugins import Plugins
 
 from tests.support.client import get, post
 from tests.support.command import complaint, mlx_host

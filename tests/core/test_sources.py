@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx_host._plugins.sources import resolve_source
 from mlx_host.errors import LoadError
-from mlx_host.sources import resolve_source
 
 from tests.support.command import environment, mlx_host
 from tests.support.hub import Hub, running_hub
@@ -24,8 +24,8 @@ SIZE = sum(map(len, FILES.values()))
 FETCH = """
 import json, sys
 from mlx_host.errors import LoadError
-from mlx_host.plugins import Plugins
-from mlx_host import sources
+from mlx_host._plugins.manager import Plugins
+from mlx_host._plugins import sources
 reports = []
 try:
     source = Plugins({"sources": sources}, installed=[]).source(sys.argv[1])

@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import click
 from click.testing import CliRunner
-from mlx_host.cli import build, discover, run
+from mlx_host._cli import build, discover, run
 
 from tests.docs.blocks import ROOT, Block, commands
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from mlx_host.settings import flag_name
+from mlx_host._settings import flag_name
 
 from scripts import reference
 from tests.docs.blocks import PACKAGE_PAGES, ROOT, Block

@@ -8,9 +8,9 @@ from types import ModuleType
 import mlx_host.events
 import mlx_host.requests
 import pytest
-from mlx_host.cli.migration import FILE_ONLY, MODEL, SERVER
+from mlx_host._cli.legacy_options import FILE_ONLY, MODEL, SERVER
+from mlx_host._settings import HostSettings, ModelSettings, flag_name, variable_name
 from mlx_host.errors import RequestError
-from mlx_host.settings import HostSettings, ModelSettings, flag_name, variable_name
 
 from scripts import reference
 from tests.docs.blocks import ROOT

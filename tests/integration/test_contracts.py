@@ -15,8 +15,8 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from mlx_host._plugins.manager import Plugins
 from mlx_host.parsing import Parser
-from mlx_host.plugins import Plugins
 from mlx_host.requests import CompletionRequest, DetokenizeRequest, Sampling, TokenizeRequest
 from mlx_host.testing import ModelContract, ParserContract, chat
 from mlx_host_lm.plugin import LM

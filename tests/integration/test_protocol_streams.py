@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from mlx_host.api.door import BodyLimit
-from mlx_host.api.wire import Refusal
+from mlx_host._http.middleware import BodyLimit
+from mlx_host.api.json_io import Refusal
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send

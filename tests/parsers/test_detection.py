@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mlx_host.cli import discover
+from mlx_host._cli import discover
 from mlx_host.parsing import Parser
 from mlx_host.parsing.detect import detect
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
-from mlx_host.cli import discover
+from mlx_host._cli import discover
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Grammar, JsonValue
 from mlx_host.parsing import AnswerConstraint, Content, Parser, Part, ToolCall, ToolChoice

@@ -103,7 +103,7 @@ def children(server: ServerProcess) -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process(server.process.pid).children()
-        if any("mlx_host.engine.child" in arg for arg in child.cmdline())
+        if any("mlx_host._engine.worker_main" in arg for arg in child.cmdline())
     ]
 
 

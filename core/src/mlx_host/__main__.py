@@ -1,5 +1,5 @@
 """`python -m mlx_host` is `mlx-host`."""
 
-from mlx_host.cli import main
+from mlx_host._cli import main
 
 main()

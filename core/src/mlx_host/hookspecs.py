@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import click
     from fastapi import APIRouter
 
+    from mlx_host._host import Host, RequestRecord, ServedModel
     from mlx_host.backend import Backend, Source
-    from mlx_host.host import Host, RequestRecord, ServedModel
     from mlx_host.parsing import Parser
     from mlx_host.requests import Request
 

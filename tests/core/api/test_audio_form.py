@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_host.api.audio import Stripped, schema
+from mlx_host._apis.audio.routes import Stripped, schema
 
 
 @given(st.lists(st.text(alphabet=" \nab", max_size=5), max_size=12))

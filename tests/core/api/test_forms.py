@@ -6,11 +6,11 @@ from typing import Any
 
 import openai
 import pytest
-from mlx_host.api.chat_request import to_request as chat_request
-from mlx_host.api.chat_schema import ChatBody
-from mlx_host.api.completions_request import CompletionBody, to_requests
-from mlx_host.api.responses_request import to_request as responses_request
-from mlx_host.api.responses_schema import ResponsesBody
+from mlx_host._apis.chat.request import to_request as chat_request
+from mlx_host._apis.chat.schema import ChatBody
+from mlx_host._apis.completions.request import CompletionBody, to_requests
+from mlx_host._apis.responses.request import to_request as responses_request
+from mlx_host._apis.responses.schema import ResponsesBody
 from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern
 from openai.types.responses import Response
 

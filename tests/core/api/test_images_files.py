@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mlx_host.api.images_files import FileNotFound, Files
+from mlx_host._apis.images.store import FileNotFound, Files
 
 
 class Clock:

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 from fastapi import Request
-from mlx_host.api.images import Studio
-from mlx_host.api.images_answer import Album
-from mlx_host.api.images_files import FileNotFound
-from mlx_host.api.images_jobs import Job, JobNotFound, Jobs
-from mlx_host.api.images_request import ImageBody
+from mlx_host._apis.images.jobs import Job, JobNotFound, Jobs
+from mlx_host._apis.images.request import ImageBody
+from mlx_host._apis.images.response import Album
+from mlx_host._apis.images.routes import Studio
+from mlx_host._apis.images.store import FileNotFound
+from mlx_host._host import Host
+from mlx_host._plugins.manager import Plugins
+from mlx_host._settings import HostSettings
 from mlx_host.errors import AtCapacity, EngineFailed
 from mlx_host.events import FinishedImage, ImagesStarted, ImageStep
-from mlx_host.host import Host
-from mlx_host.plugins import Plugins
 from mlx_host.requests import ImageGenerationRequest
-from mlx_host.settings import HostSettings
 
 
 class Clock:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from mlx_host.api.images_progress import Bars
+from mlx_host._apis.images.progress import Bars
 from mlx_host.events import Event, FinishedImage, ImagesStarted, ImageStep
 from rich.console import Console
 from rich.logging import RichHandler

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mlx_host.api import images_request
-from mlx_host.api.images_request import EDIT_SEED, HIGHEST_SEED, ImageBody
+from mlx_host._apis.images import request
+from mlx_host._apis.images.request import EDIT_SEED, HIGHEST_SEED, ImageBody
 from mlx_host.api.multipart import File, Form
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, Priority
@@ -14,13 +14,13 @@ from pydantic import ValidationError
 
 
 def generation(**fields: Any) -> ImageGenerationRequest:
-    return images_request.generation(ImageBody(**{"prompt": "a cat", **fields}))
+    return request.generation(ImageBody(**{"prompt": "a cat", **fields}))
 
 
 def edit(fields: dict[str, str], **files: list[bytes]) -> ImageEditRequest:
     uploads = {name: [File("name", content) for content in contents] for name, contents in files.items()}
     form = Form({name: [value] for name, value in {"prompt": "a cat", **fields}.items()}, uploads)
-    return images_request.edit(form)[1]
+    return request.edit(form)[1]
 
 
 def test_null_means_the_default() -> None:
@@ -103,6 +103,6 @@ def test_what_changes_nothing_is_named() -> None:
 
 
 def test_the_form_is_described_for_openapi() -> None:
-    described = images_request.edit_schema()
+    described = request.edit_schema()
     assert described["required"] == ["image", "prompt"]
     assert {"image", "mask", "prompt", "negative_prompt", "seed", "size"} <= set(described["properties"])

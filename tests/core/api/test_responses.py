@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from mlx_host.api.responses_schema import ResponsesBody
+from mlx_host._apis.responses.schema import ResponsesBody
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mlx_host.api.responses_input import ItemNotFound, read_items, to_messages
+from mlx_host._apis.responses.input import ItemNotFound, read_items, to_messages
 from mlx_host.errors import InvalidRequest
 from openai.types.responses import ResponseItemList
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import openai
 import pytest
-from mlx_host.api.responses_memory import Memory
-from mlx_host.api.responses_store import Kept, ResponseStore, StoreLimits
+from mlx_host._apis.responses.service import Memory
+from mlx_host._apis.responses.store import Kept, ResponseStore, StoreLimits
 
 from tests.core.api.test_responses import RESPONSES, says
 from tests.support.client import error_of, get, post, sdk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mlx_host.api.responses_truncation import without_oldest
+from mlx_host._apis.responses.truncation import without_oldest
 
 # Roles by their first letters; every message is of the same size, up to the length of its role.
 ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pysubs2
 import pytest
-from mlx_host.api import subtitles
+from mlx_host._apis.audio import subtitles
 from mlx_host.events import Segment
 
 

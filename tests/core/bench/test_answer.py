@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_host.bench.answer import Answer, Failure, read_answer
-from mlx_host.bench.wire import Recording
+from mlx_host._bench.http_client import Recording
+from mlx_host._bench.result import Answer, Failure, read_answer
 
 from tests.support.stub_server import DONE, chunk, usage
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from mlx_host.bench.client import Client, Workload
-from mlx_host.bench.wire import Target
+from mlx_host._bench.client import Client, Workload
+from mlx_host._bench.http_client import Target
 from mlx_host.errors import UsageError
 
 from tests.support.stub_server import DONE, STREAM_HEAD, chunk, models, response, serving, usage

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 from click.testing import CliRunner, Result
-from mlx_host.bench.command import bench
-from mlx_host.bench.server import running
+from mlx_host._bench.command import bench
+from mlx_host._bench.server import running
 from mlx_host.errors import UsageError
 
 from tests.support.stub_server import DONE, STREAM_HEAD, chunk, models, response, serving, usage

@@ -3,10 +3,10 @@ from __future__ import annotations
 import re
 
 import pytest
-from mlx_host.bench.answer import Answer, Failure
-from mlx_host.bench.client import Point, Workload
-from mlx_host.bench.report import percentile, point_json, report_json, report_table
-from mlx_host.bench.session import Session
+from mlx_host._bench.client import Point, Workload
+from mlx_host._bench.report import percentile, point_json, report_json, report_table
+from mlx_host._bench.result import Answer, Failure
+from mlx_host._bench.runner import Session
 from rich.console import Console
 
 FAST = Answer(sent=0, ended=2.1, arrivals=(0.5, 1.0, 2.0), prompt_tokens=10, completion_tokens=4)

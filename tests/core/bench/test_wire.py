@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from mlx_host.bench.wire import Clock, Recording, Target, exchange
+from mlx_host._bench.http_client import Clock, Recording, Target, exchange
 from mlx_host.errors import UsageError
 
 from tests.support.stub_server import STREAM_HEAD, Script, serving

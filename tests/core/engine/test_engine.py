@@ -8,9 +8,9 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from mlx_host._engine import Answer, Engine
+from mlx_host._engine.worker import ThreadWorker
 from mlx_host.backend import Model
-from mlx_host.engine import Answer, Engine
-from mlx_host.engine.worker import ThreadWorker
 from mlx_host.errors import EngineFailed, ModelUnavailable, RequestError
 from mlx_host.events import Event, Finished, Several, Started, Text
 from mlx_host.requests import ChatRequest

@@ -5,9 +5,9 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from mlx_host._engine import loop
+from mlx_host._engine.ipc import Cancel, Closed, Round, Shutdown, Submit
 from mlx_host.backend import Model
-from mlx_host.engine import loop
-from mlx_host.engine.messages import Cancel, Closed, Round, Shutdown, Submit
 from mlx_host.errors import EngineFailed, InvalidRequest, RequestError, UnsupportedRequest
 from mlx_host.events import Event, Finished, Several, Started, Text
 from mlx_host.requests import ChatRequest, Request

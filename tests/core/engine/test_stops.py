@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_host.engine.stops import with_stops
+from mlx_host._engine.stop_strings import with_stops
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Started, Text, TokenLogprob, each
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from mlx_host._host.admission import LONGEST_RETRY, Admission
 from mlx_host.errors import AtCapacity, ModelUnavailable
-from mlx_host.host.admission import LONGEST_RETRY, Admission
 from mlx_host.requests import Priority
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from mlx_host._host.output_processor import AnswerEvent, ChoiceDone, Delta, Done, Reader
+from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.unparsed_markup import Telltales
 from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
 from mlx_host.grammar import JsonValue
-from mlx_host.host.answer import AnswerEvent, ChoiceDone, Delta, Done, Reader
-from mlx_host.host.families import Parsers
-from mlx_host.host.leftovers import Telltales
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 

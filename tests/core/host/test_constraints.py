@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mlx_host.engine import ModelInfo
+from mlx_host._engine import ModelInfo
+from mlx_host._host.constraints import constrained
+from mlx_host._host.parser_selection import Parsers
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import (
     Chain,
@@ -22,8 +24,6 @@ from mlx_host.grammar import (
     leaves,
     optional,
 )
-from mlx_host.host.constraints import constrained
-from mlx_host.host.families import Parsers
 from mlx_host.parsing import AnswerConstraint, MarkupParser, Part
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import ChatRequest, CompletionRequest, GenerationRequest, Json, TokenizeRequest

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from mlx_host.engine.worker import Worker
+from mlx_host._engine.worker import Worker
+from mlx_host._host import Limits, ModelState, ServedModel
 from mlx_host.errors import LoadError, ModelUnavailable
-from mlx_host.host import Limits, ModelState, ServedModel
 from mlx_host.requests import Priority
 
 

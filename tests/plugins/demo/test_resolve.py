@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlx_host._plugins.manager import Plugins
 from mlx_host.errors import LoadError, UsageError
-from mlx_host.plugins import Plugins
 from mlx_host_demo.plugin import resolve_source
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx_host._settings import layered
 from mlx_host.errors import UsageError
-from mlx_host.settings import layered
 from mlx_host_flux.options import FluxOptions
 
 from tests.support.command import complaint, mlx_host

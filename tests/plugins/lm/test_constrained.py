@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from mlx_host.cli import discover
+from mlx_host._cli import discover
 from mlx_host.errors import InvalidRequest
 from mlx_host.events import Logprobs, Tokenized
 from mlx_host.grammar import (

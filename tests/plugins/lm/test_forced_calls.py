@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from mlx_host.cli import discover
+from mlx_host._cli import discover
 from mlx_host.parsing import AnswerConstraint, Parser, ToolCall, ToolChoice
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_lm.model import LanguageModel

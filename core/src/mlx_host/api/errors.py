@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 
-from mlx_host.api.wire import JsonResponse, Refusal
+from mlx_host.api.json_io import JsonResponse, Refusal
 from mlx_host.errors import InvalidRequest, RequestError
 
 # What a union's member that was tried is called in pydantic's path; the client knows only its own keys.

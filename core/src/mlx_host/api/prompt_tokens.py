@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from mlx_host._host import Host
 from mlx_host.events import Tokenized
-from mlx_host.host import Host
 from mlx_host.requests import ChatRequest, TokenizeRequest
 
 

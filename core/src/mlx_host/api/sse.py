@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mlx_host.api import errors, wire
+from mlx_host.api import errors, json_io
 from mlx_host.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ Pieces = AsyncGenerator[str | Comment, None]
 
 def event(value: Any) -> str:
     """Write one event."""
-    return f"data: {wire.text(value)}\n\n"
+    return f"data: {json_io.text(value)}\n\n"
 
 
 def error_event(error: RequestError) -> str:
@@ -152,5 +152,5 @@ class EventStream(Response):
             start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
             await self._send_message(start)
             self._started = True
-        await self._send_message({"type": "http.response.body", "body": wire.encoded(piece), "more_body": True})
+        await self._send_message({"type": "http.response.body", "body": json_io.encoded(piece), "more_body": True})
         self._last = self._now()

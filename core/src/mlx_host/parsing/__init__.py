@@ -9,7 +9,6 @@ So that calls can be forced, it states their grammar, too: `functions` are what 
 """
 
 from mlx_host.parsing.arguments import arguments_of, is_json, json_call, json_object, json_string, object_members
-from mlx_host.parsing.bare_text import BareText
 from mlx_host.parsing.call_grammars import (
     Tags,
     function_xml_calls,
@@ -23,15 +22,16 @@ from mlx_host.parsing.call_grammars import (
     undeclared,
     writable,
 )
+from mlx_host.parsing.call_readers import function_xml, json_calls, json_or_xml, typed_value, value_until
 from mlx_host.parsing.constraint import AnswerConstraint
 from mlx_host.parsing.json_scanner import DEEPEST, read_balanced, read_json
-from mlx_host.parsing.literals import Literals
+from mlx_host.parsing.literal_matcher import Literals
 from mlx_host.parsing.markup import Call, MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall, ToolChoice
-from mlx_host.parsing.places import Function, Member, Place, branches, functions, members, values
-from mlx_host.parsing.readers import function_xml, json_calls, json_or_xml, typed_value, value_until
 from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
+from mlx_host.parsing.schema_nodes import Function, Member, Place, branches, functions, members, values
+from mlx_host.parsing.unquoted_values import BareText
 
 __all__ = [
     "DEEPEST",

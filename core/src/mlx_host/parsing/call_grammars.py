@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Chain, Exact, Grammar, OneOf, Repeated, TextUntil, chain, one_of, optional
-from mlx_host.parsing.bare_text import BareText
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.parsing.places import Function, Place, branches, functions, members
+from mlx_host.parsing.schema_nodes import Function, Place, branches, functions, members
+from mlx_host.parsing.unquoted_values import BareText
 from mlx_host.requests import Json
 
 # Small models that must call go on calling; nobody waits for more at once.

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from mlx_host.grammar import Chain, Grammar, TextUntil, one_of, optional
-from mlx_host.parsing.literals import Literals
+from mlx_host.parsing.literal_matcher import Literals
 from mlx_host.parsing.parser import Parser, Part, ToolCall
+from mlx_host.parsing.part_builder import Writer
 from mlx_host.parsing.scanner import Commit, NotACall, Reader, Reading, Scanner
-from mlx_host.parsing.writer import Writer
 from mlx_host.requests import Json
 
 _QUOTES = ("`", '"', "'")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mlx_host.parsing.arguments import arguments_of, is_name, json_call
-from mlx_host.parsing.literals import literals
+from mlx_host.parsing.literal_matcher import literals
 from mlx_host.parsing.schema import Schema
 from mlx_host.requests import Json
 

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from mlx_host._settings import HostSettings, ModelSettings
 from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import ContextLengthExceeded, RequestError
 from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, StopReason, Text, each
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request, Sampling
-from mlx_host.settings import HostSettings, ModelSettings
 
 # Enough places to cut an answer at, few enough to be quick for a long one.
 _CUTS = 20

@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+from mlx_host._host import ChoiceDone, Delta, Done
+from mlx_host._host.output_processor import AnswerEvent, Shown
 from mlx_host.events import Started
-from mlx_host.host import ChoiceDone, Delta, Done
-from mlx_host.host.answer import AnswerEvent, Shown
 from mlx_host.parsing import Content, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.responses import Response
 from mlx_host.api import errors, sse
-from mlx_host.api.wire import JsonResponse
+from mlx_host.api.json_io import JsonResponse
 from mlx_host.errors import ContextLengthExceeded, RequestError
 
 TYPES = {

@@ -8,7 +8,7 @@ from mlx_host import hookimpl
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
-    from mlx_host.host import Host
+    from mlx_host._host import Host
 
 
 @hookimpl

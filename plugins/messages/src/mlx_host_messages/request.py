@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlx_host.api.forms import schema_form
-from mlx_host.api.generation import MOST_STOPS
+from mlx_host.api.common_fields import MOST_STOPS
+from mlx_host.api.response_format import schema_form
 from mlx_host.api.tool_choice import Tools, chosen
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar

@@ -7,14 +7,14 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
+from mlx_host._apis.chat.response import sign_of_life, warning_comment, warning_header
+from mlx_host._host import Host
+from mlx_host._host.output_processor import AnswerEvent
+from mlx_host._http.app import application, new_router
 from mlx_host.api import sse
-from mlx_host.api.app import application, new_router
-from mlx_host.api.chat_answer import sign_of_life, warning_comment, warning_header
-from mlx_host.api.generation import idle_strict
+from mlx_host.api.common_fields import idle_strict
+from mlx_host.api.json_io import JsonResponse, ignored_header
 from mlx_host.api.prompt_tokens import count_prompt_tokens
-from mlx_host.api.wire import JsonResponse, ignored_header
-from mlx_host.host import Host
-from mlx_host.host.answer import AnswerEvent
 from starlette.routing import Route
 
 from mlx_host_messages import canonical, errors

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from mlx_host.api.generation import SamplingBody, Tokens
+from mlx_host.api.common_fields import SamplingBody, Tokens
 from pydantic import BaseModel, ConfigDict, Field
 
 Block = dict[str, Any]

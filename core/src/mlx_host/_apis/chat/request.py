@@ -1,0 +1,48 @@
+"""From the body of POST /v1/chat/completions to a ChatRequest; what cannot be honoured is refused by name."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from mlx_host._apis.chat.schema import ChatBody
+from mlx_host.api.tool_choice import choose
+from mlx_host.errors import InvalidRequest
+from mlx_host.requests import ChatRequest
+
+
+def to_request(body: ChatBody) -> ChatRequest:
+    """Translate a body; InvalidRequest names what cannot be honoured."""
+    if body.functions:
+        raise InvalidRequest("functions is not supported by this server; use tools.", param="functions")
+    for name, options in (("audio", body.audio), ("web_search_options", body.web_search_options)):
+        # An empty object asks for it, too.
+        if options is not None:
+            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
+    if set(body.modalities or ()) - {"text"}:
+        raise InvalidRequest("modalities: this server answers with text only.", param="modalities")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+    return ChatRequest(
+        id=f"chatcmpl-{uuid.uuid4().hex}",
+        model=body.model or "",
+        priority=body.priority(),
+        messages=[_message(dict(message)) for message in body.messages],
+        **choose(body.tool_choice, [tool.model_dump(exclude_unset=True) for tool in body.tools or ()]),
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        sampling=body.sampling(),
+        max_tokens=body.max_completion_tokens or body.max_tokens,
+        stop=body.stops(),
+        top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        n=body.n or 1,
+        form=body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
+        template_kwargs=body.template_kwargs(body.reasoning_effort),
+    )
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    # Clients send the SDK's own answers back, with null for all that an answer did not have.
+    kept = {key: value for key, value in message.items() if value is not None or key == "content"}
+    if kept["role"] == "developer":
+        kept["role"] = "system"
+    return kept

@@ -1,0 +1,88 @@
+"""The body of POST /v1/responses, as clients send it.
+
+Items and tools are checked where they are translated, which can say more clearly than a union what is wrong. Source:
+the OpenAI SDK's `types/responses/response_create_params.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from mlx_host.api.common_fields import ConversationBody, Tokens
+from mlx_host.api.response_format import TextFormat
+
+Key = Annotated[str, StringConstraints(max_length=64)]
+Value = Annotated[str, StringConstraints(max_length=512)]
+
+LOGPROBS = "message.output_text.logprobs"
+MAKES_PROMPT = (
+    *("model", "input", "instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning"),
+    *("enable_thinking", "chat_template_kwargs"),
+)
+
+
+class TextConfig(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    format: TextFormat | None = None
+
+
+class ReasoningConfig(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    effort: str | None = None
+
+
+class InputBody(ConversationBody):
+    """What makes the prompt, and how it is read."""
+
+    input: str | list[dict[str, Any]] | None = None
+    instructions: str | None = None
+    previous_response_id: str | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    text: TextConfig | None = None
+    reasoning: ReasoningConfig | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+
+    # What would change the answer if it were honoured, and is not.
+    conversation: str | dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
+
+    def ignored(self) -> list[str]:
+        """Name what was given, is not null, and changes nothing here."""
+        fields = self.given_extra()
+        for name, part in (("text", self.text), ("reasoning", self.reasoning)):
+            extra = part.model_extra if part is not None else None
+            fields += [f"{name}.{key}" for key, value in (extra or {}).items() if value is not None]
+        return sorted(fields)
+
+
+class ResponsesBody(InputBody):
+    """POST /v1/responses."""
+
+    max_output_tokens: Tokens | None = None
+    top_logprobs: int | None = Field(None, ge=0, le=20)
+    include: list[str] | None = None
+    metadata: Annotated[dict[Key, Value], Field(max_length=16)] | None = None
+    store: bool | None = None
+    background: bool | None = None
+
+    @property
+    def wants_logprobs(self) -> bool:
+        """Whether the answer's text is to come with log-probabilities."""
+        return bool(self.top_logprobs) or LOGPROBS in (self.include or ())
+
+    def ignored(self) -> list[str]:
+        includes = [f"include.{name}" for name in self.include or () if name != LOGPROBS]
+        return sorted([*super().ignored(), *includes])
+
+
+class InputTokensBody(InputBody):
+    """POST /v1/responses/input_tokens."""
+
+    def ignored(self) -> list[str]:
+        idle = [name for name in InputTokensBody.model_fields if name not in MAKES_PROMPT]
+        return sorted([*super().ignored(), *(name for name in idle if getattr(self, name) is not None)])

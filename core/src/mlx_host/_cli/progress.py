@@ -1,0 +1,76 @@
+"""Shows how loading goes: bars on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from types import TracebackType
+
+from rich import filesize
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from mlx_host import _logs
+from mlx_host._engine.ipc import Loading
+
+log = logging.getLogger("mlx_host.loading")
+
+# A line is worth it when so much more of a stage is done.
+LINE_EVERY = 0.25
+
+
+class LoadingDisplay:
+    """One bar (or series of lines) for each stage of each model; a context while bars may be drawn.
+
+    To be made after the log is set up: bars and log lines share the terminal.
+    """
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._tasks: dict[tuple[str, str], TaskID] = {}
+        self._said: dict[tuple[str, str], int] = {}
+        console = _logs.terminal()
+        if console is not None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"))
+            self._bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+
+    def __enter__(self) -> LoadingDisplay:
+        if self._bars is not None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+
+    def for_model(self, name: str) -> Callable[[Loading], None]:
+        """Make the listener for one model."""
+        return lambda loading: self._show(name, loading)
+
+    def _show(self, name: str, loading: Loading) -> None:
+        key = (name, loading.stage)
+        if self._bars is not None and self._bars.live.is_started:
+            if key not in self._tasks:
+                self._tasks[key] = self._bars.add_task(f"{name}: {loading.stage}", amount="")
+            self._bars.update(
+                self._tasks[key], completed=loading.done, total=loading.total or None, amount=_amount(loading)
+            )
+            return
+        share = _share(loading.done, loading.total)
+        # In shares of the total as it is known now: there may be more to do than there seemed to be.
+        said = _share(self._said[key], loading.total) if key in self._said else None
+        # A stage that stands at its beginning has begun again: the model is loaded once more.
+        if said is None or share == 0.0 < said or share - said >= LINE_EVERY or share >= 1.0 > said:
+            self._said[key] = loading.done
+            log.info("%s: %s %s", name, loading.stage, _amount(loading))
+
+
+def _share(done: int, total: int) -> float:
+    return done / total if total else 1.0
+
+
+def _amount(loading: Loading) -> str:
+    if loading.note == "bytes":
+        return f"{filesize.decimal(loading.done)} of {filesize.decimal(loading.total)}"
+    return f"{loading.done} of {loading.total} {loading.note}".rstrip()

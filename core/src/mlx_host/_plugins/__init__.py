@@ -1,0 +1,1 @@
+"""Plugin discovery, and the model sources that core itself knows."""
