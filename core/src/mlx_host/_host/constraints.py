@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mlx_host._engine import ModelInfo
 from mlx_host._host.parser_selection import Parsers
+from mlx_host.api.tool_choice import is_strict
+from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Constraint, Form, Grammar, JsonValue, LarkGrammar, Pattern, leaves
 from mlx_host.parsing.constraint import AnswerConstraint
@@ -17,7 +18,7 @@ from mlx_host.parsing.parser import ToolChoice
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request
 
 
-def constrained(request: Request, model: str, info: ModelInfo, parsers: Parsers) -> Request:
+def constrained(request: Request, model: str, info: Capabilities, parsers: Parsers) -> Request:
     """Give a request to `model` the constraint that it asks for; UnsupportedRequest where it cannot be kept to it."""
     match request:
         case ChatRequest():
@@ -28,17 +29,12 @@ def constrained(request: Request, model: str, info: ModelInfo, parsers: Parsers)
     return request
 
 
-def holds_calls(info: ModelInfo, parsers: Parsers) -> bool:
+def holds_calls(info: Capabilities, parsers: Parsers) -> bool:
     """Whether calls can be held to the schemas of their tools."""
-    return info.constrains and parsers.tools is not None
+    return info.structured_outputs and parsers.tools is not None
 
 
-def is_strict(tool: Json) -> bool:
-    """Whether the calls of a tool are to conform to its schema."""
-    return tool["function"].get("strict") is True
-
-
-def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers) -> Constraint | None:
+def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: Parsers) -> Constraint | None:
     required = request.tool_choice == "required"
     allowed = request.allowed_tools
     if request.form is not None:
@@ -66,8 +62,8 @@ def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers
     )
 
 
-def _must_constrain(model: str, info: ModelInfo, param: str | None) -> None:
-    if not info.constrains:
+def _must_constrain(model: str, info: Capabilities, param: str | None) -> None:
+    if not info.structured_outputs:
         raise UnsupportedRequest(
             f"Model {model!r} cannot be held to {param or 'the form asked for'}: its backend does not constrain what "
             "is written. A model of one that does, such as lm, can.",

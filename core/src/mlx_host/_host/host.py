@@ -53,7 +53,7 @@ class Host:
         request = self.plugins.hook.prepare_request(request=request, model=model)
         if not model.serves(request):
             assert model.info is not None
-            tasks = ", ".join(sorted(kind.task for kind in model.info.serves))
+            tasks = ", ".join(sorted(kind.task for kind in model.info.supported_requests))
             raise UnsupportedRequest(
                 f"Model {model.name!r} does not serve {request.task} requests; it serves: {tasks}. "
                 f"{self._who_would(request)}",

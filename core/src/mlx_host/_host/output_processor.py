@@ -11,7 +11,7 @@ from mlx_host._host.parser_selection import Parsers
 from mlx_host._host.reply import Exchange
 from mlx_host._host.served_model import ServedModel
 from mlx_host._host.unparsed_markup import Leftovers, Telltales
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Progress, Started, StopReason, Text
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 
@@ -51,7 +51,7 @@ class Done:
     reasoning_tokens: int = 0
 
 
-AnswerEvent = Started | Prefilled | Delta | ChoiceDone | Done
+AnswerEvent = Started | Progress | Delta | ChoiceDone | Done
 
 
 class Choice:
@@ -163,7 +163,7 @@ class Reader:
                     for choice in list(self._choices):
                         self._finish(choice, event.reason, event.stop, out)
                     self._tokens = max(self._tokens, event.completion_tokens - self._unwanted)
-                case Prefilled():
+                case Progress():
                     out.append(event)
         self._flush(pieces, out)
         started = self._started

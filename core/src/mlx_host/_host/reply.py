@@ -11,7 +11,7 @@ from types import TracebackType
 from mlx_host._engine import Answer
 from mlx_host._host.served_model import ServedModel
 from mlx_host.errors import QueueTimeout, RequestError
-from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, ImageStep, Prefilled, Started, Text
+from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, Progress, Started, Text
 from mlx_host.requests import Request
 
 
@@ -113,7 +113,7 @@ class Exchange:
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                     self.outcome = self.outcome or event.reason
-                case Prefilled() | Echoed() | ChoiceFinished() | ImageStep():
+                case Progress() | Echoed() | ChoiceFinished():
                     pass
                 case _:
                     said = True

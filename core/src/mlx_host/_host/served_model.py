@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from mlx_host._engine import Answer, Engine, ModelInfo
+from mlx_host._engine import Answer, Engine
 from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
 from mlx_host._host.admission import Admission
 from mlx_host._host.constraints import constrained, holds_calls
 from mlx_host._host.parser_selection import NO_PARSERS, Parsers, settle
 from mlx_host._host.unparsed_markup import Telltales
+from mlx_host.backend import Capabilities
 from mlx_host.errors import EngineDied, LoadError, MlxHostError, ModelUnavailable, RequestError
 from mlx_host.parsing import Parser
 from mlx_host.requests import Request
@@ -77,7 +78,7 @@ class ServedModel:
         self.state = ModelState.LOADING
         self.failure: MlxHostError | None = None
         self.restarts = 0
-        self.info: ModelInfo | None = None
+        self.info: Capabilities | None = None
         self.rounds: Counter[int] = Counter()
         self.telltales = Telltales((), None)
         self._families = list(families)
@@ -150,7 +151,7 @@ class ServedModel:
 
     def serves(self, request: Request) -> bool:
         """Whether the model takes this type of request; unknown, so true, while it loads for the first time."""
-        return self.info is None or isinstance(request, self.info.serves)
+        return self.info is None or isinstance(request, self.info.supported_requests)
 
     @property
     def holds_calls(self) -> bool | None:
@@ -230,7 +231,7 @@ class ServedModel:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    def _serve(self, engine: Engine, info: ModelInfo) -> None:
+    def _serve(self, engine: Engine, info: Capabilities) -> None:
         if self._stopping.is_set():
             return
         self.parsers = settle(self.parsers, info.chat_template, self._families, self.name)

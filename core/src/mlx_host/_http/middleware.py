@@ -11,7 +11,7 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_host.api.json_io import Refusal
+from mlx_host.api.json_io import HTTPExceptionAdapter
 from mlx_host.errors import InvalidRequest, TooLarge
 
 MEGABYTE = 1000 * 1000
@@ -86,7 +86,7 @@ class BodyLimit:
                     message = await receive()
             except TimeoutError:
                 late = f"Nothing more of the body came within {self._seconds:g} seconds."
-                raise Refusal(BodyTimeout(late)) from None
+                raise HTTPExceptionAdapter(BodyTimeout(late)) from None
             if message["type"] == "http.request":
                 come += len(message["body"])
                 complete = not message["more_body"]
@@ -96,7 +96,7 @@ class BodyLimit:
 
         await self._app(scope, receive_body, send)
 
-    def _too_large(self) -> Refusal:
+    def _too_large(self) -> HTTPExceptionAdapter:
         # To whoever reads the body, who knows what an error looks like there.
         message = f"The body is larger than the {self._limit} that this server takes (--max-body-mb)."
-        return Refusal(TooLarge(message, code="request_too_large"))
+        return HTTPExceptionAdapter(TooLarge(message, code="request_too_large"))

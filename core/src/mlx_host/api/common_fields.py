@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlx_host._host import ServedModel
-from mlx_host._host.constraints import is_strict
 from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, refuse_former
+from mlx_host.api.service import ModelStatus
+from mlx_host.api.tool_choice import is_strict
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Priority, Sampling
@@ -105,7 +105,7 @@ class ConversationBody(GenerationBody):
         return {name: value for name, value in named.items() if value is not None} | (self.chat_template_kwargs or {})
 
 
-def idle_strict(request: ChatRequest, model: ServedModel) -> list[str]:
-    """Name `tools.strict` if it was given and calls cannot be held to it."""
-    idle = model.holds_calls is False and any(map(is_strict, request.tools))
-    return ["tools.strict"] if idle else []
+def unenforced_strict(request: ChatRequest, model: ModelStatus) -> list[str]:
+    """Return `tools.strict` for the ignored header if it was given and the model cannot enforce it."""
+    ignored = model.enforces_tool_schemas is False and any(map(is_strict, request.tools))
+    return ["tools.strict"] if ignored else []

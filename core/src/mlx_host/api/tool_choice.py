@@ -79,3 +79,8 @@ def _listed(names: Any) -> str:
 
 def _refused(message: str, where: str = "") -> InvalidRequest:
     return InvalidRequest(message, param=f"tool_choice{where}")
+
+
+def is_strict(tool: Json) -> bool:
+    """Whether the calls of a tool must conform to its schema."""
+    return tool["function"].get("strict") is True

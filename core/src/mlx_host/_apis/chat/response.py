@@ -11,7 +11,7 @@ from typing import Any
 from mlx_host._host import ChoiceDone, Delta, Done
 from mlx_host._host.output_processor import AnswerEvent, Shown
 from mlx_host.api import json_io, sse
-from mlx_host.events import Logprobs, Prefilled, TokenLogprob
+from mlx_host.events import Logprobs, Progress, TokenLogprob
 from mlx_host.parsing import Content, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 
@@ -124,7 +124,7 @@ class Chunks:
         self._include_usage = include_usage
         self._n = n
         self._calls = [0] * n
-        self._head = f"data: {json_io.text(frame.of('chat.completion.chunk'))[:-1]}"
+        self._head = f"data: {json_io.dumps(frame.of('chat.completion.chunk'))[:-1]}"
         self._heads = [f'{self._head},"choices":[{{"index":{index},"delta":' for index in range(n)]
         self._end = '}],"usage":null}\n\n' if include_usage else "}]}\n\n"
         self._plain = f',"logprobs":null,"finish_reason":null{self._end}'
@@ -139,7 +139,7 @@ class Chunks:
         for event in batch:
             match event:
                 case Delta(choice, [Content(text)], ()):
-                    out.append(f'{self._heads[choice]}{{"content":{json_io.text(text)}}}{self._plain}')
+                    out.append(f'{self._heads[choice]}{{"content":{json_io.dumps(text)}}}{self._plain}')
                 case Delta(choice, parts, logprobs):
                     deltas = [delta for part in parts for delta in self._deltas(choice, part)] or [{"content": ""}]
                     for number, delta in enumerate(deltas):
@@ -148,7 +148,7 @@ class Chunks:
                     out.append(self._write(choice, {}, reason))
                 case Done():
                     if self._include_usage:
-                        out.append(f'{self._head},"choices":[],"usage":{json_io.text(usage(event))}}}\n\n')
+                        out.append(f'{self._head},"choices":[],"usage":{json_io.dumps(usage(event))}}}\n\n')
                     out.append(warning_comment(event.warning))
                     out.append(sse.DONE)
         return "".join(out)
@@ -173,9 +173,9 @@ class Chunks:
         finish_reason: str | None = None,
         logprobs: tuple[Logprobs, ...] = (),
     ) -> str:
-        said = json_io.text(logprobs_json(logprobs)) if logprobs else "null"
-        reason = json_io.text(finish_reason)
-        return f'{self._heads[choice]}{json_io.text(delta)},"logprobs":{said},"finish_reason":{reason}{self._end}'
+        said = json_io.dumps(logprobs_json(logprobs)) if logprobs else "null"
+        reason = json_io.dumps(finish_reason)
+        return f'{self._heads[choice]}{json_io.dumps(delta)},"logprobs":{said},"finish_reason":{reason}{self._end}'
 
 
 async def stream(batches: AsyncGenerator[list[AnswerEvent], None], chunks: Chunks) -> sse.Pieces:
@@ -191,7 +191,7 @@ async def stream(batches: AsyncGenerator[list[AnswerEvent], None], chunks: Chunk
 def sign_of_life(batch: list[AnswerEvent]) -> sse.Comment:
     """What a stream says when nothing follows this batch for long."""
     last = batch[-1]
-    return sse.Comment(f"prefill {last.done}/{last.total}" if isinstance(last, Prefilled) else "keep-alive")
+    return sse.Comment(f"prefill {last.done}/{last.total}" if isinstance(last, Progress) else "keep-alive")
 
 
 def warning_header(warning: str | None) -> dict[str, str]:

@@ -140,11 +140,11 @@ class Chunks:
 
     def __init__(self, frame: dict[str, Any], include_usage: bool) -> None:
         self._include_usage = include_usage
-        self._head = f"data: {json_io.text(frame)[:-1]}"
+        self._head = f"data: {json_io.dumps(frame)[:-1]}"
         self._end = '],"usage":null}\n\n' if include_usage else "]}\n\n"
 
     def write(self, piece: dict[str, Any]) -> str:
-        return f'{self._head},"choices":[{json_io.text(piece)}{self._end}'
+        return f'{self._head},"choices":[{json_io.dumps(piece)}{self._end}'
 
     def usage(self, usage: dict[str, Any]) -> str:
-        return f'{self._head},"choices":[],"usage":{json_io.text(usage)}}}\n\n' if self._include_usage else ""
+        return f'{self._head},"choices":[],"usage":{json_io.dumps(usage)}}}\n\n' if self._include_usage else ""

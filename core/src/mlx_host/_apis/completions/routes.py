@@ -16,7 +16,7 @@ from mlx_host._apis.completions.response import Chunks, Prompt, frame, joined
 from mlx_host._host import Done, Exchange, Host
 from mlx_host.api import sse
 from mlx_host.api.json_io import JsonResponse, ignored_header
-from mlx_host.events import Event, Prefilled
+from mlx_host.events import Event, Progress
 
 Numbered = AsyncGenerator[tuple[int, list[Event]], None]
 
@@ -86,7 +86,7 @@ class Completion:
             async for number, events in self._batches:
                 yield "".join([chunks.write(piece) for piece in self._prompts[number].pieces(events)])
                 last = events[-1]
-                yield sse.Comment(f"prefill {last.done}/{last.total}" if isinstance(last, Prefilled) else "keep-alive")
+                yield sse.Comment(f"prefill {last.done}/{last.total}" if isinstance(last, Progress) else "keep-alive")
         yield chunks.usage(self.usage()) + sse.DONE
 
 

@@ -159,6 +159,6 @@ def routes(router: APIRouter, host: Host) -> None:
         written = await sse.while_connected(http.receive, collect(exchange, write))
         name = host.model(exchange.request.model).name
         tokens = exchange.prompt_tokens
-        tail = json_io.text({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
-        content = b'{"object":"list","data":[%b],%b' % (b",".join(written), json_io.encoded(tail)[1:])
+        tail = json_io.dumps({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
+        content = b'{"object":"list","data":[%b],%b' % (b",".join(written), json_io.utf8(tail)[1:])
         return Response(content, media_type="application/json", headers=json_io.ignored_header(body.ignored()))

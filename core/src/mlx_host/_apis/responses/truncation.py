@@ -37,7 +37,7 @@ def without_oldest(messages: Sequence[Json], share: float) -> Sequence[Json] | N
     """
     first = next((at for at, message in enumerate(messages) if message["role"] != "system"), 0)
     ends = [at for at, message in enumerate(messages) if at > first and message["role"] == "user"]
-    sizes = [len(json_io.text(message)) for message in messages]
+    sizes = [len(json_io.dumps(message)) for message in messages]
     enough = share * sum(sizes)
     for end in ends:
         if sum(sizes[first:end]) >= enough:
