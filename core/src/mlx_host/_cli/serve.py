@@ -8,15 +8,17 @@ import logging
 import signal
 import socket
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlx_host import _logs
 from mlx_host._cli.progress import LoadingDisplay
 from mlx_host._host.parser_selection import Parsers
-from mlx_host._host.served_model import Limits
+from mlx_host._host.served_model import ModelLimits
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import Configured, HostSettings, option_values
-from mlx_host.errors import LoadError, MlxHostError
+from mlx_host.api import ModelState
+from mlx_host.errors import LoadError
 
 if TYPE_CHECKING:
     from mlx_host._host import Host
@@ -50,34 +52,47 @@ def serve(plugins: Plugins, settings: HostSettings, models: Sequence[tuple[Confi
 async def _serve(
     plugins: Plugins, settings: HostSettings, models: Sequence[tuple[Configured, Parsers]], listening: socket.socket
 ) -> None:
-    from mlx_host._engine import Launch
+    from mlx_host._engine import WorkerConfig
     from mlx_host._engine.worker import ProcessWorker
-    from mlx_host._host import Host, ServedModel
+    from mlx_host._host import Host, ModelPool, ServedModel
     from mlx_host._http import server
     from mlx_host._http.app import make_app, mount
 
     display = LoadingDisplay()
 
-    def served(model: Configured, parsers: Parsers) -> ServedModel:
-        own = model.settings
-        launch = Launch(own.backend, own.model, option_values(model.options), settings.log_level)
-        limits = Limits(own.max_concurrency, own.queue_size, own.queue_timeout, own.stall_timeout)
+    def create(spec: Spec) -> ServedModel:
+        own = spec.model.settings
+        config = WorkerConfig(own.backend, own.model, option_values(spec.model.options), settings.log_level)
         return ServedModel(
-            own.name,
-            lambda: ProcessWorker(launch, own.env),
-            limits,
-            parsers,
+            spec.name,
+            lambda: ProcessWorker(config, own.env),
+            ModelLimits(own.max_concurrency, own.queue_size, own.queue_timeout, own.stall_timeout),
+            spec.parsers,
             plugins.parsers.found.values(),
-            display.for_model(own.name),
+            backend=own.backend,
+            on_progress=display.for_model(spec.name),
         )
 
-    host = Host(plugins, [served(model, parsers) for model, parsers in models], settings.keep_alive)
+    pool = ModelPool(create, [Spec(model, parsers) for model, parsers in models])
+    host = Host(plugins, pool, settings.keep_alive)
     apis = [mount(api, str(plugin), host, api.settings()) for api, plugin in plugins.apis()]
     http = server.Server(make_app(apis, settings.max_body_mb))
     async with contextlib.AsyncExitStack() as lifespans:
         for api in apis:
             await lifespans.enter_async_context(api.endpoints.lifespan())
         await _run(host, http, settings, listening, display)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model and its parsers, as configured."""
+
+    model: Configured
+    parsers: Parsers
+
+    @property
+    def name(self) -> str:
+        return self.model.settings.name
 
 
 async def _run(
@@ -96,9 +111,8 @@ async def _run(
     serving.add_done_callback(lambda _: stop.begin())
     try:
         if await _loaded(host, stop, display):
-            log.info(
-                "ready: %s at %s/v1", ", ".join(sorted(model.name for model in host.models())), server.url(listening)
-            )
+            ready = sorted(model.name for model in host.models() if model.state is ModelState.READY)
+            log.info("ready: %s at %s/v1", ", ".join(ready), server.url(listening))
             await stop.begun.wait()
     except LoadError:
         await stop.end(serving)
@@ -146,10 +160,9 @@ class Stop:
         await serving
 
 
-async def _loaded(host: Host, stop: Stop, display: LoadingDisplay) -> bool:
-    """Wait until every model is loaded; the first LoadError if one cannot be, False if a stop was asked for."""
-
-    loading = asyncio.create_task(host.loaded())
+async def _loaded(host: Host, stop: Stop, display: LoadingDisplay, *, strict: bool = False) -> bool:
+    """Wait until the models are loaded; LoadError if the server cannot start, False if a stop was requested."""
+    loading = asyncio.create_task(host.wait_started(strict=strict))
     begun = asyncio.create_task(stop.begun.wait())
     with display:
         await asyncio.wait((loading, begun), return_when=asyncio.FIRST_COMPLETED)
@@ -157,10 +170,5 @@ async def _loaded(host: Host, stop: Stop, display: LoadingDisplay) -> bool:
     if not loading.done():
         loading.cancel()
         return False
-    try:
-        await loading
-    except LoadError:
-        raise
-    except MlxHostError as error:
-        raise LoadError(str(error)) from error
+    await loading
     return True

@@ -1,6 +1,7 @@
-"""The served models: loading, admission, replies, and the parsers that process their output."""
+"""The served models: loading, queueing, replies, and the parsers that process their output."""
 
 from mlx_host._host.host import Host
-from mlx_host._host.served_model import Limits, ServedModel
+from mlx_host._host.model_pool import ModelPool
+from mlx_host._host.served_model import ModelLimits, ServedModel
 
-__all__ = ["Host", "Limits", "ServedModel"]
+__all__ = ["Host", "ModelLimits", "ModelPool", "ServedModel"]
