@@ -1,6 +1,7 @@
 """Checks that the events of a request follow the event protocol, so that the host never sees output that does not.
 
-Every output is Started, other events, Finished. What else holds depends on the type of the request: see the rules.
+Every output is Started, other events, Finished. The rules of each type of request say what else holds. Text of a choice
+after its ChoiceFinished is no error: the host ignores it.
 """
 
 from __future__ import annotations
@@ -160,8 +161,8 @@ class EventChecker:
         self._rules = rules_for(request)
         self._choices = range(request.n if isinstance(request, (GenerationRequest, ImageRequest)) else 1)
         self._started = False
-        # The choices that may have text; empty before Started and after Finished.
-        self._open_choices: set[int] = set()
+        # The choices that may have text at this point: none before Started and after Finished.
+        self._valid_choices = range(0)
         self._has_rules = type(self._rules) is not Rules
 
     def check_step(self, step: object) -> None:
@@ -172,7 +173,7 @@ class EventChecker:
             raise EventProtocolError(f"{step!r} is no event")
         for event in each(step):
             # Nearly all events are text: the first check spares them the others.
-            if self._has_rules or type(event) is not Text or event.choice not in self._open_choices:
+            if self._has_rules or type(event) is not Text or event.choice not in self._valid_choices:
                 self._check(event)
 
     def check_end(self) -> None:
@@ -189,17 +190,14 @@ class EventChecker:
         if not self._started:
             raise EventProtocolError(f"{_name(event)} before Started")
         match event:
-            case Text(choice=choice) | ChoiceFinished(choice=choice):
-                self._check_choice(event, choice)
-                if choice not in self._open_choices:
-                    raise EventProtocolError(f"{_name(event)} for choice {choice}, which is finished")
-                if isinstance(event, ChoiceFinished):
-                    self._open_choices.remove(choice)
-            case Progress(choice=choice):
-                self._check_choice(event, choice)
+            case Text(choice=choice) | ChoiceFinished(choice=choice) | Progress(choice=choice):
+                if choice not in self._choices:
+                    raise EventProtocolError(
+                        f"{_name(event)} has choice {choice} in a request for {len(self._choices)}"
+                    )
             case Finished():
                 self.finished = True
-                self._open_choices.clear()
+                self._valid_choices = range(0)
                 self._rules.check_complete()
         self._rules.check(event)
 
@@ -209,11 +207,7 @@ class EventChecker:
         if not isinstance(event, self._rules.started):
             raise EventProtocolError(f"{_name(event)}, expected {self._rules.started.__name__}")
         self._started = True
-        self._open_choices.update(self._choices)
-
-    def _check_choice(self, event: Event, choice: int) -> None:
-        if choice not in self._choices:
-            raise EventProtocolError(f"{_name(event)} has choice {choice} in a request for {len(self._choices)}")
+        self._valid_choices = self._choices
 
 
 def _name(event: Event) -> str:
