@@ -16,8 +16,9 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from mlx_host._engine import loop
-from mlx_host._engine.ipc import Shutdown, WorkerConfig, send
+from mlx_host._engine.ipc import LoadFailed, Shutdown, WorkerConfig, send
 from mlx_host.backend import Model
+from mlx_host.errors import MlxHostError
 
 # The hub's client would report which libraries and tools run here, and fetch a list of tools to look for; transformers
 # would warn that PyTorch is missing, which MLX does not need.
@@ -98,11 +99,14 @@ class ProcessWorker:
 
 
 class ThreadWorker:
-    """Runs the same loop on a thread, which can only be asked to exit."""
+    """Runs the same loop on a thread, which can only be asked to exit.
+
+    `make` loads the model; it returns None to exit at once, as a process does that crashes while loading.
+    """
 
     pid: int | None = None
 
-    def __init__(self, make: Callable[[], Model]) -> None:
+    def __init__(self, make: Callable[[], Model | None]) -> None:
         # Closing a socket does not wake the thread that reads from it, shutting it down does.
         self._ours, self._theirs = socket.socketpair()
         self.connection = Connection(os.dup(self._ours.fileno()))
@@ -120,21 +124,32 @@ class ThreadWorker:
             except (EOFError, OSError):
                 inbox.put(Shutdown())
 
-        with Connection(os.dup(self._theirs.fileno())) as connection:
-            model = self._make()
-            send(connection, loop.capabilities(model))
-            listener = threading.Thread(target=listen, name="listen", daemon=True)
-            listener.start()
-            try:
-                loop.run(model, inbox, lambda message: send(connection, message))
-            except OSError:
-                model.close()
-            finally:
+        try:
+            with Connection(os.dup(self._theirs.fileno())) as connection:
+                try:
+                    model = self._make()
+                except MlxHostError as error:
+                    send(connection, LoadFailed(error))
+                    return
+                if model is None:
+                    return
+                send(connection, loop.capabilities(model))
+                listener = threading.Thread(target=listen, name="listen", daemon=True)
+                listener.start()
+                try:
+                    loop.run(model, inbox, lambda message: send(connection, message))
+                except OSError:
+                    model.close()
+                finally:
+                    self._theirs.shutdown(socket.SHUT_RDWR)
+                    listener.join()
+        finally:
+            with contextlib.suppress(OSError):
                 self._theirs.shutdown(socket.SHUT_RDWR)
-                listener.join()
 
     def kill(self) -> None:
-        self._ours.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # It has exited, and its sockets are closed.
+            self._ours.shutdown(socket.SHUT_RDWR)
 
     def wait(self) -> str:
         self._thread.join()
