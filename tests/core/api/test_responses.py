@@ -237,7 +237,7 @@ def test_what_changes_nothing_is_named(server: ServerProcess) -> None:
         ({"input": "x", "prompt": {"id": "p"}}, "prompt", "not supported"),
         ({"input": "x", "tools": [{**TOOL, "strict": "very"}]}, "tools[0].strict", "wrong type"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type", "'web_search'"),
-        ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name", "must be a string"),
+        ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name", "non-empty string"),
         ({"input": "x", "tools": [{**TOOL, "parameters": "p"}]}, "tools[0].parameters", "wrong type"),
         ({"input": "x", "max_output_tokens": 0}, "max_output_tokens", "greater"),
         ({"input": "x", "metadata": {"a": 1}}, "metadata.a", "string"),
@@ -290,7 +290,7 @@ def test_a_stream_can_be_looked_at_and_cancelled(server: ServerProcess, client: 
     wait_for_queue(server, running=0)
     kept = client.responses.retrieve(id)
     assert (kept.status, kept.output_text) == ("cancelled", "He")
-    with pytest.raises(openai.BadRequestError, match="is over"):
+    with pytest.raises(openai.BadRequestError, match="is not in progress"):
         client.responses.cancel(id)
     with pytest.raises(openai.NotFoundError):
         client.responses.cancel("resp_none")

@@ -16,25 +16,25 @@ Mode = Literal["auto", "none", "required"]
 MODES: dict[Any, Mode] = {"auto": "auto", "none": "none", "required": "required"}
 
 
-class Tools(TypedDict):
-    """The fields of a ChatRequest that say what may be called."""
+class ToolFields(TypedDict):
+    """The fields of a ChatRequest about tools."""
 
     tools: Sequence[Json]
     tool_choice: Mode
     allowed_tools: Sequence[str] | None
 
 
-def choose(given: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> Tools:
+def choose(given: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> ToolFields:
     """Read a tool_choice; InvalidRequest names what it lacks or cannot have."""
     match given:
         case None:
-            return chosen("auto", tools)
+            return choose_tools("auto", tools)
         case str():
             if given not in MODES:
                 raise _refused(f"tool_choice is {given!r}; it may be {_listed(MODES)} or an object.")
-            return chosen(MODES[given], tools)
+            return choose_tools(MODES[given], tools)
         case {"type": "function"}:
-            return chosen("required", tools, [_name(given, "tool_choice")])
+            return choose_tools("required", tools, [_name(given, "tool_choice")])
         case {"type": "allowed_tools"}:
             return _allowed(given, tools)
         case {"type": kind}:
@@ -42,8 +42,8 @@ def choose(given: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> Tool
     raise _refused("tool_choice must have a type.", ".type")
 
 
-def chosen(mode: Mode, tools: Sequence[Json], names: Sequence[str] | None = None) -> Tools:
-    """Let the tools with these names be called, all of them if None; InvalidRequest if there are none to be called."""
+def choose_tools(mode: Mode, tools: Sequence[Json], names: Sequence[str] | None = None) -> ToolFields:
+    """Return the fields that allow calls of the tools with these names, or of all; InvalidRequest for unknown names."""
     if mode == "none":
         return {"tools": (), "tool_choice": mode, "allowed_tools": None}
     there = [tool["function"]["name"] for tool in tools]
@@ -55,12 +55,12 @@ def chosen(mode: Mode, tools: Sequence[Json], names: Sequence[str] | None = None
     return {"tools": tools, "tool_choice": mode, "allowed_tools": names}
 
 
-def _allowed(given: Mapping[str, Any], tools: Sequence[Json]) -> Tools:
+def _allowed(given: Mapping[str, Any], tools: Sequence[Json]) -> ToolFields:
     inside = given.get("allowed_tools", given)
     match inside:
         case {"mode": "auto" | "required" as mode, "tools": [_, *_] as allowed}:
             names = [_name(each, f"tool_choice.tools[{number}]") for number, each in enumerate(allowed)]
-            return chosen(MODES[mode], tools, names)
+            return choose_tools(MODES[mode], tools, names)
     raise _refused("tool_choice of type 'allowed_tools' needs a mode, 'auto' or 'required', and at least one tool.")
 
 

@@ -135,7 +135,7 @@ class ResponseStore:
             owners: dict[str, set[str]] = {}
             for id, owner in self._db.execute(f"SELECT id, response FROM items WHERE id IN ({marks})", ids):
                 owners.setdefault(owner, set()).add(id)
-            found = {}
+            found: dict[str, dict[str, Any]] = {}
             for owner, wanted in owners.items():
                 row = self._db.execute("SELECT response, input FROM responses WHERE id = ?", (owner,)).fetchone()
                 for item in _stored(*row).items:
