@@ -18,7 +18,7 @@ from mlx_host.errors import (
     QueueTimeout,
     RequestError,
 )
-from mlx_host_messages.errors import response
+from mlx_host_messages.errors import error_response
 
 from tests.support.client import get, post, says, script
 from tests.support.server import ServerProcess, running_server
@@ -218,7 +218,7 @@ USER = {"role": "user", "content": "Hi"}
         ({"tool_choice": {"type": "any"}, "tools": [BASH]}, "no tools to call"),
         ({"tool_choice": {"type": "any"}, "tools": [WEATHER]}, "cannot be held to tool_choice"),
         ({"tool_choice": {"type": "tool", "name": "f"}, "tools": [WEATHER]}, "'f'; tools has 'get_weather'"),
-        ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "needs the name"),
+        ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "requires the name"),
         ({"tool_choice": {"type": "maybe"}}, "tool_choice"),
         ({"tool_choice": {"type": "any"}, "tools": [WEATHER], "thinking": {"type": "enabled"}}, "thinking"),
         ({"thinking": {"type": "perhaps"}}, "thinking"),
@@ -226,7 +226,7 @@ USER = {"role": "user", "content": "Hi"}
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
         ({"output_config": {"format": {"type": "json_object"}}}, "'json_schema'"),
         ({"output_format": FORMAT}, "cannot be held to output_format.schema"),
-        ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "not both"),
+        ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "cannot both be given"),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"temperature": 3}, "temperature"),
         ({"messages": script(["refuse", "I refuse."])}, "I refuse."),
@@ -240,7 +240,7 @@ def test_what_cannot_be_honoured_is_refused(
     assert part in fault(post(server, body, PATH), 400, "invalid_request_error")
 
 
-def test_errors_have_the_body_of_the_dialect(server: ServerProcess) -> None:
+def test_errors_have_anthropics_format(server: ServerProcess) -> None:
     fine = {"model": "m", "max_tokens": 5}
     assert "batches" in fault(post(server, {}, f"{PATH}/batches"), 404, "not_found_error")
     fault(get(server, PATH), 405, "invalid_request_error")
@@ -256,7 +256,14 @@ def test_errors_have_the_body_of_the_dialect(server: ServerProcess) -> None:
 BAD = "invalid_request_error"
 
 
-def test_the_other_dialects_keep_their_errors(server: ServerProcess) -> None:
+def test_the_endpoints_are_in_the_openapi_document(server: ServerProcess) -> None:
+    paths = get(server, "/openapi.json").json()["paths"]
+    for path in (PATH, COUNT):
+        assert set(paths[path]) == {"post"}
+        assert "application/json" in paths[path]["post"]["requestBody"]["content"]
+
+
+def test_errors_of_other_apis_have_openais_format(server: ServerProcess) -> None:
     for path in ("/v1/message", "/v1/messagesx", "/v1/chat/completions"):
         assert set(post(server, {}, path).json()["error"]) == {"message", "type", "param", "code"}
 
@@ -272,7 +279,7 @@ def test_a_stream_that_fails_says_so_in_its_last_event(server: ServerProcess, cl
         stream.until_done()
 
 
-def test_errors_of_the_queue_have_the_body_of_the_dialect() -> None:
+def test_queue_errors_have_anthropics_format() -> None:
     options = ("--slots", "1", "--queue-size", "0", "--queue-timeout", "30")
     with (
         running_server("--backend", "scripted", *options) as server,
@@ -303,8 +310,8 @@ def test_any_name_will_do_where_there_is_one_model(server: ServerProcess) -> Non
     ],
 )
 def test_types_go_by_the_status(error: RequestError, status: int, kind: str) -> None:
-    refusal = response(error)
-    assert refusal.status_code == status
-    assert json.loads(bytes(refusal.body)) == {"type": "error", "error": {"type": kind, "message": error.message}}
-    assert refusal.headers.get("retry-after") == ("2" if error.retry_after else None)
-    assert refusal.headers.get("x-should-retry") == (None if error.retryable else "false")
+    rejection = error_response(error)
+    assert rejection.status_code == status
+    assert json.loads(bytes(rejection.body)) == {"type": "error", "error": {"type": kind, "message": error.message}}
+    assert rejection.headers.get("retry-after") == ("2" if error.retry_after else None)
+    assert rejection.headers.get("x-should-retry") == (None if error.retryable else "false")
