@@ -40,7 +40,9 @@ def clock() -> Clock:
 
 def stored(id: str, previous: str | None = None, text: str = "hi") -> StoredResponse:
     output = [{"id": f"msg_{id}", "type": "message", "text": text}]
-    return StoredResponse({"id": id, "previous_response_id": previous, "output": output}, [{"id": f"in_{id}", "text": "q"}])
+    return StoredResponse(
+        {"id": id, "previous_response_id": previous, "output": output}, [{"id": f"in_{id}", "text": "q"}]
+    )
 
 
 def store_of(clock: Clock, entries: int = 100, size: int = 10**6, seconds: float = DAY) -> ResponseStore:

@@ -14,7 +14,7 @@ from mlx_host.api.common_fields import (
 from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json
 from mlx_host.api.response_format import StructuredOutputs, schema_form
 from mlx_host.api.text_inputs import read_inputs
-from mlx_host.api.tool_choice import ToolFields, choose, choose_tools, is_strict
+from mlx_host.api.tool_choice import ToolFields, choose, is_strict, tool_fields
 
 __all__ = [
     "MAX_STOPS",
@@ -30,7 +30,6 @@ __all__ = [
     "ToolFields",
     "Tools",
     "choose",
-    "choose_tools",
     "finite",
     "is_strict",
     "logprobs_json",
@@ -38,6 +37,7 @@ __all__ = [
     "request_messages",
     "request_tools",
     "schema_form",
+    "tool_fields",
     "unenforced_strict",
     "usage_json",
 ]

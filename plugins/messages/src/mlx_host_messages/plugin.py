@@ -18,8 +18,8 @@ class MessagesSettings(ApiSettings):
 
     normalize_system_prompt: bool = Field(
         True,
-        description="Remove lines from system prompts that clients change in every request, such as billing headers and "
-        "token counts: they would keep conversations from reusing the prefix cache.",
+        description="Remove lines that clients change in every request, such as billing headers and token counts, from "
+        "system prompts; they would make the prefix cache useless.",
     )
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlx_host.api.text import MAX_STOPS, ToolFields, choose_tools, schema_form
+from mlx_host.api.text import MAX_STOPS, ToolFields, schema_form, tool_fields
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
@@ -72,9 +72,9 @@ def _form(body: PromptBody) -> Grammar | None:
 def _choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
     choice = body.tool_choice
     if choice is None:
-        return choose_tools("auto", tools)
+        return tool_fields("auto", tools)
     if choice.type not in ("any", "tool"):
-        return choose_tools("none" if choice.type == "none" else "auto", tools)
+        return tool_fields("none" if choice.type == "none" else "auto", tools)
     if body.thinking is not None and body.thinking.type == "enabled":
         raise InvalidRequest(
             f"thinking cannot be enabled when tool_choice, {choice.type!r}, forces a call; remove one of them.",
@@ -82,7 +82,7 @@ def _choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
         )
     if choice.type == "tool" and choice.name is None:
         raise InvalidRequest("tool_choice of type 'tool' requires the name of a tool.", param="tool_choice.name")
-    return choose_tools("required", tools, None if choice.name is None or choice.type == "any" else [choice.name])
+    return tool_fields("required", tools, None if choice.name is None or choice.type == "any" else [choice.name])
 
 
 def _template_kwargs(body: PromptBody) -> dict[str, Any]:
