@@ -159,10 +159,9 @@ async def respond(
     there is something to encode or to collect: until `finish`, `response` or `fail` has returned, or the client has
     disconnected.
     """
-    during = during or nullcontext()
     if isinstance(output, Encoder):
         return StreamResponse(reply, output, headers, during)
-    with during:
+    with during or nullcontext():
         response = await while_connected(http.receive, _collected(reply, output))
     response.headers.update(headers)
     if reply.warning:
@@ -224,14 +223,14 @@ class StreamResponse(Response, Generic[EventT]):
         reply: Reply[EventT],
         encoder: Encoder[EventT],
         headers: Mapping[str, str],
-        during: AbstractContextManager[object],
+        during: AbstractContextManager[object] | None = None,
     ) -> None:
         # Proxies such as nginx would otherwise buffer the stream.
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
         self._reply = reply
         self._encoder = encoder
-        self._during = during
+        self._during = during or nullcontext()
         self._started = self._flowing = False
         self._sending = asyncio.Lock()
         self._last = 0.0
