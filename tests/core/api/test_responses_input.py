@@ -10,6 +10,8 @@ from mlx_host._apis.responses.items import MAX_REFERENCES, ItemNotFoundError, no
 from mlx_host.errors import InvalidRequest
 from openai.types.responses import ResponseItemList
 
+from tests.support.counted_text import CountedText
+
 IMAGE = "data:image/png;base64,AAAA"
 
 
@@ -185,20 +187,6 @@ def test_the_number_of_references_is_limited() -> None:
         referenced_ids([*given, reference("one_more")])
     with pytest.raises(InvalidRequest, match=r"input\[1\] references item 'a' again"):
         referenced_ids([reference("a"), reference("a")])
-
-
-class CountedText(str):
-    """Text that counts the characters that concatenating it copies."""
-
-    copied = 0
-
-    def __add__(self, other: str) -> CountedText:
-        CountedText.copied += len(self) + len(other)
-        return CountedText(str(self) + str(other))
-
-    def __radd__(self, other: str) -> CountedText:
-        CountedText.copied += len(self) + len(other)
-        return CountedText(str(other) + str(self))
 
 
 @pytest.mark.parametrize("role", ["developer", "assistant"])

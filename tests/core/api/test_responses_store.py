@@ -197,7 +197,7 @@ def test_store_false_is_respected(server: ServerProcess, client: openai.OpenAI) 
 
 def test_a_file_outlives_the_server_and_holds_json(tmp_path: Path) -> None:
     file = tmp_path / "responses.db"
-    args = ("--backend", "scripted", "--responses-store", str(file), "--responses-store-entries", "2")
+    args = ("--backend", "scripted", "--responses-store", str(file), "--response-store-entries", "2")
     with running_server(*args) as server, sdk(server) as client:
         first = client.responses.create(model="m", input=says("one"))
     assert list(tmp_path.iterdir()) == [file]

@@ -1,4 +1,4 @@
-"""POST /v1/messages as Anthropic's client and bare HTTP see it."""
+"""POST /v1/messages with Anthropic's client and with plain HTTP."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ BODIES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_streamed_is_the_same_as_whole(
+def test_streamed_and_plain_messages_are_equal(
     server: ServerProcess, client: anthropic.Anthropic, body: dict[str, Any]
 ) -> None:
     message = whole(server, body)
@@ -107,7 +107,7 @@ def _without_ids(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_stream_is_framed_as_anthropic_frames_it(server: ServerProcess, body: dict[str, Any]) -> None:
+def test_the_events_of_a_stream_are_in_anthropics_order(server: ServerProcess, body: dict[str, Any]) -> None:
     start, *middle, delta, stop = streamed(server, body)
     assert start["type"] == "message_start"
     assert (start["message"]["content"], start["message"]["stop_reason"]) == ([], None)
@@ -139,12 +139,14 @@ def test_a_stream_is_framed_as_anthropic_frames_it(server: ServerProcess, body: 
         (BODIES[11], "end_turn", None),
     ],
 )
-def test_the_end_is_explained(server: ServerProcess, body: dict[str, Any], reason: str, stop: str | None) -> None:
+def test_the_stop_reason_is_accurate(
+    server: ServerProcess, body: dict[str, Any], reason: str, stop: str | None
+) -> None:
     message = whole(server, body)
     assert (message["stop_reason"], message["stop_sequence"]) == (reason, stop)
 
 
-def test_blocks_are_of_their_kinds(client: anthropic.Anthropic) -> None:
+def test_blocks_have_types(client: anthropic.Anthropic) -> None:
     message = client.messages.create(**{"model": "m", "max_tokens": 100, **BODIES[9]})
     thinking, text, call, other = message.content
     assert (thinking.type, text.type, call.type, other.type) == ("thinking", "text", "tool_use", "tool_use")
@@ -158,7 +160,7 @@ def test_blocks_are_of_their_kinds(client: anthropic.Anthropic) -> None:
     assert message.usage.output_tokens_details.thinking_tokens == 1
 
 
-def test_an_answer_can_be_sent_back(client: anthropic.Anthropic) -> None:
+def test_a_message_can_be_sent_back(client: anthropic.Anthropic) -> None:
     message = client.messages.create(**{"model": "m", "max_tokens": 100, **BODIES[9]})
     calls = [block for block in message.content if block.type == "tool_use"]
     results: list[Any] = [{"type": "tool_result", "tool_use_id": call.id, "content": "rain"} for call in calls]
@@ -170,19 +172,19 @@ def test_an_answer_can_be_sent_back(client: anthropic.Anthropic) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "k"}, {"authorization": "Bearer k"}])
-def test_any_key_or_none_is_taken(server: ServerProcess, headers: dict[str, str]) -> None:
+def test_any_key_or_none_is_accepted(server: ServerProcess, headers: dict[str, str]) -> None:
     body = {"model": "m", "max_tokens": 5, "messages": says("a")}
     response = post(server, body, f"{PATH}?beta=true", headers={"anthropic-version": "2023-06-01", **headers})
     assert response.json()["content"] == [{"type": "text", "text": "a"}]
 
 
-def test_tokens_are_counted_before(client: anthropic.Anthropic) -> None:
+def test_tokens_can_be_counted(client: anthropic.Anthropic) -> None:
     messages: Any = says("a", "b", "c")
     count = client.messages.count_tokens(model="m", messages=messages).input_tokens
     assert count == client.messages.create(model="m", max_tokens=9, messages=messages).usage.input_tokens == 3
 
 
-def test_what_changes_nothing_is_named(server: ServerProcess) -> None:
+def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     tools = [WEATHER, {"type": "bash_20250124", "name": "bash"}, {"type": "web_search_20250305", "name": "web_search"}]
     body = {"max_tokens": 2000, "messages": says("a"), "tools": tools, "metadata": {"user_id": "u"}, "container": None}
     response = post(server, {**body, "thinking": {"type": "enabled", "budget_tokens": 1024}}, PATH)
@@ -233,7 +235,7 @@ USER = {"role": "user", "content": "Hi"}
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_cannot_be_honoured_is_refused(
+def test_unsupported_fields_are_rejected(
     server: ServerProcess, change: dict[str, Any], part: str, stream: bool
 ) -> None:
     body = {"model": "m", "max_tokens": 10, "messages": [USER], "stream": stream, **change}
@@ -268,7 +270,7 @@ def test_errors_of_other_apis_have_openais_format(server: ServerProcess) -> None
         assert set(post(server, {}, path).json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_a_stream_that_fails_says_so_in_its_last_event(server: ServerProcess, client: anthropic.Anthropic) -> None:
+def test_the_last_event_of_a_failed_stream_is_an_error(server: ServerProcess, client: anthropic.Anthropic) -> None:
     body: dict[str, Any] = {"messages": script(["say", "a"], ["fail", "boom"])}
     *_, last = streamed(server, body)
     assert last["error"]["type"] == "api_error"
@@ -294,7 +296,7 @@ def test_queue_errors_have_anthropics_format() -> None:
         assert refusal.value.type == "rate_limit_error"
 
 
-def test_any_name_will_do_where_there_is_one_model(server: ServerProcess) -> None:
+def test_a_single_model_accepts_any_name(server: ServerProcess) -> None:
     assert whole(server, {"model": "claude-opus", "messages": says("a")})["model"] == "scripted"
 
 
@@ -309,7 +311,7 @@ def test_any_name_will_do_where_there_is_one_model(server: ServerProcess) -> Non
         (QueueTimeout("late"), 504, "timeout_error"),
     ],
 )
-def test_types_go_by_the_status(error: RequestError, status: int, kind: str) -> None:
+def test_error_types_depend_on_the_status(error: RequestError, status: int, kind: str) -> None:
     rejection = error_response(error)
     assert rejection.status_code == status
     assert json.loads(bytes(rejection.body)) == {"type": "error", "error": {"type": kind, "message": error.message}}
