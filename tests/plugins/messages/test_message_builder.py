@@ -21,7 +21,7 @@ def test_blocks_open_and_close_one_after_another() -> None:
     message = builder()
     call = ToolCall("f", "{}", "", "call_1")
     parts = [Reasoning("a"), Reasoning("b"), Content("c"), call, call, Content("d")]
-    events = [*message.add([Started(3), ChoiceDelta(0, parts), *END]), *message.complete()]
+    events = [*message.add([Started(prompt_tokens=3), ChoiceDelta(0, parts), *END]), *message.complete()]
     block = ("content_block_start", "content_block_delta", "content_block_stop")
     thinking = (block[0], *[block[1]] * 3, block[2])
     assert [event["type"] for event in events] == [
@@ -34,15 +34,15 @@ def test_blocks_open_and_close_one_after_another() -> None:
 
 def test_a_second_start_is_an_error() -> None:
     message = builder()
-    message.add([Started(3)])
+    message.add([Started(prompt_tokens=3)])
     with pytest.raises(KeyError):
-        message.add([Started(3)])
+        message.add([Started(prompt_tokens=3)])
 
 
 def test_text_is_joined_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CountedText, "copied", 0)
     message = builder()
-    message.add([Started(3), *(ChoiceDelta(0, [Content(CountedText("x" * 10))]) for _ in range(1000))])
+    message.add([Started(prompt_tokens=3), *(ChoiceDelta(0, [Content(CountedText("x" * 10))]) for _ in range(1000))])
     message.complete()
     assert message.message["content"][0]["text"] == "x" * 10_000
     assert CountedText.copied <= 2 * 10_000
