@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
+from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, VisiblePart
 from mlx_host.events import Started
 from mlx_host.parsing import Content, Reasoning, ToolCall
 from mlx_host_messages.message_builder import AnthropicMessageBuilder
@@ -20,7 +20,7 @@ def builder() -> AnthropicMessageBuilder:
 def test_blocks_open_and_close_one_after_another() -> None:
     message = builder()
     call = ToolCall("f", "{}", "", "call_1")
-    parts = [Reasoning("a"), Reasoning("b"), Content("c"), call, call, Content("d")]
+    parts: list[VisiblePart] = [Reasoning("a"), Reasoning("b"), Content("c"), call, call, Content("d")]
     events = [*message.add([Started(prompt_tokens=3), ChoiceDelta(0, parts), *END]), *message.complete()]
     block = ("content_block_start", "content_block_delta", "content_block_stop")
     thinking = (block[0], *[block[1]] * 3, block[2])
