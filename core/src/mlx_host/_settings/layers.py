@@ -105,8 +105,10 @@ def merge_settings(
     for layer in layers:
         for key, value in layer.values.items():
             below = merged.get(key)
-            both = isinstance(value, Mapping) and isinstance(below, Mapping)
-            merged[key] = {**below, **value} if both else value
+            if isinstance(value, Mapping) and isinstance(below, Mapping):
+                merged[key] = {**below, **value}
+            else:
+                merged[key] = value
     try:
         return names.schema.model_validate(merged)
     except ValidationError as error:

@@ -84,8 +84,7 @@ class SettingNames(Generic[SettingsT]):
         opposite = negation(field, self.schema) if self.is_switch(field) else None
         if opposite is None:
             return [None for _ in self.names(field)]
-        main, *aliases = self.names(field)
-        return [self.name(opposite), *map(_negated, aliases)]
+        return [self.name(opposite), *map(_negated, self.names(field)[1:])]
 
     def is_switch(self, field: str) -> bool:
         return plain(self.schema.model_fields[field].annotation) is bool

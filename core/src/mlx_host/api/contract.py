@@ -24,8 +24,8 @@ class ApiSettings(BaseModel):
     """The base of every API's settings: unknown keys are rejected, field descriptions are the help texts.
 
     The field `port` of the API `ollama` is the flag `--ollama-port`, the key `port` of `[apis.ollama]` and the
-    variable `MLX_HOST_OLLAMA_PORT`. `legacy_names` are older names of fields, such as `response_store` for `store`: each
-    works as a flag, a variable and a top-level key.
+    variable `MLX_HOST_OLLAMA_PORT`. `legacy_names` are former names of fields, such as `response_store` for `store`:
+    they still work as flags, variables and top-level keys.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
