@@ -199,7 +199,11 @@ class Plugins:
     def _results(self, key: str, hook: str, check: Callable[[Any], None]) -> list[Any]:
         """Call one plugin's implementation of a registration hook, and check what it returns."""
         try:
-            things = [thing for result in self._hook_of(key, hook)() for thing in result]
+            results = self._hook_of(key, hook)()
+            # pluggy leaves out a None.
+            if not results and hasattr(self._manager.get_plugin(key), hook):
+                raise PluginError(f"{hook} returned None; is a `return` missing?")
+            things = [thing for result in results for thing in result]
             for thing in things:
                 check(thing)
         except PluginError:
