@@ -107,7 +107,9 @@ def _setting(name: str, names: SettingNames[Any]) -> tuple[str, ...]:
 def api_settings() -> str:
     """The settings of each API of this repository; `port`, which each has, once."""
     apis = plugins().apis
-    rows = [("`--NAME-port`", "`MLX_HOST_NAME_PORT`", "int", "", ApiSettings.model_fields["port"].description or "")]
+    rows: list[tuple[str, ...]] = [
+        ("`--NAME-port`", "`MLX_HOST_NAME_PORT`", "int", "", ApiSettings.model_fields["port"].description or "")
+    ]
     for api, found in sorted(apis.found.items()):
         names = api_names(api, found.settings)
         own = (field for field in names.schema.model_fields if field != "port")
