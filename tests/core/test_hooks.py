@@ -164,7 +164,7 @@ def test_a_plugin_may_reject_a_request(caplog: pytest.LogCaptureFixture) -> None
 
 def returning(result: Any) -> Callable[..., Any]:
     @hookimpl(wrapper=True)
-    def prepare_request(request: Request) -> Iterator[None]:
+    def prepare_request(request: Request) -> Generator[None, Request, Any]:
         yield
         return result
 
