@@ -34,9 +34,12 @@ def test_table_has_every_state() -> None:
 def test_error_is_shown_until_the_model_is_ready_again() -> None:
     lifecycle = Lifecycle()
     seen: list[tuple[ModelState, str | None, float | None]] = []
-    lifecycle.subscribe(
-        lambda: seen.append((lifecycle.state, lifecycle.error and str(lifecycle.error), lifecycle.retry_at))
-    )
+
+    def note() -> None:
+        error = None if lifecycle.error is None else str(lifecycle.error)
+        seen.append((lifecycle.state, error, lifecycle.retry_at))
+
+    lifecycle.subscribe(note)
     lifecycle.enter(L)
     lifecycle.enter(F, LoadError("no memory"), 5.0)
     lifecycle.enter(L)

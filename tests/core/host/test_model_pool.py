@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 from mlx_host._engine import WorkerConfig
 from mlx_host._engine.worker import ProcessWorker
-from mlx_host._host import ModelPool, ServedModel
+from mlx_host._host import Catalog, ModelPool, ModelSpec, ServedModel
+from mlx_host._host.catalog import DEFAULT_LIMITS
+from mlx_host._host.parser_selection import NO_PARSERS
 from mlx_host._host.supervisor import RestartPolicy
 from mlx_host.api import ModelState
-from mlx_host.errors import LoadError, ModelUnavailable
+from mlx_host.errors import LoadError, ModelUnavailable, UsageError
 
 from tests.core.host.workers import NEVER, Workers, served, text, until
 
@@ -33,8 +35,17 @@ class Trial:
     workers: Workers = field(default_factory=Workers)
 
 
-def pool_of(*trials: Trial) -> ModelPool[Trial]:
-    return ModelPool(lambda trial: served(trial.workers, NEVER, trial.name), trials)
+def spec(name: str) -> ModelSpec:
+    return ModelSpec(name, "trial", None, {}, {}, NO_PARSERS, DEFAULT_LIMITS)
+
+
+def pool_of(*trials: Trial) -> ModelPool:
+    workers = {trial.name: trial.workers for trial in trials}
+
+    def create(spec: ModelSpec) -> ServedModel:
+        return served(workers.get(spec.name) or Workers(), NEVER, spec.name)
+
+    return ModelPool(create, Catalog(spec(trial.name) for trial in trials))
 
 
 def good(name: str) -> Trial:
@@ -93,9 +104,9 @@ def test_models_can_be_added_and_removed() -> None:
         pool.start()
         await pool.wait_started()
         changes = pool.changes()
-        added = pool.add(good("b"))
-        with pytest.raises(ValueError, match="'b' is already served"):
-            pool.add(good("b"))
+        added = pool.add(spec("b"))
+        with pytest.raises(UsageError, match="Two models are named 'b'"):
+            pool.add(spec("b"))
         with pytest.raises(ModelUnavailable, match="'b' is not loaded"):
             await text(added)
         await added.load()
@@ -104,7 +115,7 @@ def test_models_can_be_added_and_removed() -> None:
         await until(lambda: added.queue.running)
         removing = asyncio.create_task(pool.remove("b"))
         await until(lambda: added.state is ModelState.DRAINING)
-        assert pool.find("b") is None
+        assert pool.resolve("b").name == "a", "a single model answers to any name"
         assert [model.name for model in pool] == ["a"]
         # Models that are being removed end with the others.
         await pool.stop(60)
@@ -122,8 +133,7 @@ def test_changes_are_snapshots_from_the_moment_of_the_call() -> None:
     async def test() -> None:
         pool = pool_of(bad("a"))
         changes = pool.changes()
-        model = pool.find("a")
-        assert model is not None
+        model = pool.resolve("a")
         waiting = asyncio.create_task(anext(changes))
         model.start()
         first = await waiting

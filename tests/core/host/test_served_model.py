@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -39,6 +40,10 @@ def test_delays_grow_to_their_limit() -> None:
     assert [policy.restart_after(crashes) for crashes in (1, 2)] == [0.5, 1.0]
     assert [policy.retry_after(failures) for failures in range(1, 9)] == [5, 10, 20, 40, 80, 160, 300, 300]
     assert policy.retry_after(10_000) == 300
+
+
+def more_than(things: Sequence[object], count: int) -> bool:
+    return len(things) > count
 
 
 # Loading
@@ -174,7 +179,7 @@ def test_model_that_crashes_too_often_fails_and_is_retried_with_growing_delays()
         async with running(model):
             for crash in range(1, 4):
                 workers.crash()
-                await until(lambda crash=crash: len(workers.started) > crash)
+                await workers.wait_for(crash + 1)
                 await in_state(model, ModelState.READY)
         ready = ("ready", False)
         restarted = [("restarting", False), ready]
@@ -189,7 +194,7 @@ def test_failed_model_says_why_and_fails_what_waits() -> None:
         async with running(served(workers, RESTARTS_ONLY)) as model:
             for crash in (1, 2):
                 workers.crash()
-                await until(lambda crash=crash: len(workers.started) > crash)
+                await workers.wait_for(crash + 1)
                 await in_state(model, ModelState.READY)
             stream = asyncio.create_task(text(model, "stream", None))
             await until(lambda: model.status().batch_sizes)
@@ -339,8 +344,7 @@ def test_loading_and_unloading_under_load_leaks_no_slot_and_no_worker() -> None:
 
             clients = [asyncio.create_task(client(number)) for number in range(6)]
             for turn in range(20):
-                count = len(finished)
-                await until(lambda count=count: len(finished) > count + 3)
+                await until(partial(more_than, finished, len(finished) + 3))
                 await model.unload(force=turn % 2 == 1)
                 assert workers.alive <= 1
             stopped = True

@@ -68,6 +68,10 @@ class Workers:
         """End the current worker as a crash does."""
         self.started[-1].kill()
 
+    async def wait_for(self, count: int) -> None:
+        """Wait until so many workers were started."""
+        await until(lambda: len(self.started) >= count)
+
     @property
     def alive(self) -> int:
         return sum(worker._thread.is_alive() for worker in self.started)

@@ -12,7 +12,7 @@ from mlx_host._host.reply import ChatReply, ModelReply
 from mlx_host._host.served_model import ServedModel
 from mlx_host._plugins.manager import Plugins
 from mlx_host.api import LOCAL, Caller, Deadline, ModelStatus
-from mlx_host.errors import ModelNotFound, RequestError, UnsupportedRequest
+from mlx_host.errors import RequestError, UnsupportedRequest
 from mlx_host.events import Tokenized
 from mlx_host.requests import ChatRequest, Request, TokenizeRequest
 
@@ -22,7 +22,7 @@ RequestT = TypeVar("RequestT", bound=Request)
 class Host:
     """The models of this server by name; see `mlx_host.api.Service` for the interface of endpoints."""
 
-    def __init__(self, plugins: Plugins, pool: ModelPool[Any], keep_alive: float) -> None:
+    def __init__(self, plugins: Plugins, pool: ModelPool, keep_alive: float) -> None:
         self.stopping = False
         self._plugins = plugins
         self._pool = pool
@@ -52,10 +52,10 @@ class Host:
         return [model.status() for model in self._pool]
 
     def model(self, name: str, caller: Caller = LOCAL) -> ModelStatus:
-        return self._resolve(name).status()
+        return self._pool.resolve(name).status()
 
     def submit(self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE) -> ModelReply:
-        model = self._resolve(request.model)
+        model = self._pool.resolve(request.model)
         return self._reply(model, self._prepared(self._with_offered_tools(request, model), model), deadline)
 
     def chat(
@@ -75,12 +75,12 @@ class Host:
         return any(model.end(request_id, error) for model in self._pool)
 
     async def load(self, name: str) -> ModelStatus:
-        model = self._resolve(name)
+        model = self._pool.resolve(name)
         await model.load()
         return model.status()
 
     async def unload(self, name: str, *, force: bool = False) -> None:
-        await self._resolve(name).unload(force=force)
+        await self._pool.resolve(name).unload(force=force)
 
     def changes(self) -> AsyncIterator[ModelStatus]:
         return self._pool.changes()
@@ -90,16 +90,6 @@ class Host:
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
-
-    def _resolve(self, name: str) -> ServedModel:
-        """Find a model, loaded or not; where only one is configured, any name finds it."""
-        model = self._pool.find(name)
-        if model is not None:
-            return model
-        if len(self._pool) == 1:
-            return next(iter(self._pool))
-        available = ", ".join(sorted(model.name for model in self._pool)) or "none"
-        raise ModelNotFound(f"Model {name!r} not found. Available models: {available}.", param="model")
 
     def _prepared(self, request: RequestT, model: ServedModel) -> RequestT:
         """Let the plugins change a request; of a tokenize request for a conversation, the conversation."""

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from typing import Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator
 from weakref import WeakSet
 
+from mlx_host._host.catalog import Catalog, ModelSpec
 from mlx_host._host.served_model import ServedModel
 from mlx_host.api import ModelState, ModelStatus
 from mlx_host.errors import LoadError, MlxHostError
 
 # A reader of changes that is so many behind misses the oldest.
 MAX_UNREAD_CHANGES = 1000
-
-
-class Spec(Protocol):
-    """What a model is created from."""
-
-    @property
-    def name(self) -> str: ...
-
-
-SpecT = TypeVar("SpecT", bound=Spec)
 
 
 class Changes(AsyncIterator[ModelStatus]):
@@ -51,42 +41,42 @@ class Changes(AsyncIterator[ModelStatus]):
         return self._unread.popleft()
 
 
-class ModelPool(Generic[SpecT]):
-    """The served models by name, in the order in which they were added; `create` makes one from its specification."""
+class ModelPool:
+    """The served models, one for each specification of `catalog`; `create` makes one from its specification."""
 
-    def __init__(self, create: Callable[[SpecT], ServedModel], specs: Iterable[SpecT] = ()) -> None:
+    def __init__(self, create: Callable[[ModelSpec], ServedModel], catalog: Catalog) -> None:
+        self.catalog = catalog
         self._create = create
-        self._models: dict[str, ServedModel] = {}
         # Models that are no longer served, while they are being unloaded.
         self._removed: set[ServedModel] = set()
         self._changes: WeakSet[Changes] = WeakSet()
-        for spec in specs:
-            self.add(spec)
+        self._models = {spec.name: self._new(spec) for spec in catalog}
 
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(list(self._models.values()))
 
-    def __len__(self) -> int:
-        return len(self._models)
+    def resolve(self, name: str) -> ServedModel:
+        """Find a model, loaded or not, as `Catalog.resolve` does."""
+        return self._models[self.catalog.resolve(name).name]
 
-    def find(self, name: str) -> ServedModel | None:
-        """Return the model with exactly this name."""
-        return self._models.get(name)
-
-    def add(self, spec: SpecT) -> ServedModel:
-        """Serve another model, which is not loaded yet; ValueError if its name is taken."""
-        if spec.name in self._models:
-            raise ValueError(f"A model named {spec.name!r} is already served.")
-        model = self._models[spec.name] = self._create(spec)
-        model.lifecycle.subscribe(lambda: self._publish(model))
+    def add(self, spec: ModelSpec) -> ServedModel:
+        """Serve another model, which is not loaded yet; UsageError if its name is taken."""
+        self.catalog = self.catalog.with_spec(spec)
+        model = self._models[spec.name] = self._new(spec)
         return model
 
     async def remove(self, name: str, *, force: bool = False) -> None:
         """Serve a model no more, and unload it as `ServedModel.unload` does; its name is free at once."""
+        self.catalog = self.catalog.without(name)
         model = self._models.pop(name)
         self._removed.add(model)
         await model.unload(force=force)
         self._removed.discard(model)
+
+    def _new(self, spec: ModelSpec) -> ServedModel:
+        model = self._create(spec)
+        model.lifecycle.subscribe(lambda: self._publish(model))
+        return model
 
     def changes(self) -> Changes:
         """Return an iterator over snapshots of models as their state changes from now on."""

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mlx_host._engine import Engine, RequestHandle
 from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
+from mlx_host._host.catalog import DEFAULT_LIMITS, ModelLimits
 from mlx_host._host.constraints import constrained, holds_calls
 from mlx_host._host.lifecycle import STARTING, Lifecycle
-from mlx_host._host.parser_selection import NO_PARSERS, Parsers, settle
+from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, settle
 from mlx_host._host.request_queue import RequestQueue, clamp_retry_after
 from mlx_host._host.supervisor import DEFAULT_POLICY, RestartPolicy, Supervisor
 from mlx_host._host.unparsed_markup import Telltales
@@ -32,19 +33,6 @@ MAX_RETRIES = 1
 CLOSE_TIMEOUT = 5.0
 
 
-@dataclass(frozen=True)
-class ModelLimits:
-    """The limits of one model: running requests (None: what the model announces), waiting requests, and seconds.
-
-    A process that has requests and makes no progress for `stall_timeout` seconds is killed and restarted; 0: never.
-    """
-
-    max_concurrency: int | None = None
-    queue_size: int = 100
-    queue_timeout: float = 300.0
-    stall_timeout: float = 120.0
-
-
 class ServedModel:
     """A model by its name, loaded or not; see `mlx_host._host.lifecycle` for its states.
 
@@ -56,8 +44,8 @@ class ServedModel:
         self,
         name: str,
         start_worker: Callable[[], Worker],
-        limits: ModelLimits = ModelLimits(),
-        parsers: Parsers = NO_PARSERS,
+        limits: ModelLimits = DEFAULT_LIMITS,
+        parsers: ParserSelection = NO_PARSERS,
         families: Iterable[type[Parser]] = (),
         *,
         backend: str = "",
