@@ -1,6 +1,7 @@
 """What an API's request handlers use: routers, bodies, responses, errors. Imports the web framework."""
 
 from mlx_host.api.errors import (
+    BackendContractError,
     HttpStatusError,
     InternalError,
     RouteNotFoundError,
@@ -13,7 +14,7 @@ from mlx_host.api.errors import (
 from mlx_host.api.json_io import JsonResponse, dumps, ignored_header, loads, utf8
 from mlx_host.api.multipart import MultipartForm, UploadedFile
 from mlx_host.api.multipart import read as read_form
-from mlx_host.api.replies import MergedReply, RetryingReply
+from mlx_host.api.replies import DerivedReply, MergedReply, RetryingReply
 from mlx_host.api.responding import (
     NDJSON,
     SSE,
@@ -33,8 +34,10 @@ from mlx_host.api.routing import caller, new_router
 __all__ = [
     "NDJSON",
     "SSE",
+    "BackendContractError",
     "ClientDisconnectError",
     "Collector",
+    "DerivedReply",
     "Encoder",
     "Framing",
     "HttpStatusError",
