@@ -15,7 +15,7 @@ from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Constraint, Form, Grammar, JsonValue, LarkGrammar, Pattern, leaves
 from mlx_host.parsing.constraint import AnswerConstraint
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request
+from mlx_host.requests import ChatRequest, GenerationRequest, Request
 
 
 def constrained(request: Request, model: str, info: Capabilities, parsers: Parsers) -> Request:

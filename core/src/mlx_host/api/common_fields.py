@@ -1,4 +1,4 @@
-"""What every dialect that makes a model write takes alike: how tokens are chosen, where to stop, who goes first."""
+"""Request fields that the text APIs share: sampling, stop strings, priority, structured output."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlx_host.requests import ChatRequest, Priority, Sampling
 
 PRIORITIES = {"flex": Priority.LOW, "priority": Priority.HIGH, "fast": Priority.HIGH, "ultrafast": Priority.HIGH}
 SAMPLING = tuple(name for name in Sampling.__dataclass_fields__ if name != "logit_bias")
-MOST_STOPS = 16
+MAX_STOPS = 16
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # What an id may be written as in JSON: a whole number that fits what samplers and queues take.
@@ -58,6 +58,12 @@ class SamplingBody(BaseModel):
         return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
 
 
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    include_usage: bool | None = None
+
+
 class GenerationBody(SamplingBody):
     """A body's fields that mean the same in OpenAI's dialects."""
 
@@ -87,8 +93,8 @@ class GenerationBody(SamplingBody):
     def stops(self) -> tuple[str, ...]:
         """The strings that end an answer."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(stops) > MOST_STOPS:
-            raise InvalidRequest(f"stop: at most {MOST_STOPS} strings, got {len(stops)}.", param="stop")
+        if len(stops) > MAX_STOPS:
+            raise InvalidRequest(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
         return tuple(stop for stop in stops if stop)
 
 

@@ -1,23 +1,38 @@
 """What the APIs of text models share: sampling fields, tool choice, structured output. For third-party APIs, too."""
 
+from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
 from mlx_host.api.common_fields import (
     ConversationBody,
     GenerationBody,
     SamplingBody,
     Seed,
+    StreamOptions,
     Tokens,
     unenforced_strict,
 )
+from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json
 from mlx_host.api.response_format import StructuredOutputs
-from mlx_host.api.tool_choice import is_strict
+from mlx_host.api.text_inputs import read_inputs
+from mlx_host.api.tool_choice import choose, is_strict
 
 __all__ = [
+    "MIN_LOGPROB",
     "ConversationBody",
     "GenerationBody",
+    "Messages",
     "SamplingBody",
     "Seed",
+    "StreamOptions",
     "StructuredOutputs",
     "Tokens",
+    "Tools",
+    "choose",
+    "finite",
     "is_strict",
+    "logprobs_json",
+    "read_inputs",
+    "request_messages",
+    "request_tools",
     "unenforced_strict",
+    "usage_json",
 ]
