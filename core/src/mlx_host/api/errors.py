@@ -70,7 +70,9 @@ class BackendContractError(EngineFailed):
     """
 
     def __init__(self, model: ModelStatus, fault: str) -> None:
-        super().__init__(f"The backend {model.backend!r} of model {model.name!r} {fault}. This is a bug in the backend.")
+        super().__init__(
+            f"The backend {model.backend!r} of model {model.name!r} {fault}. This is a bug in the backend."
+        )
 
 
 def validation_error(errors: Sequence[Any]) -> InvalidRequest:

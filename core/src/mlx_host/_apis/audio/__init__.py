@@ -24,5 +24,5 @@ AUDIO = Api(
     create=create,
     prefixes=("/v1/audio",),
     request_types=(TranscriptionRequest, TranslationRequest),
-    summary="OpenAI's audio transcription and translation.",
+    summary="OpenAI's audio transcription and translation",
 )

@@ -24,5 +24,5 @@ EMBEDDINGS = Api(
     create=create,
     prefixes=("/v1/embeddings",),
     request_types=(EmbeddingRequest,),
-    summary="OpenAI's embeddings of texts, token ids and images.",
+    summary="OpenAI's embeddings of texts, token ids and images",
 )

@@ -25,5 +25,5 @@ IMAGES = Api(
     create=create,
     prefixes=("/v1/images",),
     request_types=(ImageGenerationRequest, ImageEditRequest),
-    summary="OpenAI's image generation and editing: plain, streamed or as background jobs.",
+    summary="OpenAI's image generation and editing: plain, streamed or as background jobs",
 )

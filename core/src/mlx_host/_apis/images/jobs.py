@@ -120,9 +120,7 @@ def _without_frames(error: RequestError) -> RequestError:
 class ImageJobs:
     """All jobs by id, at most `max_jobs`; an ended job is kept for `ttl` seconds, or until a new job needs room."""
 
-    def __init__(
-        self, service: Service, max_jobs: int, ttl: float, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, service: Service, max_jobs: int, ttl: float, clock: Callable[[], float] = time.time) -> None:
         self._service = service
         self._max_jobs = max_jobs
         self._ttl = ttl

@@ -20,7 +20,9 @@ class ImageSettings(ApiSettings):
     }
 
     store_mb: float = Field(
-        256, ge=0, description="Memory for generated images that can be fetched by URL or belong to a job, in megabytes."
+        256,
+        ge=0,
+        description="Memory for generated images that have a URL or belong to a job, in megabytes.",
     )
     store_ttl: float = Field(
         3600, gt=0, description="How long generated images and finished jobs can be fetched, in seconds."
