@@ -1,16 +1,21 @@
-"""The bars on a terminal: one for each picture, while it is made."""
+"""The progress bars on a terminal: one for each request, which shows the image in progress."""
 
 from __future__ import annotations
 
+import asyncio
 import io
 import logging
 from collections.abc import Iterator
 
 import pytest
-from mlx_host._apis.images.progress import Bars
+from mlx_host._apis.images.progress import ProgressBars, RequestBar
+from mlx_host.errors import EngineFailed
 from mlx_host.events import Event, FinishedImage, ImagesStarted, Progress
+from mlx_host.requests import ImageGenerationRequest
 from rich.console import Console
 from rich.logging import RichHandler
+
+from tests.support.replies import EventReply
 
 STARTED = ImagesStarted(prompt_tokens=1, width=16, height=16, steps=2)
 
@@ -25,55 +30,62 @@ def terminal() -> Iterator[io.StringIO]:
     logging.getLogger().removeHandler(handler)
 
 
-def picture(number: int) -> list[Event]:
+def image(number: int) -> list[Event]:
     return [Progress("image", 1, 2, number), Progress("image", 2, 2, number), FinishedImage(number, 1, 1, b"")]
 
 
-def test_each_picture_has_a_bar(terminal: io.StringIO) -> None:
-    with Bars().watch("flux", 2) as watch:
-        for event in (STARTED, *picture(0), *picture(1)):
-            watch(event)
+async def read(bars: ProgressBars, reply: EventReply) -> None:
+    async with bars.track(reply) as tracked:
+        async for _ in tracked:
+            pass
+
+
+def reply(*batches: list[Event] | EngineFailed, n: int = 1) -> EventReply:
+    return EventReply(ImageGenerationRequest(id="r", model="m", prompt="p", seed=1, n=n), batches)
+
+
+def test_each_image_has_a_bar(terminal: io.StringIO) -> None:
+    asyncio.run(read(ProgressBars(), reply([STARTED, *image(0)], image(1), n=2)))
     drawn = terminal.getvalue()
     for number in (1, 2):
-        for step in (0, 1, 2):
-            assert f"flux: picture {number} of 2" in drawn
-            assert f"step {step} of 2" in drawn
+        assert f"m: image {number} of 2" in drawn
+    for step in (0, 1, 2):
+        assert f"step {step} of 2" in drawn
 
 
-def test_requests_share_the_terminal_and_leave_it_when_they_are_done(terminal: io.StringIO) -> None:
-    bars = Bars()
-    with bars.watch("first", 1) as first:
-        first(STARTED)
-        with bars.watch("second", 1) as second:
-            second(STARTED)
-            second(Progress("image", 1, 2))
-        first(Progress("image", 2, 2))
-    before = terminal.getvalue()
-    assert "first: picture 1 of 1" in before
-    assert "second: picture 1 of 1" in before
-    with bars.watch("third", 1):
-        pass
-    assert "third" not in terminal.getvalue()
+def test_requests_share_the_terminal_until_the_last_one_ends(terminal: io.StringIO) -> None:
+    bars = ProgressBars()
+    first, second = RequestBar(bars, "first", 1), RequestBar(bars, "second", 1)
+    first.update(STARTED)
+    second.update(STARTED)
+    second.update(Progress("image", 1, 2))
+    second.close()
+    first.update(Progress("image", 2, 2))
+    drawn = terminal.getvalue()
+    assert "first: image 1 of 1" in drawn
+    assert "second: image 1 of 1" in drawn
+    first.close()
+    terminal.truncate(0)
+    third = RequestBar(bars, "third", 1)
+    third.update(Progress("image", 1, 2))
+    third.close()
+    assert terminal.getvalue() == ""
 
 
-def test_a_request_that_fails_takes_its_bar_along(terminal: io.StringIO) -> None:
-    bars = Bars()
-
-    def fail() -> None:
-        with bars.watch("flux", 1) as watch:
-            watch(STARTED)
-            raise ZeroDivisionError
-
-    with pytest.raises(ZeroDivisionError):
-        fail()
-    with bars.watch("other", 1) as watch:
-        terminal.truncate(0)
-        watch(STARTED)
-        assert "flux" not in terminal.getvalue()
+def test_a_failed_request_removes_its_bar(terminal: io.StringIO) -> None:
+    bars = ProgressBars()
+    failing = reply([STARTED], EngineFailed("broken"))
+    with pytest.raises(EngineFailed, match="broken"):
+        asyncio.run(read(bars, failing))
+    assert failing.left
+    terminal.truncate(0)
+    other = RequestBar(bars, "other", 1)
+    other.update(STARTED)
+    other.close()
+    assert "other: image 1 of 1" in terminal.getvalue()
+    assert "m: image" not in terminal.getvalue()
 
 
-def test_without_a_terminal_nothing_is_drawn(capfd: pytest.CaptureFixture[str]) -> None:
-    with Bars().watch("flux", 1) as watch:
-        for event in (STARTED, *picture(0)):
-            watch(event)
+def test_nothing_is_drawn_without_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    asyncio.run(read(ProgressBars(), reply([STARTED, *image(0)])))
     assert capfd.readouterr() == ("", "")

@@ -66,7 +66,7 @@ class InternalError(RequestError):
 class BackendContractError(EngineFailed):
     """A model's events break the backend contract, for example because one of several outputs is missing.
 
-    `fault` continues a sentence about the backend, such as "returned 1 of 2 images".
+    `fault` continues a sentence about the model, such as "returned 1 of 2 images".
     """
 
     def __init__(self, model: ModelStatus, fault: str) -> None:
