@@ -70,9 +70,8 @@ class BackendContractError(EngineFailed):
     """
 
     def __init__(self, model: ModelStatus, fault: str) -> None:
-        super().__init__(
-            f"The backend {model.backend!r} of model {model.name!r} {fault}. This is a bug in the backend."
-        )
+        backend = f" (backend {model.backend!r})" if model.backend else ""
+        super().__init__(f"Model {model.name!r}{backend} {fault}; this is a bug in the backend.")
 
 
 def validation_error(errors: Sequence[Any]) -> InvalidRequest:

@@ -91,8 +91,8 @@ class EmbeddingCollector(Collector[Event]):
 
     async def response(self) -> Response:
         while self._pending:
-            self._encode_some()
             await asyncio.sleep(0)
+            self._encode_some()
         tokens = self._reply.prompt_tokens
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         rest = utf8(dumps({"model": self._reply.model.name, "usage": usage}))
