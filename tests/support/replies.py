@@ -1,51 +1,47 @@
-"""Doubles of the service and its replies, for tests of API families without a server."""
+"""Replies and a service without a model, for tests of respond() and of API families."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from mlx_host.api import LOCAL, Caller, Deadline, ModelState, ModelStatus
-from mlx_host.errors import RequestError
-from mlx_host.events import Event, Progress
-from mlx_host.requests import Request
+from mlx_host.api.http import Encoder, Messages
+from mlx_host.events import Progress
+from mlx_host.requests import ChatRequest, Request
 
 MODEL = ModelStatus("m", ModelState.READY, backend="toy")
+CHAT_REQUEST = ChatRequest(id="r", model="m", messages=())
+Batches = Iterable[Sequence[Any] | Exception | asyncio.Event]
 
 
-class EventReply:
-    """A reply with these batches of events; an error in place of a batch, or of entering, is raised there.
-
-    `entered` and `left` are set when that happens. Events that are awaited stand for the time that a model takes.
-    """
-
-    keep_alive = 0.0
-    cached_tokens = 0
+class ListedReply:
+    """Yields the batches it is given; an exception among them is raised, an asyncio.Event is awaited."""
 
     def __init__(
         self,
-        request: Request,
-        batches: Sequence[Sequence[Event] | RequestError | asyncio.Event],
+        batches: Batches,
+        keep_alive: float = 0,
         *,
-        rejection: RequestError | None = None,
+        request: Request = CHAT_REQUEST,
         prompt_tokens: int = 0,
         completion_tokens: int = 0,
     ) -> None:
         self.model = MODEL
         self.request = request
-        self.rejection = rejection
         self.progress: Progress | None = None
         self.warning: str | None = None
+        self.cached_tokens = 0
         self.prompt_tokens = prompt_tokens
         self.completion_tokens = completion_tokens
-        self.left = False
+        self.keep_alive = keep_alive
+        self.entered = self.left = False
         self._batches = iter(batches)
 
     async def __aenter__(self) -> Self:
-        if self.rejection is not None:
-            raise self.rejection
+        self.entered = True
         return self
 
     async def __aexit__(
@@ -56,30 +52,36 @@ class EventReply:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Sequence[Event]:
+    async def __anext__(self) -> Sequence[Any]:
         for batch in self._batches:
-            if isinstance(batch, asyncio.Event):
-                await batch.wait()
-            elif isinstance(batch, RequestError):
+            if isinstance(batch, Exception):
                 raise batch
-            else:
+            if not isinstance(batch, asyncio.Event):
                 return batch
+            await batch.wait()
         raise StopAsyncIteration
 
 
-class EventService:
-    """A service whose requests all get the same batches of events, or the same rejection."""
+class Verbatim(Encoder[Any]):
+    """Encodes each event as it is."""
 
-    def __init__(
-        self, batches: Sequence[Sequence[Event] | RequestError | asyncio.Event], rejection: RequestError | None = None
-    ) -> None:
+    def encode(self, events: Sequence[Any]) -> Messages:
+        return events
+
+
+class ListedService:
+    """Replies to each request with the same batches, after `prepare` has changed it as plugins do."""
+
+    def __init__(self, batches: Batches, prepare: Callable[[Any], Any] = lambda request: request) -> None:
         self.deadlines: list[Deadline] = []
         self._batches = batches
-        self._rejection = rejection
+        self._prepare = prepare
 
-    def submit(self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE) -> EventReply:
+    def submit(
+        self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
+    ) -> ListedReply:
         self.deadlines.append(deadline)
-        return EventReply(request, self._batches, rejection=self._rejection)
+        return ListedReply(self._batches, request=self._prepare(request))
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         return asyncio.create_task(work, name=name)

@@ -15,7 +15,7 @@ from mlx_host.api.http import BackendContractError, collect
 from mlx_host.events import Event, Finished, Segment, Started, Text, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest
 
-from tests.support.replies import EventReply
+from tests.support.replies import ListedReply
 
 STARTED = TranscriptionStarted(prompt_tokens=3, duration=2.5, language="english")
 REQUEST = TranscriptionRequest(id="r", model="m", audio=b"")
@@ -30,7 +30,7 @@ def segment(text: str, **numbers: float) -> Segment:
 
 
 def response(events: Sequence[Event], **form: Any) -> bytes:
-    reply = EventReply(REQUEST, [events])
+    reply = ListedReply([events], request=REQUEST)
     collector = TranscriptCollector(reply, AudioForm(**form))
 
     async def run() -> bytes:
@@ -42,7 +42,7 @@ def response(events: Sequence[Event], **form: Any) -> bytes:
 
 def test_a_stream_and_a_response_have_the_same_text() -> None:
     batches = [[STARTED, segment(" One")], [segment(" two. "), Finished()]]
-    encoder = TranscriptEncoder(EventReply(REQUEST, [], prompt_tokens=3, completion_tokens=2))
+    encoder = TranscriptEncoder(ListedReply([], request=REQUEST, prompt_tokens=3, completion_tokens=2))
     messages = [json.loads(message) for batch in batches for message in encoder.encode(batch)]
     assert [message["delta"] for message in messages] == ["One", " two."]
     (done,) = map(json.loads, asyncio.run(encoder.finish()))

@@ -25,7 +25,7 @@ from mlx_host.api.http import BackendContractError, collect
 from mlx_host.events import Embedded, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 
-from tests.support.replies import EventReply
+from tests.support.replies import ListedReply
 
 STARTED = Started(prompt_tokens=7)
 
@@ -34,9 +34,9 @@ def vectors(*values: Sequence[float]) -> bytes:
     return b"".join(array("f", each).tobytes() for each in values)
 
 
-def reply_of(events: Sequence[Event], inputs: int) -> EventReply:
+def reply_of(events: Sequence[Event], inputs: int) -> ListedReply:
     request = EmbeddingRequest(id="r", model="any", inputs=["text"] * inputs)
-    return EventReply(request, [events], prompt_tokens=7)
+    return ListedReply([events], request=request, prompt_tokens=7)
 
 
 def response(events: Sequence[Event], inputs: int, encode: VectorEncoder = floats_json) -> Any:

@@ -7,6 +7,7 @@ import base64
 import gc
 import json
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -22,10 +23,17 @@ from mlx_host.errors import AtCapacity, EngineFailed, RequestError
 from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, Progress
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest
 
-from tests.support.replies import MODEL, EventService
+from tests.support.replies import MODEL, ListedService
 
 STARTED = ImagesStarted(prompt_tokens=1, width=16, height=16, steps=4)
-HTTP = Request({"type": "http", "headers": [], "server": ("127.0.0.1", 1), "path": "/", "scheme": "http"})
+
+
+async def connected() -> Any:
+    await asyncio.Event().wait()
+
+
+SCOPE = {"type": "http", "headers": [], "server": ("127.0.0.1", 1), "path": "/", "scheme": "http"}
+HTTP = Request(SCOPE, connected)
 
 
 class Clock:
@@ -59,7 +67,7 @@ def with_jobs(
     """Run a test with new jobs."""
 
     async def run() -> None:
-        await work(ImageJobs(cast(Service, EventService([])), max_jobs, 60, clock or Clock()))
+        await work(ImageJobs(cast(Service, ListedService([])), max_jobs, 60, clock or Clock()))
 
     asyncio.run(run())
 
@@ -286,9 +294,10 @@ async def finished_job(service: ImageService, **fields: Any) -> ImageJob:
 
 def image_service(
     batches: Sequence[Sequence[Event] | RequestError | asyncio.Event] = ([STARTED, *images(2), Finished()],),
+    prepare: Callable[[Any], Any] = lambda request: request,
     **settings: Any,
-) -> tuple[ImageService, EventService]:
-    service = EventService(batches)
+) -> tuple[ImageService, ListedService]:
+    service = ListedService(batches, prepare)
     return ImageService(cast(Service, service), ImageSettings(**settings)), service
 
 
@@ -303,6 +312,23 @@ def test_the_images_of_a_job_are_only_in_the_store() -> None:
         assert [base64.b64decode(each["b64_json"]) for each in result["data"]] == [b"image 0", b"image 1"]
 
     asyncio.run(work())
+
+
+@pytest.mark.parametrize("async_mode", [False, True])
+def test_the_prepared_request_decides_the_number_of_images(async_mode: bool) -> None:
+    async def work() -> Any:
+        service, _ = image_service(prepare=lambda request: replace(request, n=2, format="webp"))
+        request = ImageGenerationRequest(id="r", model="m", prompt="p", seed=0, n=1)
+        if async_mode:
+            job = await started_job(service, request)
+            await until_ended(job)
+            assert job.body()["n"] == 2
+            return service.job_body(HTTP, job)["result"]
+        return json.loads(bytes((await service.respond(HTTP, ImageBody(prompt="p"), request)).body))
+
+    body = asyncio.run(work())
+    assert [base64.b64decode(each["b64_json"]) for each in body["data"]] == [b"image 0", b"image 1"]
+    assert body["output_format"] == "webp"
 
 
 def test_a_job_returns_urls() -> None:

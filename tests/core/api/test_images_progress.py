@@ -15,7 +15,7 @@ from mlx_host.requests import ImageGenerationRequest
 from rich.console import Console
 from rich.logging import RichHandler
 
-from tests.support.replies import EventReply
+from tests.support.replies import ListedReply
 
 STARTED = ImagesStarted(prompt_tokens=1, width=16, height=16, steps=2)
 
@@ -34,14 +34,14 @@ def image(number: int) -> list[Event]:
     return [Progress("image", 1, 2, number), Progress("image", 2, 2, number), FinishedImage(number, 1, 1, b"")]
 
 
-async def read(bars: ProgressBars, reply: EventReply) -> None:
+async def read(bars: ProgressBars, reply: ListedReply) -> None:
     async with bars.track(reply) as tracked:
         async for _ in tracked:
             pass
 
 
-def reply(*batches: list[Event] | EngineFailed, n: int = 1) -> EventReply:
-    return EventReply(ImageGenerationRequest(id="r", model="m", prompt="p", seed=1, n=n), batches)
+def reply(*batches: list[Event] | EngineFailed, n: int = 1) -> ListedReply:
+    return ListedReply(batches, request=ImageGenerationRequest(id="r", model="m", prompt="p", seed=1, n=n))
 
 
 def test_each_image_has_a_bar(terminal: io.StringIO) -> None:

@@ -14,7 +14,7 @@ from mlx_host.api.http import BackendContractError, collect
 from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, PartialImage, Started
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest
 
-from tests.support.replies import MODEL, EventReply
+from tests.support.replies import MODEL, ListedReply
 
 STARTED = ImagesStarted(prompt_tokens=5, width=32, height=16, steps=2, image_tokens=2)
 
@@ -28,7 +28,7 @@ def generation(n: int = 1) -> ImageGenerationRequest:
 
 
 def response(events: Sequence[Event], request: ImageRequest) -> Any:
-    reply = EventReply(request, [events])
+    reply = ListedReply([events], request=request)
     collector = ImageCollector(ImageResults(MODEL, reply.request))
 
     async def run() -> Any:

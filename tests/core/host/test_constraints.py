@@ -180,7 +180,7 @@ def test_a_named_function_is_called_once() -> None:
     ],
 )
 def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -> None:
-    with pytest.raises(UnsupportedRequest, match="Model 'm' cannot be held to") as refused:
+    with pytest.raises(UnsupportedRequest, match="Model 'm' does not support") as refused:
         held(request_, constrains=False)
     assert refused.value.param == ("response_format" if request_.form else "tool_choice")
 

@@ -13,7 +13,7 @@ from mlx_host.api.common_fields import (
 from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json
 from mlx_host.api.response_format import StructuredOutputs
 from mlx_host.api.text_inputs import read_inputs
-from mlx_host.api.tool_choice import choose, is_strict
+from mlx_host.api.tool_choice import ToolFields, choose, is_strict, tool_fields
 
 __all__ = [
     "MIN_LOGPROB",
@@ -25,6 +25,7 @@ __all__ = [
     "StreamOptions",
     "StructuredOutputs",
     "Tokens",
+    "ToolFields",
     "Tools",
     "choose",
     "finite",
@@ -33,6 +34,7 @@ __all__ = [
     "read_inputs",
     "request_messages",
     "request_tools",
+    "tool_fields",
     "unenforced_strict",
     "usage_json",
 ]

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlx_host.api.common_fields import MOST_STOPS
 from mlx_host.api.response_format import schema_form
-from mlx_host.api.tool_choice import Tools, chosen
+from mlx_host.api.text import ToolFields, tool_fields
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
@@ -71,12 +71,12 @@ def _form(body: PromptBody) -> Grammar | None:
     return forms[0] if forms else None
 
 
-def _choice(body: PromptBody, tools: Sequence[Json]) -> Tools:
+def _choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
     choice = body.tool_choice
     if choice is None:
-        return chosen("auto", tools)
+        return tool_fields("auto", tools)
     if choice.type not in ("any", "tool"):
-        return chosen("none" if choice.type == "none" else "auto", tools)
+        return tool_fields("none" if choice.type == "none" else "auto", tools)
     if body.thinking is not None and body.thinking.type == "enabled":
         raise InvalidRequest(
             f"thinking cannot be enabled when tool_choice, {choice.type!r}, forces a call; leave one of them out.",
@@ -84,7 +84,7 @@ def _choice(body: PromptBody, tools: Sequence[Json]) -> Tools:
         )
     if choice.type == "tool" and choice.name is None:
         raise InvalidRequest("tool_choice of type 'tool' needs the name of one.", param="tool_choice.name")
-    return chosen("required", tools, None if choice.name is None or choice.type == "any" else [choice.name])
+    return tool_fields("required", tools, None if choice.name is None or choice.type == "any" else [choice.name])
 
 
 def _template_kwargs(body: PromptBody) -> dict[str, Any]:
