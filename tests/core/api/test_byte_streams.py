@@ -199,7 +199,7 @@ def test_an_aborted_stream_has_no_last_chunk(server: ServerProcess, tmp_path: Pa
     content = json.dumps(body(["say", "a"], ["until", str(release)], ["fail", "broken"])).encode()
     with connection(server) as connected:
         connected.sendall(head(content, BYTES) + content)
-        beginning = read_until(connected, b"a\r\n")
+        beginning = read_until(connected, b"\r\n\r\n1\r\na\r\n")
         release.touch()
         rest = read_all(connected)
     assert beginning.startswith(b"HTTP/1.1 200")
