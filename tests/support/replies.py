@@ -85,3 +85,8 @@ class ListedService:
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         return asyncio.create_task(work, name=name)
+
+
+async def connected() -> Any:
+    """Receive nothing more of a request: its client stays connected."""
+    await asyncio.Event().wait()

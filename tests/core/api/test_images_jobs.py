@@ -23,13 +23,9 @@ from mlx_host.errors import AtCapacity, EngineFailed, RequestError
 from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, Progress
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest
 
-from tests.support.replies import MODEL, ListedService
+from tests.support.replies import MODEL, ListedService, connected
 
 STARTED = ImagesStarted(prompt_tokens=1, width=16, height=16, steps=4)
-
-
-async def connected() -> Any:
-    await asyncio.Event().wait()
 
 
 SCOPE = {"type": "http", "headers": [], "server": ("127.0.0.1", 1), "path": "/", "scheme": "http"}

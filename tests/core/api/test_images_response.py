@@ -29,7 +29,7 @@ def generation(n: int = 1) -> ImageGenerationRequest:
 
 def response(events: Sequence[Event], request: ImageRequest) -> Any:
     reply = ListedReply([events], request=request)
-    collector = ImageCollector(ImageResults(MODEL, reply.request))
+    collector = ImageCollector(ImageResults(MODEL, request))
 
     async def run() -> Any:
         await collect(reply, collector)

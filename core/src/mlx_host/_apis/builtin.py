@@ -11,6 +11,7 @@ from mlx_host._apis.completions import COMPLETIONS
 from mlx_host._apis.embeddings import EMBEDDINGS
 from mlx_host._apis.images import IMAGES
 from mlx_host._apis.models import MODELS
+from mlx_host._apis.responses import RESPONSES
 from mlx_host._apis.status import STATUS
 from mlx_host._apis.tokens import TOKENS
 from mlx_host.api import Api
@@ -20,4 +21,4 @@ from mlx_host.hookspecs import hookimpl
 @hookimpl
 def register_apis() -> Iterable[Api[Any]]:
     """Return OpenAI's APIs, and those for monitoring."""
-    return (CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, AUDIO, TOKENS, MODELS, STATUS)
+    return (CHAT, RESPONSES, COMPLETIONS, EMBEDDINGS, IMAGES, AUDIO, TOKENS, MODELS, STATUS)

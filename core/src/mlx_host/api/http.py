@@ -14,7 +14,7 @@ from mlx_host.api.errors import (
 from mlx_host.api.json_io import JsonResponse, dumps, ignored_header, loads, utf8
 from mlx_host.api.multipart import MultipartForm, UploadedFile
 from mlx_host.api.multipart import read as read_form
-from mlx_host.api.replies import DerivedReply, MergedReply, RetryingReply
+from mlx_host.api.replies import MergedReply, RetryingReply
 from mlx_host.api.responding import (
     NDJSON,
     SSE,
@@ -37,7 +37,6 @@ __all__ = [
     "BackendContractError",
     "ClientDisconnectError",
     "Collector",
-    "DerivedReply",
     "Encoder",
     "Framing",
     "HttpStatusError",

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mlx_host import _logs
-from mlx_host.api import Reply
-from mlx_host.api.http import DerivedReply
 from mlx_host.events import Event, FinishedImage, ImagesStarted
 from mlx_host.events import Progress as StepProgress
-from mlx_host.requests import ImageRequest
 
 
 class ProgressBars:
@@ -21,10 +17,6 @@ class ProgressBars:
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-
-    def track(self, reply: Reply[Event]) -> Reply[Event]:
-        """Return the reply with a bar that shows its progress while it is read."""
-        return _TrackedReply(reply, self)
 
     def add(self, description: str, steps: int) -> TaskID | None:
         """Draw a bar; None where there is no terminal."""
@@ -61,8 +53,8 @@ class ProgressBars:
             self._progress = None
 
 
-class RequestBar:
-    """The bar of one request: it shows the image in progress."""
+class ProgressContext:
+    """The bar of one request: it shows the image in progress, and is removed when the context is left."""
 
     def __init__(self, bars: ProgressBars, model: str, n: int) -> None:
         self._bars = bars
@@ -88,37 +80,12 @@ class RequestBar:
         if previous is not None:
             self._bars.remove(previous)
 
-    def close(self) -> None:
-        """Remove the bar, if it is shown."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bars.remove(self._bar)
             self._bar = None
-
-
-class _TrackedReply(DerivedReply[Event]):
-    def __init__(self, reply: Reply[Event], bars: ProgressBars) -> None:
-        assert isinstance(reply.request, ImageRequest)
-        self._reply = reply
-        self._bar = RequestBar(bars, reply.model.name, reply.request.n)
-
-    @property
-    def _source(self) -> Reply[Event]:
-        return self._reply
-
-    async def __aenter__(self) -> Self:
-        await self._reply.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        try:
-            self._bar.close()
-        finally:
-            await self._reply.__aexit__(kind, error, traceback)
-
-    async def __anext__(self) -> Sequence[Event]:
-        events = await self._reply.__anext__()
-        for event in events:
-            self._bar.update(event)
-        return events

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from mlx_host.api import ModelStatus
 from mlx_host.api.http import BackendContractError, Collector, Encoder, JsonResponse, Message, dumps
 from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, PartialImage, Progress, Started
-from mlx_host.requests import ImageEditRequest, ImageRequest, Request
+from mlx_host.requests import ImageEditRequest, ImageRequest
 
 # Returns how a response contains an image: {"b64_json": …} or {"url": …}.
 ImageFields = Callable[[FinishedImage], dict[str, Any]]
@@ -36,11 +36,13 @@ class ImageResults:
     """The images of one request so far, and the steps of the one in progress.
 
     Keeps the fields of the request that a response needs, not the request: the uploads of an edit can be 64 MB, and a
-    finished job keeps its results for an hour. Events that break the backend contract raise BackendContractError.
+    finished job keeps its results for an hour. Events that break the backend contract raise BackendContractError; all
+    others are passed on to `on_event`.
     """
 
-    def __init__(self, model: ModelStatus, request: Request) -> None:
-        assert isinstance(request, ImageRequest)
+    def __init__(
+        self, model: ModelStatus, request: ImageRequest, on_event: Callable[[Event], None] = lambda event: None
+    ) -> None:
         self.model = model
         self.n = request.n
         self.seed = request.seed
@@ -50,6 +52,7 @@ class ImageResults:
         self.completed: list[FinishedImage] = []
         self.step = 0
         self.created_at = int(time.time())
+        self._on_event = on_event
 
     def add(self, event: Event) -> None:
         """Take one event."""
@@ -70,6 +73,7 @@ class ImageResults:
                 self.created_at = int(time.time())
             case Finished() if len(self.completed) != self.n:
                 raise self._fault(f"returned {len(self.completed)} of {self.n} images")
+        self._on_event(event)
 
     def _check(self, event: PartialImage | FinishedImage) -> None:
         if not 0 <= event.image < self.n:

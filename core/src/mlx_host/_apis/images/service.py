@@ -8,7 +8,7 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from mlx_host._apis.images.jobs import ImageJob, ImageJobs, JobNotFoundError
-from mlx_host._apis.images.progress import ProgressBars
+from mlx_host._apis.images.progress import ProgressBars, ProgressContext
 from mlx_host._apis.images.response import (
     ImageCollector,
     ImageEncoder,
@@ -43,13 +43,18 @@ class ImageService:
         if body.async_mode:
             return await self._start_job(http, body, request)
         reply = self._submit(http, request, Deadline.of(stream=bool(body.stream)))
-        results = ImageResults(reply.model, reply.request)
+        results, progress = self._results(reply)
         fields = self._stored_fields(http, results) if body.by_url else base64_fields
         output = ImageEncoder(results) if body.stream else ImageCollector(results, fields)
-        return await respond(http, reply, output, ignored_header(body.ignored()))
+        return await respond(http, reply, output, ignored_header(body.ignored()), progress)
 
     def _submit(self, http: Request, request: ImageRequest, deadline: Deadline) -> Reply[Event]:
-        return self._bars.track(self._service.submit(request, caller=caller(http), deadline=deadline))
+        return self._service.submit(request, caller=caller(http), deadline=deadline)
+
+    def _results(self, reply: Reply[Event]) -> tuple[ImageResults, ProgressContext]:
+        assert isinstance(reply.request, ImageRequest)
+        progress = ProgressContext(self._bars, reply.model.name, reply.request.n)
+        return ImageResults(reply.model, reply.request, progress.update), progress
 
     def _stored_fields(self, http: Request, results: ImageResults) -> ImageFields:
         def fields(image: FinishedImage) -> dict[str, Any]:
@@ -59,13 +64,15 @@ class ImageService:
 
     async def _start_job(self, http: Request, body: ImageBody, request: ImageRequest) -> Response:
         reply = self._submit(http, request, Deadline.NONE)
-        job = ImageJob(caller(http), ImageResults(reply.model, reply.request), by_url=body.by_url)
-        await self.jobs.start(job, self._run_job(job, reply))
+        results, progress = self._results(reply)
+        job = ImageJob(caller(http), results, by_url=body.by_url)
+        await self.jobs.start(job, self._run_job(job, reply, progress))
         headers = {**ignored_header(body.ignored()), "location": f"{JOBS}/{job.id}"}
         return JsonResponse(job.body(), 202, headers)
 
-    async def _run_job(self, job: ImageJob, reply: Reply[Event]) -> None:
-        await collect(reply, ImageCollector(job.results))
+    async def _run_job(self, job: ImageJob, reply: Reply[Event], progress: ProgressContext) -> None:
+        with progress:
+            await collect(reply, ImageCollector(job.results))
         job.image_names = job.results.move_to(self.store.add)
 
     def job_body(self, http: Request, job: ImageJob) -> dict[str, Any]:
