@@ -161,19 +161,18 @@ class EventChecker:
         self._rules = rules_for(request)
         self._choices = range(request.n if isinstance(request, (GenerationRequest, ImageRequest)) else 1)
         self._started = False
-        # The choices that may have text at this point: none before Started and after Finished.
-        self._valid_choices = range(0)
-        self._has_rules = type(self._rules) is not Rules
+        # The choices whose Text needs no other check at this point: none before Started and after Finished.
+        self._unchecked_choices = range(0)
 
     def check_step(self, step: object) -> None:
         """Check what a model yielded, which may be None."""
-        if step is None:
+        # Nearly all events are text: this check spares them the others.
+        if step is None or (type(step) is Text and step.choice in self._unchecked_choices):
             return
         if not isinstance(step, Event):
             raise EventProtocolError(f"{step!r} is no event")
         for event in each(step):
-            # Nearly all events are text: the first check spares them the others.
-            if self._has_rules or type(event) is not Text or event.choice not in self._valid_choices:
+            if type(event) is not Text or event.choice not in self._unchecked_choices:
                 self._check(event)
 
     def check_end(self) -> None:
@@ -197,7 +196,7 @@ class EventChecker:
                     )
             case Finished():
                 self.finished = True
-                self._valid_choices = range(0)
+                self._unchecked_choices = range(0)
                 self._rules.check_complete()
         self._rules.check(event)
 
@@ -207,7 +206,8 @@ class EventChecker:
         if not isinstance(event, self._rules.started):
             raise EventProtocolError(f"{_name(event)}, expected {self._rules.started.__name__}")
         self._started = True
-        self._valid_choices = self._choices
+        if type(self._rules) is Rules:
+            self._unchecked_choices = self._choices
 
 
 def _name(event: Event) -> str:

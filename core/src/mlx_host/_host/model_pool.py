@@ -52,6 +52,15 @@ class ModelPool:
         self._changes: WeakSet[Changes] = WeakSet()
         self._models = {spec.name: self._new(spec) for spec in catalog}
 
+    @classmethod
+    def empty(cls) -> ModelPool:
+        """Return a pool for a host that only describes its APIs."""
+
+        def create(spec: ModelSpec) -> ServedModel:
+            raise AssertionError("an empty pool creates no model")
+
+        return cls(create, Catalog())
+
     def __iter__(self) -> Iterator[ServedModel]:
         return iter(list(self._models.values()))
 
