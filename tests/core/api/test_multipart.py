@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlx_host.api import multipart
 from mlx_host.api.errors import UnsupportedMediaTypeError
-from mlx_host.api.sse import ClientDisconnectError
+from mlx_host.api.http import ClientDisconnectError
 from mlx_host.errors import InvalidRequest
 from starlette.types import Message
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.routing import Route, compile_path
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mlx_host import __version__
@@ -72,13 +72,21 @@ def check_conflicts(apis: Sequence[MountedApi]) -> None:
 
 
 def _overlap(first: Route, second: Route) -> bool:
-    return bool(first.path_regex.match(_example(second)) or second.path_regex.match(_example(first)))
+    """Whether some path matches both routes."""
+    return _match(first.path.strip("/").split("/"), second.path.strip("/").split("/"))
 
 
-def _example(route: Route) -> str:
-    """Return a path that a route matches."""
-    _, path_format, convertors = compile_path(route.path)
-    return path_format.format(**dict.fromkeys(convertors, "1"))
+def _match(first: Sequence[str], second: Sequence[str]) -> bool:
+    if _takes_rest(first) or _takes_rest(second):
+        return bool(first) and bool(second)
+    if not first or not second:
+        return not first and not second
+    is_same = first[0] == second[0] or "{" in first[0] or "{" in second[0]
+    return is_same and _match(first[1:], second[1:])
+
+
+def _takes_rest(segments: Sequence[str]) -> bool:
+    return bool(segments) and segments[0].endswith(":path}")
 
 
 class ErrorFormats:

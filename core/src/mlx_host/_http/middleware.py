@@ -96,12 +96,13 @@ class BodyLimit:
                 late = f"The body is incomplete, and nothing arrived for {self._seconds:g} seconds."
                 raise HTTPExceptionAdapter(BodyTimeoutError(late)) from None
             if message["type"] == "http.request":
-                received += len(message["body"])
-                complete = not message["more_body"]
+                body = message.get("body", b"")
+                received += len(body)
+                complete = not message.get("more_body", False)
                 if received > self._max_bytes:
                     raise HTTPExceptionAdapter(self._too_large())
                 if json_size is not None:
-                    json_size.add(message["body"])
+                    json_size.add(body)
                     self._check(json_size)
             return message
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -13,7 +14,7 @@ from fastapi.routing import APIRoute
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.json_io import HTTPExceptionAdapter, loads
 from mlx_host.api.service import LOCAL, Caller
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequest, PluginError
 
 CALLER = "mlx_host.caller"
 JSON_MEDIA_TYPE = re.compile(r"application/([\w.-]+\+)?json")
@@ -36,6 +37,10 @@ class JsonRoute(APIRoute):
     server.
     """
 
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        check_annotations(path, endpoint)
+        super().__init__(path, endpoint, **options)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         expects_json = self.body_field is not None
@@ -46,6 +51,23 @@ class JsonRoute(APIRoute):
             return await handle(JsonRequest(request.scope, request.receive))
 
         return strict
+
+
+def check_annotations(path: str, endpoint: Callable[..., Any]) -> None:
+    """Raise PluginError if an annotation of a handler's parameters cannot be resolved.
+
+    FastAPI would take such a parameter for a required query parameter, and reject every request.
+    """
+    for name, parameter in inspect.signature(endpoint).parameters.items():
+        annotation = parameter.annotation
+        if isinstance(annotation, str):
+            try:
+                eval(annotation, getattr(endpoint, "__globals__", {}))
+            except NameError as error:
+                raise PluginError(
+                    f"The handler of {path} has the parameter {name!r} with an annotation that cannot be resolved "
+                    f"({error}). Import it at the top of the module, or remove `from __future__ import annotations`."
+                ) from None
 
 
 def require_json(request: Request) -> None:
