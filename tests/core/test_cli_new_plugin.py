@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.client import post
+from tests.support.client import error_of, post
 from tests.support.command import complaint, environment, mlx_host
 from tests.support.plugin_projects import install_projects
 from tests.support.server import running_server
 
 
+PROJECTS = ("mlx-host-hello-again", "mlx-host-parser-my-notes", "mlx-host-say-it")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a new backend and a new parser."""
+    """A folder with a new backend, a new parser and a new API."""
     folder = tmp_path_factory.mktemp("new")
-    for name, kind in (("hello-again", "backend"), ("my_notes", "parser")):
+    for name, kind in (("hello-again", "backend"), ("my_notes", "parser"), ("say-it", "api")):
         done = mlx_host("plugins", "new", name, "--kind", kind, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         last = done.stdout.splitlines()[-1]
@@ -29,8 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    projects = [folder / "mlx-host-hello-again", folder / "mlx-host-parser-my-notes"]
-    return install_projects(tmp_path_factory.mktemp("target"), projects)
+    return install_projects(tmp_path_factory.mktemp("target"), [folder / project for project in PROJECTS])
 
 
 def test_the_files_of_a_package_are_there(folder: Path) -> None:
@@ -45,13 +46,11 @@ def test_the_files_of_a_package_are_there(folder: Path) -> None:
         assert not file.is_file() or "$" not in file.read_text(), file
 
 
-@pytest.mark.parametrize("project", ["mlx-host-hello-again", "mlx-host-parser-my-notes"])
-def test_its_own_tests_pass(folder: Path, project: str) -> None:
+@pytest.mark.parametrize("project", PROJECTS)
+def test_its_own_tests_pass(folder: Path, installed: Path, project: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", "."]
-    paths = {"PYTHONPATH": os.pathsep.join([".", *filter(None, [os.environ.get("PYTHONPATH")])])}
-    done = subprocess.run(
-        command, cwd=folder / project, env={**environment(), **paths}, capture_output=True, text=True, check=False
-    )
+    env = environment(plugins=[installed])
+    done = subprocess.run(command, cwd=folder / project, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
@@ -75,10 +74,18 @@ def test_an_installed_backend_serves_and_an_installed_parser_reads(installed: Pa
     assert choice["finish_reason"] == "tool_calls"
 
 
+def test_an_installed_api_serves(installed: Path) -> None:
+    env = environment({"MLX_HOST_SAY_IT_MAX_CHARACTERS": "12"}, plugins=[installed])
+    with running_server("--backend", "say-it", env=env) as server:
+        assert post(server, {"text": "Hello there"}, "/v1/say-it").json() == {"text": "Hello there "}
+        assert error_of(post(server, {"text": "Hello there!!"}, "/v1/say-it"), 400)["param"] == "text"
+
+
 def test_plugins_lists_them(installed: Path) -> None:
     listed = mlx_host("plugins", plugins=[installed]).stdout
     assert "backend hello-again" in listed
     assert "parsers my_notes" in listed
+    assert "mlx-host-say-it" in listed
 
 
 @pytest.mark.parametrize(
@@ -89,6 +96,7 @@ def test_plugins_lists_them(installed: Path) -> None:
             ["Qwen3_Next", "--kind", "parser"],
             "There is a parser 'qwen3-next' already, brought by mlx-host-parser-qwen3",
         ),
+        (["Chat", "--kind", "api"], "There is an API 'chat' already, registered by mlx-host"),
         (["7up", "--kind", "backend"], "'7up' cannot be a plugin's name"),
         (["a b", "--kind", "backend"], "'a b' cannot be a plugin's name"),
         (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' exists already"),

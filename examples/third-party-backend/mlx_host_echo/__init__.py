@@ -1,10 +1,10 @@
-"""An mlx-host backend that says back, word by word, what it is told."""
+"""An mlx-host backend that repeats the user's last message, word by word."""
 
 import re
 from collections.abc import Iterator
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Model, Options
+from mlx_host.backend import Backend, Load, Model, Options, message_text
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.events import Event, Finished, Started, Text
 from mlx_host.requests import ChatRequest
@@ -12,7 +12,7 @@ from pydantic import Field
 
 
 class EchoOptions(Options):
-    uppercase: bool = Field(False, description="Shout it back.")
+    uppercase: bool = Field(False, description="Repeat the message in capitals.")
 
 
 class EchoModel(Model):
@@ -22,17 +22,20 @@ class EchoModel(Model):
         self.uppercase = options.uppercase
 
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
-        text = next((m.get("content") for m in reversed(request.messages) if m["role"] == "user"), None)
-        if not isinstance(text, str) or request.n > 1 or request.top_logprobs is not None:
-            raise UnsupportedRequest("echo gives one answer, without logprobs, to a user's message that is plain text.")
-        words = re.findall(r"\s*\S+", text.upper() if self.uppercase else text)
+        if request.n > 1 or request.top_logprobs is not None:
+            raise UnsupportedRequest("echo supports one choice (n = 1) without logprobs.")
+        prompt = next((message_text(m) for m in reversed(request.messages) if m["role"] == "user"), "")
+        words = re.findall(r"\s*\S+", prompt.upper() if self.uppercase else prompt)
+        output = words[: request.max_tokens]
         yield Started(prompt_tokens=len(words))
-        said = words[: request.max_tokens]
-        yield from map(Text, said)
-        yield Finished(reason="length" if len(said) < len(words) else "stop", completion_tokens=len(said))
+        yield from map(Text, output)
+        yield Finished(reason="length" if len(output) < len(words) else "stop", completion_tokens=len(output))
+
+
+def load(context: Load[EchoOptions]) -> EchoModel:
+    return EchoModel(context.options)
 
 
 @hookimpl
 def register_backends() -> list[Backend[EchoOptions]]:
-    summary = "says back what it is told"
-    return [Backend("echo", lambda load: EchoModel(load.options), EchoOptions, needs_model=False, summary=summary)]
+    return [Backend("echo", load, EchoOptions, needs_model=False, summary="repeats the user's message")]
