@@ -13,7 +13,6 @@ from tests.support.command import complaint, environment, mlx_host
 from tests.support.plugin_projects import install_projects
 from tests.support.server import running_server
 
-
 PROJECTS = ("mlx-host-hello-again", "mlx-host-parser-my-notes", "mlx-host-say-it")
 
 

@@ -132,7 +132,7 @@ def message_text(message: Json) -> str:
     for part in content:
         if part.get("type") != "text" or not isinstance(part.get("text"), str):
             raise UnsupportedRequest(
-                f"messages: content parts of type {part.get('type')!r} are not supported; this model accepts text only.",
+                f"messages: content parts of type {part.get('type')!r} are not supported; this model takes text only.",
                 param="messages",
             )
     return "".join(part["text"] for part in content)
