@@ -1,6 +1,7 @@
 """The served models: loading, admission, replies, and the parsers that process their output."""
 
+from mlx_host._host.catalog import Catalog, ModelLimits, ModelSpec
 from mlx_host._host.host import Host
-from mlx_host._host.served_model import Limits, ServedModel
+from mlx_host._host.served_model import ServedModel
 
-__all__ = ["Host", "Limits", "ServedModel"]
+__all__ = ["Catalog", "Host", "ModelLimits", "ModelSpec", "ServedModel"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.api.tool_choice import is_strict
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequest
@@ -18,7 +18,7 @@ from mlx_host.parsing.parser import ToolChoice
 from mlx_host.requests import ChatRequest, GenerationRequest, Request
 
 
-def constrained(request: Request, model: str, info: Capabilities, parsers: Parsers) -> Request:
+def constrained(request: Request, model: str, info: Capabilities, parsers: ParserSelection) -> Request:
     """Return the request with its constraint; UnsupportedRequest if the model cannot enforce it."""
     match request:
         case ChatRequest():
@@ -29,12 +29,12 @@ def constrained(request: Request, model: str, info: Capabilities, parsers: Parse
     return request
 
 
-def holds_calls(info: Capabilities, parsers: Parsers) -> bool:
+def holds_calls(info: Capabilities, parsers: ParserSelection) -> bool:
     """Whether tool calls can be constrained to the schemas of their tools."""
     return info.structured_outputs and parsers.tools is not None
 
 
-def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: Parsers) -> Constraint | None:
+def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: ParserSelection) -> Constraint | None:
     required = request.tool_choice == "required"
     allowed = None if request.allowed_tools is None else frozenset(request.allowed_tools)
     if request.form is not None:

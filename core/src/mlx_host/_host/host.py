@@ -33,9 +33,9 @@ class Host:
         for model in self._models.values():
             model.start()
 
-    async def loaded(self) -> None:
-        """Wait until every model has loaded; the first LoadError if one cannot be loaded."""
-        await asyncio.gather(*(model.loaded() for model in self._models.values()))
+    async def loaded(self, *, strict: bool) -> None:
+        """Wait until every model has loaded or failed; if `strict`, raise the error of the first that fails."""
+        await asyncio.gather(*(model.loaded() for model in self._models.values()), return_exceptions=not strict)
 
     async def drain(self) -> None:
         """Wait for background work."""

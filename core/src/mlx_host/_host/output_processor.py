@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from mlx_host._host.parser_factory import Verbatim, make_parser
-from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Leftovers, Telltales
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, FinishReason, OutputCompleted, VisiblePart
 from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, Text
@@ -92,7 +92,7 @@ class ChoiceState:
 class OutputProcessor:
     """Turns batches of a model's events into batches of chat events."""
 
-    def __init__(self, request: ChatRequest, parsers: Parsers, telltales: Telltales) -> None:
+    def __init__(self, request: ChatRequest, parsers: ParserSelection, telltales: Telltales) -> None:
         self._request = request
         self._parsers = parsers
         self._telltales = telltales

@@ -8,14 +8,14 @@ import logging
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from mlx_host._engine import Answer, Engine
 from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
 from mlx_host._host.admission import Admission
+from mlx_host._host.catalog import DEFAULT_LIMITS, ModelLimits
 from mlx_host._host.constraints import constrained, holds_calls
-from mlx_host._host.parser_selection import NO_PARSERS, Parsers, settle
+from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, settle
 from mlx_host._host.unparsed_markup import Telltales
 from mlx_host.api import ModelState, ModelStatus
 from mlx_host.backend import Capabilities
@@ -33,19 +33,6 @@ FIRST_BACK_OFF = 0.5
 MOST_REPLAYS = 1
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What one model takes on: requests at once (None: as many as it says), waiting, and seconds for each.
-
-    A model that has requests and says nothing for `stall_timeout` seconds is ended and started again; 0: it is not.
-    """
-
-    max_concurrency: int | None = None
-    queue_size: int = 100
-    queue_timeout: float = 300.0
-    stall_timeout: float = 120.0
-
-
 class ServedModel:
     """A model under its name, whether it is up at the moment or not.
 
@@ -57,8 +44,8 @@ class ServedModel:
         self,
         name: str,
         start: Callable[[], Worker],
-        limits: Limits = Limits(),
-        parsers: Parsers = NO_PARSERS,
+        limits: ModelLimits = DEFAULT_LIMITS,
+        parsers: ParserSelection = NO_PARSERS,
         families: Iterable[type[Parser]] = (),
         on_loading: Callable[[Loading], None] = lambda progress: None,
     ) -> None:

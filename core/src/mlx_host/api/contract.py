@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,10 +24,13 @@ class ApiSettings(BaseModel):
     """The base of every API's settings: unknown keys are rejected, field descriptions are the help texts.
 
     The field `port` of the API `ollama` is the flag `--ollama-port`, the key `port` of `[apis.ollama]` and the
-    variable `MLX_HOST_OLLAMA_PORT`.
+    variable `MLX_HOST_OLLAMA_PORT`. `legacy_names` are former names of fields, such as `response_store` for `store`:
+    they still work as flags, variables and top-level keys.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    legacy_names: ClassVar[Mapping[str, str]] = {}
 
     port: int | None = Field(
         None, ge=0, le=65535, description="Also serve this API, and nothing else, on this port; 0 takes a free one."
