@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = mlx_host("plugins", "new", name, "--kind", kind, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         last = done.stdout.splitlines()[-1]
-        assert last.startswith("Install it, so that changes count at once: pip install --editable mlx-host-")
+        assert last.startswith("Install it in editable mode: pip install --editable mlx-host-")
     return folder
 
 
@@ -90,19 +90,17 @@ def test_plugins_lists_them(installed: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["lm", "--kind", "backend"], "There is a backend 'lm' already, brought by mlx-host-lm"),
-        (
-            ["Qwen3_Next", "--kind", "parser"],
-            "There is a parser 'qwen3-next' already, brought by mlx-host-parser-qwen3",
-        ),
-        (["Chat", "--kind", "api"], "There is an API 'chat' already, registered by mlx-host"),
-        (["7up", "--kind", "backend"], "'7up' cannot be a plugin's name"),
-        (["a b", "--kind", "backend"], "'a b' cannot be a plugin's name"),
-        (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' exists already"),
-        (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser'"),
+        (["lm", "--kind", "backend"], "backend 'lm' already exists in mlx-host-lm"),
+        (["Qwen3_Next", "--kind", "parser"], "parser 'qwen3-next' already exists in mlx-host-parser-qwen3"),
+        (["Chat", "--kind", "api"], "API 'chat' already exists in mlx-host "),
+        (["lm", "--kind", "api"], "backend 'lm' already exists in mlx-host-lm"),
+        (["7up", "--kind", "backend"], "'7up' is not a valid plugin name"),
+        (["a b", "--kind", "backend"], "'a b' is not a valid plugin name"),
+        (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' already exists"),
+        (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser', 'api'"),
     ],
 )
-def test_what_is_refused(folder: Path, args: list[str], said: str) -> None:
+def test_invalid_names_are_rejected(folder: Path, args: list[str], said: str) -> None:
     done = mlx_host("plugins", "new", *args, cwd=folder)
     done.stderr = done.stderr.replace("plugins new --help", "run --help")
     assert said in complaint(done)

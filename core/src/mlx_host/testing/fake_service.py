@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from mlx_host._host.output_processor import OutputProcessor
-from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Telltales
 from mlx_host.api import LOCAL, Caller, ChatEvent, Deadline, ModelState, ModelStatus
 from mlx_host.errors import ModelNotFound, RequestError
@@ -141,7 +141,7 @@ class FakeService:
         self._script = script
         self._models = {model.name: model for model in models}
         self._rejection = rejection
-        self._parsers = Parsers(parser, parser)
+        self._parsers = ParserSelection(parser, parser)
         self._warning = warning
         self._keep_alive = keep_alive
         self._token_count = token_count
