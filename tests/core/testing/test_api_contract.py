@@ -12,7 +12,7 @@ from tests.support.plugin_projects import install_projects
 pytest_plugins = ["pytester"]
 
 TRIALS = Path(__file__).with_name("trial_api_contracts.py")
-PROJECT = Path(__file__).parents[2] / "support" / "trial_apis"
+PROJECT = Path(__file__).parents[2] / "support" / "trial-apis"
 
 TYPES = "test_request_types_are_valid"
 DESCRIPTIONS = "test_settings_have_descriptions"

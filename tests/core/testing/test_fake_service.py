@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from mlx_host._apis.chat import CHAT
+from mlx_host._plugins.manager import Plugins
 from mlx_host.api import ChoiceCompleted, ChoiceDelta, ModelState, ModelStatus, OutputCompleted, Service
 from mlx_host.errors import AtCapacity, EngineFailed, ModelNotFound
 from mlx_host.events import Finished, Progress, Started, Text
 from mlx_host.parsing import Content, Reasoning
 from mlx_host.requests import ChatRequest
 from mlx_host.testing import FakeReply, FakeService, HttpResponse, request
-from mlx_host_parser_qwen3 import Qwen3Parser
 
 STARTED = Started(prompt_tokens=3, cached_tokens=1)
 BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -42,7 +42,9 @@ def test_a_reply_follows_its_script() -> None:
 
 def test_chat_events_are_made_of_the_models_events() -> None:
     async def collect() -> list[Any]:
-        service = FakeService([STARTED, Text("<think>Hm.</think>"), Text("Yes."), Finished()], parser=Qwen3Parser)
+        service = FakeService(
+            [STARTED, Text("<think>Hm.</think>"), Text("Yes."), Finished()], parser=Plugins({}).parser("qwen3")
+        )
         async with service.chat(REQUEST) as reply:
             return [event async for batch in reply for event in batch]
 
