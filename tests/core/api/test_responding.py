@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from mlx_host.api.http import NDJSON, SSE, Encoder, Framing, Message, Messages, RawBytes
+from fastapi import Request
+from fastapi.responses import Response
+from mlx_host.api.http import (
+    NDJSON,
+    SSE,
+    ClientDisconnectError,
+    Collector,
+    Encoder,
+    Framing,
+    JsonResponse,
+    Message,
+    Messages,
+    RawBytes,
+    respond,
+)
 from mlx_host.api.responding import StreamResponse
 from mlx_host.errors import AtCapacity, RequestError
 from mlx_host.events import Progress
@@ -196,3 +211,89 @@ def test_warning_is_reported_before_the_end() -> None:
         return client.body
 
     assert asyncio.run(main()) == b"data: x\n\n: x-mlx-host-warning: unparsed\\nmarkup\n\ndata: [DONE]\n\n"
+
+
+class Joined(Collector[str]):
+    """Joins the events; `fails_with` is its response to a request that fails."""
+
+    def __init__(self, fails_with: str | None = None) -> None:
+        self.events: list[str] = []
+        self._fails_with = fails_with
+
+    def add(self, events: Sequence[str]) -> None:
+        self.events += events
+
+    async def response(self) -> Response:
+        return JsonResponse("".join(self.events))
+
+    async def fail(self, error: RequestError) -> Response | None:
+        return None if self._fails_with is None else JsonResponse(f"{self._fails_with}: {error.message}")
+
+
+def test_collector_may_respond_to_a_request_that_fails() -> None:
+    async def main() -> Response:
+        http = Request({"type": "http"}, Client()._receive)
+        with pytest.raises(AtCapacity):
+            await respond(http, ListedReply([["x"], AtCapacity("full")]), Joined())
+        return await respond(http, ListedReply([["x"], AtCapacity("full")]), Joined("cancelled"))
+
+    assert bytes(asyncio.run(main()).body) == b'"cancelled: full"'
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("ending", ["completed", "failed", "rejected", "disconnected"])
+def test_context_lasts_as_long_as_the_response_is_made(stream: bool, ending: str) -> None:
+    entered: list[bool] = []
+
+    @contextmanager
+    def during() -> Iterator[None]:
+        entered.append(True)
+        try:
+            yield
+        finally:
+            entered.append(False)
+
+    class Checking(Verbatim):
+        async def finish(self) -> Messages:
+            assert entered == [True]
+            return ()
+
+        async def fail(self, error: RequestError) -> Messages:
+            assert entered == [True]
+            return ("failed",)
+
+    async def main() -> None:
+        client, never = Client(), asyncio.Event()
+        batches: dict[str, list[Any]] = {
+            "completed": [["x"]],
+            "failed": [["x"], AtCapacity("full")],
+            "rejected": [AtCapacity("full")],
+            "disconnected": [["x"], never],
+        }
+        reply = ListedReply(batches[ending])
+        http = Request({"type": "http"}, client._receive)
+        output = Checking() if stream else Joined()
+        running = asyncio.ensure_future(respond(http, reply, output, during=during()))
+        if stream:
+            response = await running
+            assert entered == []
+            running = asyncio.ensure_future(response({"type": "http"}, client._receive, client._send))  # type: ignore[arg-type]
+        if ending == "disconnected":
+            while not (client.body or (isinstance(output, Joined) and output.events)):
+                await asyncio.sleep(0)
+            assert entered == [True]
+            client.leave()
+        raised = {
+            ("rejected", True): AtCapacity,
+            ("rejected", False): AtCapacity,
+            ("failed", False): AtCapacity,
+            ("disconnected", False): ClientDisconnectError,
+        }.get((ending, stream))
+        if raised is None:
+            await running
+        else:
+            with pytest.raises(raised):
+                await running
+        assert entered == [True, False]
+
+    asyncio.run(main())

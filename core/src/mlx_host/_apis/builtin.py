@@ -8,6 +8,7 @@ from typing import Any
 from mlx_host._apis.chat import CHAT
 from mlx_host._apis.completions import COMPLETIONS
 from mlx_host._apis.models import MODELS
+from mlx_host._apis.responses import RESPONSES
 from mlx_host._apis.status import STATUS
 from mlx_host._apis.tokens import TOKENS
 from mlx_host.api import Api
@@ -17,4 +18,4 @@ from mlx_host.hookspecs import hookimpl
 @hookimpl
 def register_apis() -> Iterable[Api[Any]]:
     """Return OpenAI's APIs, and those for monitoring."""
-    return (CHAT, COMPLETIONS, TOKENS, MODELS, STATUS)
+    return (CHAT, RESPONSES, COMPLETIONS, TOKENS, MODELS, STATUS)

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -140,18 +140,29 @@ class Collector(ABC, Generic[EventT]):
     async def response(self) -> Response:
         """Return the response, after the last batch."""
 
+    async def fail(self, error: RequestError) -> Response | None:
+        """Return the response to a request that fails; None, the default, responds with the error."""
+        return None
+
 
 async def respond(
-    http: Request, reply: Reply[EventT], output: Encoder[EventT] | Collector[EventT], headers: Mapping[str, str] = {}
+    http: Request,
+    reply: Reply[EventT],
+    output: Encoder[EventT] | Collector[EventT],
+    headers: Mapping[str, str] = {},
+    during: AbstractContextManager[object] | None = None,
 ) -> Response:
     """Return the response to a request: a stream for an Encoder, a plain response for a Collector.
 
     Either way a rejection has its own status, the reply is closed when the client disconnects, and the reply's
-    warning is reported in `x-mlx-host-warning` (in a stream: in a comment before the end).
+    warning is reported in `x-mlx-host-warning` (in a stream: in a comment before the end). `during` is entered while
+    there is something to encode or to collect: until `finish`, `response` or `fail` has returned, or the client has
+    disconnected.
     """
     if isinstance(output, Encoder):
-        return StreamResponse(reply, output, headers)
-    response = await while_connected(http.receive, _collected(reply, output))
+        return StreamResponse(reply, output, headers, during)
+    with during or nullcontext():
+        response = await while_connected(http.receive, _collected(reply, output))
     response.headers.update(headers)
     if reply.warning:
         response.headers[WARNING_HEADER] = header_value(reply.warning)
@@ -166,7 +177,12 @@ async def collect(reply: Reply[EventT], collector: Collector[EventT]) -> None:
 
 
 async def _collected(reply: Reply[EventT], collector: Collector[EventT]) -> Response:
-    await collect(reply, collector)
+    try:
+        await collect(reply, collector)
+    except RequestError as error:
+        if (response := await collector.fail(error)) is None:
+            raise
+        return response
     return await collector.response()
 
 
@@ -202,19 +218,26 @@ class StreamResponse(Response, Generic[EventT]):
     `reply.keep_alive` seconds of silence a comment reports the progress; the first comment commits the status, too.
     """
 
-    def __init__(self, reply: Reply[EventT], encoder: Encoder[EventT], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        reply: Reply[EventT],
+        encoder: Encoder[EventT],
+        headers: Mapping[str, str],
+        during: AbstractContextManager[object] | None = None,
+    ) -> None:
         # Proxies such as nginx would otherwise buffer the stream.
         super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
         del self.headers["content-length"]
         self._reply = reply
         self._encoder = encoder
+        self._during = during or nullcontext()
         self._started = self._flowing = False
         self._sending = asyncio.Lock()
         self._last = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._send_message = send
-        with suppress(ClientDisconnectError):
+        with suppress(ClientDisconnectError), self._during:
             await while_connected(receive, self._run())
 
     async def _run(self) -> None:

@@ -2,6 +2,7 @@
 
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
 from mlx_host.api.common_fields import (
+    MAX_STOPS,
     ConversationBody,
     GenerationBody,
     SamplingBody,
@@ -11,11 +12,12 @@ from mlx_host.api.common_fields import (
     unenforced_strict,
 )
 from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json
-from mlx_host.api.response_format import StructuredOutputs
+from mlx_host.api.response_format import StructuredOutputs, schema_form
 from mlx_host.api.text_inputs import read_inputs
 from mlx_host.api.tool_choice import ToolFields, choose, is_strict, tool_fields
 
 __all__ = [
+    "MAX_STOPS",
     "MIN_LOGPROB",
     "ConversationBody",
     "GenerationBody",
@@ -34,6 +36,7 @@ __all__ = [
     "read_inputs",
     "request_messages",
     "request_tools",
+    "schema_form",
     "tool_fields",
     "unenforced_strict",
     "usage_json",
