@@ -1,13 +1,22 @@
-"""The contract of APIs on those of this repository; each lies over the scripted backend."""
+"""Every API of this repository that submits requests keeps its contract; models are scripted.
+
+An API without a subclass of ApiContract here fails by its name.
+"""
 
 from __future__ import annotations
 
 import json
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import pytest
 from mlx_host._apis.chat import CHAT
 from mlx_host._apis.completions import COMPLETIONS
+from mlx_host._apis.responses import RESPONSES
+from mlx_host._apis.tokens import TOKENS
+from mlx_host._cli import discover
+from mlx_host.api import Api
 from mlx_host.testing import ApiContract, HttpResponse
+from mlx_host_messages.plugin import MESSAGES
 
 from tests.support.client import events, says, script
 
@@ -47,3 +56,58 @@ class TestCompletions(ApiContract):
         bodies = [response.json()] if response.media_type == "application/json" else events(response.text)
         choices = [body["choices"][0] for body in bodies]
         return "".join(choice["text"] for choice in choices), choices[-1]["finish_reason"]
+
+
+class TestResponses(ApiContract):
+    api = RESPONSES
+    arguments = SCRIPTED
+    path = "/v1/responses"
+    body: ClassVar = {"model": "m", "input": json.dumps([["say", "<think>Hm.</think>"], ["say", "Hello"]])}
+    stream: ClassVar = {"stream": True}
+    invalid = ({"input": []}, {"temperature": 3}, {"input": json.dumps([["refuse", "no"]])})
+
+    @classmethod
+    def output(cls, response: HttpResponse) -> object:
+        if response.media_type == "application/json":
+            body = response.json()
+        else:
+            body = json.loads(response.messages()[-1][1])["response"]
+        contents = [part["text"] for item in body["output"] for part in item["content"]]
+        return body["status"], contents, body["usage"]
+
+
+class TestTokens(ApiContract):
+    api = TOKENS
+    arguments = SCRIPTED
+    path = "/tokenize"
+    body: ClassVar = {"model": "m", "prompt": "Hello"}
+    invalid = ({"prompt": None}, {"messages": []})
+
+
+class TestMessages(ApiContract):
+    api = MESSAGES
+    arguments = SCRIPTED
+    path = "/v1/messages"
+    body: ClassVar = {"model": "m", "max_tokens": 100, "messages": says("<think>Hm.</think>", "Hello", " there.")}
+    stream: ClassVar = {"stream": True}
+    invalid = ({"messages": []}, {"max_tokens": -1}, {"messages": script(["refuse", "no"])})
+
+    @classmethod
+    def output(cls, response: HttpResponse) -> object:
+        if response.media_type == "application/json":
+            body = response.json()
+            return "".join(block.get("text", "") for block in body["content"]), body["stop_reason"]
+        deltas = [json.loads(data)["delta"] for _, data in response.messages() if "delta" in json.loads(data)]
+        return "".join(delta.get("text", "") for delta in deltas), deltas[-1]["stop_reason"]
+
+
+# Their models are not scripted; test_images.py, test_audio.py and test_embeddings.py try them with small ones.
+OTHER_MODELS = {"images", "audio", "embeddings"}
+CASES = {case.api.name for case in ApiContract.__subclasses__()}
+
+
+@pytest.mark.parametrize(
+    "api", [api for api in discover().apis.found.values() if api.request_types], ids=lambda a: a.name
+)
+def test_an_api_has_a_case(api: Api[Any]) -> None:
+    assert api.name in CASES | OTHER_MODELS, f"API {api.name!r} has no subclass of ApiContract here; write one"
