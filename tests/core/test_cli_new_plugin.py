@@ -66,7 +66,8 @@ def test_an_installed_backend_serves_and_an_installed_parser_reads(installed: Pa
     with running_server("--backend", "hello-again", "--parser", "my-notes", "--greeting", "Hm:", env=env) as server:
         told = '<call>{"name": "now", "arguments": {}}</call>'
         tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
-        body = {"model": "hello-again", "messages": [{"role": "user", "content": told}], "tools": [tool]}
+        parts = [{"type": "text", "text": told[:9]}, {"type": "text", "text": told[9:]}]
+        body = {"model": "hello-again", "messages": [{"role": "user", "content": parts}], "tools": [tool]}
         (choice,) = post(server, body).json()["choices"]
     assert choice["message"]["content"].strip() == "Hm:"
     assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["now"]

@@ -130,9 +130,11 @@ def message_text(message: Json) -> str:
     if not isinstance(content, list):
         raise UnsupportedRequest("messages: a message has no content; this model needs text.", param="messages")
     for part in content:
-        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+        if part.get("type") != "text":
             raise UnsupportedRequest(
                 f"messages: content parts of type {part.get('type')!r} are not supported; this model takes text only.",
                 param="messages",
             )
+        if not isinstance(part.get("text"), str):
+            raise UnsupportedRequest("messages: a content part of type 'text' has no text.", param="messages")
     return "".join(part["text"] for part in content)
