@@ -107,7 +107,8 @@ class Start:
 
 def options_of(model: ModelConfig) -> Any:
     """A model's options as its process gets them."""
-    schema = {"varied": VariedOptions, "other": OtherOptions}[model.settings.backend]
+    schemas: dict[str, type[Options]] = {"varied": VariedOptions, "other": OtherOptions}
+    schema = schemas[model.settings.backend]
     return schema.model_validate(json.loads(json.dumps(model.options)))
 
 

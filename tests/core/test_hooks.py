@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -48,7 +48,7 @@ def test_request_finished_honours_order_and_wrappers() -> None:
     calls: list[str] = []
 
     def plain(name: str, **options: Any) -> dict[str, Any]:
-        @hookimpl(**options)
+        @hookimpl(**options)  # type: ignore[untyped-decorator]
         def request_finished(record: RequestRecord) -> None:
             calls.append(name)
 
@@ -128,8 +128,8 @@ def test_methods_and_specnames_are_hooks_too() -> None:
 
 def test_prepare_request_honours_order_and_wrappers() -> None:
     def limit(tokens: int, **options: Any) -> dict[str, Any]:
-        @hookimpl(wrapper=True, **options)
-        def prepare_request(request: ChatRequest, model: ModelStatus) -> Iterator[None]:
+        @hookimpl(wrapper=True, **options)  # type: ignore[untyped-decorator]
+        def prepare_request(request: ChatRequest, model: ModelStatus) -> Generator[None, ChatRequest, ChatRequest]:
             prepared = yield
             return replace(prepared, max_tokens=(prepared.max_tokens or 0) * 10 + tokens)
 
@@ -149,7 +149,7 @@ def test_a_plugin_may_reject_a_request(caplog: pytest.LogCaptureFixture) -> None
         raise InvalidRequest("not today", param="messages")
 
     @hookimpl(wrapper=True)
-    def pass_on(request: Request) -> Iterator[None]:
+    def pass_on(request: Request) -> Generator[None, Request, Request]:
         try:
             return (yield)
         finally:
@@ -164,7 +164,7 @@ def test_a_plugin_may_reject_a_request(caplog: pytest.LogCaptureFixture) -> None
 
 def returning(result: Any) -> Callable[..., Any]:
     @hookimpl(wrapper=True)
-    def prepare_request(request: Request) -> Iterator[None]:
+    def prepare_request(request: Request) -> Generator[None, Request, Any]:
         yield
         return result
 
@@ -244,7 +244,7 @@ def test_a_prepare_request_that_breaks_the_contract_is_named(
 
 def guardless() -> Callable[..., Any]:
     @hookimpl(wrapper=True, tryfirst=True)
-    def prepare_request(request: Request) -> Iterator[None]:
+    def prepare_request(request: Request) -> Generator[None, Request, Request]:
         return (yield)
 
     return prepare_request
@@ -256,11 +256,11 @@ def test_a_wrapper_may_not_take_back_a_rejection(caplog: pytest.LogCaptureFixtur
         raise InvalidRequest("not today")
 
     @hookimpl(wrapper=True)
-    def swallow(request: Request) -> Iterator[None]:
+    def swallow(request: Request) -> Generator[None, Request, Request]:
         try:
             return (yield)
         except InvalidRequest:
-            return request  # type: ignore[return-value]
+            return request
 
     loaded = plugins(rejecting={"prepare_request": reject}, swallowing={"prepare_request": swallow})
     with pytest.raises(PluginFailedError):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from mlx_host._apis.audio import AUDIO
 from mlx_host._apis.chat import CHAT
 from mlx_host._apis.completions import COMPLETIONS
+from mlx_host._apis.embeddings import EMBEDDINGS
+from mlx_host._apis.images import IMAGES
 from mlx_host._apis.models import MODELS
 from mlx_host._apis.responses import RESPONSES
 from mlx_host._apis.status import STATUS
@@ -18,4 +21,4 @@ from mlx_host.hookspecs import hookimpl
 @hookimpl
 def register_apis() -> Iterable[Api[Any]]:
     """Return OpenAI's APIs, and those for monitoring."""
-    return (CHAT, RESPONSES, COMPLETIONS, TOKENS, MODELS, STATUS)
+    return (CHAT, RESPONSES, COMPLETIONS, EMBEDDINGS, IMAGES, AUDIO, TOKENS, MODELS, STATUS)

@@ -218,7 +218,8 @@ class Plugins:
         return self._manager.subset_hook_caller(hook, others)
 
     def collect_commands(self, make_group: Callable[[], click.Group]) -> None:
-        """Collect each plugin's commands."""
+        """Collect each plugin's commands anew; `make_group` makes the group that a plugin adds its commands to."""
+        self.commands = Registry("command")
         for key, info in list(self.loaded.items()):
             group = make_group()
             try:

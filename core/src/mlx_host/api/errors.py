@@ -9,7 +9,8 @@ from typing import Any
 from fastapi.responses import Response
 
 from mlx_host.api.json_io import JsonResponse
-from mlx_host.errors import InvalidRequest, RequestError
+from mlx_host.api.service import ModelStatus
+from mlx_host.errors import EngineFailed, InvalidRequest, RequestError
 
 # Prefixes of what pydantic adds to the path of an error to say which member of a union it tried.
 UNION_MEMBERS = ("list[", "dict[", "tagged-union[", "function-")
@@ -60,6 +61,17 @@ class InternalError(RequestError):
     """An unexpected exception in the server."""
 
     code = "internal_error"
+
+
+class BackendContractError(EngineFailed):
+    """A model's events break the backend contract, for example because one of several outputs is missing.
+
+    `fault` continues a sentence about the model, such as "returned 1 of 2 images".
+    """
+
+    def __init__(self, model: ModelStatus, fault: str) -> None:
+        backend = f" (backend {model.backend!r})" if model.backend else ""
+        super().__init__(f"Model {model.name!r}{backend} {fault}; this is a bug in the backend.")
 
 
 def validation_error(errors: Sequence[Any]) -> InvalidRequest:

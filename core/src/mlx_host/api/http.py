@@ -1,6 +1,7 @@
 """What an API's request handlers use: routers, bodies, responses, errors. Imports the web framework."""
 
 from mlx_host.api.errors import (
+    BackendContractError,
     HttpStatusError,
     InternalError,
     RouteNotFoundError,
@@ -33,6 +34,7 @@ from mlx_host.api.routing import caller, new_router
 __all__ = [
     "NDJSON",
     "SSE",
+    "BackendContractError",
     "ClientDisconnectError",
     "Collector",
     "Encoder",
