@@ -6,7 +6,9 @@ An API without a subclass of ApiContract here fails by its name.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -23,10 +25,21 @@ from mlx_host.testing import ApiContract, HttpResponse
 from mlx_host_messages.plugin import MESSAGES
 
 from tests.support.client import events, says, script
+from tests.support.plugin_projects import install_projects
 
 SCRIPTED = ("--backend", "scripted", "--parser", "qwen3")
 CANNED = ("--backend", "canned")
 BOUNDARY = "contract"
+PROJECT = Path(__file__).parents[1] / "support" / "canned-media"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _canned_media(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Install the canned backend where only the servers of these tests find it."""
+    installed = install_projects(tmp_path_factory.mktemp("installed"), [PROJECT])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(installed), prepend=os.pathsep)
+        yield
 
 
 class TestChat(ApiContract):
@@ -171,7 +184,9 @@ class TestImageEdits(FormContract):
     invalid = ({"n": "0"}, {"prompt": "refuse"})
 
 
-CASES = {thing.api.name for thing in vars().copy().values() if isinstance(thing, type) and hasattr(thing, "api")}
+CASES = {
+    case.api.name for base in (ApiContract, FormContract) for case in base.__subclasses__() if hasattr(case, "api")
+}
 
 
 @pytest.mark.parametrize(

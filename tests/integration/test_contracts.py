@@ -17,15 +17,7 @@ from types import ModuleType
 import pytest
 from mlx_host._plugins.manager import Plugins
 from mlx_host.parsing import Parser
-from mlx_host.requests import (
-    CompletionRequest,
-    DetokenizeRequest,
-    EmbeddingRequest,
-    ImageGenerationRequest,
-    Sampling,
-    TokenizeRequest,
-    TranscriptionRequest,
-)
+from mlx_host.requests import CompletionRequest, DetokenizeRequest, Sampling, TokenizeRequest
 from mlx_host.testing import ModelContract, ParserContract, chat
 from mlx_host_lm.plugin import LM
 
@@ -41,15 +33,6 @@ class TestScripted(ModelContract):
     requests = (
         chat(json.dumps([["say", "one"], ["say", " two"], ["say", " three"]])),
         chat(json.dumps([["prefilled", 1, 2], ["say", "four"], ["end", "length"]])),
-    )
-
-
-class TestCanned(ModelContract):
-    backend = PLUGINS.backend("canned")
-    requests = (
-        EmbeddingRequest(id="e", model="m", inputs=["one", "three"]),
-        TranscriptionRequest(id="t", model="m", audio=b""),
-        ImageGenerationRequest(id="i", model="m", prompt="a fox", seed=1, n=2),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def outcomes(pytester: pytest.Pytester, installed: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Counter[str]]:
     """The failed tests of each trial, and how many passed; all trials share one server."""
-    monkeypatch.setenv("PYTHONPATH", str(installed), prepend=":")
+    monkeypatch.setenv("PYTHONPATH", str(installed), prepend=os.pathsep)
     monkeypatch.syspath_prepend(installed)
     ran = pytester.inline_run(TRIALS, "-n0", "-p", "no:cacheprovider")
     passed, _, failed = ran.listoutcomes()

@@ -24,9 +24,6 @@ Asked for log-probabilities, each piece has -0.5, and its alternatives, "alt0", 
 two halves of a prompt that is echoed. A prompt of token ids is said as it is. A suffix must not be "refuse".
 
 A text's tokens are its characters. A conversation has as many tokens as steps, numbered from 0.
-
-The backend "canned" serves the other requests of `mlx_host.requests`: a vector with the length of each input, a
-transcript of two segments, images of a few bytes. It rejects the input, and the prompt, "refuse".
 """
 
 from __future__ import annotations
@@ -35,7 +32,6 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import threading
@@ -50,34 +46,23 @@ from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host.events import (
     ChoiceFinished,
     Echoed,
-    Embedded,
     Event,
     Finished,
-    FinishedImage,
-    ImagesStarted,
     Logprobs,
     Progress,
-    Segment,
     Started,
     StopReason,
     Text,
     Tokenized,
     TokenLogprob,
-    TranscriptionStarted,
 )
 from mlx_host.requests import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
-    EmbeddingRequest,
     GenerationRequest,
-    ImageEditRequest,
-    ImageGenerationRequest,
-    ImageRequest,
     Request,
     TokenizeRequest,
-    TranscriptionRequest,
-    TranslationRequest,
 )
 from pydantic import Field
 
@@ -253,48 +238,6 @@ def load(load: Load[ScriptedOptions]) -> ScriptedModel:
     return ScriptedModel(load.options)
 
 
-CANNED = (EmbeddingRequest, TranscriptionRequest, TranslationRequest, ImageGenerationRequest, ImageEditRequest)
-
-
-class CannedModel(Model):
-    serves = CANNED
-    concurrency = 4
-
-    def generate(self, request: Request) -> Iterator[Event | None]:
-        match request:
-            case EmbeddingRequest(inputs=inputs):
-                _reject("refuse" in inputs, "input")
-                yield Started(prompt_tokens=len(inputs))
-                vectors = [value for text in inputs for value in (float(len(text)), 1.0)]
-                yield Embedded(tuple(range(len(inputs))), struct.pack(f"<{len(vectors)}f", *vectors))
-                yield Finished()
-            case TranscriptionRequest(prompt=prompt):
-                _reject(prompt == "refuse", "prompt")
-                yield TranscriptionStarted(prompt_tokens=1, duration=2.0, language="english")
-                yield _segment(" Hello", 0.0)
-                yield _segment(f" {request.task}.", 1.0)
-                yield Finished(completion_tokens=2)
-            case ImageRequest(prompt=prompt, n=n, seed=seed):
-                _reject(prompt == "refuse", "prompt")
-                yield ImagesStarted(prompt_tokens=1, width=16, height=16, steps=1)
-                for number in range(n):
-                    yield FinishedImage(number, seed + number, 1, f"{prompt} {number}".encode())
-                yield Finished(completion_tokens=n)
-
-
-def _reject(rejected: bool, param: str) -> None:
-    if rejected:
-        raise InvalidRequest(f"{param}: rejected by the model", param=param)
-
-
-def _segment(text: str, start: float) -> Segment:
-    numbers = {"temperature": 0.0, "avg_logprob": -0.5, "compression_ratio": 1.0, "no_speech_prob": 0.0}
-    return Segment(text=text, start=start, end=start + 1, seek=0, token_ids=(1,), **numbers)
-
-
 @hookimpl
 def register_backends() -> Iterable[Backend[Any]]:
-    return [
-        Backend("scripted", load, ScriptedOptions, serves=SERVES, needs_model=False),
-        Backend("canned", lambda context: CannedModel(), Options, serves=CANNED, needs_model=False),
-    ]
+    return [Backend("scripted", load, ScriptedOptions, serves=SERVES, needs_model=False)]
