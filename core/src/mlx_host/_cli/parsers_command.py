@@ -61,7 +61,7 @@ def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
             "name": parser.name,
             "aliases": list(parser.aliases),
             "reads": parser.reads,
-            "forces_calls": parser.grammar is not Parser.grammar,
+            "forces_calls": parser.can_force_calls(),
             "distribution": origin.distribution,
         }
 
