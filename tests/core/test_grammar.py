@@ -31,7 +31,7 @@ from mlx_host.parsing.call_grammars import MAX_CALLS, in_turn
 from mlx_host.parsing.schema_regex import whole_regex
 from mlx_host.parsing.unquoted_values import FORMATS
 
-from tests.core.parsing.shapes import TOOLS, Llama, Tagged
+from tests.core.parsing.shapes import TOOLS, Glm, Llama, Tagged
 from tests.parsers.walks import Vocabulary
 
 BYTES = Vocabulary()
@@ -279,5 +279,5 @@ def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
 
 
 def test_a_family_that_states_no_calls_refuses() -> None:
-    with pytest.raises(UnsupportedRequest, match="'tagged' cannot force"):
-        AnswerConstraint(Tagged, Tagged, TOOLS, ToolChoice(required=True)).grammar("")
+    with pytest.raises(UnsupportedRequest, match="'glm' cannot force"):
+        AnswerConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")

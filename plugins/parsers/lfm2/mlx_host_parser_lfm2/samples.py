@@ -1,5 +1,7 @@
 """Outputs of LFM2 and LFM2.5, and what they mean."""
 
+from collections.abc import Mapping
+
 from mlx_host.testing.samples import LIGHT, NOW, OSLO, ROME, TOOLS, WRITE, Sample, standard_samples
 
 from mlx_host_parser_lfm2 import Lfm2Parser
@@ -12,7 +14,7 @@ def listed(text: str) -> str:
     return f"<|tool_call_start|>[{text}]{CLOSER}"
 
 
-def as_python(name: str, arguments: dict[str, object]) -> str:
+def as_python(name: str, arguments: Mapping[str, object]) -> str:
     """Write a call with values as Python shows them, strings in single quotes."""
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
