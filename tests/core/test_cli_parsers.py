@@ -159,6 +159,12 @@ def test_the_contract_can_be_run_by_name() -> None:
     assert "fails" not in done.stdout
 
 
+def test_the_contract_needs_samples() -> None:
+    done = invoke("parser", "fuzz", "cut_shows", parsers=[CutShows])
+    assert done.exit_code == 1
+    assert "the parser 'cut_shows' has no samples: define SAMPLES" in done.stderr
+
+
 class Plain(CutShows):
     name = "plain"
     templates = (("<tool_call>", "tool_call.name"),)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -56,6 +58,17 @@ def test_the_packages_agree_in_what_they_share(family: str) -> None:
 def test_a_family_is_a_typed_package_with_samples(family: str) -> None:
     folder = ROOT / "plugins" / "parsers" / family / f"mlx_host_parser_{family}"
     assert {"__init__.py", "samples.py", "py.typed"} <= {path.name for path in folder.iterdir()}
+
+
+def test_parsers_are_found_without_what_only_their_tests_need() -> None:
+    """Samples need the extra `mlx-host[testing]`, which a server does not have."""
+    code = "import sys; from mlx_host._cli import discover; print(len(discover().parsers.found), *sys.modules)"
+    found, *imported = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert int(found) >= len(FAMILIES)
+    assert {f"mlx_host_parser_{family}" for family in FAMILIES} <= set(imported)
+    assert not {name for name in imported if name.startswith(("mlx_host.testing", "hypothesis"))}
 
 
 def test_every_family_is_a_member_of_the_workspace() -> None:

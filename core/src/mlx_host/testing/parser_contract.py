@@ -38,8 +38,8 @@ PARAMETERS: tuple[object, ...] = (
 )
 NAMES = ("f", "a-b.c", "größe", "with space", "<f>", 'q"[(', "", "\ud800")
 
-# Enough positions to meet every state of a parser, few enough to be quick for a long sample.
-_POSITIONS = 250
+# Enough positions to meet every state of a parser, few enough to be quick for long samples.
+_POSITIONS = 150
 
 _SETTINGS = settings(
     max_examples=150,

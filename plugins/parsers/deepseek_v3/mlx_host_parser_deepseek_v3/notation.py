@@ -1,7 +1,7 @@
 """DeepSeek's calls as JSON between special tokens, as V3 and V3.1 write them.
 
 V3 writes a fence and the word `function`, V3.1 neither. Checkpoints are served with each other's template, so both
-spellings are always read.
+spellings are always read. The parser of V3.1 uses this module, too.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 A block of calls is a tag `function_calls` around `invoke` elements; V4 calls that tag `tool_calls`, V4.1 `calls`, with
 a space before the name of each tag. Models mix these up, misspell the block's tag, leave it out in long contexts and
 write plain bars for the full-width ones. The reader accepts whatever contains a complete `invoke`.
+The parser of V4 uses this module, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Gemma's notation of calls: bare keys, strings between delimiters, other values as in JSON."""
+"""Gemma's notation of calls: bare keys, strings between delimiters, other values as in JSON.
+
+The parser of FunctionGemma uses this module, too.
+"""
 
 from __future__ import annotations
 
