@@ -112,17 +112,6 @@ class HostSettings(BaseModel):
     shutdown_timeout: float = Field(
         30, ge=0, description="Seconds that requests may take to finish after SIGTERM or Ctrl-C; then they are cut off."
     )
-    response_store: Path | None = Field(
-        None,
-        description="An SQLite file to keep responses in, for previous_response_id; by default they are in memory.",
-    )
-    response_store_entries: int = Field(
-        1000, ge=0, description="Responses that are kept; those not used for longest go first."
-    )
-    response_store_mb: float = Field(100, ge=0, description="The size of all responses that are kept, in megabytes.")
-    response_store_ttl: float = Field(
-        30 * 24 * 3600, gt=0, description="Seconds after its last use that a response is kept."
-    )
     image_store_mb: float = Field(
         256, ge=0, description="The size of all pictures that are kept for their URLs and for jobs, in megabytes."
     )

@@ -46,7 +46,7 @@ class RequestError(MlxHostError):
     own accord are told not to.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     type: ClassVar[str] = "server_error"
     retryable: ClassVar[bool] = True
     code: str | None = None

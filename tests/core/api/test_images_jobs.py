@@ -18,7 +18,7 @@ from mlx_host._host import Host
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HostSettings
 from mlx_host.errors import AtCapacity, EngineFailed
-from mlx_host.events import FinishedImage, ImagesStarted, ImageStep
+from mlx_host.events import FinishedImage, ImagesStarted, Progress
 from mlx_host.requests import ImageGenerationRequest
 
 
@@ -67,7 +67,7 @@ def test_a_job_gets_on() -> None:
         async def make() -> None:
             await going.wait()
             job.album.add(ImagesStarted(prompt_tokens=1, width=16, height=16, steps=4))
-            job.album.add(ImageStep(0, 3))
+            job.album.add(Progress("image", 3, 4))
             going.clear()
             await going.wait()
             job.album.add(FinishedImage(0, 1, 1, b"picture"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from mlx_host._apis.images.progress import Bars
-from mlx_host.events import Event, FinishedImage, ImagesStarted, ImageStep
+from mlx_host.events import Event, FinishedImage, ImagesStarted, Progress
 from rich.console import Console
 from rich.logging import RichHandler
 
@@ -26,7 +26,7 @@ def terminal() -> Iterator[io.StringIO]:
 
 
 def picture(number: int) -> list[Event]:
-    return [ImageStep(number, 1), ImageStep(number, 2), FinishedImage(number, 1, 1, b"")]
+    return [Progress("image", 1, 2, number), Progress("image", 2, 2, number), FinishedImage(number, 1, 1, b"")]
 
 
 def test_each_picture_has_a_bar(terminal: io.StringIO) -> None:
@@ -46,8 +46,8 @@ def test_requests_share_the_terminal_and_leave_it_when_they_are_done(terminal: i
         first(STARTED)
         with bars.watch("second", 1) as second:
             second(STARTED)
-            second(ImageStep(0, 1))
-        first(ImageStep(0, 2))
+            second(Progress("image", 1, 2))
+        first(Progress("image", 2, 2))
     before = terminal.getvalue()
     assert "first: picture 1 of 1" in before
     assert "second: picture 1 of 1" in before

@@ -12,15 +12,15 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 from mlx_host.api import multipart
-from mlx_host.api.errors import WrongContentType
-from mlx_host.api.sse import ClientGone
+from mlx_host.api.errors import UnsupportedMediaTypeError
+from mlx_host.api.http import ClientDisconnectError
 from mlx_host.errors import InvalidRequest
 from starlette.types import Message
 
 KIND = "multipart/form-data; boundary=b"
 
 
-def read(pieces: Sequence[bytes], kind: str = KIND, leaves: bool = False) -> multipart.Form:
+def read(pieces: Sequence[bytes], kind: str = KIND, leaves: bool = False) -> multipart.MultipartForm:
     messages: list[Message] = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
     messages.append(
         {"type": "http.disconnect"} if leaves else {"type": "http.request", "body": b"", "more_body": False}
@@ -53,7 +53,7 @@ def test_how_a_form_is_cut_does_not_show(cuts: list[int]) -> None:
     places = [0, *sorted(cuts), len(FORM)]
     form = read([FORM[a:b] for a, b in pairwise(places)])
     assert form.fields == {"language": ["français"], "granularities": ["word", "segment"]}
-    assert form.files == {"file": [multipart.File("a b.wav", CONTENT)]}
+    assert form.files == {"file": [multipart.UploadedFile("a b.wav", CONTENT)]}
 
 
 def test_what_a_client_writes_is_read() -> None:
@@ -61,7 +61,7 @@ def test_what_a_client_writes_is_read() -> None:
     request = httpx2.Request("POST", "http://test/", data={"a": ["1", "2"], "b": ""}, files=files)
     form = read([request.read()], request.headers["content-type"])
     assert form.fields == {"a": ["1", "2"], "b": [""]}
-    assert form.files == {"file": [multipart.File(*files["file"])]}
+    assert form.files == {"file": [multipart.UploadedFile(*files["file"])]}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_bad_form_is_refused(body: bytes, words: str) -> None:
 
 
 def test_the_content_type_must_fit() -> None:
-    with pytest.raises(WrongContentType, match="not as 'application/json'"):
+    with pytest.raises(UnsupportedMediaTypeError, match="not as 'application/json'"):
         read([FORM], "application/json")
     with pytest.raises(InvalidRequest, match="no boundary"):
         read([FORM], "multipart/form-data")
@@ -93,5 +93,5 @@ def test_the_content_type_must_fit() -> None:
 
 
 def test_a_client_that_leaves_is_no_fault() -> None:
-    with pytest.raises(ClientGone):
+    with pytest.raises(ClientDisconnectError):
         read([FORM[:50]], leaves=True)

@@ -8,7 +8,7 @@ import pytest
 from mlx_host._host.output_processor import AnswerEvent, ChoiceDone, Delta, Done, Reader
 from mlx_host._host.parser_selection import Parsers
 from mlx_host._host.unparsed_markup import Telltales
-from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, Text
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
@@ -122,8 +122,8 @@ def test_parts_side_by_side_are_joined_within_a_batch() -> None:
 
 
 def test_progress_passes() -> None:
-    events = [Started(prompt_tokens=9), Prefilled(done=4, total=9), Finished()]
-    assert Prefilled(done=4, total=9) in read(ask(), events, 2)
+    events = [Started(prompt_tokens=9), Progress("prefill", 4, 9), Finished()]
+    assert Progress("prefill", 4, 9) in read(ask(), events, 2)
 
 
 def test_calls_get_ids_that_differ() -> None:

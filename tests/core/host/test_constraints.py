@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mlx_host._engine import ModelInfo
 from mlx_host._host.constraints import constrained
 from mlx_host._host.parser_selection import Parsers
+from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import (
     Chain,
@@ -80,7 +80,7 @@ def ask(**more: Any) -> ChatRequest:
 
 
 def held(request: Any, parsers: Parsers = BOTH, *, constrains: bool = True) -> Any:
-    info = ModelInfo((ChatRequest,), 1, None, None, constrains)
+    info = Capabilities((ChatRequest,), 1, None, None, constrains)
     return constrained(request, "m", info, parsers)
 
 
@@ -179,7 +179,7 @@ def test_a_named_function_is_called_once() -> None:
     ],
 )
 def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -> None:
-    with pytest.raises(UnsupportedRequest, match="Model 'm' cannot be held to") as refused:
+    with pytest.raises(UnsupportedRequest, match="Model 'm' does not support") as refused:
         held(request_, constrains=False)
     assert refused.value.param == ("response_format" if request_.form else "tool_choice")
 
@@ -214,7 +214,7 @@ def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
         think_close = ("</think>",)
 
     def thinks(template: str | None) -> bool:
-        info = ModelInfo((ChatRequest,), 1, None, template, True)
+        info = Capabilities((ChatRequest,), 1, None, template, True)
         made = constrained(ask(form=FORM), "m", info, Parsers(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
         assert isinstance(made.constraint, AnswerConstraint)

@@ -55,7 +55,8 @@ class Commands(click.RichGroup):
 
 def discover() -> Plugins:
     """Find every plugin: core's own, then what is installed."""
-    from mlx_host._apis import builtin as endpoints
+    from mlx_host._apis import builtin as apis
+    from mlx_host._apis.metrics import MetricsPlugin
     from mlx_host._bench import plugin as bench
     from mlx_host._cli import builtin_commands as commands
     from mlx_host._host import builtin_hooks as requests
@@ -65,8 +66,8 @@ def discover() -> Plugins:
         {
             "sources": sources,
             "requests": requests,
-            "endpoints": endpoints,
-            "metrics": endpoints.Metrics(),
+            "apis": apis,
+            "metrics": MetricsPlugin(),
             "commands": commands,
             "bench": bench,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -53,7 +54,7 @@ async def _serve(
     from mlx_host._engine.worker import ProcessWorker
     from mlx_host._host import Host, ServedModel
     from mlx_host._http import server
-    from mlx_host._http.app import make_app
+    from mlx_host._http.app import make_app, mount
 
     display = LoadingDisplay()
 
@@ -70,8 +71,20 @@ async def _serve(
             display.for_model(own.name),
         )
 
-    host = Host(plugins, [served(model, parsers) for model, parsers in models], settings)
-    http = server.Server(make_app(host))
+    host = Host(plugins, [served(model, parsers) for model, parsers in models], settings.keep_alive)
+    apis = [mount(api, str(plugin), host, api.settings()) for api, plugin in plugins.apis()]
+    http = server.Server(make_app(apis, settings.max_body_mb))
+    async with contextlib.AsyncExitStack() as lifespans:
+        for api in apis:
+            await lifespans.enter_async_context(api.endpoints.lifespan())
+        await _run(host, http, settings, listening, display)
+
+
+async def _run(
+    host: Host, http: server.Server, settings: HostSettings, listening: socket.socket, display: LoadingDisplay
+) -> None:
+    from mlx_host._http import server
+
     stop = Stop(host, http)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -83,7 +96,9 @@ async def _serve(
     serving.add_done_callback(lambda _: stop.begin())
     try:
         if await _loaded(host, stop, display):
-            log.info("ready: %s at %s/v1", ", ".join(sorted(host.models)), server.url(listening))
+            log.info(
+                "ready: %s at %s/v1", ", ".join(sorted(model.name for model in host.models())), server.url(listening)
+            )
             await stop.begun.wait()
     except LoadError:
         await stop.end(serving)
@@ -134,10 +149,7 @@ class Stop:
 async def _loaded(host: Host, stop: Stop, display: LoadingDisplay) -> bool:
     """Wait until every model is loaded; the first LoadError if one cannot be, False if a stop was asked for."""
 
-    async def all_loaded() -> None:
-        await asyncio.gather(*(model.loaded() for model in host.models.values()))
-
-    loading = asyncio.create_task(all_loaded())
+    loading = asyncio.create_task(host.loaded())
     begun = asyncio.create_task(stop.begun.wait())
     with display:
         await asyncio.wait((loading, begun), return_when=asyncio.FIRST_COMPLETED)

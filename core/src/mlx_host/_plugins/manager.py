@@ -14,6 +14,7 @@ import pluggy
 
 from mlx_host import hookspecs
 from mlx_host._settings import option_fault
+from mlx_host.api import Api, RequestRecord
 from mlx_host.backend import Backend, Options, Source
 from mlx_host.errors import MlxHostError, PluginError, UsageError
 from mlx_host.hookspecs import GROUP
@@ -21,9 +22,6 @@ from mlx_host.parsing import Parser
 
 if TYPE_CHECKING:
     import click
-    from fastapi import APIRouter
-
-    from mlx_host._host import Host, RequestRecord
 
 log = logging.getLogger(__name__)
 
@@ -224,21 +222,13 @@ class Plugins:
             for name, command in group.commands.items():
                 self.commands.add(name, command, origin)
 
-    def routers(self, make_router: Callable[[], APIRouter], host: Host) -> Iterator[APIRouter]:
-        """Ask each plugin for its endpoints, core's first; a plugin that fails is set aside.
-
-        UsageError, which says that a setting cannot be used, is nobody's failure and is passed on.
-        """
-        for key in list(self.loaded):
-            router = make_router()
-            error = self._failure(key, "register_routes", router=router, host=host)
-            if isinstance(error, UsageError):
-                raise error
-            if error is None:
-                yield router
-            else:
-                self._set_aside(key, f"register_routes failed: {_said(error)}")
-                log.warning("set aside: %s", self.broken[-1])
+    def apis(self) -> list[tuple[Api[Any], Origin]]:
+        """Return every registered API with the plugin that registered it, core's first."""
+        return [
+            (api, origin)
+            for key, origin in self.loaded.items()
+            for api in self._things(key, "register_apis", lambda api: None)
+        ]
 
     def request_finished(self, record: RequestRecord) -> None:
         """Tell each plugin what became of a request; one that fails keeps no other from it."""

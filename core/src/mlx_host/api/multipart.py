@@ -10,16 +10,16 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from mlx_host.api.errors import WrongContentType
-from mlx_host.api.sse import ClientGone
+from mlx_host.api.errors import UnsupportedMediaTypeError
+from mlx_host.api.responding import ClientDisconnectError
 from mlx_host.errors import InvalidRequest
 
-MOST_PARTS = 100
-MOST_TEXT_BYTES = 1_000_000
+MAX_PARTS = 100
+MAX_TEXT_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class File:
+class UploadedFile:
     """An uploaded file, under the name that the client gave it."""
 
     name: str
@@ -27,19 +27,19 @@ class File:
 
 
 @dataclass(frozen=True)
-class Form:
+class MultipartForm:
     """What a form holds: each field's texts, in order, and the files; `name[]`, as lists are sent, reads `name`."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
-    files: dict[str, list[File]] = field(default_factory=dict)
+    files: dict[str, list[UploadedFile]] = field(default_factory=dict)
 
 
-async def read(request: Request) -> Form:
+async def read(request: Request) -> MultipartForm:
     """Read a request's form; InvalidRequest says what is wrong with it."""
     kind = request.headers.get("content-type", "")
     mime, parameters = parse_options_header(kind)
     if mime != b"multipart/form-data":
-        raise WrongContentType(f"The body must be sent as multipart/form-data, not as {kind!r}.")
+        raise UnsupportedMediaTypeError(f"The body must be sent as multipart/form-data, not as {kind!r}.")
     if not parameters.get(b"boundary"):
         raise InvalidRequest("The Content-Type names no boundary between the form's parts.")
     reader = _Reader()
@@ -50,7 +50,7 @@ async def read(request: Request) -> Form:
     except FormParserError as error:
         raise InvalidRequest(f"The form cannot be read: {error}.") from error
     except ClientDisconnect:
-        raise ClientGone("The client went away while it sent the form.") from None
+        raise ClientDisconnectError("The client went away while it sent the form.") from None
     if not reader.complete:
         raise InvalidRequest("The form ends early: its closing boundary is missing.")
     return reader.form
@@ -60,7 +60,7 @@ class _Reader:
     """Puts together what the parser finds."""
 
     def __init__(self) -> None:
-        self.form = Form()
+        self.form = MultipartForm()
         self.complete = False
         self._parts = self._text_bytes = 0
         self._headers: dict[bytes, bytes] = {}
@@ -82,8 +82,8 @@ class _Reader:
 
     def _begin(self) -> None:
         self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.")
+        if self._parts > MAX_PARTS:
+            raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.")
         self._headers, self._content = {}, bytearray()
 
     def _header_end(self) -> None:
@@ -100,14 +100,14 @@ class _Reader:
     def _data(self, data: bytes, start: int, end: int) -> None:
         if self._file is None:
             self._text_bytes += end - start
-            if self._text_bytes > MOST_TEXT_BYTES:
-                raise InvalidRequest(f"The form's fields hold more than {MOST_TEXT_BYTES:,} bytes of text.")
+            if self._text_bytes > MAX_TEXT_BYTES:
+                raise InvalidRequest(f"The form's fields hold more than {MAX_TEXT_BYTES:,} bytes of text.")
         self._content += memoryview(data)[start:end]
 
     def _end(self) -> None:
         assert self._name is not None
         if self._file is not None:
-            self.form.files.setdefault(self._name, []).append(File(self._file, bytes(self._content)))
+            self.form.files.setdefault(self._name, []).append(UploadedFile(self._file, bytes(self._content)))
             return
         try:
             text = self._content.decode()

@@ -17,7 +17,7 @@ from mlx_host._apis.audio import subtitles
 from mlx_host._host import Exchange, Host
 from mlx_host.api import errors, json_io, multipart, sse
 from mlx_host.errors import InvalidRequest
-from mlx_host.events import Prefilled, Segment, TranscriptionStarted
+from mlx_host.events import Progress, Segment, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest, TranslationRequest
 
 # Fields that a form may hold several times.
@@ -54,7 +54,7 @@ class AudioForm(BaseModel):
         return sorted([*own_choice, *(self.model_extra or {})])
 
 
-def read_form(form: multipart.Form) -> AudioForm:
+def read_form(form: multipart.MultipartForm) -> AudioForm:
     """Check a form's fields; InvalidRequest names the first that cannot be honoured."""
     given = {name: [value for value in values if value] for name, values in form.fields.items()}
     values = {name: values if name in LISTS else values[-1] for name, values in given.items() if values}
@@ -81,7 +81,7 @@ def read_form(form: multipart.Form) -> AudioForm:
     return checked
 
 
-def the_file(form: multipart.Form) -> bytes:
+def the_file(form: multipart.MultipartForm) -> bytes:
     """The content of the one file that the form must bring."""
     if "file" in form.fields:
         raise InvalidRequest("file must be sent as a file, with a file name (curl: -F file=@NAME).", param="file")
@@ -152,12 +152,12 @@ class Transcript:
             case "verbose_json":
                 return json_io.JsonResponse(self.verbose(form), headers=headers)
             case "text":
-                return PlainTextResponse(json_io.encoded(self.text + "\n"), headers=headers)
+                return PlainTextResponse(json_io.utf8(self.text + "\n"), headers=headers)
             case "srt":
-                written = json_io.encoded(subtitles.srt(self.segments))
+                written = json_io.utf8(subtitles.srt(self.segments))
                 return PlainTextResponse(written, headers=headers, media_type="application/x-subrip; charset=utf-8")
             case "vtt":
-                written = json_io.encoded(subtitles.vtt(self.segments))
+                written = json_io.utf8(subtitles.vtt(self.segments))
                 return PlainTextResponse(written, headers=headers, media_type="text/vtt")
 
 
@@ -189,7 +189,7 @@ async def stream(exchange: Exchange, transcript: Transcript) -> sse.Pieces:
     async with exchange:
         async for events in exchange:
             for event in events:
-                if isinstance(event, Prefilled):
+                if isinstance(event, Progress):
                     yield sse.Comment(f"heard {event.done}/{event.total}")
                 if delta := transcript.add(event):
                     yield sse.event({"type": "transcript.text.delta", "delta": delta})

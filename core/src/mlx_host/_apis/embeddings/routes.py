@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 
 from mlx_host._host import Exchange, Host
 from mlx_host.api import json_io, sse
+from mlx_host.api.text_inputs import read_inputs
 from mlx_host.errors import InvalidRequest
 from mlx_host.events import Embedded
 from mlx_host.requests import EmbeddingRequest
@@ -29,33 +30,6 @@ INPUT_TYPES: dict[str, Literal["query", "document"]] = {
     "search_document": "document",
     "passage": "document",
 }
-
-
-def read_inputs(value: Any) -> list[str] | list[list[int]]:
-    """Take OpenAI's four shapes of input; ValueError says which item is what."""
-    if isinstance(value, str):
-        return [value]
-    if not isinstance(value, list):
-        raise ValueError("must be a string, a list of strings, a list of token ids or a list of such lists")
-    if not value:
-        raise ValueError("the list is empty")
-    if _are_tokens(value):
-        return [value]
-    for index, item in enumerate(value):
-        if isinstance(item, list):
-            if not item:
-                raise ValueError(f"item {index} is empty")
-            if not _are_tokens(item):
-                raise ValueError(f"item {index} must be a list of token ids")
-        elif not isinstance(item, str):
-            raise ValueError(f"item {index} is neither a string nor a list of token ids")
-        if type(item) is not type(value[0]):
-            raise ValueError(f"strings and token ids cannot be mixed: item 0 and item {index} differ")
-    return value
-
-
-def _are_tokens(value: list[Any]) -> bool:
-    return all(type(item) is int for item in value)
 
 
 def read_images(value: Any) -> list[str]:
@@ -159,6 +133,6 @@ def routes(router: APIRouter, host: Host) -> None:
         written = await sse.while_connected(http.receive, collect(exchange, write))
         name = host.model(exchange.request.model).name
         tokens = exchange.prompt_tokens
-        tail = json_io.text({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
-        content = b'{"object":"list","data":[%b],%b' % (b",".join(written), json_io.encoded(tail)[1:])
+        tail = json_io.dumps({"model": name, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})
+        content = b'{"object":"list","data":[%b],%b' % (b",".join(written), json_io.utf8(tail)[1:])
         return Response(content, media_type="application/json", headers=json_io.ignored_header(body.ignored()))

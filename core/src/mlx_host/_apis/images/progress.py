@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mlx_host import _logs
-from mlx_host.events import Event, FinishedImage, ImagesStarted, ImageStep
+from mlx_host.events import Event, FinishedImage, ImagesStarted
+from mlx_host.events import Progress as StepProgress
 
 Watch = Callable[[Event], None]
 
@@ -65,7 +66,7 @@ class _Watched:
             case ImagesStarted(steps=steps):
                 self._steps = steps
                 self._begin(0)
-            case ImageStep(_, step):
+            case StepProgress(done=step):
                 if self._bar is not None:
                     self._progress.update(self._bar, completed=step, refresh=True)
             case FinishedImage(image):

@@ -106,7 +106,7 @@ def generation(body: ImageBody) -> ImageGenerationRequest:
     return ImageGenerationRequest(**_fields(body, random.randrange(2**32)))
 
 
-def edit(form: multipart.Form) -> tuple[ImageBody, ImageEditRequest]:
+def edit(form: multipart.MultipartForm) -> tuple[ImageBody, ImageEditRequest]:
     """Translate a form; InvalidRequest names what is wrong with it."""
     body = _read(form)
     check(body)
@@ -127,7 +127,7 @@ def edit(form: multipart.Form) -> tuple[ImageBody, ImageEditRequest]:
     return body, request
 
 
-def _read(form: multipart.Form) -> ImageBody:
+def _read(form: multipart.MultipartForm) -> ImageBody:
     for name in ("image", "mask"):
         if name in form.fields:
             raise InvalidRequest(

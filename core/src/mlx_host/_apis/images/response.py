@@ -15,7 +15,7 @@ from mlx_host._apis.images.progress import Bars
 from mlx_host._apis.images.request import ImageBody
 from mlx_host._host import Exchange
 from mlx_host.api import sse
-from mlx_host.events import Event, FinishedImage, ImagesStarted, ImageStep, PartialImage
+from mlx_host.events import Event, FinishedImage, ImagesStarted, PartialImage, Progress
 from mlx_host.requests import ImageEditRequest, ImageRequest
 
 
@@ -39,8 +39,8 @@ class Album:
         match event:
             case ImagesStarted():
                 self.started = event
-            case ImageStep():
-                self.step = event.step
+            case Progress(done=step):
+                self.step = int(step)
             case FinishedImage():
                 self.finished.append(event)
 
@@ -122,8 +122,8 @@ async def stream(exchange: Exchange, album: Album, bars: Bars) -> sse.Pieces:
                     album.add(event)
                     watch(event)
                     match event:
-                        case ImageStep(image, step):
+                        case Progress(done=step, choice=image):
                             assert album.started is not None
-                            yield sse.Comment(f"picture {image + 1}, step {step} of {album.started.steps}")
+                            yield sse.Comment(f"picture {image + 1}, step {step:g} of {album.started.steps}")
                         case PartialImage() | FinishedImage():
                             yield album.event(event)

@@ -15,7 +15,7 @@ from mlx_host._apis.images.response import Album, as_base64, collect, stream
 from mlx_host._apis.images.store import FileNotFound, Files
 from mlx_host._host import Exchange, Host
 from mlx_host.api import json_io, multipart, sse
-from mlx_host.api.errors import WrongAddress
+from mlx_host.api.errors import RouteNotFoundError
 from mlx_host.events import FinishedImage
 from mlx_host.requests import ImageRequest
 
@@ -107,7 +107,9 @@ def routes(router: APIRouter, host: Host) -> None:
 
     @router.post("/v1/images/variations", response_model=None)
     async def variations() -> Response:
-        raise WrongAddress("Variations are not made here: use /v1/images/edits, and say in the prompt what may differ.")
+        raise RouteNotFoundError(
+            "Variations are not made here: use /v1/images/edits, and say in the prompt what may differ."
+        )
 
     @router.get(FILES + "/{name}", response_model=None)
     async def file(name: str) -> Response:
