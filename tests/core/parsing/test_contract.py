@@ -120,6 +120,17 @@ class WritesOtherCalls(Notes):
     calls = (OtherCalls("[[do]]", JsonCall(), "[[/do]]"),)
 
 
+class OtherCloser(TaggedCalls):
+    """Reads `[[/do]]`, but writes `[[/end]]`."""
+
+    def write(self, calls: Sequence[CallValues]) -> str:
+        return super().write(calls).replace(self.closer, "[[/end]]")
+
+
+class WritesOtherCloser(Notes):
+    calls = (OtherCloser("[[do]]", JsonCall(), "[[/do]]"),)
+
+
 class ConstrainsToOtherCalls(Notes):
     """Writes what it reads, but its grammar has other keys and another closer."""
 
@@ -152,18 +163,20 @@ def first_failure_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("broken", "test"),
     [
-        (LosesText, "test_the_invariants_hold_for_any_text"),
-        (ShowsCuts, "test_a_cut_anywhere_does_not_show"),
-        (ShowsCuts, "test_the_invariants_hold_for_damaged_samples"),
-        (Raises, "test_the_invariants_hold_for_any_text"),
-        (InventsCalls, "test_an_answer_that_is_cut_off_invents_no_call"),
-        (WritesNoObject, "test_samples_mean_what_they_say"),
-        (HidesText, "test_samples_mean_what_they_say"),
-        (HidesText, "test_the_invariants_hold_for_any_text"),
-        (CallsWithoutTools, "test_without_tools_calls_are_text"),
-        (ReasonsAlways, "test_reasoning_switched_off_stays_in_the_content"),
-        (ShowsNothing, "test_samples_show_what_the_family_can_do"),
+        (LosesText, "test_invariants_hold_for_any_text"),
+        (ShowsCuts, "test_samples_parse_alike_in_any_chunks"),
+        (ShowsCuts, "test_invariants_hold_for_damaged_samples"),
+        (Raises, "test_invariants_hold_for_any_text"),
+        (InventsCalls, "test_truncated_output_adds_no_call"),
+        (WritesNoObject, "test_samples_parse_as_expected"),
+        (HidesText, "test_samples_parse_as_expected"),
+        (HidesText, "test_invariants_hold_for_any_text"),
+        (CallsWithoutTools, "test_calls_are_text_without_tools"),
+        (ReasonsAlways, "test_disabled_reasoning_stays_in_the_content"),
+        (ShowsNothing, "test_samples_cover_reasoning_or_calls"),
         (WritesOtherCalls, "test_written_calls_are_read_back"),
+        (WritesOtherCloser, "test_written_calls_are_read_back"),
+        (WritesOtherCloser, "test_the_grammar_admits_written_calls"),
         (WritesNothing, "test_written_calls_are_read_back"),
         (ConstrainsToOtherCalls, "test_the_grammar_admits_written_calls"),
         (ConstrainsSingleCallsOnly, "test_the_grammar_admits_written_calls"),

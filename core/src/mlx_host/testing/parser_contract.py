@@ -1,4 +1,4 @@
-"""What every parser must do, as tests to inherit."""
+"""The contract of parsers, as tests to inherit."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ class ParserContract:
         class TestMyParser(ParserContract):
             parser = MyParser
 
-    The samples say what must come out of the family's outputs; cut, shortened, damaged and mixed with the parser's
-    markers, they are also what the two invariants (chunk-independent, lossless) are tested on. They are found in the
-    module `samples` of the parser's package, unless the subclass sets them. Every run tests the same texts.
+    The samples are outputs of the family's models with the expected result. Split, truncated, damaged and mixed with
+    the parser's markers they also test the two invariants (chunk-independent, lossless). They are found in the module
+    `samples` of the parser's package, unless the subclass sets them. Every run tests the same texts.
     """
 
     parser: ClassVar[type[Parser]]
@@ -71,20 +71,20 @@ class ParserContract:
         if "parser" in cls.__dict__ and "samples" not in cls.__dict__:
             cls.samples = load_samples(cls.parser)
 
-    def test_samples_show_what_the_family_can_do(self) -> None:
+    def test_samples_cover_reasoning_or_calls(self) -> None:
         samples = self.samples
         assert any(sample.reasoning or sample.calls for sample in samples), "no sample has reasoning or a call"
         names = [sample.name for sample in samples]
         assert len(set(names)) == len(names), f"sample names are not unique: {names}"
 
-    def test_samples_mean_what_they_say(self) -> None:
+    def test_samples_parse_as_expected(self) -> None:
         for sample in self.samples:
             parts = self.check(Case.of(sample))
             meant = (sample.content, sample.reasoning, list(sample.calls))
             read = (text_of(parts, Content), text_of(parts, Reasoning), calls_of(parts))
             assert read == meant, f"sample {sample.name!r}: read (content, reasoning, calls) {read!r}, meant {meant!r}"
 
-    def test_a_cut_anywhere_does_not_show(self) -> None:
+    def test_samples_parse_alike_in_any_chunks(self) -> None:
         for sample in self.samples:
             case = Case.of(sample)
             whole = self.parse(case, [sample.text])
@@ -92,7 +92,7 @@ class ParserContract:
                 assert self.parse(case, pieces) == whole, f"sample {sample.name!r} in the pieces {pieces!r}"
             assert self.parse(case, sample.text) == whole, f"sample {sample.name!r} in single characters"
 
-    def test_an_answer_that_is_cut_off_invents_no_call(self) -> None:
+    def test_truncated_output_adds_no_call(self) -> None:
         for sample in self.samples:
             case = Case.of(sample)
             whole = self.parse(case, [sample.text])
@@ -103,18 +103,18 @@ class ParserContract:
                 invented = [call for call in calls if call not in held]
                 assert not invented, f"sample {sample.name!r} ending in {sample.text[:n]!r} gives {invented!r}"
 
-    def test_without_tools_calls_are_text(self) -> None:
+    def test_calls_are_text_without_tools(self) -> None:
         for sample in self.samples:
             case = Case.of(sample)
             sources = [part.source for part in self.parse(case, [sample.text]) if isinstance(part, ToolCall)]
             parts = self.check(replace(case, tools=()))
             assert not calls_of(parts), f"sample {sample.name!r} gives calls without tools"
-            self.check_left_alone(sample, sources, parts)
+            self.check_calls_are_text(sample, sources, parts)
 
-    def check_left_alone(self, sample: Sample, sources: list[str], parts: list[Part]) -> None:
-        """Each call is text from its first character on, but for markers within it that mean something without tools.
+    def check_calls_are_text(self, sample: Sample, sources: list[str], parts: list[Part]) -> None:
+        """Check that each call is text, except for markers in it that have a meaning without tools.
 
-        A family whose calls are messages of their own may override this.
+        A family whose calls are separate messages may override this.
         """
         text = text_of(parts, Content) + text_of(parts, Reasoning)
         markers = [part.source.strip() for part in parts if isinstance(part, Marker) and not part.source.isspace()]
@@ -125,15 +125,15 @@ class ParserContract:
             assert left in text, f"sample {sample.name!r}: {source!r} is not text when there are no tools"
             assert left[:4] == source[:4], f"sample {sample.name!r}: {source!r} loses its beginning without tools"
 
-    def test_reasoning_switched_off_stays_in_the_content(self) -> None:
+    def test_disabled_reasoning_stays_in_the_content(self) -> None:
         for sample in self.samples:
             parts = self.check(replace(Case.of(sample), reasoning=False))
             assert not text_of(parts, Reasoning), f"sample {sample.name!r} gives reasoning though it is off"
             assert sample.reasoning in text_of(parts, Content), f"sample {sample.name!r} loses its reasoning"
             assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} gives other calls"
 
-    def test_calls_are_stated_as_a_grammar_or_refused(self) -> None:
-        """Whatever clients send for tools; that the grammar says what the parser reads takes llguidance to try."""
+    def test_calls_have_a_grammar_or_are_rejected(self) -> None:
+        """Tools of any shape get a grammar or a clear error, never another exception."""
         asked = [(name, {"type": "object"}) for name in NAMES] + [("f", parameters) for parameters in PARAMETERS]
         for name, parameters in asked:
             tool = {"type": "function", "function": {"name": name, "parameters": parameters}}
@@ -145,23 +145,26 @@ class ParserContract:
                     known, stated = error.param in ("tools", "tool_choice"), True
                 else:
                     known, stated = True, isinstance(answer, Grammar)
-                assert known, f"the refusal of {tool!r} names neither 'tools' nor 'tool_choice'"
-                assert stated, f"the answer with {tool!r} is no Grammar"
+                assert known, f"the error for {tool!r} names neither 'tools' nor 'tool_choice'"
+                assert stated, f"the result for {tool!r} is not a Grammar"
 
     def test_written_calls_are_read_back(self) -> None:
-        """What `write_calls` writes means the same calls again, in each format."""
+        """`write_calls` and the reader agree, in each format, on random calls of the sample tools."""
 
         @_CALL_SETTINGS
         @given(st.lists(random_calls(TOOLS), min_size=1, max_size=3))
         def check(calls: list[tuple[str, dict[str, Any]]]) -> None:
             for text in self.written(calls):
-                read = calls_of(self.check(Case(text, tools=TOOLS)))
+                parts = self.check(Case(text, tools=TOOLS))
+                read = calls_of(parts)
                 assert read == calls, f"the calls {calls!r} are written {text!r}, which is read as {read!r}"
+                left = (text_of(parts, Content) + text_of(parts, Reasoning)).strip()
+                assert not left, f"the calls {calls!r} are written {text!r}, of which {left!r} is read as text"
 
         check()
 
     def test_the_grammar_admits_written_calls(self) -> None:
-        """A forced call is the text that `write_calls` writes, so that the parser reads what the grammar allows."""
+        """`write_calls` and the grammar agree, so that a forced call is one that the parser reads."""
 
         @_CALL_SETTINGS
         @given(st.lists(random_calls(TOOLS), min_size=1, max_size=2))
@@ -174,13 +177,13 @@ class ParserContract:
         check()
 
     def written(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
-        """Calls as the family writes them; a family that can force calls must write at least single ones."""
+        """Return calls as the family writes them; a family that can force calls writes at least single ones."""
         texts = self.parser.write_calls(calls)
         missing = len(calls) == 1 and not texts and self.parser.can_force_calls()
         assert not missing, f"the parser {self.parser.name!r} states a grammar of calls, but write_calls writes none"
         return texts
 
-    def test_the_invariants_hold_for_damaged_samples(self) -> None:
+    def test_invariants_hold_for_damaged_samples(self) -> None:
         @_SETTINGS
         @given(damaged(self.parser, self.samples), st.data())
         def check(case: Case, data: st.DataObject) -> None:
@@ -188,7 +191,7 @@ class ParserContract:
 
         check()
 
-    def test_the_invariants_hold_for_any_text(self) -> None:
+    def test_invariants_hold_for_any_text(self) -> None:
         @_SETTINGS
         @given(medley(self.parser, self.samples), st.data())
         def check(case: Case, data: st.DataObject) -> None:
@@ -202,7 +205,7 @@ class ParserContract:
         return list(joined(parts + parser.finish()))
 
     def check(self, case: Case, pieces: Sequence[str] = ()) -> list[Part]:
-        """Check both invariants, and that calls and markers are what they claim; return the parts."""
+        """Check both invariants, and the contents of calls and markers; return the parts."""
         parts = self.parse(case, [case.text])
         cut = self.parse(case, pieces or case.text)
         assert cut == parts, f"not chunk-independent: {case!r} in chunks gives {cut!r}, whole {parts!r}"
