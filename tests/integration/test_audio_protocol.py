@@ -14,10 +14,9 @@ import openai
 import psutil
 import pytest
 
-from tests.plugins.whisper.test_audio import tone, wav
 from tests.support.client import error_of, post, queue, wait_for_queue
 from tests.support.server import ServerProcess, running_server
-from tests.support.speech import FORMATS, sample
+from tests.support.speech import FORMATS, sample, tone, wav
 from tests.support.tiny_whisper import MULTILINGUAL, write_tiny_whisper
 
 TRANSCRIPTIONS, TRANSLATIONS = "/v1/audio/transcriptions", "/v1/audio/translations"

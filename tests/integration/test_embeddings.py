@@ -14,7 +14,7 @@ import numpy as np
 import openai
 import pytest
 
-from tests.plugins.embeddings.tiny_pictures import picture, write_tiny_siglip
+from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_siglip
 from tests.support.client import connection, error_of, eventually, head, post, queue, sdk
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
@@ -211,7 +211,7 @@ def test_the_backend_s_flags_are_in_its_help_and_work() -> None:
 def test_images_of_a_model_that_takes_them(tmp_path: Path) -> None:
     with running_server("--backend", "embeddings", "--model", str(write_tiny_siglip(tmp_path))) as server:
         with sdk(server) as client:
-            given: list[Any] = [picture("red"), {"url": picture("red")}, [picture("red"), picture("blue")]]
+            given: list[Any] = [image_url("red"), {"url": image_url("red")}, [image_url("red"), image_url("blue")]]
             one, same, two = (
                 vectors(client.embeddings.create(model="any", input="", extra_body={"image_url": each}))
                 for each in given

@@ -12,7 +12,7 @@ from mlx_host_flux.options import FluxOptions
 from mlx_host_flux.plan import Plan, Planner, files, show_at
 from PIL import Image
 
-from tests.plugins.flux.test_pictures import encoded, noise
+from tests.plugins.flux.test_image_io import encoded, noise
 
 
 def planner(name: str, **options: Any) -> Planner:

@@ -19,8 +19,7 @@ from mlx_host_whisper.mlx_whisper_api import Whisper
 from mlx_host_whisper.model import load_model
 from mlx_host_whisper.options import WhisperOptions
 
-from tests.plugins.whisper.test_audio import tone, wav
-from tests.support.speech import sample
+from tests.support.speech import sample, tone, wav
 
 FILE = sample("capital.ogg")
 

@@ -19,14 +19,14 @@ from PIL import Image
 from transformers import AutoImageProcessor
 
 from tests.plugins.embeddings.driver import Vectors, ask, embed, load, vectors_of
-from tests.plugins.embeddings.tiny_pictures import picture, write_tiny_qwen3_vl, write_tiny_siglip
+from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_qwen3_vl, write_tiny_siglip
 
-RED, BLUE = picture("red"), picture("blue", (40, 90), "JPEG")
+RED, BLUE = image_url("red"), image_url("blue", (40, 90), "JPEG")
 
 
 def damaged_avif() -> str:
     """A picture whose pixels are zeros where their code should be."""
-    head, _, body = picture("red", kind="AVIF").partition(",")
+    head, _, body = image_url("red", kind="AVIF").partition(",")
     file = base64.b64decode(body)
     kept = file.index(b"mdat") + 4
     return f"{head},{base64.b64encode(file[:kept].ljust(len(file), bytes(1))).decode()}"
@@ -109,9 +109,9 @@ def test_qwen3_vl_takes_a_prefix_for_its_instruction(qwen_folder: Path) -> None:
 
 def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
     model = load(qwen_folder, context_length=40)
-    assert embed(model, "", images=(picture("red"),)).shape == (1, 32)
+    assert embed(model, "", images=(image_url("red"),)).shape == (1, 32)
     with pytest.raises(ContextLengthExceeded) as refusal:
-        embed(model, "", images=(picture("red", (400, 400)),))
+        embed(model, "", images=(image_url("red", (400, 400)),))
     assert refusal.value.param == "image_url"
     with pytest.raises(ContextLengthExceeded):
         embed(model, "word " * 60)
@@ -131,7 +131,7 @@ def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
         (RED[:-40], "cannot be read"),
         (damaged_avif(), "cannot be read"),
         # Pillow would have Ghostscript run the program that this is.
-        (picture("red", kind="EPS"), "PNG, JPEG, .* can be"),
+        (image_url("red", kind="EPS"), "PNG, JPEG, .* can be"),
     ],
 )
 def test_what_is_no_image_is_refused(url: str, words: str, siglip: EmbeddingModel) -> None:
@@ -145,4 +145,4 @@ def test_an_image_that_unpacks_to_far_too_much_is_refused(monkeypatch: pytest.Mo
     # Whatever others in the process have Pillow take.
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
     with pytest.raises(InvalidRequest, match="pixels"):
-        read_image(picture("red", (10000, 9000)))
+        read_image(image_url("red", (10000, 9000)))
