@@ -17,8 +17,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.plugins.flux.test_image_io import encoded, noise
+from tests.plugins.flux.test_image_io import noise
 from tests.support.client import children, error_of, eventually, get, post, queue, sdk, wait_for_queue
+from tests.support.media import encoded
 from tests.support.server import BLAS, ServerProcess, running_server
 from tests.support.tiny_flux import write_tiny_flux, write_tiny_lora
 

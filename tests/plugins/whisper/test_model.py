@@ -111,8 +111,8 @@ def test_the_file_may_be_so_large(tiny_folder: Path) -> None:
 
 
 def test_the_audio_may_be_so_long(tiny_folder: Path) -> None:
-    with pytest.raises(TooLarge, match=r"longer than 0\.05 minutes"):
-        ask(load(tiny_folder, max_audio_minutes=0.05))
+    with pytest.raises(TooLarge, match=r"file: the audio is longer than the limit of 2.4 seconds"):
+        ask(load(tiny_folder, max_audio_minutes=0.04))
 
 
 def test_a_long_audio_shows_signs_of_life_and_progress(tiny_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
