@@ -16,6 +16,8 @@ import pytest
 
 from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_siglip
 from tests.support.client import connection, error_of, eventually, head, post, queue, sdk
+from tests.support.media import data_url
+from tests.support.odd_images import DATA_URLS, png_header
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
 
@@ -219,5 +221,11 @@ def test_images_of_a_model_that_takes_them(tmp_path: Path) -> None:
         np.testing.assert_allclose(one, same)
         np.testing.assert_allclose(one, two[:1], atol=1e-5)
         assert np.abs(two[0] - two[1]).max() > 0.01
+        spellings = raw(server, input=[""] * len(DATA_URLS), image_url=list(DATA_URLS.values()))["data"]
+        np.testing.assert_allclose(
+            [each["embedding"] for each in spellings], [spellings[0]["embedding"]] * len(spellings)
+        )
+        large = error_of(post(server, {"image_url": data_url(png_header(10_000, 9_000))}, EMBEDDINGS), 413)
+        assert large["code"] == "image_too_large"
         response = post(server, {"image_url": "https://example.com/cat.png"}, EMBEDDINGS)
         assert "not fetched" in error_of(response, 400)["message"]

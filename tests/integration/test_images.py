@@ -268,6 +268,14 @@ def test_an_edit_takes_several_images(client: openai.OpenAI) -> None:
     assert edit(client, images, size="16x16").usage.input_tokens_details.image_tokens == 3
 
 
+def test_an_edit_sees_an_image_as_it_is_displayed(client: openai.OpenAI) -> None:
+    transparent = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    white = content(edit(client, encoded(Image.new("RGB", (16, 16), "white"))).data[0])
+    for format in ("PNG", "WEBP", "GIF", "TIFF"):
+        assert content(edit(client, encoded(transparent, format)).data[0]) == white
+    assert content(edit(client, encoded(Image.new("RGB", (16, 16), "red"), "BMP")).data[0]) != white
+
+
 def test_an_edit_is_streamed(client: openai.OpenAI) -> None:
     events = list(edit(client, encoded(noise(16, 16)), steps=2, stream=True, partial_images=1))
     assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
@@ -289,7 +297,7 @@ def test_bad_images_are_refused_and_leave_nothing_behind(client: openai.OpenAI, 
     before = {child.pid for child in children(server)}
     temporary = Path(tempfile.gettempdir())
     whole = encoded(noise(16, 16))
-    for file in (b"", b"garbage", whole[:40], whole[:-30], encoded(noise(), "GIF")):
+    for file in (b"", b"garbage", whole[:40], whole[:-30], encoded(noise(), "PPM")):
         assert error_of(upload(server, [("image", ("a", file))]), 400)["code"] == "invalid_image"
     assert error_of(upload(server, [("image", ("a", b"x" * 100_001))]), 413)["code"] == "too_large"
     assert error_of(upload(server, [("image", ("a", encoded(noise(1, 1))))]), 400)["param"] == "image"

@@ -13,10 +13,12 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from PIL import Image
 
 from tests.support.client import CHAT, error_of, events, post, sdk
 from tests.support.command import mlx_host
 from tests.support.media import data_url, encoded, image_part, image_url, look, noise
+from tests.support.odd_images import DATA_URLS, ODD_IMAGES, SIZE, png_header
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
@@ -180,6 +182,18 @@ def test_vectors_of_pictures_with_extra_body(client: openai.OpenAI) -> None:
     assert first != second
     with pytest.raises(openai.BadRequestError, match=r"image_url\[0\]: .* is not public"):
         client.embeddings.create(**MODEL, input="", extra_body={"image_url": "http://localhost/cat.png"})
+
+
+def test_an_image_is_seen_as_it_is_displayed(server: ServerProcess, client: openai.OpenAI) -> None:
+    def logprobs(url: str) -> list[float]:
+        content = chat(client, [{"role": "user", "content": [image_part(url)]}], logprobs=True).logprobs.content
+        return [each.logprob for each in content]
+
+    white = logprobs(data_url(encoded(Image.new("RGB", SIZE, "white"))))
+    assert logprobs(data_url(ODD_IMAGES["alpha 0"].file)) == pytest.approx(white, abs=1e-3)
+    assert logprobs(DATA_URLS["upper case base64"]) == logprobs(DATA_URLS["as usual"])
+    body = {**MODEL, "messages": [{"role": "user", "content": [image_part(data_url(png_header(20_000, 10_000)))]}]}
+    assert error_of(post(server, body, CHAT), 413)["code"] == "image_too_large"
 
 
 def test_tokens_of_a_picture_are_counted(server: ServerProcess) -> None:
