@@ -174,7 +174,7 @@ def test_a_client_that_leaves_a_stream_frees_the_slot_within_a_step(
     wait_for_queue(server, 0)
     lines = eventually(lambda: [line for line in server.lines if line.endswith(": cancelled")])
     cancelled = re.findall(r"img-\w+", lines[-1])[0]
-    assert not any(f"{cancelled}: picture 2" in line for line in server.lines)
+    assert not any(f"{cancelled}: image 2 of" in line for line in server.lines)
 
 
 # Jobs
@@ -385,9 +385,9 @@ def test_libraries_that_are_not_needed_are_not_missed(client: openai.OpenAI, ser
 def test_steps_are_in_the_log(client: openai.OpenAI, server: ServerProcess) -> None:
     make(client, steps=20, n=2)
     shown = (1, *range(2, 21, 2))
-    steps = [f": picture {image} of 2, step {step} of 20" for image in (1, 2) for step in shown]
+    steps = [f": image {image} of 2, step {step} of 20" for image in (1, 2) for step in shown]
     server.wait_for_line(steps[-1])
-    said = [line[line.index(": picture") :] for line in server.lines if line.endswith(" of 20")]
+    said = [line[line.index(": image") :] for line in server.lines if line.endswith(" of 20")]
     assert said == steps
 
 

@@ -34,6 +34,18 @@ IMAGE_LIMITS = ImageLimits()
 LARGE = IMAGE + bytes(16_000_000)
 
 
+# The decoders of models that other tests have loaded in this process.
+_others: set[int] = set()
+
+
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    assert not _others
+    _others.update(process.pid for process in processes())
+    yield
+    _others.clear()
+
+
 @pytest.fixture
 def pool() -> Iterator[DecoderPool]:
     pool = DecoderPool()
@@ -43,11 +55,11 @@ def pool() -> Iterator[DecoderPool]:
 
 
 def processes() -> list[psutil.Process]:
-    """The decoders that are running."""
+    """The running decoders that a test has started."""
     running = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if "mlx_host_media._worker" in child.cmdline():
+            if child.pid not in _others and "mlx_host_media._worker" in child.cmdline():
                 running.append(child)
     return running
 
