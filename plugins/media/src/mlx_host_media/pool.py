@@ -73,8 +73,9 @@ class DecoderPool:
             "max_seconds": limits.max_seconds,
             "min_seconds": limits.min_seconds,
         }
-        max_samples = int((limits.max_seconds + PADDING_SECONDS) * sample_rate) + 1
-        _, samples = yield from self._decode(request, file, BYTES_PER_SAMPLE * max_samples, "invalid_audio")
+        # The limit may be infinite.
+        max_samples = min((limits.max_seconds + PADDING_SECONDS) * sample_rate + 1, sys.maxsize // BYTES_PER_SAMPLE)
+        _, samples = yield from self._decode(request, file, BYTES_PER_SAMPLE * int(max_samples), "invalid_audio")
         return np.frombuffer(samples, np.int16)
 
     def close(self) -> None:
