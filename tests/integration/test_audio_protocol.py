@@ -183,7 +183,7 @@ def test_a_form_needs_a_file(server: ServerProcess) -> None:
 
 def test_unreadable_files_are_refused(server: ServerProcess) -> None:
     assert "is empty" in error_of(upload(server, file=b""), 400)["message"]
-    assert "WAV, MP3, M4A, FLAC, OGG and WebM" in error_of(upload(server, file=b"garbage" * 100), 400)["message"]
+    assert "WAV, MP3, M4A, FLAC, OGG or WebM" in error_of(upload(server, file=b"garbage" * 100), 400)["message"]
     for suffix in FORMATS:
         whole = sample(f"capital.{suffix}")
         assert error_of(upload(server, file=whole[: len(whole) // 2]), 400)["code"] == "invalid_audio"
@@ -200,7 +200,7 @@ def test_too_large_files_are_refused(server: ServerProcess) -> None:
 def test_too_long_audio_is_refused(server: ServerProcess) -> None:
     # Eleven minutes of a low rate make a small file.
     error = error_of(upload(server, file=wav(tone(11 * 60, 100), 100)), 413)
-    assert "longer than 10 minutes" in error["message"]
+    assert "longer than the limit of 10 minutes" in error["message"]
 
 
 def test_a_wrong_task_names_what_is_served_and_what_would_serve(server: ServerProcess) -> None:
