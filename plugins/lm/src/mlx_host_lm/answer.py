@@ -14,7 +14,7 @@ from mlx_host.events import (
     Event,
     Finished,
     Logprobs,
-    Prefilled,
+    Progress,
     Several,
     StopReason,
     Text,
@@ -194,7 +194,7 @@ class Answer:
                 touched[news.uid] = self._choices[news.uid]
                 self._add(news)
         if read is not None and not touched:
-            yield Prefilled(done=self._plan.cached_tokens + read.done, total=len(self._plan.prompt))
+            yield Progress("prefill", self._plan.cached_tokens + read.done, len(self._plan.prompt))
         for choice in touched.values():
             if text := choice.take():
                 yield text
