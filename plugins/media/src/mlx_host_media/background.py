@@ -1,4 +1,4 @@
-"""Runs what waits or takes long beside the model's own thread: downloads and decoders, which use no MLX."""
+"""Runs blocking work on threads while a generator yields."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Aside:
-    """Threads for pieces of work, each awaited by a generator; `patience` says how long it may wait in one turn.
+class BackgroundRunner:
+    """Runs functions on daemon threads, at most `max_threads` at once; each is awaited by a generator.
 
-    So many as `at_once` work; they end with their work, or with the process, which does not wait for them.
+    `patience` returns the seconds that the generator may block before it yields.
     """
 
-    def __init__(self, patience: Callable[[], float], *, at_once: int) -> None:
+    def __init__(self, patience: Callable[[], float], *, max_threads: int) -> None:
         self._patience = patience
-        self._slots = threading.BoundedSemaphore(at_once)
+        self._slots = threading.BoundedSemaphore(max_threads)
 
     def run(self, work: Callable[[], T]) -> Generator[None, None, T]:
-        """Do the work, giving way meanwhile; raises what it raises. What nobody awaits any more is not begun."""
+        """Return or raise what `work` does, yielding until then; closing the generator skips work that is queued."""
         future: Future[T] = Future()
-        threading.Thread(target=self._do, args=(work, future), name="media", daemon=True).start()
+        threading.Thread(target=self._run, args=(work, future), name="media", daemon=True).start()
         try:
             while not wait([future], self._patience()).done:
                 yield
@@ -31,7 +31,7 @@ class Aside:
         finally:
             future.cancel()
 
-    def _do(self, work: Callable[[], T], future: Future[T]) -> None:
+    def _run(self, work: Callable[[], T], future: Future[T]) -> None:
         with self._slots:
             if not future.set_running_or_notify_cancel():
                 return

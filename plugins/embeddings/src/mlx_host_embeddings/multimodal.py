@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
 from mlx_host.embedding import Embedder, InputType, Row
 from mlx_host.errors import ContextLengthExceeded, InvalidRequest
 
-from mlx_host_embeddings.images import read_image
+from mlx_host_embeddings.images import ImageLoader
 from mlx_host_embeddings.mlx_embeddings_api import Array, Qwen3Vl, Siglip
 from mlx_host_embeddings.pooling import as_bytes, normalized
 from mlx_host_embeddings.recipe import Prefixes
@@ -18,8 +18,9 @@ from mlx_host_embeddings.recipe import Prefixes
 class SiglipEmbedder(Embedder):
     """Texts and images in one space; a text fills all positions with padding, as the model was trained."""
 
-    def __init__(self, model: Siglip, prefixes: Prefixes) -> None:
+    def __init__(self, model: Siglip, prefixes: Prefixes, loader: ImageLoader) -> None:
         self._model = model
+        self._loader = loader
         self._prefixes = prefixes
         self.vocabulary = model.vocabulary
         self.context_length = model.positions
@@ -29,14 +30,15 @@ class SiglipEmbedder(Embedder):
         prefix = self._prefixes[input_type]
         return [Row(ids) for ids in self._model.tokenizer.encode([prefix + text for text in texts], limit)]
 
-    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Row:
+    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Generator[None, None, Row]:
         if text:
             raise InvalidRequest(
                 "This model embeds texts and images, but not a text together with an image: send them apart, the "
                 "image without an input.",
                 param="input",
             )
-        return Row(range(self._model.patches), image=self._model.pixels(read_image(url)))
+        image = yield from self._loader.load(url)
+        return Row(range(self._model.patches), image=self._model.pixels(image))
 
     def embed(self, rows: Sequence[Row]) -> list[bytes | None]:
         written: dict[int, bytes | None] = {}
@@ -62,8 +64,9 @@ class Qwen3VlEmbedder(Embedder):
     makes NaN of padding.
     """
 
-    def __init__(self, model: Qwen3Vl, prefixes: Prefixes) -> None:
+    def __init__(self, model: Qwen3Vl, prefixes: Prefixes, loader: ImageLoader) -> None:
         self._model = model
+        self._loader = loader
         self._prefixes = prefixes
         self.vocabulary = model.vocabulary
         self.context_length = model.positions
@@ -73,8 +76,9 @@ class Qwen3VlEmbedder(Embedder):
         prefix = self._prefixes[input_type]
         return [Row(_tokens(self._model.read(text, None, prefix))[:limit]) for text in texts]
 
-    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Row:
-        inputs = self._model.read(text, read_image(url), self._prefixes[input_type])
+    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Generator[None, None, Row]:
+        image = yield from self._loader.load(url)
+        inputs = self._model.read(text, image, self._prefixes[input_type])
         tokens = _tokens(inputs)
         if self.context_length is not None and len(tokens) > self.context_length:
             raise ContextLengthExceeded(self.context_length, len(tokens), param="image_url")

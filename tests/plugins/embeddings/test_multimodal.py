@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import base64
+import io
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import mlx.core as mx
 import numpy as np
+import psutil
 import pytest
 from mlx_embeddings.models.qwen3_vl import Processor
 from mlx_embeddings.utils import load_model
 from mlx_host.errors import ContextLengthExceeded, InvalidRequest
 from mlx_host.events import Started
 from mlx_host.testing.model_contract import Visit, together
-from mlx_host_embeddings.images import read_image
 from mlx_host_embeddings.model import EmbeddingModel
-from PIL import Image
+from mlx_host_media.data_urls import decode_data_url
+from mlx_host_media.images import on_white
+from PIL import Image, ImageOps
 from transformers import AutoImageProcessor
 
 from tests.plugins.embeddings.driver import Vectors, ask, embed, load, vectors_of
-from tests.plugins.embeddings.tiny_pictures import picture, write_tiny_qwen3_vl, write_tiny_siglip
+from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_qwen3_vl, write_tiny_siglip
+from tests.support.media import data_url, encoded
+from tests.support.odd_images import ODD_IMAGES, png_header
 
-RED, BLUE = picture("red"), picture("blue", (40, 90), "JPEG")
+RED, BLUE = image_url("red"), image_url("blue", (40, 90), "JPEG")
+
+
+def opened(url: str) -> Image.Image:
+    with Image.open(io.BytesIO(decode_data_url(url))) as image:
+        return image.convert("RGB")
 
 
 def damaged_avif() -> str:
-    """A picture whose pixels are zeros where their code should be."""
-    head, _, body = picture("red", kind="AVIF").partition(",")
+    """An AVIF image with zeros in place of its data."""
+    head, _, body = image_url("red", kind="AVIF").partition(",")
     file = base64.b64decode(body)
     kept = file.index(b"mdat") + 4
     return f"{head},{base64.b64encode(file[:kept].ljust(len(file), bytes(1))).decode()}"
@@ -38,8 +50,9 @@ def siglip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def siglip(siglip_folder: Path) -> EmbeddingModel:
-    return load(siglip_folder)
+def siglip(siglip_folder: Path) -> Iterator[EmbeddingModel]:
+    with closing(load(siglip_folder)) as model:
+        yield model
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +61,15 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def qwen(qwen_folder: Path) -> EmbeddingModel:
-    return load(qwen_folder)
+def qwen(qwen_folder: Path) -> Iterator[EmbeddingModel]:
+    with closing(load(qwen_folder)) as model:
+        yield model
 
 
 def test_siglip_s_images_have_the_library_s_vectors(siglip: EmbeddingModel, siglip_folder: Path) -> None:
     network = load_model(siglip_folder, path_to_repo="medsiglip")
     processor = AutoImageProcessor.from_pretrained(siglip_folder, backend="pil")
-    pixels = processor(images=[read_image(RED), read_image(BLUE)], return_tensors="np")["pixel_values"]
+    pixels = processor(images=[opened(RED), opened(BLUE)], return_tensors="np")["pixel_values"]
     expected = np.array(network.get_image_features(mx.array(pixels)))
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     vectors = embed(siglip, "", "", images=(RED, BLUE))
@@ -93,8 +107,8 @@ def test_qwen3_vl_has_the_library_s_vectors(qwen: EmbeddingModel, qwen_folder: P
         return vectors.reshape(-1)
 
     red, both = embed(qwen, "", "what is it", images=(RED, BLUE))
-    np.testing.assert_allclose(red, expected(image=read_image(RED)), atol=1e-4)
-    np.testing.assert_allclose(both, expected(image=read_image(BLUE), text="what is it"), atol=1e-4)
+    np.testing.assert_allclose(red, expected(image=opened(RED)), atol=1e-4)
+    np.testing.assert_allclose(both, expected(image=opened(BLUE), text="what is it"), atol=1e-4)
     long, short = embed(qwen, "a much longer text than the other one is", "cat")
     np.testing.assert_allclose(long, expected(text="a much longer text than the other one is"), atol=1e-4)
     np.testing.assert_allclose(short, expected(text="cat"), atol=1e-4)
@@ -108,14 +122,14 @@ def test_qwen3_vl_takes_a_prefix_for_its_instruction(qwen_folder: Path) -> None:
 
 
 def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
-    model = load(qwen_folder, context_length=40)
-    assert embed(model, "", images=(picture("red"),)).shape == (1, 32)
-    with pytest.raises(ContextLengthExceeded) as refusal:
-        embed(model, "", images=(picture("red", (400, 400)),))
-    assert refusal.value.param == "image_url"
-    with pytest.raises(ContextLengthExceeded):
-        embed(model, "word " * 60)
-    assert embed(model, "word " * 60, truncate=True).shape == (1, 32)
+    with closing(load(qwen_folder, context_length=40)) as model:
+        assert embed(model, "", images=(image_url("red"),)).shape == (1, 32)
+        with pytest.raises(ContextLengthExceeded) as refusal:
+            embed(model, "", images=(image_url("red", (400, 400)),))
+        assert refusal.value.param == "image_url"
+        with pytest.raises(ContextLengthExceeded):
+            embed(model, "word " * 60)
+        assert embed(model, "word " * 60, truncate=True).shape == (1, 32)
 
 
 @pytest.mark.parametrize(
@@ -125,24 +139,45 @@ def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
         ("/etc/passwd", "not fetched"),
         ("file:///etc/passwd", "not fetched"),
         ("data:image/png;base64", "no comma"),
-        ("data:image/png;base64,@@@", "base64 cannot be read"),
-        ("data:image/png;base64,AAAA", "cannot be read as an image"),
-        ("data:image/png,AAAA", "cannot be read as an image"),
-        (RED[:-40], "cannot be read"),
-        (damaged_avif(), "cannot be read"),
+        ("data:image/png;base64,@@@", "base64 data is invalid"),
+        ("data:image/png;base64,AAAA", "not an image"),
+        ("data:image/png,AAAA", "not an image"),
+        (RED[:-40], "damaged or truncated"),
+        (damaged_avif(), "damaged or truncated|not an image"),
         # Pillow would have Ghostscript run the program that this is.
-        (picture("red", kind="EPS"), "PNG, JPEG, .* can be"),
+        (image_url("red", kind="EPS"), "PNG, JPEG, .* format"),
     ],
 )
-def test_what_is_no_image_is_refused(url: str, words: str, siglip: EmbeddingModel) -> None:
+def test_unusable_images_are_rejected(url: str, words: str, siglip: EmbeddingModel) -> None:
     with pytest.raises(InvalidRequest, match=words) as refusal:
         embed(siglip, "", images=(url,))
-    assert refusal.value.param == "image_url"
+    assert (refusal.value.param, refusal.value.code) == ("image_url", "invalid_image")
 
 
-@pytest.mark.parametrize("limit", [None, 1000])
-def test_an_image_that_unpacks_to_far_too_much_is_refused(monkeypatch: pytest.MonkeyPatch, limit: int | None) -> None:
-    # Whatever others in the process have Pillow take.
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-    with pytest.raises(InvalidRequest, match="pixels"):
-        read_image(picture("red", (10000, 9000)))
+def test_an_image_with_too_many_pixels_is_rejected(siglip: EmbeddingModel) -> None:
+    with pytest.raises(InvalidRequest, match="10000x9000 pixels, which is more than the limit of 80000000") as error:
+        embed(siglip, "", images=(data_url(png_header(10_000, 9_000)),))
+    assert (error.value.status, error.value.code) == (413, "image_too_large")
+
+
+@pytest.mark.parametrize("name", [name for name, odd in ODD_IMAGES.items() if odd.error is None])
+def test_an_odd_image_has_the_vector_of_what_it_shows(siglip: EmbeddingModel, name: str) -> None:
+    odd = ODD_IMAGES[name]
+    with Image.open(io.BytesIO(odd.file)) as image:
+        shown = on_white(ImageOps.exif_transpose(image)) if name == "EXIF orientation" else None
+    plain = shown or Image.new("RGB", odd.size, odd.pixel)
+    given, expected, other = embed(
+        siglip, "", "", "", images=(data_url(odd.file), data_url(encoded(plain)), image_url("black", odd.size))
+    )
+    np.testing.assert_allclose(given, expected, atol=0.02)
+    assert np.abs(given - other).max() > 0.05
+
+
+def test_the_decoders_end_with_the_model(siglip_folder: Path) -> None:
+    model = load(siglip_folder)
+    before = {child.pid for child in psutil.Process().children()}
+    embed(model, "", images=(RED,))
+    started = [child for child in psutil.Process().children() if child.pid not in before]
+    assert started
+    model.close()
+    assert not any(child.is_running() for child in started)

@@ -32,7 +32,7 @@ TEMPLATE = (
 )
 
 
-def picture(colour: str, size: tuple[int, int] = (70, 50), kind: str = "PNG") -> str:
+def image_url(colour: str, size: tuple[int, int] = (70, 50), kind: str = "PNG") -> str:
     """A data: URL of one colour."""
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, kind)
