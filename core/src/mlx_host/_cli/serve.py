@@ -16,7 +16,7 @@ from mlx_host._host.catalog import Catalog, ModelSpec
 from mlx_host._plugins.manager import OWN, Plugins
 from mlx_host._settings import HostSettings, Settings, api_names, flag_name
 from mlx_host.api import ModelState
-from mlx_host.errors import LoadError, MlxHostError, UsageError
+from mlx_host.errors import LoadError, UsageError
 
 if TYPE_CHECKING:
     from mlx_host._host import Host
@@ -68,26 +68,27 @@ async def _serve(
     listening: Sequence[socket.socket],
     ports: Mapping[int, Collection[str]],
 ) -> None:
-    from mlx_host._engine import Launch
+    from mlx_host._engine import WorkerConfig
     from mlx_host._engine.worker import ProcessWorker
-    from mlx_host._host import Host, ServedModel
+    from mlx_host._host import Host, ModelPool, ServedModel
     from mlx_host._http import server
     from mlx_host._http.app import make_app
 
     display = LoadingDisplay()
 
-    def served(spec: ModelSpec) -> ServedModel:
-        launch = Launch(spec.backend, spec.model, dict(spec.options), settings.host.log_level)
+    def create(spec: ModelSpec) -> ServedModel:
+        config = WorkerConfig(spec.backend, spec.model, dict(spec.options), settings.host.log_level)
         return ServedModel(
             spec.name,
-            lambda: ProcessWorker(launch, spec.env),
+            lambda: ProcessWorker(config, spec.env),
             spec.limits,
             spec.parsers,
             plugins.parsers.found.values(),
-            display.for_model(spec.name),
+            backend=spec.backend,
+            on_progress=display.for_model(spec.name),
         )
 
-    host = Host(plugins, [served(spec) for spec in catalog], settings.host.keep_alive)
+    host = Host(plugins, ModelPool(create, catalog), settings.host.keep_alive)
     apis = mount_apis(plugins, settings, host)
     http = server.Server(make_app(apis, settings.host.max_body_mb, ports))
     async with contextlib.AsyncExitStack() as lifespans:
@@ -143,7 +144,7 @@ async def _run(
     try:
         if await _loaded(host, stop, display, strict=settings.strict):
             ready = sorted(model.name for model in host.models() if model.state is ModelState.READY)
-            log.info("ready: %s at %s/v1", ", ".join(ready) or "no model", server.url(listening[0]))
+            log.info("ready: %s at %s/v1", ", ".join(ready), server.url(listening[0]))
             await stop.begun.wait()
     except LoadError:
         await stop.end(serving)
@@ -176,11 +177,18 @@ class Stop:
         self.begin()
         log.info("stopping; running requests have %g s to finish, a second signal ends them at once", timeout)
         second = asyncio.create_task(self._second.wait())
-        done, _ = await asyncio.wait((serving, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        second.cancel()
+        drained = asyncio.create_task(self._drained(serving))
+        done, _ = await asyncio.wait((drained, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in (second, drained):
+            task.cancel()
         if not done:
             log.warning("requests are still running after %g s; ending them", timeout)
         await self.end(serving)
+
+    async def _drained(self, serving: asyncio.Task[None]) -> None:
+        """Wait for the connections and the background work."""
+        await asyncio.wait((serving,))
+        await self._host.drain()
 
     async def end(self, serving: asyncio.Task[None]) -> None:
         """End the models, with their requests, and the server."""
@@ -194,9 +202,9 @@ class Stop:
 async def _loaded(host: Host, stop: Stop, display: LoadingDisplay, *, strict: bool) -> bool:
     """Wait until every model has loaded or failed; False if the server is shut down before.
 
-    LoadError if a model fails and `strict` is set or it is the only one.
+    LoadError if a model fails and `strict` is set or it is the only one, or if all fail.
     """
-    loading = asyncio.create_task(host.loaded(strict=strict or len(host.models()) == 1))
+    loading = asyncio.create_task(host.wait_started(strict=strict))
     begun = asyncio.create_task(stop.begun.wait())
     with display:
         await asyncio.wait((loading, begun), return_when=asyncio.FIRST_COMPLETED)
@@ -204,10 +212,5 @@ async def _loaded(host: Host, stop: Stop, display: LoadingDisplay, *, strict: bo
     if not loading.done():
         loading.cancel()
         return False
-    try:
-        await loading
-    except LoadError:
-        raise
-    except MlxHostError as error:
-        raise LoadError(str(error)) from error
+    await loading
     return True

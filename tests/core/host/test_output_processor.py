@@ -1,13 +1,14 @@
-"""The reader: a model's events in batches of any size become the same answer."""
+"""The output processor: the same output results from a model's events in batches of any size."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from mlx_host._host.output_processor import AnswerEvent, ChoiceDone, Delta, Done, Reader
+from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Telltales
+from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
 from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, Text
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
@@ -52,22 +53,22 @@ def ask(**more: Any) -> ChatRequest:
 BOTH = ParserSelection(Bracketed, Bracketed)
 
 
-def read(request: ChatRequest, events: list[Event], batch: int, parsers: ParserSelection = BOTH) -> list[AnswerEvent]:
+def read(request: ChatRequest, events: list[Event], batch: int, parsers: ParserSelection = BOTH) -> list[ChatEvent]:
     """Read in batches of a size, as far as a host would."""
-    reader = Reader(request, parsers, Telltales([], None))
-    out: list[AnswerEvent] = []
+    processor = OutputProcessor(request, parsers, Telltales([], None))
+    out: list[ChatEvent] = []
     for at in range(0, len(events), batch):
-        out += reader.take(events[at : at + batch])
-        if reader.over:
+        out += processor.process(events[at : at + batch])
+        if processor.finished:
             break
-    assert reader.over
+    assert processor.finished
     return out
 
 
-def summary(out: list[AnswerEvent], choice: int = 0) -> tuple[str, str, list[str], str]:
+def summary(out: list[ChatEvent], choice: int = 0) -> tuple[str, str, list[str], str]:
     """Content, reasoning, names of calls and finish reason of a choice."""
-    parts = [part for event in out if isinstance(event, Delta) and event.choice == choice for part in event.parts]
-    (reason,) = [event.reason for event in out if isinstance(event, ChoiceDone) and event.choice == choice]
+    parts = [part for event in out if isinstance(event, ChoiceDelta) and event.choice == choice for part in event.parts]
+    (reason,) = [event.reason for event in out if isinstance(event, ChoiceCompleted) and event.choice == choice]
     return (
         "".join(part.text for part in parts if isinstance(part, Content)),
         "".join(part.text for part in parts if isinstance(part, Reasoning)),
@@ -85,14 +86,14 @@ def test_batches_do_not_show(batch: int) -> None:
     out = read(ask(tools=TOOLS), answer_of("(hm)yes[f]no[g]", completion_tokens=16), batch)
     assert isinstance(out[0], Started)
     assert summary(out) == ("yesno", "hm", ["f", "g"], "tool_calls")
-    assert out[-1] == Done(prompt_tokens=5, cached_tokens=2, completion_tokens=16, reasoning_tokens=4)
+    assert out[-1] == OutputCompleted(prompt_tokens=5, cached_tokens=2, completion_tokens=16, reasoning_tokens=4)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
 def test_first_call_ends_the_answer_and_the_count_where_calls_may_not_be_parallel(batch: int) -> None:
     out = read(ask(tools=TOOLS, parallel_tool_calls=False), answer_of("ab[f]cd[g]", completion_tokens=10), batch)
     assert summary(out) == ("ab", "", ["f"], "tool_calls")
-    assert out[-1] == Done(prompt_tokens=5, cached_tokens=2, completion_tokens=5)
+    assert out[-1] == OutputCompleted(prompt_tokens=5, cached_tokens=2, completion_tokens=5)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 100])
@@ -109,7 +110,7 @@ def test_each_choice_ends_for_itself(batch: int) -> None:
     out = read(ask(n=2), events, batch)
     assert summary(out, 0) == ("bc", "", [], "stop")
     assert summary(out, 1) == ("a", "", [], "length")
-    assert out[-1] == Done(prompt_tokens=1, cached_tokens=0, completion_tokens=3)
+    assert out[-1] == OutputCompleted(prompt_tokens=1, cached_tokens=0, completion_tokens=3)
 
 
 def test_what_is_open_at_the_end_is_shown() -> None:
@@ -118,7 +119,7 @@ def test_what_is_open_at_the_end_is_shown() -> None:
 
 def test_parts_side_by_side_are_joined_within_a_batch() -> None:
     out = read(ask(), answer_of("abc"), 100)
-    assert [event.parts for event in out if isinstance(event, Delta)] == [[Content("abc")]]
+    assert [event.parts for event in out if isinstance(event, ChoiceDelta)] == [[Content("abc")]]
 
 
 def test_progress_passes() -> None:
@@ -128,7 +129,9 @@ def test_progress_passes() -> None:
 
 def test_calls_get_ids_that_differ() -> None:
     out = read(ask(tools=TOOLS), answer_of("[f][f]"), 100)
-    ids = [part.id for event in out if isinstance(event, Delta) for part in event.parts if isinstance(part, ToolCall)]
+    ids = [
+        part.id for event in out if isinstance(event, ChoiceDelta) for part in event.parts if isinstance(part, ToolCall)
+    ]
     assert len(set(ids)) == 2
     assert all(ids)
 
