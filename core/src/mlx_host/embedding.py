@@ -11,7 +11,7 @@ import math
 from abc import ABC, abstractmethod
 from array import array
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,8 +63,9 @@ class Embedder(ABC):
     def embed(self, rows: Sequence[Row]) -> list[bytes | None]:
         """Run one forward pass: a vector for each row, float32 and little-endian, None if it is not finite."""
 
-    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Row:
-        """Make a row of an image and maybe a text beside it; InvalidRequest if unreadable or too large."""
+    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Generator[None, None, Row]:
+        """Encode an image and optional text, yielding None while it is decoded; InvalidRequest if it cannot be used."""
+        yield from ()
         raise UnsupportedRequest("This model takes no images; send text as input alone.", param="image_url")
 
 
@@ -167,7 +168,7 @@ class Embeddings:
             while len(rows) < len(request.inputs):
                 if rows:
                     yield None
-                rows += self._read(request, len(rows))
+                rows += yield from self._read(request, len(rows))
             self._pool.add(job, rows)
             yield Started(prompt_tokens=sum(len(row.tokens) for row in rows))
             left = len(rows)
@@ -202,14 +203,14 @@ class Embeddings:
             reason = f"its vectors have {full} and it is not trained for shorter ones"
         raise InvalidRequest(f"dimensions: this model cannot give {wanted}: {reason}.", param="dimensions")
 
-    def _read(self, request: EmbeddingRequest, start: int) -> list[Row]:
+    def _read(self, request: EmbeddingRequest, start: int) -> Generator[None, None, list[Row]]:
         """Make rows of the next few inputs; InvalidRequest names the one that is wrong."""
         embedder = self._embedder
         if request.images:
             text = request.inputs[start]
             if not isinstance(text, str):
                 raise InvalidRequest("image_url goes with texts, not with token ids.", param="input")
-            rows = [embedder.encode_image(request.images[start], text, request.input_type)]
+            rows = [(yield from embedder.encode_image(request.images[start], text, request.input_type))]
         else:
             inputs = request.inputs[start : start + ENCODE_AT_ONCE]
             encoded = iter(embedder.encode([text for text in inputs if isinstance(text, str)], request.input_type))

@@ -60,7 +60,7 @@ FAMILIES = {
     "gemma3_text": Family(_states, "mean", has_dense=True),
     "llama_bidirec": Family(_states, "mean"),
 }
-PICTURES = ("qwen3_vl", "siglip")
+IMAGE_FAMILIES = ("qwen3_vl", "siglip")
 MANY_VECTORS = ("lfm2", "colqwen2_5", "colidefics3")
 
 
@@ -197,7 +197,7 @@ def load(folder: Path) -> Loaded | Siglip | Qwen3Vl:
     if kind not in FAMILIES:
         raise LoadError(
             f"{folder.name!r} is a {kind or 'nameless'} model, which is none of those served here: "
-            f"{', '.join(sorted((*FAMILIES, *PICTURES)))}."
+            f"{', '.join(sorted((*FAMILIES, *IMAGE_FAMILIES)))}."
         )
     network = load_model(folder, path_to_repo=TRUST_CONFIG)
     if kind == "modernbert" and _dtype(network) == mx.float16:

@@ -11,9 +11,10 @@ from mlx_host.errors import LoadError
 from mlx_host.events import Event
 from mlx_host.requests import EmbeddingRequest
 
+from mlx_host_embeddings.images import ImageLoader
 from mlx_host_embeddings.mlx_embeddings_api import Loaded, Qwen3Vl, Siglip, load
+from mlx_host_embeddings.multimodal import Qwen3VlEmbedder, SiglipEmbedder
 from mlx_host_embeddings.options import EmbeddingsOptions
-from mlx_host_embeddings.pictures import Qwen3VlEmbedder, SiglipEmbedder
 from mlx_host_embeddings.recipe import Recipe, prefixes, read_recipe
 from mlx_host_embeddings.texts import TextEmbedder
 
@@ -37,11 +38,12 @@ def load_model(request: Load[EmbeddingsOptions]) -> EmbeddingModel:
     loaded = load(request.path)
     recipe = read_recipe(request.path, loaded.config)
     request.progress("load", 1, 2, "first pass")
-    embedder = _embedder(loaded, recipe, options)
+    images = ImageLoader()
+    embedder = _embedder(loaded, recipe, options, images)
     embedder.context_length = _context_length(options.context_length, embedder.context_length, loaded.positions)
     embedder.shorter = range(1, embedder.dimensions) if options.matryoshka else recipe.shorter
     request.progress("load", 2, 2, str(request.ref))
-    return EmbeddingModel(embedder, options.batch_tokens)
+    return EmbeddingModel(embedder, images, options.batch_tokens)
 
 
 class EmbeddingModel(Model):
@@ -50,10 +52,11 @@ class EmbeddingModel(Model):
     serves = (EmbeddingRequest,)
     concurrency = CONCURRENCY
 
-    def __init__(self, embedder: Embedder, batch_tokens: int | None) -> None:
+    def __init__(self, embedder: Embedder, images: ImageLoader, batch_tokens: int | None) -> None:
         on_cpu = mx.default_device().type == mx.DeviceType.cpu
         self.context_length = embedder.context_length
         self.embedder = embedder
+        self._images = images
         self._embeddings = Embeddings(
             embedder,
             batch_tokens=batch_tokens or (BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU),
@@ -64,16 +67,19 @@ class EmbeddingModel(Model):
         return self._embeddings.generate(request)
 
     def close(self) -> None:
+        self._images.close()
         mx.clear_cache()
 
 
-def _embedder(loaded: Loaded | Siglip | Qwen3Vl, recipe: Recipe, options: EmbeddingsOptions) -> Embedder:
+def _embedder(
+    loaded: Loaded | Siglip | Qwen3Vl, recipe: Recipe, options: EmbeddingsOptions, images: ImageLoader
+) -> Embedder:
     put_before = prefixes(recipe, options)
     match loaded:
         case Siglip():
-            return SiglipEmbedder(loaded, put_before)
+            return SiglipEmbedder(loaded, put_before, images)
         case Qwen3Vl():
-            return Qwen3VlEmbedder(loaded, put_before)
+            return Qwen3VlEmbedder(loaded, put_before, images)
         case Loaded():
             return TextEmbedder(loaded, recipe, put_before, options)
 

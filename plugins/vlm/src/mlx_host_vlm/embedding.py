@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import mlx.core as mx
 from mlx_host.embedding import InputType, Row
@@ -26,9 +26,9 @@ class VisionEmbedder(TextEmbedder):
         self._loaded = loaded
         self._read = read
 
-    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Row:
+    def encode_image(self, url: str, text: str, input_type: InputType | None) -> Generator[None, None, Row]:
         if url not in self.pictures:
-            return super().encode_image(url, text, input_type)
+            return (yield from super().encode_image(url, text, input_type))
         inputs = self._read(text, self.pictures[url])
         if self.context_length is not None and len(inputs.tokens) > self.context_length:
             raise ContextLengthExceeded(self.context_length, len(inputs.tokens), param="image_url")

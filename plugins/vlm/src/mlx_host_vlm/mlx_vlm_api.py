@@ -29,8 +29,7 @@ from mlx_vlm.prompt_utils import get_message_json
 from mlx_vlm.utils import load_config, prepare_inputs
 from PIL.Image import Image
 
-from mlx_host_vlm.media.audio import MOST_SECONDS
-from mlx_host_vlm.media.loader import Sound
+from mlx_host_vlm.media.loader import MAX_AUDIO_SECONDS, AudioSamples
 from mlx_host_vlm.media.parts import Kind
 
 Sequences = Any
@@ -98,8 +97,8 @@ class Loaded:
     """A network of mlx-vlm and its processor, reduced to what serving needs.
 
     `sees` and `hears` say what the network takes; `places` are the tokens that stand for media in a prompt. `whole`
-    says that a prompt is read in one piece, because each of its tokens sees all others. Sounds may last `most_seconds`;
-    `seen_bytes` bound what is kept of pictures.
+    says that a prompt is read in one piece, because each of its tokens sees all others. `max_audio_seconds` is the
+    maximum length of an audio clip; `seen_bytes` bound what is kept of pictures.
     """
 
     def __init__(self, network: Any, processor: Any, config: Mapping[str, Any], seen_bytes: int) -> None:
@@ -121,7 +120,7 @@ class Loaded:
         self.hears = feature_extractor is not None and bool({"audio", "audios"} & set(takes))
         self.hears_several = bool(getattr(processor, "supports_multiple_audio", False))
         self.sample_rate = int(getattr(feature_extractor, "sampling_rate", SAMPLE_RATE))
-        self.most_seconds = _samples_kept(feature_extractor) / self.sample_rate or MOST_SECONDS
+        self.max_audio_seconds = _samples_kept(feature_extractor) / self.sample_rate or MAX_AUDIO_SECONDS
         numbers = (getattr(network.config, name, None) for name in PLACES)
         self.places = frozenset(number for number in numbers if isinstance(number, int))
         self._keeps_positions = hasattr(self.language_model, "_rope_deltas")
@@ -139,14 +138,14 @@ class Loaded:
         return [symbol for symbol in dict.fromkeys([*tokens, *marks]) if isinstance(symbol, str) and symbol]
 
     def read(
-        self, text: str, images: Sequence[Image], sounds: Sequence[Sound], param: str = "messages"
+        self, text: str, images: Sequence[Image], audio: Sequence[AudioSamples], param: str = "messages"
     ) -> dict[str, Any]:
         """Run the processor: tokens as `input_ids` (1, tokens), and whatever it makes of pictures and sounds."""
         try:
             made = prepare_inputs(
                 self._processor,
                 images=list(images) or None,
-                audio=list(sounds) or None,
+                audio=list(audio) or None,
                 prompts=text,
                 image_token_index=getattr(self._network.config, "image_token_index", None),
             )

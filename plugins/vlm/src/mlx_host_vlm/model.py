@@ -18,13 +18,14 @@ from mlx_host_lm.mlx_lm_api import TEMPLATE_ERRORS, Snapshot, has_trunk
 from mlx_host_lm.model import LanguageModel, Parts, context_length, started, vocabulary_size
 from mlx_host_lm.prompts import Prompt, Prompts, read_template
 from mlx_host_lm.settings import read_generation_config
+from mlx_host_media.fetcher import Fetcher, FetchLimits
 from PIL.Image import Image
 from PIL.Image import new as new_image
 
 from mlx_host_vlm.embedding import VisionEmbedder
 from mlx_host_vlm.keys import MediaKeys, find_runs
 from mlx_host_vlm.layout import PART_NAMES, Layout, find_layout
-from mlx_host_vlm.media import Fetcher, Kind, Limits, Loader, Medium, Part, find_parts
+from mlx_host_vlm.media import Kind, Loader, Medium, Part, find_parts
 from mlx_host_vlm.mlx_vlm_api import INPUT_ERRORS, Inputs, Loaded, can_always_trim, load
 from mlx_host_vlm.options import VlmOptions
 from mlx_host_vlm.rows import VisionRows
@@ -83,15 +84,19 @@ class VisionModel(LanguageModel):
             self.concurrency = 1
         self._keys = MediaKeys()
         self._apart = all(self._stands_apart(kind) for kind in layout.kinds)
-        fetcher = Fetcher(Limits(), options.trusted_media_hosts) if options.allow_remote_media else None
+        fetcher = Fetcher(FetchLimits(), options.trusted_media_hosts) if options.allow_remote_media else None
         self._media = Loader(
             lambda: 0.0 if self._batch.running else TURN,
             fetcher,
-            most_pixels=options.max_image_pixels,
+            max_pixels=options.max_image_pixels,
             resize=not options.disable_auto_resize,
-            rate=loaded.sample_rate,
-            most_seconds=loaded.most_seconds,
+            sample_rate=loaded.sample_rate,
+            max_seconds=loaded.max_audio_seconds,
         )
+
+    def close(self) -> None:
+        super().close()
+        self._media.close()
 
     def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
         parts = find_parts(request.messages)
@@ -163,15 +168,13 @@ class VisionModel(LanguageModel):
     def _read(self, text: str, media: Sequence[Medium], param: str = "messages") -> dict[str, Any]:
         self._layout.check(text, Counter(medium.kind for medium in media), param)
         images = [medium.content for medium in media if isinstance(medium.content, Image)]
-        sounds = [medium.content for medium in media if not isinstance(medium.content, Image)]
-        return self._loaded.read(text, images, sounds, param)
+        audio = [medium.content for medium in media if not isinstance(medium.content, Image)]
+        return self._loaded.read(text, images, audio, param)
 
     def _check_number(self, parts: Sequence[Part]) -> None:
-        sounds = [part for part in parts if part.kind == "audio"]
-        if len(sounds) > 1 and not self._loaded.hears_several:
-            raise InvalidRequest(
-                f"{sounds[1].where}: this model takes one input_audio a conversation", param="messages"
-            )
+        audio = [part for part in parts if part.kind == "audio"]
+        if len(audio) > 1 and not self._loaded.hears_several:
+            raise InvalidRequest(f"{audio[1].where}: this model takes one input_audio a conversation", param="messages")
 
     def _find_embedder(self, loaded: Loaded, limit: int | None) -> VisionEmbedder | None:
         if not has_trunk(loaded.language_model):

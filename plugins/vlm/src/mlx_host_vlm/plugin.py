@@ -1,4 +1,4 @@
-"""Registers the backend `vlm`: models that see and hear, on mlx-vlm."""
+"""Registers the backend `vlm`: vision and audio models on mlx-vlm."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VLM = Backend(
     load=load,
     options=VlmOptions,
     serves=SERVES,
-    summary="models that see and hear, on mlx-vlm: pictures and sounds in one running batch with text",
+    summary="vision and audio models on mlx-vlm: images and audio in one running batch with text",
 )
 
 
