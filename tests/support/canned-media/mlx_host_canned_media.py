@@ -65,8 +65,17 @@ def _reject(rejected: bool, param: str) -> None:
 
 
 def _segment(text: str, start: float) -> Segment:
-    numbers = {"temperature": 0.0, "avg_logprob": -0.5, "compression_ratio": 1.0, "no_speech_prob": 0.0}
-    return Segment(text=text, start=start, end=start + 1, seek=0, token_ids=(1,), **numbers)
+    return Segment(
+        text=text,
+        start=start,
+        end=start + 1,
+        seek=0,
+        token_ids=(1,),
+        temperature=0.0,
+        avg_logprob=-0.5,
+        compression_ratio=1.0,
+        no_speech_prob=0.0,
+    )
 
 
 @hookimpl
