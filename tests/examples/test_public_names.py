@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
-CONTRACT = next(each for each in CONFIG["contracts"] if each["name"] == "Examples import public names only")
+CONTRACT = next(each for each in CONFIG["contracts"] if each["name"] == "Plugins import public modules only")
 
 
 def lint(folder: Path, package: str) -> subprocess.CompletedProcess[str]:

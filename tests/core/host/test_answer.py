@@ -19,7 +19,6 @@ class Bracketed(Parser):
 
     name = "bracketed"
     reads = "brackets"
-    samples = ()
     held = ""
 
     def feed(self, text: str) -> list[Part]:

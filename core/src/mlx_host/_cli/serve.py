@@ -7,13 +7,14 @@ import contextlib
 import logging
 import signal
 import socket
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlx_host import _logs
 from mlx_host._cli.progress import LoadingDisplay
 from mlx_host._host.catalog import Catalog, ModelSpec
 from mlx_host._plugins.manager import OWN, Plugins
-from mlx_host._settings import HostSettings, Settings
+from mlx_host._settings import HostSettings, Settings, api_names, flag_name
 from mlx_host.api import ModelState
 from mlx_host.errors import LoadError, MlxHostError, UsageError
 
@@ -37,18 +38,36 @@ def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
     from mlx_host._http import server
 
     host = settings.host
-    listening = server.bind(host.host, host.port)
-    try:
+    with contextlib.ExitStack() as sockets:
+        listening = [sockets.enter_context(server.bind(host.host, host.port))]
+        ports: dict[int, list[str]] = {}
+        for name, port in _own_ports(settings):
+            if port not in ports:
+                flag = flag_name(api_names(name, type(settings.apis[name])).name("port"))
+                listening.append(sockets.enter_context(server.bind(host.host, port, flag)))
+                port = listening[-1].getsockname()[1]
+            ports.setdefault(port, []).append(name)
         _logs.set_up(host.log_level, None if host.no_log_file else host.log_file)
         for problem in plugins.problems():
             log.warning("skipped: %s", problem)
-        log.info("listening at %s", server.url(listening))
-        uvloop.run(_serve(plugins, settings, catalog, listening))
-    finally:
-        listening.close()
+        log.info("listening at %s", server.url(listening[0]))
+        for socket_ in listening[1:]:
+            log.info("listening for API %s at %s", ", ".join(ports[socket_.getsockname()[1]]), server.url(socket_))
+        uvloop.run(_serve(plugins, settings, catalog, listening, ports))
 
 
-async def _serve(plugins: Plugins, settings: Settings, catalog: Catalog, listening: socket.socket) -> None:
+def _own_ports(settings: Settings) -> list[tuple[str, int]]:
+    """Return the APIs that are also served on a port of their own."""
+    return [(name, values.port) for name, values in settings.apis.items() if values.port is not None]
+
+
+async def _serve(
+    plugins: Plugins,
+    settings: Settings,
+    catalog: Catalog,
+    listening: Sequence[socket.socket],
+    ports: Mapping[int, Collection[str]],
+) -> None:
     from mlx_host._engine import Launch
     from mlx_host._engine.worker import ProcessWorker
     from mlx_host._host import Host, ServedModel
@@ -70,7 +89,7 @@ async def _serve(plugins: Plugins, settings: Settings, catalog: Catalog, listeni
 
     host = Host(plugins, [served(spec) for spec in catalog], settings.host.keep_alive)
     apis = mount_apis(plugins, settings, host)
-    http = server.Server(make_app(apis, settings.host.max_body_mb))
+    http = server.Server(make_app(apis, settings.host.max_body_mb, ports))
     async with contextlib.AsyncExitStack() as lifespans:
         for api in apis:
             await lifespans.enter_async_context(api.endpoints.lifespan())
@@ -108,7 +127,7 @@ def mount_apis(plugins: Plugins, settings: Settings, host: Host) -> list[Mounted
 
 
 async def _run(
-    host: Host, http: server.Server, settings: HostSettings, listening: socket.socket, display: LoadingDisplay
+    host: Host, http: server.Server, settings: HostSettings, listening: Sequence[socket.socket], display: LoadingDisplay
 ) -> None:
     from mlx_host._http import server
 
@@ -119,12 +138,12 @@ async def _run(
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stop.request)
     host.start()
-    serving = asyncio.create_task(http.serve(sockets=[listening]))
+    serving = asyncio.create_task(http.serve(sockets=list(listening)))
     serving.add_done_callback(lambda _: stop.begin())
     try:
         if await _loaded(host, stop, display, strict=settings.strict):
             ready = sorted(model.name for model in host.models() if model.state is ModelState.READY)
-            log.info("ready: %s at %s/v1", ", ".join(ready) or "no model", server.url(listening))
+            log.info("ready: %s at %s/v1", ", ".join(ready) or "no model", server.url(listening[0]))
             await stop.begun.wait()
     except LoadError:
         await stop.end(serving)

@@ -25,7 +25,7 @@ test = ["mlx-host[testing]"]
 $key = "$module"
 
 [tool.hatch.build.targets.wheel]
-include = ["$module.py"]
+include = ["/$module*"]
 """,
 }
 
@@ -124,55 +124,51 @@ mlx-host parser fuzz $name
 mlx-host run --backend lm --parser $name --model MODEL
 ```
 
-`$module.py` declares how the family's models mark reasoning and tool calls. Record what your model writes and make it
-samples: text and what it means. `tests/test_contract.py` cuts, damages and mixes them, and checks that how a text was
-cut never shows and that nothing of it is lost.
+`$module/__init__.py` declares how the family's models mark reasoning and tool calls. Record outputs of your model
+and add them to `$module/samples.py` with what they mean. `tests/test_contract.py` splits, damages and mixes the samples
+and checks that the result does not depend on the chunks, that no text is lost, and that the grammar of calls, the text
+that is written and what is read agree.
 """,
-    "$module.py": '''\
+    "$module/__init__.py": '''\
 """An mlx-host parser: $name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mlx_host import hookimpl
-from mlx_host.grammar import Grammar, chain
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, ToolChoice, in_turn, json_calls, json_object_calls
-from mlx_host.parsing.samples import OSLO, TOOLS
-from mlx_host.requests import Json
-
-CALL = '<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call>'
+from mlx_host.parsing import JsonCall, MarkupParser, Parser, TaggedCalls
 
 
 class ${title}Parser(MarkupParser):
     name = "$key"
     reads = "reasoning and calls of $name"
-    # `--parser auto` chooses this family for a chat template that holds all strings of one of these.
+    # `--parser auto` selects this family for a chat template that contains all strings of one of these.
     templates = (("<call>", "</call>"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
     noise = ("<|end|>",)
-    calls = (Call("<call>", json_calls("</call>")),)
-    syntax = ("</call>",)
-    samples = (
-        Sample("answer", "It is cold.<|end|>", content="It is cold.", tools=TOOLS),
-        Sample("reasoning", "<think>Cold?</think>Yes.", reasoning="Cold?", content="Yes."),
-        Sample("opened by the prompt", "Cold?</think>Yes.", reasoning="Cold?", content="Yes.", prompt_tail="<think>"),
-        Sample("call", f"I look. {CALL}<|end|>", content="I look. ", calls=(OSLO,), tools=TOOLS),
-        Sample("two calls", CALL + CALL, calls=(OSLO, OSLO), tools=TOOLS),
-        Sample("malformed", "<call>get_weather</call>", content="<call>get_weather</call>", tools=TOOLS),
-        Sample("no tools in the request", CALL, content=CALL),
-    )
-
-    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        # How calls are written, so that one can be forced.
-        return in_turn(chain("<call>", json_object_calls(tools), "</call>"), choice)
+    calls = (TaggedCalls("<call>", JsonCall(), "</call>"),)
 
 
 @hookimpl
 def register_parsers() -> list[type[Parser]]:
     return [${title}Parser]
 ''',
+    "$module/samples.py": '''\
+"""Outputs of $name, and what they mean."""
+
+from mlx_host.testing.samples import OSLO, TOOLS, Sample, standard_samples
+
+from $module import ${title}Parser
+
+CALL = '<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call>'
+
+SAMPLES = (
+    *standard_samples(${title}Parser),
+    Sample("end of turn", "It is cold.<|end|>", content="It is cold."),
+    Sample("text before a call", f"I look. {CALL}", content="I look. ", calls=(OSLO,), tools=TOOLS),
+)
+''',
+    "$module/py.typed": "",
     "tests/test_contract.py": """\
 from mlx_host.testing import ParserContract
 from $module import ${title}Parser
