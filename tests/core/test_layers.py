@@ -16,3 +16,13 @@ def test_dependencies_point_down() -> None:
     assert done.returncode == 0, done.stdout
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     assert f"Contracts: {len(contracts)} kept, 0 broken." in done.stdout
+
+
+def test_the_architecture_page_lists_the_layers() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if each["type"] == "layers")
+    block = page.partition("```text\n_cli ")[2].partition("\n```")[0]
+    listed = [line.split("  ")[0].strip() for line in f"_cli {block}".splitlines()]
+    listed = [" ".join(word for word in line.split() if word in " : | ".split() or word.strip("_").isidentifier()) for line in listed]
+    assert [line.split()[0] for line in listed] == [layer.split()[0] for layer in layers]
