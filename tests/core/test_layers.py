@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -22,7 +23,6 @@ def test_the_architecture_page_lists_the_layers() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(each["layers"] for each in contracts if each["type"] == "layers")
-    block = page.partition("```text\n_cli ")[2].partition("\n```")[0]
-    listed = [line.split("  ")[0].strip() for line in f"_cli {block}".splitlines()]
-    listed = [" ".join(word for word in line.split() if word in " : | ".split() or word.strip("_").isidentifier()) for line in listed]
-    assert [line.split()[0] for line in listed] == [layer.split()[0] for layer in layers]
+    _, _, block = page.partition("```text\n_cli ")
+    rows = f"_cli {block.partition('```')[0]}".splitlines()
+    assert [re.split(r"\s{2,}", row)[0] for row in rows] == layers
