@@ -6,24 +6,24 @@ import json
 import pickle
 
 import pytest
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import (
-    AnyText,
-    Chain,
-    Exact,
+    Alternatives,
+    Concat,
+    FreeText,
     Grammar,
     JsonValue,
     LarkGrammar,
-    OneOf,
+    LiteralText,
     Pattern,
-    Repeated,
-    TextUntil,
-    after,
+    Repeat,
+    TextThrough,
     chain,
-    joined,
-    leaves,
+    iter_leaves,
+    merge_literals,
     one_of,
     optional,
+    strip_prefix,
     to_llguidance,
 )
 from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
@@ -41,24 +41,24 @@ TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))
 @pytest.mark.parametrize(
     ("grammar", "admitted", "refused"),
     [
-        (Exact('a"b\\\n/é'), ['a"b\\\n/é'], ["", "a"]),
-        (Exact(""), [""], ["x"]),
-        (Chain(), [""], ["x"]),
+        (LiteralText('a"b\\\n/é'), ['a"b\\\n/é'], ["", "a"]),
+        (LiteralText(""), [""], ["x"]),
+        (Concat(), [""], ["x"]),
         (Pattern("a/b+|[\n]"), ["a/bb", "\n"], ["a/", "xa/b"]),
-        (chain("a", Repeated(Exact("b"), 1, 2), optional("c", "d")), ["ab", "abbcd"], ["a", "abbb", "abc"]),
+        (chain("a", Repeat(LiteralText("b"), 1, 2), optional("c", "d")), ["ab", "abbcd"], ["a", "abbb", "abc"]),
         (one_of("try", "try-it"), ["try", "try-it"], ["tr", "trytry"]),
         (JsonValue({"type": "integer"}), ["7"], ["7.5", "x"]),
         (JsonValue({"type": "object"}), ["{}", '{"a": [1,2]}', '{"a":null, "b": 1}'], ['{ "a": 1}', '{"a":  1}']),
         (JsonValue(True), ["7", '"x"'], ["x"]),
         (LarkGrammar('start: "a" b\nb: "b"+'), ["abb"], ["a"]),
-        (AnyText(), ["", "x\n<a>🙂"], []),
-        (AnyText(without=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
-        (AnyText(unless=("[0-9]+",)), ["", "x1"], ["1", "12"]),
-        (TextUntil(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
-        (TextUntil(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
-        (TextUntil(("/",), unless=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
-        (chain(TextUntil(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
-        (OneOf((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
+        (FreeText(), ["", "x\n<a>🙂"], []),
+        (FreeText(without=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
+        (FreeText(unless=("[0-9]+",)), ["", "x1"], ["1", "12"]),
+        (TextThrough(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
+        (TextThrough(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
+        (TextThrough(("/",), unless=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
+        (chain(TextThrough(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
+        (Alternatives((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
     ],
 )
 def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], refused: list[str]) -> None:
@@ -69,11 +69,11 @@ def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], refused: l
 @pytest.mark.parametrize(
     ("grammar", "admitted", "refused"),
     [
-        (Exact("x<a>y</a>"), ["x<a>y</a>"], ["x<a>y"]),
-        (TextUntil(("</a>",)), ["</a>", "x</a>"], ["x"]),
-        (TextUntil(("[/T]", "</b>")), ["x[/T]", "x</b>"], ["x</b>[/T]"]),
-        (TextUntil(("x</a>y", "z")), ["wx</a>y", "wz"], ["w</a>y", "zx</a>y"]),
-        (AnyText(), ["x"], ["<a>"]),
+        (LiteralText("x<a>y</a>"), ["x<a>y</a>"], ["x<a>y"]),
+        (TextThrough(("</a>",)), ["</a>", "x</a>"], ["x"]),
+        (TextThrough(("[/T]", "</b>")), ["x[/T]", "x</b>"], ["x</b>[/T]"]),
+        (TextThrough(("x</a>y", "z")), ["wx</a>y", "wz"], ["w</a>y", "zx</a>y"]),
+        (FreeText(), ["x"], ["<a>"]),
     ],
 )
 def test_a_text_may_be_a_token(grammar: Grammar, admitted: list[str], refused: list[str]) -> None:
@@ -84,8 +84,8 @@ def test_a_text_may_be_a_token(grammar: Grammar, admitted: list[str], refused: l
 def test_a_token_is_not_spelled() -> None:
     """A reader of the text could not tell it from the token."""
     spelled = list(b"x</a>")
-    assert TOKENS.matcher(TextUntil(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
-    assert TOKENS.matcher(Exact("</a>")).try_consume_tokens(list(b"</a>")) == 0
+    assert TOKENS.matcher(TextThrough(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
+    assert TOKENS.matcher(LiteralText("</a>")).try_consume_tokens(list(b"</a>")) == 0
 
 
 def test_what_stands_twice_is_written_once() -> None:
@@ -101,23 +101,23 @@ def test_something_else_is_no_grammar() -> None:
 
 def test_what_is_left_after_a_beginning() -> None:
     call = chain(chain("<call>\n", JsonValue(True)), "</call>")
-    assert after(call, "<call>") == chain(chain("\n", JsonValue(True)), "</call>")
-    assert after(one_of("a1", "b1", "a2"), "a") == one_of("1", "2")
-    assert after(one_of("b"), "a") is None
-    assert after(chain(Pattern("a")), "a") is None
-    repeated = after(Repeated(Exact("ab"), 2, 3), "a")
+    assert strip_prefix(call, "<call>") == chain(chain("\n", JsonValue(True)), "</call>")
+    assert strip_prefix(one_of("a1", "b1", "a2"), "a") == one_of("1", "2")
+    assert strip_prefix(one_of("b"), "a") is None
+    assert strip_prefix(chain(Pattern("a")), "a") is None
+    repeated = strip_prefix(Repeat(LiteralText("ab"), 2, 3), "a")
     assert repeated is not None
     assert [n for n in range(5) if BYTES.admits(repeated, "b" + "ab" * n)] == [1, 2]
 
 
 def test_fixed_texts_are_joined() -> None:
     grammar = chain("a", chain("b", one_of(chain("c", "d"), "e")), "f", "g")
-    assert joined(grammar) == chain("ab", one_of(chain("cd"), "e"), "fg")
+    assert merge_literals(grammar) == chain("ab", one_of(chain("cd"), "e"), "fg")
 
 
 def test_leaves_come_in_the_order_of_the_text() -> None:
     grammar = chain("a", optional(one_of("b", Pattern("c"))))
-    assert list(leaves(grammar)) == [Exact("a"), Exact("b"), Pattern("c")]
+    assert list(iter_leaves(grammar)) == [LiteralText("a"), LiteralText("b"), Pattern("c")]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_bare_text(node: dict[str, object], admitted: list[str], refused: list[s
     ],
 )
 def test_what_bare_text_cannot_guarantee(node: dict[str, object], keyword: str) -> None:
-    with pytest.raises(UnsupportedRequest, match=f"'f'.*{keyword[1:]}") as caught:
+    with pytest.raises(UnsupportedRequestError, match=f"'f'.*{keyword[1:]}") as caught:
         BareText("</p>").value(place(node))
     assert caught.value.param == "tools"
 
@@ -231,13 +231,13 @@ def test_arguments_as_json(parameters: object, admitted: list[str], refused: lis
 
 @pytest.mark.parametrize("parameters", [{"type": "array"}, "x", 7, {"properties": []}, {"properties": {"a": "x"}}])
 def test_parameters_that_are_no_schema_of_objects(parameters: object) -> None:
-    with pytest.raises(UnsupportedRequest) as caught:
+    with pytest.raises(UnsupportedRequestError) as caught:
         arguments(parameters).json()
     assert caught.value.param == "tools"
 
 
 def test_a_constraint_travels_to_the_models_process() -> None:
-    constraint = AnswerConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), Exact("x"))
+    constraint = AnswerConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), LiteralText("x"))
     assert pickle.loads(pickle.dumps(constraint)) == constraint
 
 
@@ -250,13 +250,13 @@ def test_a_constraint_travels_to_the_models_process() -> None:
     ],
 )
 def test_the_form_begins_where_the_thinking_ends(tail: str, admitted: list[str], refused: list[str]) -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=Exact("yes")).grammar(tail)
+    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes")).grammar(tail)
     assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
     assert [text for text in refused if BYTES.admits(grammar, text)] == []
 
 
 def test_a_model_that_does_not_think_is_not_offered_to() -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=Exact("yes"), thinks=False).grammar("")
+    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes"), thinks=False).grammar("")
     assert BYTES.admits(grammar, "yes")
     assert not BYTES.admits(grammar, "<think>")
 
@@ -268,16 +268,16 @@ def test_the_chat_template_tells_whether_a_model_thinks() -> None:
 
 
 def test_a_model_may_call_often_but_not_for_ever() -> None:
-    many = in_turn(Exact("f()"), ToolChoice(required=True), between=";")
+    many = in_turn(LiteralText("f()"), ToolChoice(required=True), between=";")
     assert BYTES.admits(many, "f()" + ";f()" * (MAX_CALLS - 1))
     assert not BYTES.admits(many, "f()" + ";f()" * MAX_CALLS)
 
 
 def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
-    assert AnswerConstraint(None, None, (), form=Exact("yes")).grammar("<think>") == Exact("yes")
-    assert AnswerConstraint(None, None).grammar("") == AnyText()
+    assert AnswerConstraint(None, None, (), form=LiteralText("yes")).grammar("<think>") == LiteralText("yes")
+    assert AnswerConstraint(None, None).grammar("") == FreeText()
 
 
 def test_a_family_that_states_no_calls_refuses() -> None:
-    with pytest.raises(UnsupportedRequest, match="'glm' cannot force"):
+    with pytest.raises(UnsupportedRequestError, match="'glm' cannot force"):
         AnswerConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")

@@ -15,8 +15,14 @@ from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlx_host.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, RequestError, UnsupportedRequest
-from mlx_host.events import Embedded, Event, Finished, Started
+from mlx_host.errors import (
+    ContextLengthExceededError,
+    EngineError,
+    InvalidRequestError,
+    RequestError,
+    UnsupportedRequestError,
+)
+from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 
 log = logging.getLogger(__name__)
@@ -64,9 +70,9 @@ class Embedder(ABC):
         """Run one forward pass: a vector for each row, float32 and little-endian, None if it is not finite."""
 
     def encode_image(self, url: str, text: str, input_type: InputType | None) -> Generator[None, None, Row]:
-        """Encode an image and optional text, yielding None while it is decoded; InvalidRequest if it cannot be used."""
+        """Encode an image and optional text, yielding None while it is decoded; InvalidRequestError if it cannot be used."""
         yield from ()
-        raise UnsupportedRequest("This model takes no images; send text as input alone.", param="image_url")
+        raise UnsupportedRequestError("This model takes no images; send text as input alone.", param="image_url")
 
 
 @dataclass(slots=True, eq=False)
@@ -201,15 +207,15 @@ class Embeddings:
             reason = f"it is trained for {embedder.shorter} of {full}"
         else:
             reason = f"its vectors have {full} and it is not trained for shorter ones"
-        raise InvalidRequest(f"dimensions: this model cannot give {wanted}: {reason}.", param="dimensions")
+        raise InvalidRequestError(f"dimensions: this model cannot give {wanted}: {reason}.", param="dimensions")
 
     def _read(self, request: EmbeddingRequest, start: int) -> Generator[None, None, list[Row]]:
-        """Make rows of the next few inputs; InvalidRequest names the one that is wrong."""
+        """Make rows of the next few inputs; InvalidRequestError names the one that is wrong."""
         embedder = self._embedder
         if request.images:
             text = request.inputs[start]
             if not isinstance(text, str):
-                raise InvalidRequest("image_url goes with texts, not with token ids.", param="input")
+                raise InvalidRequestError("image_url goes with texts, not with token ids.", param="input")
             rows = [(yield from embedder.encode_image(request.images[start], text, request.input_type))]
         else:
             inputs = request.inputs[start : start + ENCODE_AT_ONCE]
@@ -221,12 +227,12 @@ class Embeddings:
         given, limit = request.inputs[index], self._embedder.context_length
         param = "input" if len(request.inputs) == 1 else f"input[{index}]"
         if not row.tokens:
-            raise InvalidRequest(f"{param} has no tokens.", param=param)
+            raise InvalidRequestError(f"{param} has no tokens.", param=param)
         if not isinstance(given, str):
             strange = next((token for token in given if not 0 <= token < self._embedder.vocabulary), None)
             if strange is not None:
                 last = self._embedder.vocabulary - 1
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{param}: there is no token {strange}; this model's are 0 to {last}. Token ids of another "
                     "tokenizer mean nothing here: send the text.",
                     param=param,
@@ -234,7 +240,7 @@ class Embeddings:
         if limit is None or len(row.tokens) <= limit or row.image is not None:
             return row
         if not request.truncate:
-            raise ContextLengthExceeded(limit, len(row.tokens), param=param)
+            raise ContextLengthExceededError(limit, len(row.tokens), param=param)
         return (
             self._embedder.encode([given], request.input_type, limit)[0]
             if isinstance(given, str)
@@ -250,12 +256,12 @@ class Embeddings:
         except Exception as error:
             log.exception("a forward pass of %d rows failed", len(batch))
             for job in {waiting.job for waiting in batch}:
-                self._fail(job, EngineFailed(f"The model failed: {type(error).__name__}: {error}"))
+                self._fail(job, EngineError(f"The model failed: {type(error).__name__}: {error}"))
             return
         for waiting, vector in zip(batch, vectors, strict=True):
             if vector is None:
                 reason = f"The model's vector for input {waiting.index} is not finite (NaN or infinity)."
-                self._fail(waiting.job, EngineFailed(reason, code="not_finite"))
+                self._fail(waiting.job, EngineError(reason, code="not_finite"))
             else:
                 waiting.job.arrived.append((waiting.index, vector))
 
@@ -264,10 +270,12 @@ class Embeddings:
         self._pool.remove(job)
 
 
-def _embedded(job: Job, cut_to: int | None) -> Embedded:
+def _embedded(job: Job, cut_to: int | None) -> EmbeddingBatch:
     indices, vectors = zip(*job.arrived, strict=True)
     job.arrived.clear()
-    return Embedded(indices, b"".join(vectors if cut_to is None else [shortened(each, cut_to) for each in vectors]))
+    return EmbeddingBatch(
+        indices, b"".join(vectors if cut_to is None else [shortened(each, cut_to) for each in vectors])
+    )
 
 
 def shortened(vector: bytes, dimensions: int) -> bytes:

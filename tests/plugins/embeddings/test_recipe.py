@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host_embeddings.pooling import pool
 from mlx_host_embeddings.recipe import POOLING_KEYS, Recipe, read_recipe
 
@@ -156,5 +156,5 @@ def test_vectors_are_shortened_where_the_model_is_trained_for_it(
     model = load(write_tiny(tmp_path, "bert", **config), **options)
     whole, short = embed(model, "a cat")[0], embed(model, "a cat", dimensions=given)[0]
     np.testing.assert_allclose(short, whole[:given] / np.linalg.norm(whole[:given]), atol=1e-5)
-    with pytest.raises(InvalidRequest, match=f"cannot give {refused}"):
+    with pytest.raises(InvalidRequestError, match=f"cannot give {refused}"):
         embed(model, "a cat", dimensions=refused)

@@ -8,8 +8,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from mlx_host.backend import Load
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Progress, Started, StopReason, Text, each
+from mlx_host.backend import LoadContext
+from mlx_host.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    Logprobs,
+    Progress,
+    Started,
+    StopReason,
+    TextDelta,
+    iter_events,
+)
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Sampling
 from mlx_host_lm.model import LanguageModel, load_model
 from mlx_host_lm.options import LmOptions
@@ -23,7 +33,7 @@ def no_progress(stage: str, done: int, total: int, note: str = "") -> None:
 
 
 def load(folder: Path, **options: Any) -> LanguageModel:
-    return load_model(Load(ref=str(folder), path=folder, options=LmOptions(**options), progress=no_progress))
+    return load_model(LoadContext(ref=str(folder), path=folder, options=LmOptions(**options), progress=no_progress))
 
 
 def ask(
@@ -51,7 +61,7 @@ class Answered:
     logprobs: dict[int, list[Logprobs]] = field(default_factory=dict)
     reasons: dict[int, StopReason] = field(default_factory=dict)
     prefilled: list[Progress] = field(default_factory=list)
-    pieces: list[Text] = field(default_factory=list)
+    pieces: list[TextDelta] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -86,7 +96,7 @@ class Answered:
                 self.started = event
             case Progress():
                 self.prefilled.append(event)
-            case Text():
+            case TextDelta():
                 assert event.choice not in self.reasons
                 self.pieces.append(event)
                 self.texts[event.choice] = self.texts.get(event.choice, "") + event.text
@@ -121,7 +131,7 @@ class Round:
         for generator, answered in list(self._open):
             try:
                 said = next(generator)
-                for event in (None,) if said is None else each(said):
+                for event in (None,) if said is None else iter_events(said):
                     answered.add(event)
             except StopIteration:
                 assert answered.finished is not None

@@ -11,8 +11,18 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import AnyText, Exact, Form, Grammar, JsonValue, LarkGrammar, Pattern, chain, one_of
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import (
+    FixedConstraint,
+    FreeText,
+    Grammar,
+    JsonValue,
+    LarkGrammar,
+    LiteralText,
+    Pattern,
+    chain,
+    one_of,
+)
 from mlx_host_lm.structure import Guide, Rule, Structure, Vocabulary
 
 BYTES = [bytes([byte]) for byte in range(256)]
@@ -44,7 +54,7 @@ def structure() -> Iterator[Structure]:
 
 
 def rule(structure: Structure, grammar: Grammar, *, starts: bool = True) -> Rule:
-    compiling = structure.compile(Form(grammar), "", starts=starts)
+    compiling = structure.compile(FixedConstraint(grammar), "", starts=starts)
     while True:
         try:
             next(compiling)
@@ -80,14 +90,14 @@ def test_only_what_the_grammar_goes_on_with_is_allowed(structure: Structure) -> 
 
 
 def test_special_tokens_are_said_only_where_the_grammar_names_them(structure: Structure) -> None:
-    assert allowed(rule(structure, AnyText()).guide()).isdisjoint({SPECIAL, HOLE})
+    assert allowed(rule(structure, FreeText()).guide()).isdisjoint({SPECIAL, HOLE})
     guide = rule(structure, chain("<think>", "a")).guide()
     assert allowed(guide) == {SPECIAL}
     assert allowed(guide, SPECIAL) == {ord("a")}
 
 
 def test_logits_may_be_more_or_fewer_than_tokens(structure: Structure) -> None:
-    assert allowed(rule(structure, AnyText()).guide(), width=400) <= set(range(len(TOKENS)))
+    assert allowed(rule(structure, FreeText()).guide(), width=400) <= set(range(len(TOKENS)))
     assert allowed(rule(structure, one_of("a", "b")).guide(), width=98) == {ord("a")}
 
 
@@ -119,10 +129,10 @@ def test_answers_of_one_rule_go_their_own_ways(structure: Structure) -> None:
 
 
 def test_only_so_many_rules_are_kept(structure: Structure) -> None:
-    first = rule(structure, Exact("first"))
+    first = rule(structure, LiteralText("first"))
     for number in range(40):
-        rule(structure, Exact(str(number)))
-    assert rule(structure, Exact("first")) is not first
+        rule(structure, LiteralText(str(number)))
+    assert rule(structure, LiteralText("first")) is not first
 
 
 def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
@@ -136,7 +146,7 @@ def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
     guide = rule(structure, one_of("nothing", "Y")).guide()
     # What is not certain may be cut in any way.
     assert {ord("n"), no, nothing, ord("Y")} <= allowed(guide, width=len(words))
-    guide = rule(structure, Exact("nothing")).guide()
+    guide = rule(structure, LiteralText("nothing")).guide()
     assert allowed(guide, width=len(words)) == {no}
     structure.close()
 
@@ -144,7 +154,7 @@ def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
 def test_where_the_tokenizer_adds_to_the_text_the_longest_tokens_are_taken() -> None:
     words = [*TOKENS, b"no", b"nothing"]
     structure = Structure(replace(VOCABULARY, tokens=words, cut=lambda text: f" {text}".encode()))
-    assert allowed(rule(structure, Exact("nothing!")).guide(), width=len(words)) == {len(words) - 1}
+    assert allowed(rule(structure, LiteralText("nothing!")).guide(), width=len(words)) == {len(words) - 1}
     structure.close()
 
 
@@ -168,7 +178,7 @@ def test_an_answer_that_llguidance_gives_up_may_only_end(structure: Structure) -
     for _ in range(100_000):
         if allowed(guide, ord("a")) == VOCABULARY.ends:
             break
-    assert isinstance(guide.error, InvalidRequest)
+    assert isinstance(guide.error, InvalidRequestError)
     assert "too complex" in str(guide.error)
 
 
@@ -191,7 +201,7 @@ def test_an_answer_that_llguidance_gives_up_may_only_end(structure: Structure) -
     ],
 )
 def test_what_cannot_be_kept_is_named(structure: Structure, leaf: Grammar, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(said)) as raised:
+    with pytest.raises(InvalidRequestError, match=re.escape(said)) as raised:
         rule(structure, chain("fine: ", one_of(JsonValue(True, "other"), leaf)))
     assert raised.value.param == "form"
     assert "\n" not in str(raised.value)
@@ -199,7 +209,7 @@ def test_what_cannot_be_kept_is_named(structure: Structure, leaf: Grammar, said:
 
 def test_what_no_answer_can_satisfy_is_refused(structure: Structure) -> None:
     schema = {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
-    with pytest.raises(InvalidRequest, match="form: the JSON schema cannot be kept") as raised:
+    with pytest.raises(InvalidRequestError, match="form: the JSON schema cannot be kept") as raised:
         rule(structure, JsonValue(schema, "form"))
     assert raised.value.param == "form"
 
@@ -235,7 +245,7 @@ HOSTILE: dict[str, Grammar] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_grammars_take_bounded_time(structure: Structure, name: str) -> None:
     """They are refused or obeyed; nothing of it may take longer than the test's timeout."""
-    with suppress(InvalidRequest):
+    with suppress(InvalidRequestError):
         guide = rule(structure, HOSTILE[name]).guide()
         last = None
         for _ in range(30):
@@ -246,7 +256,7 @@ def test_schemas_too_deep_are_refused(structure: Structure) -> None:
     schema: dict[str, Any] = {}
     for _ in range(300):
         schema = {"items": schema}
-    with pytest.raises(InvalidRequest, match="100 levels"):
+    with pytest.raises(InvalidRequestError, match="100 levels"):
         rule(structure, JsonValue(schema, "form"))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host_media.audio import FORMATS
 from mlx_host_media.fetcher import Fetcher, FetchLimits
 from mlx_host_vlm.keys import MediaKeys, find_runs
@@ -58,7 +58,7 @@ class TestParts:
         ],
     )
     def test_what_is_malformed_is_named(self, part: dict[str, Any], says: str) -> None:
-        with pytest.raises(InvalidRequest, match=rf"messages\[0\].content\[0\].*{says}"):
+        with pytest.raises(InvalidRequestError, match=rf"messages\[0\].content\[0\].*{says}"):
             find_parts([{"role": "user", "content": [part]}])
 
 
@@ -99,15 +99,15 @@ class TestLayout:
 
     def test_a_template_without_marks_takes_text_only(self) -> None:
         layout = find_layout(of_strings, lambda parts: None, {"image": ["<image>"]})
-        with pytest.raises(InvalidRequest, match="takes text only; run a model that takes it with --backend vlm"):
+        with pytest.raises(InvalidRequestError, match="takes text only; run a model that takes it with --backend vlm"):
             layout.content([IMAGE_PART], "m")
 
     def test_each_medium_is_to_stand_once_in_a_text(self) -> None:
         layout = find_layout(of_lists, marks, SYMBOLS)
         layout.check("<s><I>Hi<I><A>", {"image": 2, "audio": 1}, "messages")
-        with pytest.raises(InvalidRequest, match="'<I>' stands for an image_url to this model; leave it out"):
+        with pytest.raises(InvalidRequestError, match="'<I>' stands for an image_url to this model; leave it out"):
             layout.check("<s><I>Hi<I>", {"image": 1}, "messages")
-        with pytest.raises(InvalidRequest, match="shows 1 of the 2 image_url parts; it leaves out"):
+        with pytest.raises(InvalidRequestError, match="shows 1 of the 2 image_url parts; it leaves out"):
             layout.check("<s><I>Hi", {"image": 2}, "messages")
 
     def test_where_no_symbol_is_known_nothing_is_counted(self) -> None:
@@ -125,7 +125,7 @@ class TestLayout:
         ],
     )
     def test_what_a_model_does_not_take_is_named(self, part: Any, says: str) -> None:
-        with pytest.raises(InvalidRequest, match=says):
+        with pytest.raises(InvalidRequestError, match=says):
             Layout(frozenset({"image"})).content([part], "m")
 
 
@@ -178,7 +178,7 @@ class TestLoader:
         parts = [Part("image", f"[{number}]", image_url(1)) for number in range(3)]
         assert len(result(loader.load(parts[:2]))) == 2
         with pytest.raises(
-            InvalidRequest, match=r"^\[2\]: the images up to this one have 21168 pixels in total"
+            InvalidRequestError, match=r"^\[2\]: the images up to this one have 21168 pixels in total"
         ) as error:
             result(loader.load(parts))
         assert (error.value.status, error.value.code) == (413, "image_too_large")
@@ -194,7 +194,7 @@ class TestLoader:
         ],
     )
     def test_an_error_names_the_place(self, loader: Loader, source: str, says: str) -> None:
-        with pytest.raises(InvalidRequest, match=f"^here: .*({says})") as refusal:
+        with pytest.raises(InvalidRequestError, match=f"^here: .*({says})") as refusal:
             result(loader.load([Part("image", "here", source)]))
         assert refusal.value.param == "messages"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import mlx.core as mx
-from mlx_host.backend import Load, Model
+from mlx_host.backend import LoadContext, Model
 from mlx_host.embedding import Embedder, Embeddings
 from mlx_host.errors import LoadError
 from mlx_host.events import Event
@@ -27,7 +27,7 @@ SLACK_CPU, SLACK_GPU = 64, 512
 BUFFER_CACHE = 1 << 30
 
 
-def load_model(request: Load[EmbeddingsOptions]) -> EmbeddingModel:
+def load_model(request: LoadContext[EmbeddingsOptions]) -> EmbeddingModel:
     if request.path is None or not (request.path / "config.json").is_file():
         raise LoadError(
             f"the backend embeddings needs a folder with a model's config.json, and {request.ref!r} is none"
@@ -49,7 +49,7 @@ def load_model(request: Load[EmbeddingsOptions]) -> EmbeddingModel:
 class EmbeddingModel(Model):
     """A model of mlx-embeddings."""
 
-    serves = (EmbeddingRequest,)
+    supported_requests = (EmbeddingRequest,)
     concurrency = CONCURRENCY
 
     def __init__(self, embedder: Embedder, images: ImageLoader, batch_tokens: int | None) -> None:

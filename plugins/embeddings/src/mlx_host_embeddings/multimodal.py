@@ -7,7 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_host.embedding import Embedder, InputType, Row
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 
 from mlx_host_embeddings.images import ImageLoader
 from mlx_host_embeddings.mlx_embeddings_api import Array, Qwen3Vl, Siglip
@@ -32,7 +32,7 @@ class SiglipEmbedder(Embedder):
 
     def encode_image(self, url: str, text: str, input_type: InputType | None) -> Generator[None, None, Row]:
         if text:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 "This model embeds texts and images, but not a text together with an image: send them apart, the "
                 "image without an input.",
                 param="input",
@@ -81,7 +81,7 @@ class Qwen3VlEmbedder(Embedder):
         inputs = self._model.read(text, image, self._prefixes[input_type])
         tokens = _tokens(inputs)
         if self.context_length is not None and len(tokens) > self.context_length:
-            raise ContextLengthExceeded(self.context_length, len(tokens), param="image_url")
+            raise ContextLengthExceededError(self.context_length, len(tokens), param="image_url")
         return Row(tokens, image=inputs)
 
     def embed(self, rows: Sequence[Row]) -> list[bytes | None]:

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_host.errors import EngineFailed, RequestError
+from mlx_host.errors import EngineError, RequestError
 from mlx_host.events import (
     ChoiceFinished,
     Event,
+    EventBatch,
     Finished,
     Logprobs,
     Progress,
-    Several,
     StopReason,
-    Text,
+    TextDelta,
     TokenLogprob,
 )
 
@@ -85,11 +85,11 @@ class Choice:
         """An end-of-sequence token counts, for it was generated, but it is nobody's text."""
         self._count()
 
-    def take(self) -> Text | None:
+    def take(self) -> TextDelta | None:
         """Whole characters only: tokens without text wait for those that complete it, or for the end."""
         if not self._text and not (self._tokens and self.reason is not None):
             return None
-        piece = Text(self._text, self._tokens, self.index, tuple(self._logprobs))
+        piece = TextDelta(self._text, self._tokens, self.index, tuple(self._logprobs))
         self._text, self._tokens, self._logprobs = "", 0, []
         return piece
 
@@ -128,7 +128,7 @@ class Answer:
                 if self._failure is not None:
                     raise self._failure
                 news = tuple(self._read_inbox())
-                yield Several(news) if news else None
+                yield EventBatch(news) if news else None
         finally:
             self._batch.remove(self)
 
@@ -157,7 +157,7 @@ class Answer:
                 self._failure = guide.error
         self._inbox.append(sampled)
 
-    def on_failure(self, error: EngineFailed) -> None:
+    def on_failure(self, error: EngineError) -> None:
         self._failure = error
 
     def _join(self) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from mlx_host.errors import EngineFailed
+from mlx_host.errors import EngineError
 
 from mlx_host_lm.mlx_lm_api import Read, Row, Sampled, Snapshot
 from mlx_host_lm.prompt_cache import PromptCache
@@ -22,7 +22,7 @@ class Owner(Protocol):
 
     def on_sampled(self, sampled: Sampled) -> None: ...
 
-    def on_failure(self, error: EngineFailed) -> None: ...
+    def on_failure(self, error: EngineError) -> None: ...
 
 
 class Rows(Protocol):
@@ -141,4 +141,4 @@ class Batch:
         # Cached arrays may wait for what failed, and memory may be what was missing.
         self.close()
         for owner in owners:
-            owner.on_failure(EngineFailed(f"the model failed while it generated: {type(cause).__name__}: {cause}"))
+            owner.on_failure(EngineError(f"the model failed while it generated: {type(cause).__name__}: {cause}"))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_host.errors import InvalidRequest
-from mlx_host.events import Echoed, Logprobs
+from mlx_host.errors import InvalidRequestError
+from mlx_host.events import Logprobs, PromptEcho
 from mlx_host.requests import CompletionRequest
 
 from mlx_host_lm.answer import best_of_each, candidate
@@ -59,14 +59,14 @@ class Completions:
             return self._around_a_gap(request, request.suffix)
         tokens = self._encode(request)
         if not tokens:
-            raise InvalidRequest("the prompt is empty; send some text", param="prompt")
+            raise InvalidRequestError("the prompt is empty; send some text", param="prompt")
         return tokens
 
-    def echo(self, request: CompletionRequest, tokens: list[int]) -> Generator[None, None, Echoed]:
+    def echo(self, request: CompletionRequest, tokens: list[int]) -> Generator[None, None, PromptEcho]:
         """Make the echo of a prompt, giving way between pieces of work."""
         text = request.prompt if isinstance(request.prompt, str) else self._tokenizer.decode(request.prompt)
         if request.top_logprobs is None:
-            return Echoed(text)
+            return PromptEcho(text)
         logprobs = [Logprobs(candidate(tokens[0], 0.0, self._tokenizer.token_bytes))]
         for rows in self._next_logprobs(tokens[:-1], LOGPROBS_STEP):
             chosen = tokens[len(logprobs) : len(logprobs) + rows.shape[0]]
@@ -75,7 +75,7 @@ class Completions:
             for token, value, top in zip(chosen, values, tops, strict=True):
                 logprobs.append(Logprobs(candidate(token, value, self._tokenizer.token_bytes), tuple(top)))
             yield None
-        return Echoed(text, tuple(logprobs))
+        return PromptEcho(text, tuple(logprobs))
 
     def _has(self, layout: Infilling) -> bool:
         symbols = (layout.first, layout.second, layout.last)
@@ -89,11 +89,11 @@ class Completions:
 
     def _around_a_gap(self, request: CompletionRequest, suffix: str) -> list[int]:
         if self._infilling is None:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 "this model cannot fill a gap: its tokenizer has no tokens for it; leave out suffix", param="suffix"
             )
         if request.echo:
-            raise InvalidRequest("echo cannot go with suffix: the prompt is then not one text", param="echo")
+            raise InvalidRequestError("echo cannot go with suffix: the prompt is then not one text", param="echo")
         if isinstance(request.prompt, str):
             start = self._tokenizer.encode_start("", special_tokens=request.special_tokens)
             before = self._tokenizer.encode(request.prompt)

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any
 
 import mlx.core as mx
-from mlx_host.backend import Load, Model
+from mlx_host.backend import LoadContext, Model
 from mlx_host.embedding import Embedder, Embeddings
-from mlx_host.errors import ContextLengthExceeded, LoadError, UnsupportedRequest
-from mlx_host.events import Event, Finished, Several, Started, Text, Tokenized
+from mlx_host.errors import ContextLengthExceededError, LoadError, UnsupportedRequestError
+from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta, Tokenized
 from mlx_host.requests import (
     ChatRequest,
     CompletionRequest,
@@ -52,7 +52,7 @@ CONTEXT = 8
 EMBEDDING_SLACK = 64
 
 
-def load_model(request: Load[LmOptions]) -> LanguageModel:
+def load_model(request: LoadContext[LmOptions]) -> LanguageModel:
     if request.path is None or not request.path.is_dir():
         raise LoadError(f"the backend lm needs a folder with an MLX model, and {request.ref!r} is none")
     options = request.options
@@ -99,7 +99,7 @@ def text_parts(loaded: Loaded, options: LmOptions) -> Parts:
 class LanguageModel(Model):
     """A model that writes text, with continuous batching."""
 
-    serves = SERVES
+    supported_requests = SERVES
     concurrency = CONCURRENCY
 
     def __init__(self, parts: Parts, options: LmOptions, generation_config: Mapping[str, Any]) -> None:
@@ -117,7 +117,7 @@ class LanguageModel(Model):
         self.chat_template = self._prompts.source
         vocabulary = tokenizer.vocabulary()
         self._structure = None if vocabulary is None else Structure(vocabulary)
-        self.constrains = vocabulary is not None
+        self.supports_structured_outputs = vocabulary is not None
         self._embeddings: Embeddings | None = None
         if parts.embedder is not None:
             # A pass of embeddings is to decoding steps what a piece of a prompt is.
@@ -136,7 +136,7 @@ class LanguageModel(Model):
                 return self._detokenize(request)
             case EmbeddingRequest():
                 return self._embed(request)
-        raise UnsupportedRequest(f"This model does not serve {request.task} requests.", param="model")
+        raise UnsupportedRequestError(f"This model does not serve {request.task} requests.", param="model")
 
     def _chat(self, request: ChatRequest) -> Iterator[Event | None]:
         prompt = self._prompts.render(request)
@@ -149,7 +149,7 @@ class LanguageModel(Model):
         opening: Event = started(plan)
         if request.echo:
             echoed = yield from self._completions.echo(request, tokens)
-            opening = Several((opening, echoed))
+            opening = EventBatch((opening, echoed))
         yield from self._answer(plan, opening)
 
     def _answer(self, plan: Plan, opening: Event) -> Iterator[Event | None]:
@@ -173,12 +173,14 @@ class LanguageModel(Model):
     def _detokenize(self, request: DetokenizeRequest) -> Iterator[Event | None]:
         check_tokens(request.tokens, self._vocabulary, "tokens")
         yield Started(prompt_tokens=0)
-        yield Text(self._tokenizer.decode(request.tokens), tokens=0)
+        yield TextDelta(self._tokenizer.decode(request.tokens), tokens=0)
         yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:
         if self._embeddings is None:
-            raise UnsupportedRequest("This model's architecture gives no hidden states to embed with.", param="model")
+            raise UnsupportedRequestError(
+                "This model's architecture gives no hidden states to embed with.", param="model"
+            )
         return self._embeddings.generate(request)
 
     def warm_up(self) -> None:
@@ -218,7 +220,7 @@ class LanguageModel(Model):
         if request.constraint is None:
             return None
         if self._structure is None:
-            raise UnsupportedRequest(
+            raise UnsupportedRequestError(
                 "This model's answers cannot be held to a form: its tokenizer does not tell the bytes of its tokens."
             )
         return (yield from self._structure.compile(request.constraint, tail, starts=starts))
@@ -236,7 +238,7 @@ class LanguageModel(Model):
         limit = sys.maxsize if self.context_length is None else self.context_length
         if prompt_tokens > limit:
             param = "messages" if isinstance(request, ChatRequest) else "prompt"
-            raise ContextLengthExceeded(limit, prompt_tokens, param=param)
+            raise ContextLengthExceededError(limit, prompt_tokens, param=param)
         most = self._options.max_tokens if request.max_tokens is None else request.max_tokens
         return limit - prompt_tokens if most is None else min(most, limit - prompt_tokens)
 
@@ -252,4 +254,4 @@ def vocabulary_size(config: Mapping[str, Any], tokenizer: Tokenizer) -> int:
 
 
 def started(plan: Plan, tail: str = "") -> Started:
-    return Started(prompt_tokens=len(plan.prompt), cached_tokens=plan.cached_tokens, prompt_tail=tail)
+    return Started(prompt_tokens=len(plan.prompt), cached_tokens=plan.cached_tokens, generation_prompt=tail)

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model
+from mlx_host.backend import Backend, LoadContext, Model
 
 from mlx_host_lm.options import SERVES, LmOptions
 
 
-def load(request: Load[LmOptions]) -> Model:
+def load(request: LoadContext[LmOptions]) -> Model:
     # mlx-lm and transformers take seconds to import, and naming a backend must cost nothing.
     from mlx_host_lm.model import load_model
 
@@ -22,7 +22,7 @@ LM = Backend(
     name="lm",
     load=load,
     options=LmOptions,
-    serves=SERVES,
+    supported_requests=SERVES,
     summary="text models on mlx-lm: continuous batching, prompt cache, per-request sampling",
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.requests import ChatRequest, Json
 
 from mlx_host_lm.messages import Content, text_content
@@ -58,7 +58,7 @@ class Prompts:
     def divide(self, tokens: list[int], tail: str) -> Prompt:
         """A prompt of these tokens, the last of which are the tail's if they can be told apart."""
         if not tokens:
-            raise InvalidRequest("the messages render to an empty prompt; send some text", param="messages")
+            raise InvalidRequestError("the messages render to an empty prompt; send some text", param="messages")
         tail_tokens = self._tokenizer.encode(tail) if tail else []
         splits = bool(tail_tokens) and tokens[-len(tail_tokens) :] == tail_tokens
         return Prompt(tokens, tail, len(tail_tokens) if splits else 0)
@@ -71,7 +71,7 @@ class Prompts:
     def _text(self, request: ChatRequest, messages: Sequence[Json], *, generation_prompt: bool) -> str:
         for name in request.template_kwargs:
             if name in RESERVED_VARIABLES:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"chat_template_kwargs may not set {name!r}; it is decided by the rest of the request",
                     param="chat_template_kwargs",
                 )
@@ -80,7 +80,7 @@ class Prompts:
                 messages, request.tools, request.template_kwargs, add_generation_prompt=generation_prompt
             )
         except TEMPLATE_ERRORS as error:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"the model's chat template refuses these messages: {str(error) or type(error).__name__}",
                 param="messages",
             ) from error

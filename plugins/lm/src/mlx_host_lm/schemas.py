@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Chain, Grammar, JsonValue, OneOf, Repeated
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import Alternatives, Concat, Grammar, JsonValue, Repeat
 
 from mlx_host_lm.patterns import DOT, Ambiguous, portable
 
@@ -48,19 +48,19 @@ def kept(grammar: Grammar) -> Grammar:
         match part:
             case JsonValue(schema, param):
                 return JsonValue(keepable(schema, param), param)
-            case Chain(parts):
-                return Chain(tuple(map(narrowed, parts)))
-            case OneOf(parts):
-                return OneOf(tuple(map(narrowed, parts)))
-            case Repeated(inner, least, most):
-                return Repeated(narrowed(inner), least, most)
+            case Concat(parts):
+                return Concat(tuple(map(narrowed, parts)))
+            case Alternatives(parts):
+                return Alternatives(tuple(map(narrowed, parts)))
+            case Repeat(inner, least, most):
+                return Repeat(narrowed(inner), least, most)
         return part
 
     return narrowed(grammar)
 
 
 def keepable(schema: Schema, param: str | None) -> Schema:
-    """Narrow a schema to answers that validate for every validator; InvalidRequest names `param` and the place."""
+    """Narrow a schema to answers that validate for every validator; InvalidRequestError names `param` and the place."""
     draft = schema.get("$schema") if isinstance(schema, Mapping) else None
     narrowed: Schema = _Narrower(param, draft if isinstance(draft, str) else "").schema(schema, "#")
     return narrowed
@@ -185,9 +185,11 @@ class _Narrower:
         except Ambiguous as error:
             raise self._refusal(at, keyword, f"{pattern!r}: {error}") from error
 
-    def _refusal(self, at: str, keyword: str, reason: str) -> InvalidRequest:
+    def _refusal(self, at: str, keyword: str, reason: str) -> InvalidRequestError:
         field = f"{self._param}: " if self._param else ""
-        return InvalidRequest(f"{field}the JSON schema cannot be kept: {keyword} at {at}: {reason}", param=self._param)
+        return InvalidRequestError(
+            f"{field}the JSON schema cannot be kept: {keyword} at {at}: {reason}", param=self._param
+        )
 
 
 def _number(value: Any) -> float | None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.requests import Sampling
 
 from mlx_host_lm.options import LmOptions
@@ -44,7 +44,7 @@ def resolve(sampling: Sampling, options: LmOptions, generation_config: Mapping[s
 def check_logit_bias(bias: Mapping[int, float], vocabulary: int) -> None:
     for token in bias:
         if not 0 <= token < vocabulary:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"logit_bias names token {token!r}, but this model's tokens are 0 to {vocabulary - 1}",
                 param="logit_bias",
             )
@@ -53,7 +53,7 @@ def check_logit_bias(bias: Mapping[int, float], vocabulary: int) -> None:
 def check_tokens(tokens: Sequence[int], vocabulary: int, param: str) -> None:
     for token in tokens:
         if not 0 <= token < vocabulary:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"{param} holds token {token!r}, but this model's tokens are 0 to {vocabulary - 1}", param=param
             )
 

@@ -18,8 +18,8 @@ from typing import Any
 
 import mlx.core as mx
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, chain, leaves, to_llguidance
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, chain, iter_leaves, to_llguidance
 
 from mlx_host_lm.sampling import Array
 from mlx_host_lm.schemas import kept, place
@@ -67,12 +67,14 @@ class Structure:
         self._worker = _worker()
         self._rules: dict[bytes, Rule] = {}
 
-    def compile(self, constraint: Constraint, prompt_tail: str, *, starts: bool = True) -> Generator[None, None, Rule]:
+    def compile(
+        self, constraint: Constraint, generation_prompt: str, *, starts: bool = True
+    ) -> Generator[None, None, Rule]:
         """Give way until the constraint is compiled; `starts` unless the answer goes on with a text.
 
-        InvalidRequest names the field of the request whose part of the grammar cannot be kept.
+        InvalidRequestError names the field of the request whose part of the grammar cannot be kept.
         """
-        future = self._worker.submit(self._find, constraint, prompt_tail, starts)
+        future = self._worker.submit(self._find, constraint, generation_prompt, starts)
         try:
             while not wait([future], timeout=PATIENCE).done:
                 yield
@@ -93,12 +95,12 @@ class Structure:
         """The bits of the tokens that begin with a space."""
         return _bits(id for id, text in enumerate(self._vocabulary.tokens) if text.startswith(b" "))
 
-    def _find(self, constraint: Constraint, prompt_tail: str, starts: bool) -> Rule:
+    def _find(self, constraint: Constraint, generation_prompt: str, starts: bool) -> Rule:
         """The rule that is kept, or a new one; what a constraint says may take as long to write down as to compile."""
-        key = sha256(pickle.dumps((constraint, prompt_tail, starts))).digest()
+        key = sha256(pickle.dumps((constraint, generation_prompt, starts))).digest()
         rule = self._rules.pop(key, None)
         if rule is None or rule.spent:
-            rule = self._compile(kept(constraint.grammar(prompt_tail)), starts)
+            rule = self._compile(kept(constraint.grammar(generation_prompt)), starts)
         self._rules[key] = rule
         if len(self._rules) > KEPT_RULES:
             del self._rules[next(iter(self._rules))]
@@ -120,7 +122,7 @@ class Structure:
         limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, step_max_items=STEP_MAX_ITEMS, verbose_errors=False)
         text = to_llguidance(grammar, self._vocabulary.special)
         if len(text) > LONGEST_GRAMMAR:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"What is asked of the answer's form is too long: {len(text)} characters of grammar, {LONGEST_GRAMMAR} "
                 "are taken. Ask for less in one request."
             )
@@ -134,17 +136,17 @@ class Structure:
             raise self._refusal(grammar, "no answer is possible")
         return mask
 
-    def _refusal(self, grammar: Grammar, error: str) -> InvalidRequest:
+    def _refusal(self, grammar: Grammar, error: str) -> InvalidRequestError:
         """Blame the part that cannot be kept even by itself, or else the whole."""
-        for leaf in leaves(grammar):
+        for leaf in iter_leaves(grammar):
             if isinstance(leaf, JsonValue | Pattern | LarkGrammar) and leaf.param is not None:
                 alone = self._matcher(leaf)
                 if alone.is_error() or (alone.compute_bitmask() and alone.is_error()):
                     reason = readable(alone.get_error(), leaf.schema if isinstance(leaf, JsonValue) else None)
-                    return InvalidRequest(
+                    return InvalidRequestError(
                         f"{leaf.param}: {_WHAT[type(leaf)]} cannot be kept: {reason}", param=leaf.param
                     )
-        return InvalidRequest(f"The form asked for cannot be kept: {readable(error)}")
+        return InvalidRequestError(f"The form asked for cannot be kept: {readable(error)}")
 
 
 def _worker() -> ThreadPoolExecutor:
@@ -204,7 +206,7 @@ class Guide:
     """
 
     def __init__(self, rule: Rule) -> None:
-        self.error: InvalidRequest | None = None
+        self.error: InvalidRequestError | None = None
         self.read = 0
         self._rule = rule
         self._matcher: LLMatcher | None = None
@@ -231,7 +233,7 @@ class Guide:
         try:
             return self._rule.next_mask(self._matcher, token)
         except Stuck as error:
-            self.error = InvalidRequest(f"The form asked for is too complex to go on with the answer: {error}")
+            self.error = InvalidRequestError(f"The form asked for is too complex to go on with the answer: {error}")
             return _bits(self._rule.vocabulary.ends).to_bytes(len(self._rule.first), "little")
 
 

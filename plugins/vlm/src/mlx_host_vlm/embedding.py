@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import mlx.core as mx
 from mlx_host.embedding import InputType, Row
-from mlx_host.errors import ContextLengthExceeded
+from mlx_host.errors import ContextLengthExceededError
 from mlx_host_lm.embedding import TextEmbedder, unit_vectors
 from mlx_host_lm.mlx_lm_api import Loaded as TextLoaded
 
@@ -31,7 +31,7 @@ class VisionEmbedder(TextEmbedder):
             return (yield from super().encode_image(url, text, input_type))
         inputs = self._read(text, self.pictures[url])
         if self.context_length is not None and len(inputs.tokens) > self.context_length:
-            raise ContextLengthExceeded(self.context_length, len(inputs.tokens), param="image_url")
+            raise ContextLengthExceededError(self.context_length, len(inputs.tokens), param="image_url")
         return Row(inputs.tokens, image=inputs)
 
     def embed(self, rows: Sequence[Row]) -> list[bytes | None]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host_lm.messages import text_content, text_part
 
 from mlx_host_vlm.media.parts import Kind, kind_of
@@ -39,7 +39,7 @@ class Layout:
     symbols: Mapping[Kind, str] = field(default_factory=dict)
 
     def content(self, content: Any, where: str) -> Any:
-        """A message's content as the template reads it; InvalidRequest over what this model does not take."""
+        """A message's content as the template reads it; InvalidRequestError over what this model does not take."""
         if content is None or isinstance(content, str) or not isinstance(content, Sequence):
             text = text_content(content, where)
             return text if self.strings or not text else [_typed(text)]
@@ -57,11 +57,11 @@ class Layout:
         for kind, symbol in self.symbols.items():
             shown, there = text.count(symbol), given.get(kind, 0)
             if shown > there:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{symbol!r} stands for an {PART_NAMES[kind]} to this model; leave it out of the text", param=param
                 )
             if shown < there:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"the model's chat template shows {shown} of the {there} {PART_NAMES[kind]} parts; it leaves out "
                     "those in messages of some roles, or all but one of a message",
                     param=param,
@@ -74,7 +74,9 @@ class Layout:
             return {"type": str(kind)}
         if not isinstance(name, str) or name in TEXT_PARTS:
             return _typed(text_part(part, where))
-        raise InvalidRequest(f"{where} is of type {name!r}, and this model takes {self._taken(name)}", param="messages")
+        raise InvalidRequestError(
+            f"{where} is of type {name!r}, and this model takes {self._taken(name)}", param="messages"
+        )
 
     def _taken(self, instead_of: str) -> str:
         if not self.kinds:

@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx_vlm
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host_lm.mlx_lm_api import Layers, Row, Tokenizer, wrap_tokenizer
 from mlx_host_lm.sampling import Array, Sampler
 from mlx_vlm.generate.ar import (
@@ -150,7 +150,7 @@ class Loaded:
                 image_token_index=getattr(self._network.config, "image_token_index", None),
             )
         except INPUT_ERRORS as error:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"the model's processor refuses the pictures or sounds: {_said(error)}", param=param
             ) from error
         return self._without_doubled_bos(made)
@@ -165,7 +165,9 @@ class Loaded:
             arrays |= self._features(tokens, pixels, mask, arrays | seen)
             mx.eval(arrays["inputs_embeds"])
         except INPUT_ERRORS as error:
-            raise InvalidRequest(f"the model refuses the pictures or sounds: {_said(error)}", param=param) from error
+            raise InvalidRequestError(
+                f"the model refuses the pictures or sounds: {_said(error)}", param=param
+            ) from error
         divisible = bool(_chunked_prefill_enabled(self._network, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
         return Inputs(ids, arrays, divisible and _keep_together(arrays, len(ids)))

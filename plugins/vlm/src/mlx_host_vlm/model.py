@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from mlx_host.backend import Load
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.backend import LoadContext
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.events import Event, Finished, Started, Tokenized
 from mlx_host.requests import ChatRequest, EmbeddingRequest, GenerationRequest, Json, TokenizeRequest
 from mlx_host_lm.answer import Plan
@@ -40,7 +40,7 @@ SEEN_SHARE = 8
 SAMPLE_SIZE = (64, 64)
 
 
-def load_model(request: Load[VlmOptions]) -> VisionModel:
+def load_model(request: LoadContext[VlmOptions]) -> VisionModel:
     if request.path is None or not request.path.is_dir():
         raise LoadError(f"the backend vlm needs a folder with an MLX model, and {request.ref!r} is none")
     options = request.options
@@ -149,7 +149,7 @@ class VisionModel(LanguageModel):
         self, request: GenerationRequest, prompt: Prompt, context: Sequence[int] = (), inputs: Any = None
     ) -> Generator[None, None, Plan]:
         if self._loaded.whole and request.n > 1:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 "n: this model reads its prompt anew for each answer; send the request several times.", param="n"
             )
         return (yield from super()._plan(request, prompt, context, inputs))
@@ -174,7 +174,9 @@ class VisionModel(LanguageModel):
     def _check_number(self, parts: Sequence[Part]) -> None:
         audio = [part for part in parts if part.kind == "audio"]
         if len(audio) > 1 and not self._loaded.hears_several:
-            raise InvalidRequest(f"{audio[1].where}: this model takes one input_audio a conversation", param="messages")
+            raise InvalidRequestError(
+                f"{audio[1].where}: this model takes one input_audio a conversation", param="messages"
+            )
 
     def _find_embedder(self, loaded: Loaded, limit: int | None) -> VisionEmbedder | None:
         if not has_trunk(loaded.language_model):
@@ -204,7 +206,7 @@ class VisionModel(LanguageModel):
             text = self._prompts.text(ChatRequest(id="", model="", messages=messages), generation_prompt=True)
             try:
                 tokens = self._read(text, [Medium(kind, content, b"")] * number)["input_ids"][0].tolist()
-            except InvalidRequest:
+            except InvalidRequestError:
                 return False
             counts.append(len(find_runs(tokens, self._loaded.places)))
         return counts[1] == 2 * counts[0]

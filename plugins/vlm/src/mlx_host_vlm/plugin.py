@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model
+from mlx_host.backend import Backend, LoadContext, Model
 
 from mlx_host_vlm.options import SERVES, VlmOptions
 
 
-def load(request: Load[VlmOptions]) -> Model:
+def load(request: LoadContext[VlmOptions]) -> Model:
     # mlx-vlm and transformers take seconds to import, and naming a backend must cost nothing.
     from mlx_host_vlm.model import load_model
 
@@ -22,7 +22,7 @@ VLM = Backend(
     name="vlm",
     load=load,
     options=VlmOptions,
-    serves=SERVES,
+    supported_requests=SERVES,
     summary="vision and audio models on mlx-vlm: images and audio in one running batch with text",
 )
 
