@@ -99,7 +99,7 @@ def test_a_temperature_is_used_as_it_is(tiny_folder: Path) -> None:
 
 def test_words_are_timed_only_when_asked_for(tiny_folder: Path) -> None:
     silent = {"logprob_threshold": -1000, "no_speech_threshold": 1, "compression_ratio_threshold": 1000}
-    timed = [event for event in ask(load(tiny_folder, **silent), words=True) if isinstance(event, Segment)]
+    timed = [event for event in ask(load(tiny_folder, **silent), word_timestamps=True) if isinstance(event, Segment)]
     assert "".join(word.word for event in timed for word in event.words) == "".join(event.text for event in timed)
     plain = [event for event in ask(load(tiny_folder, **silent)) if isinstance(event, Segment)]
     assert [event.words for event in plain] == [()] * len(plain)

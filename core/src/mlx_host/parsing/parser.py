@@ -171,13 +171,13 @@ class Parser(ABC):
 
     def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
         """State text in which each call, once opened, is one of `calls`; openers that none has do not occur."""
-        text = FreeText(without=self.openers)
+        text = FreeText(excluding=self.openers)
         triggered = []
         for opener in self.openers:
             if (rest := strip_prefix(calls, opener)) is not None:
                 others = tuple(re.escape(other) for other in self.openers if other != opener)
                 unless = (f"(?s:.*)(?:{'|'.join(others)})(?s:.*)",) if others else ()
-                triggered.append(chain(TextThrough((opener,), unless=unless), rest))
+                triggered.append(chain(TextThrough((opener,), not_matching=unless), rest))
         if not triggered:
             raise PluginError(f"the calls of the parser {self.name!r} begin with none of its openers {self.openers}")
         return chain(Repeat(one_of(*triggered), 0, None if choice.parallel else 1), text)

@@ -112,7 +112,7 @@ class ImageTask:
 
     def _encode(self, image: Image.Image) -> tuple[bytes, bool]:
         format = self._request.format
-        content = encode(image, format, self._request.compression)
+        content = encode(image, format, self._request.output_compression)
         return content, is_transparent(image) and format != "jpeg"
 
     def _log(self, step: int) -> None:

@@ -75,7 +75,7 @@ class Planner:
             size=size,
             steps=steps,
             arguments=arguments,
-            show_at=show_at(steps, request.partials),
+            show_at=show_at(steps, request.partial_images),
             images=images,
             mask=mask,
         )

@@ -161,7 +161,7 @@ class LanguageModel(Model):
 
     def _tokenize(self, request: TokenizeRequest) -> Iterator[Event | None]:
         if isinstance(request.prompt, ChatRequest):
-            text = self._prompts.text(request.prompt, generation_prompt=request.generation_prompt)
+            text = self._prompts.text(request.prompt, generation_prompt=request.add_generation_prompt)
             tokens = self._tokenizer.encode(text)
         else:
             tokens = self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
@@ -173,7 +173,7 @@ class LanguageModel(Model):
     def _detokenize(self, request: DetokenizeRequest) -> Iterator[Event | None]:
         check_tokens(request.tokens, self._vocabulary, "tokens")
         yield Started(prompt_tokens=0)
-        yield TextDelta(self._tokenizer.decode(request.tokens), tokens=0)
+        yield TextDelta(self._tokenizer.decode(request.tokens), token_count=0)
         yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:

@@ -52,8 +52,8 @@ def kept(grammar: Grammar) -> Grammar:
                 return Concat(tuple(map(narrowed, parts)))
             case Alternatives(parts):
                 return Alternatives(tuple(map(narrowed, parts)))
-            case Repeat(inner, least, most):
-                return Repeat(narrowed(inner), least, most)
+            case Repeat(inner, minimum, maximum):
+                return Repeat(narrowed(inner), minimum, maximum)
         return part
 
     return narrowed(grammar)

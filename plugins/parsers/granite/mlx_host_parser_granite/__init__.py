@@ -68,7 +68,7 @@ class GraniteParser(MarkupParser):
         if form is None or not self.reasoning or "</think>" in self.generation_prompt:
             return answer
         inside = self._opens_inside(self.generation_prompt)
-        thoughts = TextThrough(("</think>",), unless=(f"(?s:.*)(?:{'|'.join(_RESPONSE)})(?s:.*)",))
+        thoughts = TextThrough(("</think>",), not_matching=(f"(?s:.*)(?:{'|'.join(_RESPONSE)})(?s:.*)",))
         tagged = chain(one_of("", "\n", "\n\n"), "<response>", form, _END_RESPONSE)
         return one_of(answer, chain("" if inside else "<think>", thoughts, tagged))
 

@@ -123,7 +123,7 @@ class VisionModel(LanguageModel):
         if not parts or not isinstance(request.prompt, ChatRequest):
             yield from super()._tokenize(request)
             return
-        text = self._prompts.text(request.prompt, generation_prompt=request.generation_prompt)
+        text = self._prompts.text(request.prompt, generation_prompt=request.add_generation_prompt)
         self._check_number(parts)
         media = yield from self._media.load(parts)
         tokens = self._read(text, media)["input_ids"][0].tolist()

@@ -75,7 +75,7 @@ class WhisperModel(Model):
             language = self._whisper.detect_language(audio.window(0, WINDOW_FRAMES))
         words = self._whisper.words(language, translate=isinstance(request, TranslationRequest))
         transcript = Transcript(
-            self._whisper, audio, words, self._rules(request.temperature), request.prompt, request.words
+            self._whisper, audio, words, self._rules(request.temperature), request.prompt, request.word_timestamps
         )
         positions = math.ceil(audio.content * self._whisper.tokens_per_window / WINDOW_FRAMES)
         yield TranscriptionStarted(
@@ -85,7 +85,7 @@ class WhisperModel(Model):
         progress = ProgressLog(request.id, audio.content)
         for segment in transcript:
             if segment is not None:
-                tokens += segment.tokens
+                tokens += segment.token_count
                 yield segment
                 continue
             # Silence, or text that must be decoded again: there is nothing to say, but the model is alive.
