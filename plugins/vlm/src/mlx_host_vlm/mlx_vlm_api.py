@@ -1,11 +1,10 @@
-"""Everything this plugin uses of mlx-vlm; tests/plugins/vlm/test_mlx_vlm_signatures.py pins it."""
+"""All contact with mlx-vlm; tests/plugins/vlm/test_mlx_vlm_signatures.py pins what is used."""
 
 from __future__ import annotations
 
 import copy
 import inspect
 import sys
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,10 @@ from typing import Any
 import mlx.core as mx
 import mlx_vlm
 from mlx_host.errors import InvalidRequest, LoadError
-from mlx_host_lm.mlx_lm_api import Layers, Row, Tokenizer, wrap_tokenizer
-from mlx_host_lm.sampling import Array, Sampler
+from mlx_host_text.embedder import HiddenStates
+from mlx_host_text.sampling import Array, Sampler
+from mlx_host_text.sequence import KVCache, SequenceState
+from mlx_host_text.tokenizer import Tokenizer
 from mlx_vlm.generate.ar import (
     GenerationBatch,
     PromptProcessingBatch,
@@ -24,7 +25,8 @@ from mlx_vlm.generate.ar import (
     _slice_sequence_aligned_prompt_kwarg,
 )
 from mlx_vlm.generate.diffusion import is_diffusion_model
-from mlx_vlm.models.cache import CacheList, KVCache, make_prompt_cache
+from mlx_vlm.models.cache import CacheList, make_prompt_cache
+from mlx_vlm.models.cache import KVCache as LayerCache
 from mlx_vlm.prompt_utils import get_message_json
 from mlx_vlm.utils import load_config, prepare_inputs
 from PIL.Image import Image
@@ -32,201 +34,214 @@ from PIL.Image import Image
 from mlx_host_vlm.media.audio import MOST_SECONDS
 from mlx_host_vlm.media.loader import Sound
 from mlx_host_vlm.media.parts import Kind
+from mlx_host_vlm.vision_feature_cache import VisionFeatureCache, total_nbytes
 
-Sequences = Any
+GenerationRows = Any
 """mlx-vlm's GenerationBatch."""
 
-# Where a network's configuration has the token that stands for a medium, and its processor the text of a mark.
-PLACES = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
-MARKS: dict[Kind, tuple[str, ...]] = {"image": ("image_token", "boi_token"), "audio": ("audio_token", "boa_token")}
+# The names of the placeholder token in a network's configuration, and of its text in the processor.
+PLACEHOLDER_IDS = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
+PLACEHOLDERS: dict[Kind, tuple[str, ...]] = {
+    "image": ("image_token", "boi_token"),
+    "audio": ("audio_token", "boa_token"),
+}
 SAMPLE_RATE = 16000
-# What goes into deeper layers of a network, and where.
-DEEP = ("deepstack_visual_embeds", "visual_pos_masks")
-# What a processor or a network may raise over pictures and sounds that do not suit it.
+# Image features that are added in deeper layers of a network, and the mask of their tokens.
+DEEPSTACK_KEYS = ("deepstack_visual_embeds", "visual_pos_masks")
+# The exceptions that processors and networks raise for images and audio that they do not support.
 INPUT_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration)
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """A prompt with media as the network reads it: its tokens, their embeddings, and what comes with them.
+class MediaInputs:
+    """A prompt as the network processes it: its tokens, their embeddings, and arguments that accompany them.
 
-    `arrays` are the arguments of the network's text part. `divisible` says that a prompt's media may be read in pieces,
-    `known` that its tokens tell it from prompts with other media.
+    `arrays` are arguments of the language model. `divisible` means that the prompt may be prefilled in chunks.
+    `start` is the number of cached tokens that these inputs can follow.
     """
 
     tokens: list[int]
     arrays: Mapping[str, Any]
     divisible: bool
-    known: bool = True
+    start: int = 0
 
     @property
     def nbytes(self) -> int:
-        return _nbytes(self.arrays.values())
+        return total_nbytes(self.arrays.values())
 
 
-class Seen:
-    """Pictures as a network saw them, within a budget of bytes, least recently used first to go.
+class VlmCacheOps:
+    """Operations on mlx-vlm's caches."""
 
-    Those networks of mlx-vlm that can go on from there call `get` and `put`, by the name that `embed` was given.
-    """
+    def __init__(self, language_model: Any) -> None:
+        self._language_model = language_model
 
-    def __init__(self, budget: int) -> None:
-        self._budget = budget
-        self._features: OrderedDict[str, Any] = OrderedDict()
+    def new(self) -> KVCache:
+        return list(make_prompt_cache(self._language_model))
 
-    def __len__(self) -> int:
-        return len(self._features)
+    def can_trim(self, cache: KVCache) -> bool:
+        return all(
+            self.can_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is LayerCache
+            for layer in cache
+        )
 
-    @property
-    def nbytes(self) -> int:
-        return _nbytes(self._features.values())
+    def trim(self, cache: KVCache, tokens: int) -> KVCache:
+        copied = copy.deepcopy(cache)
+        for layer in copied:
+            layer.trim(tokens)
+        return copied
 
-    def get(self, name: str) -> Any:
-        if name in self._features:
-            self._features.move_to_end(name)
-        return self._features.get(name)
-
-    def put(self, name: str, features: Any) -> None:
-        if _nbytes([features]) > self._budget:
-            return
-        self._features[name] = features
-        while self.nbytes > self._budget:
-            self._features.popitem(last=False)
+    def nbytes(self, cache: KVCache) -> int:
+        return sum(layer.nbytes for layer in cache)
 
 
-class Loaded:
+class LoadedModel:
     """A network of mlx-vlm and its processor, reduced to what serving needs.
 
-    `sees` and `hears` say what the network takes; `places` are the tokens that stand for media in a prompt. `whole`
-    says that a prompt is read in one piece, because each of its tokens sees all others. Sounds may last `most_seconds`;
-    `seen_bytes` bound what is kept of pictures.
+    `placeholder_ids` are the tokens that represent images and audio in a prompt. `prefills_whole` means that a prompt
+    is prefilled in one pass, because all of its tokens attend to each other. Audio may last `max_audio_seconds`;
+    `feature_cache_bytes` is the budget for cached image features.
     """
 
-    def __init__(self, network: Any, processor: Any, config: Mapping[str, Any], seen_bytes: int) -> None:
+    def __init__(self, network: Any, processor: Any, config: Mapping[str, Any], feature_cache_bytes: int) -> None:
         self.config = config
         self.language_model = network.language_model
+        self.caches = VlmCacheOps(self.language_model)
         self._network = network
         self._processor = processor
         inner = getattr(processor, "tokenizer", processor)
         if inner.chat_template is None:
             inner.chat_template = getattr(processor, "chat_template", None)
-        # The context length is kept elsewhere; transformers would say in the log that a refused prompt fails otherwise.
+        # The context length is checked elsewhere; transformers would log a warning for prompts that are rejected.
         inner.model_max_length = sys.maxsize
-        self.tokenizer: Tokenizer = wrap_tokenizer(inner, inner.stopping_criteria.eos_token_ids)
-        self.seen = Seen(seen_bytes)
+        self.tokenizer = Tokenizer(inner, inner.stopping_criteria.eos_token_ids)
+        self.feature_cache = VisionFeatureCache(feature_cache_bytes)
         self._bos: int | None = inner.bos_token_id
-        takes = inspect.signature(getattr(processor, "process", processor)).parameters
+        parameters = inspect.signature(getattr(processor, "process", processor)).parameters
         feature_extractor = getattr(processor, "feature_extractor", None)
-        self.sees = getattr(processor, "image_processor", None) is not None
-        self.hears = feature_extractor is not None and bool({"audio", "audios"} & set(takes))
-        self.hears_several = bool(getattr(processor, "supports_multiple_audio", False))
+        self.supports_images = getattr(processor, "image_processor", None) is not None
+        self.supports_audio = feature_extractor is not None and bool({"audio", "audios"} & set(parameters))
+        self.supports_several_audio_clips = bool(getattr(processor, "supports_multiple_audio", False))
         self.sample_rate = int(getattr(feature_extractor, "sampling_rate", SAMPLE_RATE))
-        self.most_seconds = _samples_kept(feature_extractor) / self.sample_rate or MOST_SECONDS
-        numbers = (getattr(network.config, name, None) for name in PLACES)
-        self.places = frozenset(number for number in numbers if isinstance(number, int))
-        self._keeps_positions = hasattr(self.language_model, "_rope_deltas")
-        self.whole = not _chunked_prefill_enabled(network)
-        self._scales_text = config.get("model_type") == "gemma3n" and _forgets_scale(network)
+        self.max_audio_seconds = _max_samples(feature_extractor) / self.sample_rate or MOST_SECONDS
+        numbers = (getattr(network.config, name, None) for name in PLACEHOLDER_IDS)
+        self.placeholder_ids = frozenset(number for number in numbers if isinstance(number, int))
+        self._stores_positions = hasattr(self.language_model, "_rope_deltas")
+        self.prefills_whole = not _chunked_prefill_enabled(network)
+        self._scales_text = config.get("model_type") == "gemma3n" and _lacks_text_scale(network)
 
-    def fresh_cache(self) -> Layers:
-        return list(make_prompt_cache(self.language_model))
-
-    def symbols(self, kind: Kind) -> list[str]:
-        """What may stand for a picture or sound in a prompt's text."""
-        numbers = (getattr(self._network.config, name, None) for name in PLACES if name.startswith(kind))
+    def placeholders(self, kind: Kind) -> list[str]:
+        """The texts that may represent an image or audio clip in a prompt."""
+        numbers = (getattr(self._network.config, name, None) for name in PLACEHOLDER_IDS if name.startswith(kind))
         tokens = self.tokenizer.symbols([number for number in numbers if isinstance(number, int)])
-        marks = (getattr(self._processor, name, None) for name in MARKS[kind])
-        return [symbol for symbol in dict.fromkeys([*tokens, *marks]) if isinstance(symbol, str) and symbol]
+        names = (getattr(self._processor, name, None) for name in PLACEHOLDERS[kind])
+        return [symbol for symbol in dict.fromkeys([*tokens, *names]) if isinstance(symbol, str) and symbol]
 
-    def read(
-        self, text: str, images: Sequence[Image], sounds: Sequence[Sound], param: str = "messages"
+    def process(
+        self, text: str, images: Sequence[Image], audio: Sequence[Sound], param: str = "messages"
     ) -> dict[str, Any]:
-        """Run the processor: tokens as `input_ids` (1, tokens), and whatever it makes of pictures and sounds."""
+        """Run the processor: `input_ids` (1, tokens), and its inputs for images and audio."""
         try:
-            made = prepare_inputs(
+            processed = prepare_inputs(
                 self._processor,
                 images=list(images) or None,
-                audio=list(sounds) or None,
+                audio=list(audio) or None,
                 prompts=text,
                 image_token_index=getattr(self._network.config, "image_token_index", None),
             )
         except INPUT_ERRORS as error:
             raise InvalidRequest(
-                f"the model's processor refuses the pictures or sounds: {_said(error)}", param=param
+                f"the model's processor rejects the images or audio: {_reason(error)}", param=param
             ) from error
-        return self._without_doubled_bos(made)
+        return self._without_doubled_bos(processed)
 
-    def embed(self, made: Mapping[str, Any], name: str, param: str = "messages") -> Inputs:
-        """Run what sees and hears in the network; `name` is that of these pictures together, and of no others."""
-        arrays = {key: value for key, value in made.items() if value is not None}
+    def embed(self, processed: Mapping[str, Any], name: str, param: str = "messages") -> MediaInputs:
+        """Run the vision and audio towers; `name` identifies these images together in the feature cache."""
+        arrays = {key: value for key, value in processed.items() if value is not None}
         tokens, pixels = arrays.pop("input_ids"), arrays.pop("pixel_values", None)
         mask = arrays.pop("attention_mask", None)
         try:
-            seen = {} if pixels is None else {"vision_cache": self.seen, "_image_key": name}
-            arrays |= self._features(tokens, pixels, mask, arrays | seen)
+            cache = {} if pixels is None else {"vision_cache": self.feature_cache, "_image_key": name}
+            arrays |= self._features(tokens, pixels, mask, arrays | cache)
             mx.eval(arrays["inputs_embeds"])
         except INPUT_ERRORS as error:
-            raise InvalidRequest(f"the model refuses the pictures or sounds: {_said(error)}", param=param) from error
+            raise InvalidRequest(f"the model rejects the images or audio: {_reason(error)}", param=param) from error
         divisible = bool(_chunked_prefill_enabled(self._network, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
-        return Inputs(ids, arrays, divisible and _keep_together(arrays, len(ids)))
+        return MediaInputs(ids, arrays, divisible and _align_deepstack(arrays, len(ids)))
 
-    def embed_text(self, tokens: list[int]) -> Inputs:
+    def embed_text(self, tokens: list[int]) -> MediaInputs:
         ids = mx.array([tokens])
         arrays = self._features(ids, None, mx.ones_like(ids), {})
-        if "position_ids" not in arrays and self._keeps_positions:
+        if "position_ids" not in arrays and self._stores_positions:
             arrays["position_ids"] = mx.broadcast_to(mx.arange(len(tokens)), (3, 1, len(tokens)))
             arrays["rope_deltas"] = mx.zeros((1, 1), mx.int32)
-        return Inputs(tokens, arrays, not self.whole)
+        return MediaInputs(tokens, arrays, not self.prefills_whole)
 
-    def states(self, inputs: Inputs) -> Array:
-        """Last hidden states (tokens, size) of a prompt with media."""
-        trunk = self.language_model.model
-        takes = inspect.signature(trunk.__call__).parameters
-        arrays = {key: value for key, value in inputs.arrays.items() if key in takes}
-        return trunk(mx.array([inputs.tokens]), **arrays)[0]
+    def text_states(self) -> HiddenStates | None:
+        """The language model without its head; None if it is not built of a backbone `model` and a head."""
+        text = self.language_model.get("language_model", self.language_model)
+        if "model" not in text:
+            return None
+        backbone = text["model"]
 
-    def next_logprobs(self, tokens: list[int], step: int) -> Iterator[Array]:
-        """What a sequence's tokens say of the next: log-probabilities (up to `step` tokens, vocabulary), in order."""
+        def states(tokens: Array, mask: Array) -> Array:
+            # Attention is causal, so padding on the right needs no mask.
+            return backbone(tokens)
+
+        return states
+
+    def states(self, inputs: MediaInputs) -> Array:
+        """The last hidden states (tokens, size) of a prompt with images or audio."""
+        backbone = self.language_model.model
+        parameters = inspect.signature(backbone.__call__).parameters
+        arrays = {key: value for key, value in inputs.arrays.items() if key in parameters}
+        return backbone(mx.array([inputs.tokens]), **arrays)[0]
+
+    def next_logprobs(self, tokens: list[int], chunk: int) -> Iterator[Array]:
+        """The log-probabilities (up to `chunk` tokens, vocabulary) of the token after each of `tokens`, in order."""
         if not tokens:
             return
         arrays = self.embed_text(tokens).arrays
         positions = {key: arrays[key] for key in ("position_ids", "rope_deltas") if key in arrays}
-        layers, length = self.fresh_cache(), len(tokens)
-        step = length if self.whole else step
-        for start in range(0, length, step):
-            piece = {key: _piece(key, value, start, start + step, length) for key, value in positions.items()}
-            ids = mx.array(tokens[start : start + step])[None]
-            logits = self.language_model(ids, cache=layers, **piece).logits[0].astype(mx.float32)
+        cache, length = self.caches.new(), len(tokens)
+        chunk = length if self.prefills_whole else chunk
+        for start in range(0, length, chunk):
+            part = {key: _slice(key, value, start, start + chunk, length) for key, value in positions.items()}
+            ids = mx.array(tokens[start : start + chunk])[None]
+            logits = self.language_model(ids, cache=cache, **part).logits[0].astype(mx.float32)
             yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
-    def marks(self, parts: list[dict[str, str]]) -> str | None:
-        """Text with the marks that this kind of model knows media by; None if they are not known."""
+    def add_placeholders(self, parts: list[dict[str, str]]) -> str | None:
+        """Text with mlx-vlm's placeholders for this model type; None if it has none."""
         count = sum(part["type"] == "audio" for part in parts)
         try:
-            made = get_message_json(str(self.config["model_type"]), parts, role="user", num_audios=count)
+            message = get_message_json(str(self.config["model_type"]), parts, role="user", num_audios=count)
         except (ValueError, KeyError):
             return None
-        content = made["content"] if isinstance(made, Mapping) else made
+        content = message["content"] if isinstance(message, Mapping) else message
         if isinstance(content, str):
             return content
-        # Where mlx-vlm would leave the marks to the template, they are what the processor looks for.
-        marks = {kind: getattr(self._processor, f"{kind}_token", None) for kind in ("image", "audio")}
-        if not all(isinstance(marks.get(part["type"], ""), str) for part in parts):
+        # Where mlx-vlm leaves the placeholders to the template, the processor's are used.
+        placeholders = {kind: getattr(self._processor, f"{kind}_token", None) for kind in ("image", "audio")}
+        if not all(isinstance(placeholders.get(part["type"], ""), str) for part in parts):
             return None
-        return "".join(part["text"] if part["type"] == "text" else str(marks[part["type"]]) for part in parts)
+        return "".join(part["text"] if part["type"] == "text" else str(placeholders[part["type"]]) for part in parts)
 
     def _features(self, tokens: Array, pixels: Array, mask: Array, arrays: Mapping[str, Any]) -> dict[str, Any]:
-        """The embeddings, and what else the text part is to be called with."""
-        if self._keeps_positions:
+        """The embeddings and the other arguments of the language model."""
+        if self._stores_positions:
             self.language_model._position_ids = self.language_model._rope_deltas = None
         features = self._network.get_input_embeddings(tokens, pixels, mask=mask, **arrays).to_dict()
         found = {key: value for key, value in features.items() if value is not None}
-        if self._keeps_positions:
-            # Some networks keep a prompt's positions to themselves, where the next prompt would overwrite them.
-            kept = {"position_ids": self.language_model._position_ids, "rope_deltas": self.language_model._rope_deltas}
-            found = {key: value for key, value in kept.items() if value is not None} | found
-            # Without this, some would count the positions of the rows that decode anew.
+        if self._stores_positions:
+            # Some networks store a prompt's positions as attributes, where the next prompt would overwrite them.
+            stored = {
+                "position_ids": self.language_model._position_ids,
+                "rope_deltas": self.language_model._rope_deltas,
+            }
+            found = {key: value for key, value in stored.items() if value is not None} | found
+            # Without this, some networks would compute the positions of running sequences again.
             self.language_model._rope_deltas = found.get("rope_deltas", mx.zeros((1, 1), mx.int32))
         if self._scales_text:
             is_text = (tokens < self._network.embed_vision.vocab_offset)[..., None]
@@ -234,19 +249,19 @@ class Loaded:
             found["inputs_embeds"] = mx.where(is_text, embeddings * embeddings.shape[-1] ** 0.5, embeddings)
         return found
 
-    def _without_doubled_bos(self, made: dict[str, Any]) -> dict[str, Any]:
-        """Drop a token that the processor put before the template's own."""
-        ids = made["input_ids"]
+    def _without_doubled_bos(self, processed: dict[str, Any]) -> dict[str, Any]:
+        """Drop a BOS token that the processor added before the template's own."""
+        ids = processed["input_ids"]
         if self._bos is None or ids.shape[1] < 2 or ids[0, :2].tolist() != [self._bos, self._bos]:
-            return made
+            return processed
         length = ids.shape[1]
         return {
-            key: value[:, 1:] if key in ("input_ids", "attention_mask") else _from(key, value, 1, length)
-            for key, value in made.items()
+            key: value[:, 1:] if key in ("input_ids", "attention_mask") else _slice_from(key, value, 1, length)
+            for key, value in processed.items()
         }
 
 
-def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, seen_bytes: int) -> Loaded:
+def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, feature_cache_bytes: int) -> LoadedModel:
     try:
         network, processor = mlx_vlm.load(
             str(path),
@@ -254,13 +269,13 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, seen
             trust_remote_code=trust_remote_code,
         )
         if not hasattr(network, "language_model") or is_diffusion_model(network):
-            raise LoadError(f"the model {str(path)!r} does not write text token by token; choose another one")
-        loaded = Loaded(network, processor, load_config(path), seen_bytes)
+            raise LoadError(f"the model {str(path)!r} does not generate text token by token; choose another one")
+        loaded = LoadedModel(network, processor, load_config(path), feature_cache_bytes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        # mlx-vlm goes on for pages about how to convert a model.
+        # mlx-vlm's messages continue with instructions for converting a model.
         reason = str(error).strip().partition("\n")[0]
         raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {type(error).__name__}: {reason}") from error
-    unbatched = sorted({type(layer).__name__ for layer in loaded.fresh_cache() if not hasattr(layer, "merge")})
+    unbatched = sorted({type(layer).__name__ for layer in loaded.caches.new() if not hasattr(layer, "merge")})
     if unbatched:
         raise LoadError(
             f"mlx-vlm cannot batch the model {str(path)!r} (its cache is a {', '.join(unbatched)}); "
@@ -269,19 +284,11 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, seen
     return loaded
 
 
-def can_always_trim(layers: Layers) -> bool:
-    """Whether tokens can be dropped from the end at any length; sliding windows and recurrent states cannot."""
-    return all(
-        can_always_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is KVCache
-        for layer in layers
-    )
+class SequenceProcessor:
+    """The logits processors and the grammar matcher of one sequence, with the signature that mlx-vlm expects."""
 
-
-class RowProcessor:
-    """A row's logits processors, over the tokens of its prompt and answer, and its guide; called in mlx-vlm's way."""
-
-    def __init__(self, row: Row, prompt: Sequence[int]) -> None:
-        self._row = row
+    def __init__(self, sequence: SequenceState, prompt: Sequence[int]) -> None:
+        self._sequence = sequence
         self._tokens: Array = mx.array(list(prompt))
 
     def __call__(self, _: Array, logits: Array) -> Array:
@@ -292,108 +299,111 @@ class RowProcessor:
         return self._process(token, logits)
 
     def _process(self, token: int | None, logits: Array) -> Array:
-        for process in self._row.processors:
+        for process in self._sequence.processors:
             logits = process(self._tokens, logits)
-        if self._row.guide is None:
+        if self._sequence.matcher is None:
             return logits
-        # So that the network does not wait for the guide.
-        mx.async_eval(logits)  # type: ignore[no-untyped-call]  # mlx says so
-        return self._row.guide.process(token, logits)
+        # So that the network does not wait for the matcher.
+        mx.async_eval(logits)  # type: ignore[no-untyped-call]
+        return self._sequence.matcher.process(token, logits)
 
 
-class Reading:
-    """A prompt while it is read, from token number `start` on; `layers` hold what comes before and are written to."""
+class Prefill:
+    """A prompt during prefill, from token number `start` on; `cache` holds the tokens before it and is written to."""
 
-    def __init__(self, language_model: Any, uid: int, inputs: Inputs, layers: Layers, start: int, row: Row) -> None:
+    def __init__(
+        self,
+        language_model: Any,
+        sequence_id: int,
+        inputs: MediaInputs,
+        cache: KVCache,
+        start: int,
+        sequence: SequenceState,
+    ) -> None:
         length = len(inputs.tokens)
-        arrays = {key: _from(key, value, start, length) for key, value in inputs.arrays.items()}
+        arrays = {key: _slice_from(key, value, start, length) for key, value in inputs.arrays.items()}
         if not inputs.divisible and start:
-            # What is left of such a prompt holds no pictures.
-            arrays = {key: value for key, value in arrays.items() if key not in DEEP}
+            # The rest of an indivisible prompt contains no images.
+            arrays = {key: value for key, value in arrays.items() if key not in DEEPSTACK_KEYS}
+        processed = bool(sequence.processors) or sequence.matcher is not None
         self._batch = PromptProcessingBatch(
             model=language_model,
-            uids=[uid],
+            uids=[sequence_id],
             input_ids=[inputs.tokens[start:]],
             max_tokens=[sys.maxsize],
             inputs_embeds=arrays.pop("inputs_embeds")[:, start:],
             prompt_kwargs=arrays,
-            logits_processors=[[RowProcessor(row, inputs.tokens)]] if row.processors or row.guide else None,
-            warm_cache=layers,
+            logits_processors=[[SequenceProcessor(sequence, inputs.tokens)]] if processed else None,
+            warm_cache=cache,
         )
 
-    def read(self, tokens: int) -> None:
-        """Read so many tokens, and leave at least one."""
-        # What mlx-vlm would read at once, it cuts nowhere; where to cut is decided here.
+    def advance(self, tokens: int) -> None:
+        """Process so many tokens; at least one must remain."""
+        # One step of mlx-vlm processes exactly these: the chunks are chosen by the caller.
         self._batch.prefill_step_size = tokens
         self._batch.prompt_step()
 
     @property
-    def layers(self) -> Layers:
+    def cache(self) -> KVCache:
         return list(self._batch.prompt_cache)
 
-    def finish(self, sampler: Sampler) -> Sequences:
-        """Read what is left and sample a token."""
+    def finish(self, sampler: Sampler) -> GenerationRows:
+        """Process the remaining tokens and sample one."""
         return self._batch.generate(sampler, _never, compute_logprobs=False)
 
 
-class Decoding:
-    """Rows that are generated together; `sampler` gets the log-probabilities of all, in the order of `uids`."""
+class DecodeBatch:
+    """Sequences that decode together; `sampler` gets the log-probabilities of all, in the order of `sequence_ids`."""
 
     def __init__(self, language_model: Any, sampler: Sampler) -> None:
         self._batch = GenerationBatch.empty(language_model, sampler, _never, compute_logprobs=False)
 
     @property
-    def uids(self) -> list[int]:
+    def sequence_ids(self) -> list[int]:
         return list(self._batch.uids)
 
     @property
     def nbytes(self) -> int:
         return sum(layer.nbytes for layer in self._batch.prompt_cache)
 
-    def join(self, rows: Sequences) -> None:
+    def join(self, rows: GenerationRows) -> None:
         self._batch.extend(rows)
 
     def step(self) -> list[int]:
-        """The tokens that were sampled last, while the next ones are computed."""
-        return [answer.token for answer in self._batch.next()]
+        """Return the tokens sampled in the previous step, while the next ones are computed."""
+        return [response.token for response in self._batch.next()]
 
-    def drop(self, uids: Iterable[int]) -> None:
-        gone = set(uids)
-        keep = [index for index, uid in enumerate(self._batch.uids) if uid not in gone]
+    def remove(self, sequence_ids: Iterable[int]) -> None:
+        removed = set(sequence_ids)
+        keep = [index for index, uid in enumerate(self._batch.uids) if uid not in removed]
         if len(keep) < len(self._batch.uids):
             self._batch.filter(keep)
 
-    def layers(self, uid: int) -> Layers:
-        """A row's own caches."""
-        index = self._batch.uids.index(uid)
+    def cache(self, sequence_id: int) -> KVCache:
+        """A copy of one sequence's cache."""
+        index = self._batch.uids.index(sequence_id)
         return [_row(layer, index) for layer in self._batch.prompt_cache]
 
 
-def materialise(layers: Layers) -> None:
-    mx.async_eval([layer.state for layer in layers])  # type: ignore[no-untyped-call]
+def materialize(cache: KVCache) -> None:
+    mx.async_eval([layer.state for layer in cache])  # type: ignore[no-untyped-call]
 
 
 def _row(layer: Any, index: int) -> Any:
-    # The cache of a row that was never joined by another has no rows to extract, or is that row.
+    # The cache of a sequence that never had another one beside it has no rows to extract.
     return layer.extract(index) if hasattr(layer, "extract") else copy.deepcopy(layer)
 
 
-def _said(error: Exception) -> str:
-    """What went wrong, without the words in which transformers wraps what a processor says."""
+def _reason(error: Exception) -> str:
+    """The message of an error without the prefix that transformers adds."""
     return str(error).removeprefix("Failed to process inputs with error: ") or type(error).__name__
 
 
-def _nbytes(values: Iterable[Any]) -> int:
-    """The bytes of the arrays among these, in lists or not."""
-    parts = ([value] if isinstance(value, mx.array) else value for value in values)
-    return sum(part.nbytes for each in parts if isinstance(each, list | tuple) for part in each)
+def _align_deepstack(arrays: dict[str, Any], length: int) -> bool:
+    """Make deepstack features match their tokens in every chunk of a prompt; False if it cannot be divided.
 
-
-def _keep_together(arrays: dict[str, Any], length: int) -> bool:
-    """Make sure that what goes into deeper layers finds its tokens, however a prompt is cut; False if it may not be.
-
-    mlx-vlm cuts the mask of the pictures' tokens with the prompt, but not their features where only those are held.
-    Networks that hold them so cut both by themselves, given a mask that mlx-vlm leaves whole for being longer.
+    mlx-vlm slices the mask of image tokens with the prompt, but not features that cover the image tokens only. Networks
+    with such features slice both themselves, given a mask that mlx-vlm does not slice because it is longer.
     """
     deep, mask = arrays.get("deepstack_visual_embeds"), arrays.get("visual_pos_masks")
     if deep is None or mask is None:
@@ -406,36 +416,36 @@ def _keep_together(arrays: dict[str, Any], length: int) -> bool:
     return False
 
 
-def _samples_kept(feature_extractor: Any) -> int:
-    """How many of a sound's samples are kept where the rest would be cut off unheard; 0 if that is not said."""
-    takes = inspect.signature(feature_extractor.__call__).parameters if feature_extractor is not None else {}
-    cuts, length = (takes[name].default if name in takes else None for name in ("truncation", "max_length"))
-    return length if cuts is True and isinstance(length, int) else 0
+def _max_samples(feature_extractor: Any) -> int:
+    """The number of samples after which the feature extractor truncates audio; 0 if it does not."""
+    known = inspect.signature(feature_extractor.__call__).parameters if feature_extractor is not None else {}
+    truncates, length = (known[name].default if name in known else None for name in ("truncation", "max_length"))
+    return length if truncates is True and isinstance(length, int) else 0
 
 
-def _forgets_scale(network: Any) -> bool:
-    """Whether a Gemma 3n hands over the embeddings of text as they are stored.
+def _lacks_text_scale(network: Any) -> bool:
+    """Whether a Gemma 3n returns text embeddings without multiplying them by the root of their size.
 
-    They are to be multiplied by the root of their size: so does its text part where it is given tokens, and so does
-    transformers' Gemma3nTextScaledWordEmbedding everywhere; mlx-vlm 0.7.10 does not where a prompt is embedded first.
+    Its language model scales them when it is called with tokens, and transformers' Gemma3nTextScaledWordEmbedding
+    always does; mlx-vlm 0.7.10 does not in `get_input_embeddings`.
     """
     tokens = mx.arange(8)[None]
     stored = network.language_model.model.embed_tokens(tokens)
     return bool(mx.array_equal(network.get_input_embeddings(tokens).inputs_embeds, stored))
 
 
-def _from(key: str, value: Any, start: int, length: int) -> Any:
-    """What of an argument is about a prompt's tokens from number `start` on."""
-    return _piece(key, value, start, length, length) if start else value
+def _slice_from(key: str, value: Any, start: int, length: int) -> Any:
+    """The part of an argument for a prompt's tokens from number `start` on."""
+    return _slice(key, value, start, length, length) if start else value
 
 
-def _piece(key: str, value: Any, start: int, stop: int, length: int) -> Any:
-    """What of an argument is about some of a prompt's tokens; what is not about tokens is about all."""
+def _slice(key: str, value: Any, start: int, stop: int, length: int) -> Any:
+    """The part of an argument for a range of a prompt's tokens; arguments that are not per token stay whole."""
     if isinstance(value, mx.array) and _is_sequence_aligned_prompt_kwarg(key, value, length):
         return _slice_sequence_aligned_prompt_kwarg(key, value, start=start, stop=stop)
     return value
 
 
 def _never(token: int) -> bool:
-    """Rows end when they are dropped."""
+    """Sequences end when they are removed."""
     return False
