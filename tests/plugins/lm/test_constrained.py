@@ -305,7 +305,7 @@ def test_a_schema_that_cannot_be_kept_is_refused_before_anything_is_said(llama: 
     running = Round(llama)
     other = running.join(ask(max_tokens=12))
     refused = running.join(held(JsonValue(schema, "response_format")))
-    with pytest.raises(InvalidRequest, match="keyword .uniqueItems. at #/properties/tags") as raised:
+    with pytest.raises(InvalidRequest, match=r"keyword .uniqueItems. at #/properties/tags") as raised:
         running.finish()
     assert raised.value.param == "response_format"
     assert refused.started is None

@@ -1,12 +1,10 @@
-"""All contact with mlx-vlm; tests/plugins/vlm/test_mlx_vlm_signatures.py pins what is used."""
+"""A loaded network of mlx-vlm with its processor."""
 
 from __future__ import annotations
 
-import copy
 import inspect
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +12,10 @@ import mlx.core as mx
 import mlx_vlm
 from mlx_host.errors import InvalidRequest, LoadError
 from mlx_host_text.embedder import HiddenStates
-from mlx_host_text.sampling import Array, Sampler
-from mlx_host_text.sequence import KVCache, SequenceState
+from mlx_host_text.sampling import Array
 from mlx_host_text.tokenizer import Tokenizer
-from mlx_vlm.generate.ar import (
-    GenerationBatch,
-    PromptProcessingBatch,
-    _chunked_prefill_enabled,
-    _is_sequence_aligned_prompt_kwarg,
-    _slice_sequence_aligned_prompt_kwarg,
-)
+from mlx_vlm.generate.ar import _chunked_prefill_enabled
 from mlx_vlm.generate.diffusion import is_diffusion_model
-from mlx_vlm.models.cache import CacheList, make_prompt_cache
-from mlx_vlm.models.cache import KVCache as LayerCache
 from mlx_vlm.prompt_utils import get_message_json
 from mlx_vlm.utils import load_config, prepare_inputs
 from PIL.Image import Image
@@ -34,10 +23,9 @@ from PIL.Image import Image
 from mlx_host_vlm.media.audio import MOST_SECONDS
 from mlx_host_vlm.media.loader import Sound
 from mlx_host_vlm.media.parts import Kind
-from mlx_host_vlm.vision_feature_cache import VisionFeatureCache, total_nbytes
-
-GenerationRows = Any
-"""mlx-vlm's GenerationBatch."""
+from mlx_host_vlm.mlx_vlm_api.arguments import MediaInputs, align_deepstack, slice_argument, slice_from
+from mlx_host_vlm.mlx_vlm_api.batch import VlmCacheOps
+from mlx_host_vlm.vision_feature_cache import VisionFeatureCache
 
 # The names of the placeholder token in a network's configuration, and of its text in the processor.
 PLACEHOLDER_IDS = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
@@ -46,53 +34,8 @@ PLACEHOLDERS: dict[Kind, tuple[str, ...]] = {
     "audio": ("audio_token", "boa_token"),
 }
 SAMPLE_RATE = 16000
-# Image features that are added in deeper layers of a network, and the mask of their tokens.
-DEEPSTACK_KEYS = ("deepstack_visual_embeds", "visual_pos_masks")
 # The exceptions that processors and networks raise for images and audio that they do not support.
 INPUT_ERRORS = (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, StopIteration)
-
-
-@dataclass(frozen=True)
-class MediaInputs:
-    """A prompt as the network processes it: its tokens, their embeddings, and arguments that accompany them.
-
-    `arrays` are arguments of the language model. `divisible` means that the prompt may be prefilled in chunks.
-    `start` is the number of cached tokens that these inputs can follow.
-    """
-
-    tokens: list[int]
-    arrays: Mapping[str, Any]
-    divisible: bool
-    start: int = 0
-
-    @property
-    def nbytes(self) -> int:
-        return total_nbytes(self.arrays.values())
-
-
-class VlmCacheOps:
-    """Operations on mlx-vlm's caches."""
-
-    def __init__(self, language_model: Any) -> None:
-        self._language_model = language_model
-
-    def new(self) -> KVCache:
-        return list(make_prompt_cache(self._language_model))
-
-    def can_trim(self, cache: KVCache) -> bool:
-        return all(
-            self.can_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is LayerCache
-            for layer in cache
-        )
-
-    def trim(self, cache: KVCache, tokens: int) -> KVCache:
-        copied = copy.deepcopy(cache)
-        for layer in copied:
-            layer.trim(tokens)
-        return copied
-
-    def nbytes(self, cache: KVCache) -> int:
-        return sum(layer.nbytes for layer in cache)
 
 
 class LoadedModel:
@@ -168,7 +111,7 @@ class LoadedModel:
             raise InvalidRequest(f"the model rejects the images or audio: {_reason(error)}", param=param) from error
         divisible = bool(_chunked_prefill_enabled(self._network, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
-        return MediaInputs(ids, arrays, divisible and _align_deepstack(arrays, len(ids)))
+        return MediaInputs(ids, arrays, divisible and align_deepstack(arrays, len(ids)))
 
     def embed_text(self, tokens: list[int]) -> MediaInputs:
         ids = mx.array([tokens])
@@ -207,7 +150,7 @@ class LoadedModel:
         cache, length = self.caches.new(), len(tokens)
         chunk = length if self.prefills_whole else chunk
         for start in range(0, length, chunk):
-            part = {key: _slice(key, value, start, start + chunk, length) for key, value in positions.items()}
+            part = {key: slice_argument(key, value, start, start + chunk, length) for key, value in positions.items()}
             ids = mx.array(tokens[start : start + chunk])[None]
             logits = self.language_model(ids, cache=cache, **part).logits[0].astype(mx.float32)
             yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
@@ -256,7 +199,7 @@ class LoadedModel:
             return processed
         length = ids.shape[1]
         return {
-            key: value[:, 1:] if key in ("input_ids", "attention_mask") else _slice_from(key, value, 1, length)
+            key: value[:, 1:] if key in ("input_ids", "attention_mask") else slice_from(key, value, 1, length)
             for key, value in processed.items()
         }
 
@@ -284,136 +227,9 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, feat
     return loaded
 
 
-class SequenceProcessor:
-    """The logits processors and the grammar matcher of one sequence, with the signature that mlx-vlm expects."""
-
-    def __init__(self, sequence: SequenceState, prompt: Sequence[int]) -> None:
-        self._sequence = sequence
-        self._tokens: Array = mx.array(list(prompt))
-
-    def __call__(self, _: Array, logits: Array) -> Array:
-        return self._process(None, logits)
-
-    def process_last_token(self, token: int, logits: Array) -> Array:
-        self._tokens = mx.concatenate([self._tokens, mx.array([token])])
-        return self._process(token, logits)
-
-    def _process(self, token: int | None, logits: Array) -> Array:
-        for process in self._sequence.processors:
-            logits = process(self._tokens, logits)
-        if self._sequence.matcher is None:
-            return logits
-        # So that the network does not wait for the matcher.
-        mx.async_eval(logits)  # type: ignore[no-untyped-call]
-        return self._sequence.matcher.process(token, logits)
-
-
-class Prefill:
-    """A prompt during prefill, from token number `start` on; `cache` holds the tokens before it and is written to."""
-
-    def __init__(
-        self,
-        language_model: Any,
-        sequence_id: int,
-        inputs: MediaInputs,
-        cache: KVCache,
-        start: int,
-        sequence: SequenceState,
-    ) -> None:
-        length = len(inputs.tokens)
-        arrays = {key: _slice_from(key, value, start, length) for key, value in inputs.arrays.items()}
-        if not inputs.divisible and start:
-            # The rest of an indivisible prompt contains no images.
-            arrays = {key: value for key, value in arrays.items() if key not in DEEPSTACK_KEYS}
-        processed = bool(sequence.processors) or sequence.matcher is not None
-        self._batch = PromptProcessingBatch(
-            model=language_model,
-            uids=[sequence_id],
-            input_ids=[inputs.tokens[start:]],
-            max_tokens=[sys.maxsize],
-            inputs_embeds=arrays.pop("inputs_embeds")[:, start:],
-            prompt_kwargs=arrays,
-            logits_processors=[[SequenceProcessor(sequence, inputs.tokens)]] if processed else None,
-            warm_cache=cache,
-        )
-
-    def advance(self, tokens: int) -> None:
-        """Process so many tokens; at least one must remain."""
-        # One step of mlx-vlm processes exactly these: the chunks are chosen by the caller.
-        self._batch.prefill_step_size = tokens
-        self._batch.prompt_step()
-
-    @property
-    def cache(self) -> KVCache:
-        return list(self._batch.prompt_cache)
-
-    def finish(self, sampler: Sampler) -> GenerationRows:
-        """Process the remaining tokens and sample one."""
-        return self._batch.generate(sampler, _never, compute_logprobs=False)
-
-
-class DecodeBatch:
-    """Sequences that decode together; `sampler` gets the log-probabilities of all, in the order of `sequence_ids`."""
-
-    def __init__(self, language_model: Any, sampler: Sampler) -> None:
-        self._batch = GenerationBatch.empty(language_model, sampler, _never, compute_logprobs=False)
-
-    @property
-    def sequence_ids(self) -> list[int]:
-        return list(self._batch.uids)
-
-    @property
-    def nbytes(self) -> int:
-        return sum(layer.nbytes for layer in self._batch.prompt_cache)
-
-    def join(self, rows: GenerationRows) -> None:
-        self._batch.extend(rows)
-
-    def step(self) -> list[int]:
-        """Return the tokens sampled in the previous step, while the next ones are computed."""
-        return [response.token for response in self._batch.next()]
-
-    def remove(self, sequence_ids: Iterable[int]) -> None:
-        removed = set(sequence_ids)
-        keep = [index for index, uid in enumerate(self._batch.uids) if uid not in removed]
-        if len(keep) < len(self._batch.uids):
-            self._batch.filter(keep)
-
-    def cache(self, sequence_id: int) -> KVCache:
-        """A copy of one sequence's cache."""
-        index = self._batch.uids.index(sequence_id)
-        return [_row(layer, index) for layer in self._batch.prompt_cache]
-
-
-def materialize(cache: KVCache) -> None:
-    mx.async_eval([layer.state for layer in cache])  # type: ignore[no-untyped-call]
-
-
-def _row(layer: Any, index: int) -> Any:
-    # The cache of a sequence that never had another one beside it has no rows to extract.
-    return layer.extract(index) if hasattr(layer, "extract") else copy.deepcopy(layer)
-
-
 def _reason(error: Exception) -> str:
     """The message of an error without the prefix that transformers adds."""
     return str(error).removeprefix("Failed to process inputs with error: ") or type(error).__name__
-
-
-def _align_deepstack(arrays: dict[str, Any], length: int) -> bool:
-    """Make deepstack features match their tokens in every chunk of a prompt; False if it cannot be divided.
-
-    mlx-vlm slices the mask of image tokens with the prompt, but not features that cover the image tokens only. Networks
-    with such features slice both themselves, given a mask that mlx-vlm does not slice because it is longer.
-    """
-    deep, mask = arrays.get("deepstack_visual_embeds"), arrays.get("visual_pos_masks")
-    if deep is None or mask is None:
-        return True
-    if isinstance(deep, mx.array) and deep.shape[:2] == (1, length):
-        return True
-    if isinstance(deep, list | tuple) or (isinstance(deep, mx.array) and deep.shape[1] != length):
-        arrays["visual_pos_masks"] = mx.pad(mask, [(0, 0), (0, 1)])
-        return True
-    return False
 
 
 def _max_samples(feature_extractor: Any) -> int:
@@ -432,20 +248,3 @@ def _lacks_text_scale(network: Any) -> bool:
     tokens = mx.arange(8)[None]
     stored = network.language_model.model.embed_tokens(tokens)
     return bool(mx.array_equal(network.get_input_embeddings(tokens).inputs_embeds, stored))
-
-
-def _slice_from(key: str, value: Any, start: int, length: int) -> Any:
-    """The part of an argument for a prompt's tokens from number `start` on."""
-    return _slice(key, value, start, length, length) if start else value
-
-
-def _slice(key: str, value: Any, start: int, stop: int, length: int) -> Any:
-    """The part of an argument for a range of a prompt's tokens; arguments that are not per token stay whole."""
-    if isinstance(value, mx.array) and _is_sequence_aligned_prompt_kwarg(key, value, length):
-        return _slice_sequence_aligned_prompt_kwarg(key, value, start=start, stop=stop)
-    return value
-
-
-def _never(token: int) -> bool:
-    """Sequences end when they are removed."""
-    return False
