@@ -27,11 +27,14 @@ class TextLimits:
                 param="n",
             )
 
+    def check_length(self, request: GenerationRequest, prompt_tokens: int) -> None:
+        if self.context_length is not None and prompt_tokens > self.context_length:
+            param = "messages" if isinstance(request, ChatRequest) else "prompt"
+            raise ContextLengthExceeded(self.context_length, prompt_tokens, param=param)
+
     def max_new_tokens(self, request: GenerationRequest, prompt_tokens: int, default: int | None) -> int:
         """The number of tokens to generate: the request's limit or `default`, as far as it fits after the prompt."""
+        self.check_length(request, prompt_tokens)
         limit = sys.maxsize if self.context_length is None else self.context_length
-        if prompt_tokens > limit:
-            param = "messages" if isinstance(request, ChatRequest) else "prompt"
-            raise ContextLengthExceeded(limit, prompt_tokens, param=param)
         wanted = default if request.max_tokens is None else request.max_tokens
         return limit - prompt_tokens if wanted is None else min(wanted, limit - prompt_tokens)

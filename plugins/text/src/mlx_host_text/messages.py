@@ -43,7 +43,7 @@ def text_part(part: Any, where: str) -> str:
     if kind in TEXT_PARTS or not isinstance(kind, str):
         raise InvalidRequest(f"{where} must be an object with a type and a text", param="messages")
     instead = "; run a model with --backend vlm" if kind in MEDIA_PARTS else ""
-    raise InvalidRequest(f"{where} is of type {kind!r}, and this model takes text only{instead}", param="messages")
+    raise InvalidRequest(f"{where} is of type {kind!r}; this model supports text only{instead}", param="messages")
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,7 @@ class VlmPrompts:
         processed = self._process(text, media)
         tokens: list[int] = processed["input_ids"][0].tolist()
         # Prompts that are too long are rejected before the vision tower runs.
-        self._limits.max_new_tokens(request, len(tokens), None)
+        self._limits.check_length(request, len(tokens))
         yield
         key = self._keys.key(
             tokens, self._loaded.placeholder_ids, [medium.digest for medium in media], separate=self._separate
