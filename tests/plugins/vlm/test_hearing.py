@@ -105,5 +105,5 @@ def test_a_sound_of_no_length_is_heard_or_refused(hearing: TextModel) -> None:
         try:
             assert answer_one(hearing, request).completion_tokens == 2
         except InvalidRequest as refusal:
-            assert "sound" in str(refusal)  # noqa: PT017  either is right
+            assert "audio" in str(refusal)  # noqa: PT017  either is right
     assert answer_one(hearing, ask(listen(300), max_tokens=2)).completion_tokens == 2
