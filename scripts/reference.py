@@ -21,16 +21,26 @@ from fastapi import FastAPI
 from mlx_host import events, hookspecs, requests
 from mlx_host._apis.metrics import routes
 from mlx_host._cli import build, discover
-from mlx_host._cli.flags import LISTS
 from mlx_host._host import Host
-from mlx_host._http.app import application, new_router
+from mlx_host._http.app import mount
 from mlx_host._plugins.manager import Plugins
-from mlx_host._settings import HostSettings, ModelSettings, flag_name, negation, plain, variable_name
+from mlx_host._settings import (
+    HOST,
+    MODEL,
+    SettingNames,
+    api_names,
+    flag_name,
+    is_list,
+    is_table,
+    option_names,
+    plain,
+    variable_name,
+)
+from mlx_host.api import ApiSettings
 from mlx_host.backend import Backend
 from mlx_host.errors import MlxHostError, RequestError
 from mlx_host.parsing import Parser
 from prometheus_client import CollectorRegistry
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 MARKER = re.compile(r"<!-- reference: (.+?) -->")
@@ -74,21 +84,38 @@ def text_of(thing: object) -> str:
 # Settings
 
 
-def settings(schema: type[BaseModel]) -> str:
+def settings(names: SettingNames[Any]) -> str:
     return table(
-        ("flag", "variable", "takes", "default", ""),
-        (_setting(name, schema) for name in schema.model_fields),
+        ("flag", "variable", "type", "default", ""),
+        (_setting(field, names) for field in names.schema.model_fields),
     )
 
 
-def _setting(name: str, schema: type[BaseModel]) -> tuple[str, ...]:
-    field = schema.model_fields[name]
+def _setting(name: str, names: SettingNames[Any]) -> tuple[str, ...]:
+    field = names.schema.model_fields[name]
     kind = plain(field.annotation)
-    flag = f"`{flag_name(name)}`"
-    opposite = negation(name, schema) if kind is bool else None
-    if opposite:
-        flag += f", `{flag_name(opposite)}`"
-    return flag, f"`{variable_name(name)}`", _kind(kind), _default(field, kind), field.description or ""
+    flags = [names.name(name), *(opposite for opposite in names.opposites(name)[:1] if opposite)]
+    return (
+        ", ".join(f"`{flag_name(flag)}`" for flag in flags),
+        f"`{variable_name(names.name(name))}`",
+        _kind(kind),
+        _default(field, kind),
+        field.description or "",
+    )
+
+
+def api_settings() -> str:
+    """The settings of each API of this repository; `port`, which each has, once."""
+    apis = plugins().apis
+    rows: list[tuple[str, ...]] = [
+        ("`--NAME-port`", "`MLX_HOST_NAME_PORT`", "int", "", ApiSettings.model_fields["port"].description or "")
+    ]
+    for api, found in sorted(apis.found.items()):
+        names = api_names(api, found.settings)
+        own = (field for field in names.schema.model_fields if field != "port")
+        if apis.owners[api].distribution not in NOT_OURS:
+            rows += [_setting(field, names) for field in own]
+    return table(("flag", "variable", "type", "default", ""), rows)
 
 
 def _default(field: FieldInfo, kind: Any) -> str:
@@ -105,18 +132,17 @@ def _kind(kind: Any) -> str:
     choices = get_args(kind)
     if get_origin(kind) is Literal:
         return ", ".join(f"`{choice}`" for choice in choices)
-    origin = get_origin(kind) or kind
-    if origin in (dict, Mapping):
+    if is_table(kind):
         return "KEY=VALUE, repeated"
-    if origin in LISTS:
+    if is_list(kind):
         return f"{_kind(plain(choices[0])) if choices else 'str'}, repeated"
-    return str(origin.__name__).lower()
+    return str((get_origin(kind) or kind).__name__).lower()
 
 
 def backends() -> dict[str, Backend[Any]]:
     """The backends of this repository by name."""
     found = plugins().backends
-    return {name: found.found[name] for name in sorted(found.found) if found.origins[name].distribution not in NOT_OURS}
+    return {name: found.found[name] for name in sorted(found.found) if found.owners[name].distribution not in NOT_OURS}
 
 
 def options() -> str:
@@ -126,9 +152,9 @@ def options() -> str:
         own = ", ".join(f"`{flag_name(key)} {value}`" for key, value in backend.settings.items())
         parts += [
             f"## {name}",
-            f"From the package `{plugins().backends.origins[name].distribution}`: {backend.summary}. "
+            f"From the package `{plugins().backends.owners[name].distribution}`: {backend.summary}. "
             f"It serves {serves}." + (f" Its own defaults of the model settings: {own}." if own else ""),
-            settings(backend.options),
+            settings(option_names(backend.options)),
         ]
     return "\n\n".join(parts)
 
@@ -171,23 +197,22 @@ def command_line() -> str:
 
 
 @cache
-def application_with_all() -> tuple[FastAPI, ...]:
-    """The application, and those that dialects of their own have put into it."""
-    host = Host(plugins(), [], HostSettings())
-    routers = list(host.plugins.routers(new_router, host))
-    inner = [getattr(route, "app", None) for router in routers for route in router.routes]
-    return application(routers), *dict.fromkeys(app for app in inner if isinstance(app, FastAPI))
+def openapi() -> Mapping[str, Any]:
+    """The OpenAPI document of all APIs."""
+    host = Host(plugins(), [], keep_alive=0)
+    app = FastAPI()
+    for name, api in plugins().apis.found.items():
+        app.include_router(mount(api, name, host, api.settings()).router)
+    return app.openapi()
 
 
 def endpoints() -> dict[str, Mapping[str, Any]]:
-    """What OpenAPI says of each endpoint, by METHOD /path."""
-    found: dict[str, Mapping[str, Any]] = {}
-    for app in application_with_all():
-        document = app.openapi()
-        for path, methods in document["paths"].items():
-            for method, said in methods.items():
-                found[f"{method.upper()} {path}"] = {**said, "document": document}
-    return found
+    """The OpenAPI description of each endpoint, by METHOD /path."""
+    return {
+        f"{method.upper()} {path}": {**description, "document": openapi()}
+        for path, methods in openapi()["paths"].items()
+        for method, description in methods.items()
+    }
 
 
 def fields(endpoint: str) -> str:
@@ -244,8 +269,8 @@ def endpoint_list() -> str:
 
 def metric_list() -> str:
     registry = CollectorRegistry()
-    routes.Requests(registry)
-    registry.register(routes.Models(Host(plugins(), [], HostSettings())))
+    routes.RequestCounters(registry)
+    registry.register(routes.ModelCollector(Host(plugins(), [], keep_alive=0)))
     rows = sorted((metric.name, metric.type, metric.documentation) for metric in registry.collect())
     return table(
         ("metric", "kind", ""),
@@ -343,8 +368,9 @@ def parsers() -> str:
 
 
 SECTIONS: Mapping[str, Callable[..., str]] = {
-    "server-settings": lambda: settings(HostSettings),
-    "model-settings": lambda: settings(ModelSettings),
+    "server-settings": lambda: settings(HOST),
+    "model-settings": lambda: settings(MODEL),
+    "api-settings": api_settings,
     "options": options,
     "commands": command_line,
     "endpoints": endpoint_list,

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 from mlx_host import hookimpl
 from mlx_host._cli import build, builtin_commands
-from mlx_host._cli.run import configure
+from mlx_host._cli.configuration import configure_model
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import Backend, Load, Model, Options
@@ -34,19 +34,19 @@ def plugins() -> Plugins:
 
 
 def test_a_backends_defaults_are_the_lowest_layer(plugins: Plugins, monkeypatch: pytest.MonkeyPatch) -> None:
-    own = configure(plugins, {"backend": "patient"}, {}, "the file").settings
+    own = configure_model(plugins, {"backend": "patient"}, {}, "the file").settings
     assert (own.max_concurrency, own.queue_size, own.queue_timeout) == (1, 50, 600)
 
     monkeypatch.setenv("MLX_HOST_QUEUE_SIZE", "7")
     flags = {"backend": "patient", "max_concurrency": 3}
-    set_otherwise = configure(plugins, flags, {"queue_timeout": 20, "queue_size": 8}, "the file").settings
+    set_otherwise = configure_model(plugins, flags, {"queue_timeout": 20, "queue_size": 8}, "the file").settings
     assert set_otherwise.max_concurrency == 3
     assert set_otherwise.queue_size == 7
     assert set_otherwise.queue_timeout == 20
 
 
 def test_other_backends_keep_the_usual_defaults(plugins: Plugins) -> None:
-    own = configure(plugins, {"backend": "plain"}, {}, "the file").settings
+    own = configure_model(plugins, {"backend": "plain"}, {}, "the file").settings
     assert (own.max_concurrency, own.queue_size, own.queue_timeout) == (None, 100, 300)
 
 
@@ -54,4 +54,4 @@ def test_other_backends_keep_the_usual_defaults(plugins: Plugins) -> None:
 def test_help_shows_the_backends_defaults(plugins: Plugins, backend: str, size: int) -> None:
     shown = CliRunner().invoke(build(plugins), ["run", "--backend", backend, "--help"]).output
     text = " ".join(shown.replace("│", " ").split())
-    assert f"one more gets a 429. [default: {size}]" in text
+    assert f"further ones get a 429. [default: {size}]" in text

@@ -38,7 +38,7 @@ def imported(*args: str) -> set[str]:
     [
         ["--help"],
         ["--version"],
-        ["plugins"],
+        ["plugins", "new", "--help"],
         ["run", "--backend", "lm", "--help"],
         ["bench", "--help"],
         # Everything that can be wrong at once is found before anything heavy is imported.
@@ -51,6 +51,13 @@ def imported(*args: str) -> set[str]:
 )
 def test_what_answers_at_once_imports_nothing_heavy(args: list[str]) -> None:
     assert imported(*args).isdisjoint(HEAVY)
+
+
+def test_listing_plugins_imports_the_web_framework_and_no_model_library() -> None:
+    """The paths of an API are those of its router."""
+    found = imported("plugins")
+    assert "fastapi" in found
+    assert found.isdisjoint(set(HEAVY) - {"fastapi", "starlette"})
 
 
 def test_importing_core_imports_no_mlx() -> None:
@@ -106,7 +113,7 @@ def test_help_of_run_is_grouped_and_names_each_settings_variable() -> None:
     done = mlx_host("run", "--help")
     assert done.returncode == 0
     groups = panels(done.stdout)
-    assert list(groups) == ["Server", "Model", "Options"]
+    assert list(groups) == ["Server", "Model", "APIs", "Options"]
     assert (
         "--port INTEGER The port to listen on; 0 takes a free one. [default: 8000] [env: MLX_HOST_PORT]"
         in (groups["Server"])
@@ -124,7 +131,7 @@ def test_help_of_run_with_a_backend_adds_its_options() -> None:
     done = mlx_host("run", "--backend", "lm", "--help")
     assert done.returncode == 0
     groups = panels(done.stdout)
-    assert list(groups) == ["Server", "Model", "Backend lm", "Options"]
+    assert list(groups) == ["Server", "Model", "Backend lm", "APIs", "Options"]
     assert "[default: on; off with --no-enable-auto-tool-choice]" in groups["Model"]
     assert "--temperature FLOAT" in groups["Backend lm"]
     assert "[default: 512]" in groups["Backend lm"]

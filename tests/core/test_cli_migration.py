@@ -7,13 +7,14 @@ import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 from mlx_host._cli import build, discover, run
-from mlx_host._host.parser_selection import Parsers
-from mlx_host._settings import Configured, HostSettings
+from mlx_host._host.catalog import Catalog, ModelSpec
+from mlx_host._settings import HostSettings, ModelConfig, Settings
 
 # The command lines of that program's README, as they stand there.
 README = r"""
@@ -126,16 +127,17 @@ class Start:
     """What would have been served, and the notes before it."""
 
     host: HostSettings
-    models: list[tuple[Configured, Parsers]]
+    models: Sequence[ModelConfig]
+    specs: list[ModelSpec]
     notes: list[str]
 
     @property
     def options(self) -> Any:
-        return self.models[0][0].options
+        return SimpleNamespace(**self.models[0].options)
 
     @property
     def settings(self) -> Any:
-        return self.models[0][0].settings
+        return self.models[0].settings
 
 
 Invoke = Callable[..., tuple[Result, list[Start]]]
@@ -146,8 +148,8 @@ def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Invoke:
     """Run `mlx-host ARGS`, in a folder with a model and a template, up to where it would serve."""
     starts: list[Start] = []
 
-    def serve(plugins: object, host: HostSettings, models: Sequence[tuple[Configured, Parsers]]) -> None:
-        starts.append(Start(host, list(models), []))
+    def serve(plugins: object, settings: Settings, catalog: Catalog) -> None:
+        starts.append(Start(settings.host, settings.models, list(catalog), []))
 
     monkeypatch.setattr(run, "serve", serve)
     monkeypatch.chdir(tmp_path)
@@ -227,9 +229,9 @@ def test_renamed_flags_keep_their_values(started: Callable[..., Start]) -> None:
 def test_what_has_no_effect_is_said(started: Callable[..., Start]) -> None:
     start = started("run --model-type lm --model-path model --kv-bits 4 --draft-model-path x --seed 7")
     assert start.notes == [
-        "--seed has no effect: a request that wants a seed says so.",
-        "--draft-model-path has no effect: there is no speculative decoding.",
-        "--kv-bits has no effect: keys and values are not quantized.",
+        "--seed has no effect: set `seed` in the request instead.",
+        "--draft-model-path has no effect: speculative decoding is not supported.",
+        "--kv-bits has no effect: the KV cache is not quantized.",
     ]
     start = started("run --model-type whisper --model-path model --temperature 1")
     assert start.notes == ["--temperature has no effect: the backend has no such option."]
@@ -239,13 +241,14 @@ def test_its_file_is_read(started: Callable[..., Start]) -> None:
     Path("config.yaml").write_text(README_YAML)
     start = started("run --config config.yaml")
     assert (start.host.host, start.host.port, start.host.log_level) == ("0.0.0.0", 8000, "info")
-    (minimax, parsers), (flux, _) = start.models
+    minimax, flux = start.models
+    parsers = start.specs[0].parsers
     assert (minimax.settings.backend, minimax.settings.name) == ("lm", "minimax")
     assert parsers.tools is not None
     assert parsers.tools.name == "minimax"
     assert (flux.settings.backend, flux.settings.name) == ("flux", "flux2-klein-4b")
-    assert (flux.options.model_dump()["task"], flux.options.model_dump()["quantize"]) == ("image-generation", 4)
-    where = "of model number 2 of 'config.yaml' has no effect: every model is loaded at the start and stays."
+    assert (flux.options["task"], flux.options["quantize"]) == ("image-generation", 4)
+    where = "of model number 2 of 'config.yaml' has no effect: every model is loaded at startup and stays loaded."
     assert start.notes[-2:] == [f"on_demand {where}", f"on_demand_idle_timeout {where}"]
 
 
@@ -281,11 +284,11 @@ def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) 
         ("[]", "must have a list `models` of tables"),
         ("models: []", "must have a list `models` of tables"),
         ("server: 3\nmodels: [{model_path: model}]", "must have a list `models` of tables"),
-        ("models: [{model_path: model, modeltype: lm}]", "there is no key 'modeltype' (did you mean 'model_type'?)."),
-        ("models: [{model_path: model, 5: lm}]", "there is no key 5 (there is: batch_completion_size, "),
-        ("models: [{model_path: model, model_type: text}]", "model_type is 'text'; there is: lm, multimodal"),
-        ("server: {hots: x}\nmodels: [{model_path: model}]", "server in 'old.yaml': there is no key 'hots' (did you"),
-        ("models: [{model_path: model, model_type: [lm]}]", "model_type is ['lm']; there is: lm, multimodal"),
+        ("models: [{model_path: model, modeltype: lm}]", "unknown key 'modeltype' (did you mean 'model_type'?)."),
+        ("models: [{model_path: model, 5: lm}]", "unknown key 5 (available: batch_completion_size, "),
+        ("models: [{model_path: model, model_type: text}]", "model_type 'text' is not one of 'lm', 'multimodal'"),
+        ("server: {hots: x}\nmodels: [{model_path: model}]", "server in 'old.yaml' has an unknown key 'hots' (did you"),
+        ("models: [{model_path: model, model_type: [lm]}]", "model_type ['lm'] is not one of 'lm', 'multimodal'"),
         ("models: [{model_path: model, model_type: image-edit, lora_paths: 5}]", "'lora_paths' in [[models]] number 1"),
         ("models: [{model_path: 5}]", "'model' in [[models]] number 1 of old.yaml: input should be a valid string"),
         ("models: [{model_path: model, default_top_p: 3}]", "'top_p' in [[models]] number 1 of old.yaml"),
@@ -302,13 +305,13 @@ def test_a_wrong_file_is_refused_with_the_place(invoke: Invoke, text: str, said:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ("run --backend lm --model-type lm --model model", "--backend and --model-type say the same thing"),
+        ("run --backend lm --model-type lm --model model", "--backend and --model-type both set the backend"),
         ("run --backend lm --model model --kv-bits 4", "No such option '--kv-bits'"),
         ("run --model-type text --model-path model", "'text' is not one of 'lm', 'multimodal'"),
         ("run --model model", "--backend is missing"),
         ("launch --model-type lm", "--model is missing"),
-        ("launch --model-path no-such-folder", "there is no such folder"),
-        ("launch --model-path model --tool-call-parser solar_open", "No parser 'solar_open' is installed"),
+        ("launch --model-path no-such-folder", "no such folder"),
+        ("launch --model-path model --tool-call-parser solar_open", "Unknown parser 'solar_open'"),
     ],
 )
 def test_what_is_refused(invoke: Invoke, args: str, said: str) -> None:

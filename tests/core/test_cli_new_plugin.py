@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         done = mlx_host("plugins", "new", name, "--kind", kind, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         last = done.stdout.splitlines()[-1]
-        assert last.startswith("Install it, so that changes count at once: pip install --editable mlx-host-")
+        assert last.startswith("Install it in editable mode: pip install --editable mlx-host-")
     return folder
 
 
@@ -84,14 +84,14 @@ def test_plugins_lists_them(installed: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["lm", "--kind", "backend"], "There is a backend 'lm' already, brought by mlx-host-lm"),
+        (["lm", "--kind", "backend"], "backend 'lm' already exists in mlx-host-lm"),
         (
             ["Qwen3_Next", "--kind", "parser"],
-            "There is a parser 'qwen3-next' already, brought by mlx-host-parser-qwen3",
+            "parser 'qwen3-next' already exists in mlx-host-parser-qwen3",
         ),
-        (["7up", "--kind", "backend"], "'7up' cannot be a plugin's name"),
-        (["a b", "--kind", "backend"], "'a b' cannot be a plugin's name"),
-        (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' exists already"),
+        (["7up", "--kind", "backend"], "'7up' is not a valid plugin name"),
+        (["a b", "--kind", "backend"], "'a b' is not a valid plugin name"),
+        (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' already exists"),
         (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser'"),
     ],
 )

@@ -127,7 +127,7 @@ def test_a_parsers_name_and_what_it_reads_are_shown_whole() -> None:
 
 def test_no_package_is_made_up_for_a_parser_that_nobody_has() -> None:
     said = invoke("parser", "fuzz", "openai").stderr
-    assert "No parser 'openai' is installed (there is: none)" in said
+    assert "Unknown parser 'openai'. Installed parsers: none." in said
     assert "mlx-host-parser-openai" not in said
 
 

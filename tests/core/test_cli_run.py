@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from mlx_host import hookimpl
 from mlx_host._cli import build, builtin_commands, run
-from mlx_host._host.parser_selection import Auto, Parsers
+from mlx_host._host.catalog import Catalog, ModelSpec
+from mlx_host._host.parser_selection import Auto, ParserSelection
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
-from mlx_host._settings import Configured, HostSettings, option_values
+from mlx_host._settings import HostSettings, ModelConfig, Settings
 from mlx_host.backend import Backend, Load, Model, Options
 from pydantic import Field, field_validator, model_validator
 
@@ -82,18 +83,33 @@ def register_backends() -> list[Backend[Any]]:
 class Start:
     """What `run` would have served."""
 
-    host: HostSettings
-    models: list[tuple[Configured, Parsers]]
+    all: Settings
+    specs: list[ModelSpec]
+
+    @property
+    def host(self) -> HostSettings:
+        return self.all.host
+
+    @property
+    def models(self) -> Sequence[ModelConfig]:
+        return self.all.models
 
     @property
     def options(self) -> Any:
         (model,) = self.models
-        return model[0].options
+        return options_of(model)
 
     @property
     def settings(self) -> Any:
         (model,) = self.models
-        return model[0].settings
+        return model.settings
+
+
+def options_of(model: ModelConfig) -> Any:
+    """A model's options as its process gets them."""
+    schemas: dict[str, type[Options]] = {"varied": VariedOptions, "other": OtherOptions}
+    schema = schemas[model.settings.backend]
+    return schema.model_validate(json.loads(json.dumps(model.options)))
 
 
 Run = Callable[..., Start]
@@ -104,7 +120,11 @@ Refused = Callable[..., str]
 def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, str, Start | None]]:
     """Run `mlx-host run ARGS` up to where it would serve."""
     starts: list[Start] = []
-    monkeypatch.setattr(run, "serve", lambda plugins, host, models: starts.append(Start(host, list(models))))
+
+    def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
+        starts.append(Start(settings, list(catalog)))
+
+    monkeypatch.setattr(run, "serve", serve)
     monkeypatch.chdir(tmp_path)
 
     def invoke(*args: str, env: dict[str, str] | None = None, toml: str | None = None) -> tuple[int, str, Start | None]:
@@ -157,7 +177,7 @@ def test_defaults(started: Run) -> None:
     assert start.host == HostSettings()
     assert start.host.port == 8000
     assert start.host.log_file == Path("logs/app.log")
-    assert start.options == VariedOptions()
+    assert start.options.model_dump(mode="json") == VariedOptions().model_dump(mode="json")
     assert (start.settings.name, start.settings.queue_size) == ("varied", 100)
 
 
@@ -335,13 +355,11 @@ depth = 2
 """
     start = started("--max-concurrency", "3", "--level", "7", toml=toml)
     assert start.host.port == 9
-    one, two = (model for model, _ in start.models)
+    one, two = start.models
     assert (one.settings.name, one.settings.queue_size, one.settings.max_concurrency) == ("one", 1, 3)
-    assert isinstance(one.options, VariedOptions)
-    assert (one.options.count, one.options.level) == (1, 7)
+    assert (options_of(one).count, options_of(one).level) == (1, 7)
     assert (two.settings.name, two.settings.queue_size, two.settings.max_concurrency) == ("other", 100, 3)
-    assert isinstance(two.options, OtherOptions)
-    assert two.options.depth == 2
+    assert options_of(two).depth == 2
 
 
 SEVERAL = '[[models]]\nbackend = "varied"\n[[models]]\nbackend = "other"\ndepth = 1\n'
@@ -360,7 +378,7 @@ def test_what_names_one_model_is_refused_for_several(
     refused: Refused, args: list[str], env: dict[str, str], name: str
 ) -> None:
     said = refused(*args, toml=SEVERAL, env=env)
-    assert said == f"{name} is for one model, but the configuration file has several."
+    assert said == f"{name} applies to one model, but the configuration file has several."
 
 
 def test_two_models_of_one_name_are_refused(refused: Refused) -> None:
@@ -380,17 +398,17 @@ def test_names_by_default(started: Run, tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_parsers_one_for_both_or_one_each(started: Run) -> None:
-    (model,) = started(*VARIED, "--parser", "Qwen3").models
-    reasoning, tools = model[1].reasoning, model[1].tools
+    (model,) = started(*VARIED, "--parser", "Qwen3").specs
+    reasoning, tools = model.parsers.reasoning, model.parsers.tools
     assert reasoning is not None
     assert reasoning.name == "qwen3"
     assert tools is reasoning
-    (model,) = started(*VARIED, "--tool-call-parser", "qwen3-moe").models
-    assert model[1] == Parsers(reasoning=None, tools=reasoning)
-    (model,) = started(*VARIED, "--reasoning-parser", "qwen3").models
-    assert model[1] == Parsers(reasoning=reasoning, tools=None)
-    (model,) = started(*VARIED, "--parser", "auto").models
-    assert model[1] == Parsers(reasoning=Auto, tools=Auto)
+    (model,) = started(*VARIED, "--tool-call-parser", "qwen3-moe").specs
+    assert model.parsers == ParserSelection(reasoning=None, tools=reasoning)
+    (model,) = started(*VARIED, "--reasoning-parser", "qwen3").specs
+    assert model.parsers == ParserSelection(reasoning=reasoning, tools=None)
+    (model,) = started(*VARIED, "--parser", "auto").specs
+    assert model.parsers == ParserSelection(reasoning=Auto, tools=Auto)
 
 
 def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
@@ -407,7 +425,7 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
     [
         ([], ["--backend is missing", "MLX_HOST_BACKEND"]),
         (["--backend", "needy"], ["--model is missing: backend 'needy' needs one"]),
-        (["--backend", "vary"], ["No backend 'vary' is installed (there is: ", "Did you mean 'varied'?"]),
+        (["--backend", "vary"], ["Unknown backend 'vary'. Installed backends: ", "Did you mean 'varied'?"]),
         (["--backend"], ["Option '--backend' requires an argument"]),
         ([*VARIED, "--port", "http"], ["'--port'", "'http' is not a valid integer"]),
         ([*VARIED, "--port", "70000"], ["--port: ", "less than or equal to 65535 (got 70000)"]),
@@ -423,17 +441,17 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
         ([*VARIED, "--max-concurrency", "0"], ["--max-concurrency: ", "(got 0)"]),
         ([*VARIED, "--queue-timeout", "0"], ["--queue-timeout: ", "(got 0.0)"]),
         ([*VARIED, "--model", ""], ["--model: ", "(got '')"]),
-        ([*VARIED, "--model", "no such model"], ["--model 'no such model': there is no such folder or file"]),
-        ([*VARIED, "--model", "x" * 5000], ["there is no such folder or file"]),
-        ([*VARIED, "--parser", "klingon"], ["--parser: No parser 'klingon' is installed (there is: ", "qwen3"]),
-        ([*VARIED, "--tool-call-parser", "qwen33"], ["--tool-call-parser: No parser", "Did you mean 'qwen3'?"]),
-        ([*VARIED, "--reasoning-parser", "x"], ["--reasoning-parser: No parser 'x'"]),
+        ([*VARIED, "--model", "no such model"], ["--model 'no such model': no such folder or file"]),
+        ([*VARIED, "--model", "x" * 5000], ["no such folder or file"]),
+        ([*VARIED, "--parser", "klingon"], ["--parser: Unknown parser 'klingon'. Installed parsers: ", "qwen3"]),
+        ([*VARIED, "--tool-call-parser", "qwen33"], ["--tool-call-parser: Unknown parser", "Did you mean 'qwen3'?"]),
+        ([*VARIED, "--reasoning-parser", "x"], ["--reasoning-parser: Unknown parser 'x'"]),
         ([*VARIED, "--depth", "1"], ["No such option '--depth'"]),
         ([*VARIED, "--count=1", "stray"], ["unexpected extra argument", "stray"]),
-        (["--backend", "other"], ["--depth is missing; give it as a flag, as MLX_HOST_DEPTH or in"]),
+        (["--backend", "other"], ["--depth is missing; set it as a flag, as MLX_HOST_DEPTH or in"]),
         (["--backend", "other", "--depth", "101"], ["MLX cannot go that deep."]),
         (["--backend", "lm", "--model", ".", "--chat-template-file", "x"], ["--chat-template-file: no such file"]),
-        ([*VARIED, "--config", "nowhere.toml"], ["--config 'nowhere.toml': there is no such file."]),
+        ([*VARIED, "--config", "nowhere.toml"], ["--config 'nowhere.toml': no such file."]),
         (["--config", "."], ["--config '.' cannot be read: "]),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
@@ -452,13 +470,13 @@ def test_a_wrong_flag_is_one_sentence_that_names_it(refused: Refused, args: list
         ("ENV", "A=b", ["MLX_HOST_ENV must be JSON: ", "(got 'A=b')"]),
         ("ENV", "[1]", ["MLX_HOST_ENV: ", "valid dictionary", "(got [1])"]),
         ("ENV", '{"A": 1}', ["MLX_HOST_ENV.A: ", "valid string", "(got 1)"]),
-        ("ENV", '{"A=B": "1"}', ["MLX_HOST_ENV: 'A=B' cannot be a variable's name"]),
+        ("ENV", '{"A=B": "1"}', ["MLX_HOST_ENV: 'A=B' with the value '1' is not a valid environment variable"]),
         ("NAMES", "a,b", ["MLX_HOST_NAMES must be JSON: ", "(got 'a,b')"]),
         ("SIZES", '[1, "x"]', ["MLX_HOST_SIZES.1: ", "(got 'x')"]),
         ("BITS", "5", ["MLX_HOST_BITS: ", "4 or 8", "(got '5')"]),
         ("COUNT", "1.5", ["MLX_HOST_COUNT: ", "(got '1.5')"]),
-        ("BACKEND", "nope", ["No backend 'nope' is installed"]),
-        ("CONFIG", "nowhere.toml", ["--config 'nowhere.toml': there is no such file."]),
+        ("BACKEND", "nope", ["Unknown backend 'nope'"]),
+        ("CONFIG", "nowhere.toml", ["--config 'nowhere.toml': no such file."]),
     ],
 )
 def test_a_wrong_variable_is_one_sentence_that_names_it(
@@ -478,8 +496,8 @@ FIRST = "[[models]] number 1 of mlx-host.toml"
         ("port = ", ["--config 'mlx-host.toml' cannot be read: Invalid value"]),
         ("port = 1\n= 2", ["cannot be read: ", "line 2"]),
         ("prot = 1\n" + IN_FILE, ["mlx-host.toml has an unknown key 'prot' (did you mean 'port'?)."]),
-        ("zzz = 1\n" + IN_FILE, ["mlx-host.toml has an unknown key 'zzz' (there is: host, "]),
-        ('backend = "varied"', ["mlx-host.toml has an unknown key 'backend' (it belongs into a [[models]] table)."]),
+        ("zzz = 1\n" + IN_FILE, ["mlx-host.toml has an unknown key 'zzz' (available: apis, disable_api, host, "]),
+        ('backend = "varied"', ["mlx-host.toml has an unknown key 'backend' (it belongs in a [[models]] table)."]),
         ('port = "http"\n' + IN_FILE, ["'port' in mlx-host.toml: ", "valid integer", "(got 'http')"]),
         ("log_file = 5\n" + IN_FILE, ["'log_file' in mlx-host.toml: ", "(got 5)"]),
         ("models = 5", ["models must be written as [[models]] tables"]),
@@ -487,16 +505,16 @@ FIRST = "[[models]] number 1 of mlx-host.toml"
         ("models = [1]", ["models must be written as [[models]] tables"]),
         ("[[models]]", ["--backend is missing", f"in {FIRST}"]),
         ("[[models]]\nbackend = 5", [f"'backend' in {FIRST}: ", "(got 5)"]),
-        ('[[models]]\nbackend = "nope"', ["No backend 'nope' is installed"]),
+        ('[[models]]\nbackend = "nope"', ["Unknown backend 'nope'"]),
         (IN_FILE + "cuont = 1", [f"{FIRST} has an unknown key 'cuont' (did you mean 'count'?)."]),
         (IN_FILE + "modle = 1", [f"{FIRST} has an unknown key 'modle' (did you mean 'model'?)."]),
-        (IN_FILE + "zzz = 1", [f"{FIRST} has an unknown key 'zzz' (there is: backend, bits, "]),
+        (IN_FILE + "zzz = 1", [f"{FIRST} has an unknown key 'zzz' (available: backend, bits, "]),
         (IN_FILE + 'count = "x"', [f"'count' in {FIRST}: ", "(got 'x')"]),
         (IN_FILE + "sizes = [1, 'x']", [f"'sizes.1' in {FIRST}: ", "(got 'x')"]),
         (IN_FILE + "env = {A = 1}", [f"'env.A' in {FIRST}: ", "valid string", "(got 1)"]),
         (IN_FILE + "max_concurrency = 0", [f"'max_concurrency' in {FIRST}: "]),
         (IN_FILE + "even = 3", [f"'even' in {FIRST}: 3 is odd."]),
-        (IN_FILE + 'parser = "klingon"', ["No parser 'klingon' is installed"]),
+        (IN_FILE + 'parser = "klingon"', ["Unknown parser 'klingon'"]),
         (SEVERAL + 'env = "x"', ["'env' in [[models]] number 2 of mlx-host.toml: "]),
     ],
 )
@@ -525,7 +543,7 @@ def test_every_wrong_value_is_named(refused: Refused) -> None:
 
 
 def test_what_travels_to_the_models_process_reads_back_as_the_same(started: Run) -> None:
-    options = started(*VARIED, "--kinds", "k", "--folder", "x", "--colour", "blue", "--bits", "4").options
-    values = json.loads(json.dumps(option_values(options)))
+    (spec,) = started(*VARIED, "--kinds", "k", "--folder", "x", "--colour", "blue", "--bits", "4").specs
+    values = json.loads(json.dumps(spec.options))
     assert VariedOptions.model_validate(values).model_dump(mode="json") == values
     assert (values["folder"], values["bits"], values["colour"]) == ("x", 4, "blue")

@@ -45,9 +45,9 @@ def test_a_command_in_a_sentence_is_one(page: str, command: str) -> None:
 def test_each_backend_has_a_line_with_a_command() -> None:
     lines = {row[0]: row for row in rows(part("Backends"))[1:]}
     found = reference.plugins().backends
-    assert set(lines) == {f"`{found.origins[name].distribution}`" for name in reference.backends()}
+    assert set(lines) == {f"`{found.owners[name].distribution}`" for name in reference.backends()}
     for name in reference.backends():
-        package, brings, command = lines[f"`{found.origins[name].distribution}`"]
+        package, brings, command = lines[f"`{found.owners[name].distribution}`"]
         assert brings.startswith(f"`{name}`: "), package
         assert command.startswith(f"`mlx-host run --backend {name} ")
 

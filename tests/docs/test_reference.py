@@ -8,7 +8,7 @@ from types import ModuleType
 import mlx_host.events
 import mlx_host.requests
 import pytest
-from mlx_host._cli.legacy_options import FILE_ONLY, MODEL, SERVER
+from mlx_host._cli.migration.table import FILE_ONLY, MODEL, SERVER
 from mlx_host._settings import HostSettings, ModelSettings, flag_name, variable_name
 from mlx_host.errors import RequestError
 

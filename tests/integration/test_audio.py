@@ -1,4 +1,4 @@
-"""Real speech to the real server, asked by OpenAI's client: Whisper tiny.en hears it right, in every format."""
+"""Real speech on the real server with OpenAI's client: Whisper tiny.en transcribes it correctly, in every format."""
 
 from __future__ import annotations
 
@@ -33,37 +33,37 @@ def news(client: openai.OpenAI) -> Any:
 
 
 def test_wav_to_json(client: openai.OpenAI) -> None:
-    answer = transcribe(client, "capital.wav")
-    assert answer.text == CAPITAL
-    assert answer.usage.type == "duration"
-    assert answer.usage.seconds == pytest.approx(3.04, abs=0.01)
+    response = transcribe(client, "capital.wav")
+    assert response.text == CAPITAL
+    assert response.usage.type == "duration"
+    assert response.usage.seconds == pytest.approx(3.04, abs=0.01)
 
 
 def test_mp3_to_text(client: openai.OpenAI) -> None:
-    answer = transcribe(client, "capital.mp3", response_format="text")
-    assert answer.endswith("\n")
-    assert spoken(answer) == spoken(CAPITAL)
+    response = transcribe(client, "capital.mp3", response_format="text")
+    assert response.endswith("\n")
+    assert spoken(response) == spoken(CAPITAL)
 
 
 def test_m4a_to_srt(client: openai.OpenAI) -> None:
-    answer = transcribe(client, "capital.m4a", response_format="srt")
-    (cue,) = pysubs2.SSAFile.from_string(answer, "srt")
+    response = transcribe(client, "capital.m4a", response_format="srt")
+    (cue,) = pysubs2.SSAFile.from_string(response, "srt")
     assert spoken(cue.plaintext) == spoken(CAPITAL)
     assert 0 <= cue.start < cue.end <= 3200
 
 
 def test_flac_to_vtt(client: openai.OpenAI) -> None:
-    answer = transcribe(client, "capital.flac", response_format="vtt")
-    assert answer.startswith("WEBVTT\n\n")
-    (cue,) = pysubs2.SSAFile.from_string(answer, "vtt")
+    response = transcribe(client, "capital.flac", response_format="vtt")
+    assert response.startswith("WEBVTT\n\n")
+    (cue,) = pysubs2.SSAFile.from_string(response, "vtt")
     assert spoken(cue.plaintext) == spoken(CAPITAL)
     assert 0 <= cue.start < cue.end <= 3200
 
 
 def test_ogg_to_words(client: openai.OpenAI) -> None:
-    answer = transcribe(client, "capital.ogg", response_format="verbose_json", timestamp_granularities=["word"])
-    assert answer.segments is None
-    assert spoken(" ".join(word.word for word in answer.words)) == spoken(CAPITAL)
+    response = transcribe(client, "capital.ogg", response_format="verbose_json", timestamp_granularities=["word"])
+    assert response.segments is None
+    assert spoken(" ".join(word.word for word in response.words)) == spoken(CAPITAL)
 
 
 def test_webm_to_a_stream(client: openai.OpenAI) -> None:
@@ -73,20 +73,20 @@ def test_webm_to_a_stream(client: openai.OpenAI) -> None:
 
 
 def test_speech_between_silence_and_noise_is_found(client: openai.OpenAI) -> None:
-    answer = transcribe(
+    response = transcribe(
         client, "in-noise.ogg", response_format="verbose_json", timestamp_granularities=["word", "segment"]
     )
-    words = spoken(answer.text)
+    words = spoken(response.text)
     assert [word for word in words if word in ("capital", "france", "paris")] == ["capital", "france", "paris"]
     assert len(words) <= len(spoken(CAPITAL)) + 1
     # Five seconds of silence and noise come first, six last.
-    assert 4 < answer.words[0].start < answer.words[-1].end < 9
-    assert answer.segments[0].start >= 4
-    times = [time for word in answer.words for time in (word.start, word.end)]
+    assert 4 < response.words[0].start < response.words[-1].end < 9
+    assert response.segments[0].start >= 4
+    times = [time for word in response.words for time in (word.start, word.end)]
     assert times == sorted(times)
 
 
-def test_long_speech_is_heard_in_order(news: Any) -> None:
+def test_long_speech_is_transcribed_in_order(news: Any) -> None:
     assert news.task == "transcribe"
     assert news.language == "english"
     assert news.duration == pytest.approx(32.33, abs=0.01)
@@ -129,12 +129,12 @@ def test_long_speech_logs_its_progress(server: ServerProcess, news: Any) -> None
     assert any("of 32 s of audio are transcribed" in line and "32 of 32" not in line for line in server.lines)
 
 
-# The SDK keeps this method for those who use it already.
+# The SDK has deprecated this method.
 @pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
-def test_english_translated_to_english_is_itself(client: openai.OpenAI) -> None:
+def test_english_is_translated_to_itself(client: openai.OpenAI) -> None:
     with (SAMPLES / "capital.wav").open("rb") as file:
-        answer = client.audio.translations.create(model="any", file=file, response_format="verbose_json")
-    assert answer.text == CAPITAL
-    assert answer.language == "english"
-    assert answer.model_extra is not None
-    assert answer.model_extra["task"] == "translate"
+        response = client.audio.translations.create(model="any", file=file, response_format="verbose_json")
+    assert response.text == CAPITAL
+    assert response.language == "english"
+    assert response.model_extra is not None
+    assert response.model_extra["task"] == "translate"

@@ -90,4 +90,4 @@ def test_a_parser_keeps(parser: type[Parser], law: str) -> None:
 def test_there_is_something_to_try() -> None:
     assert {"echo", "lm", "scripted"} <= set(PLUGINS.backends.found)
     assert PLUGINS.parser("qwen3") in PARSERS
-    assert PLUGINS.faults() == []
+    assert PLUGINS.problems() == []

@@ -29,7 +29,7 @@ SENTENCES = [
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """all-MiniLM-L6-v2 as `minilm`, and a text model of random weights as `llama`."""
+    """all-MiniLM-L6-v2 as `minilm`, and a random text model as `llama`."""
     folder = tmp_path_factory.mktemp("embeddings")
     llama = write_tiny_llama(folder / "llama", context_length=512)
     config = folder / "mlx-host.toml"
@@ -43,9 +43,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield running
 
 
-def vectors(answer: openai.types.CreateEmbeddingResponse) -> Any:
-    assert [each.index for each in answer.data] == list(range(len(answer.data)))
-    return np.array([each.embedding for each in answer.data], np.float64)
+def vectors(response: openai.types.CreateEmbeddingResponse) -> Any:
+    assert [each.index for each in response.data] == list(range(len(response.data)))
+    return np.array([each.embedding for each in response.data], np.float64)
 
 
 def raw(server: ServerProcess, **body: Any) -> Any:
@@ -66,20 +66,20 @@ def test_both_encodings_are_the_same_numbers(client: openai.OpenAI, server: Serv
     np.testing.assert_allclose(np.linalg.norm(vectors(by_default), axis=1), 1, atol=1e-5)
 
 
-def test_an_answer_has_openai_s_shape(server: ServerProcess) -> None:
-    answer = raw(server, input=["hello world", "cat"])
-    assert {key: answer[key] for key in answer if key != "data"} == {
+def test_a_response_has_openai_s_format(server: ServerProcess) -> None:
+    response = raw(server, input=["hello world", "cat"])
+    assert {key: response[key] for key in response if key != "data"} == {
         "object": "list",
         "model": "minilm",
         "usage": {"prompt_tokens": 7, "total_tokens": 7},
     }
-    for index, each in enumerate(answer["data"]):
+    for index, each in enumerate(response["data"]):
         assert set(each) == {"object", "index", "embedding"}
         assert (each["object"], each["index"], len(each["embedding"])) == ("embedding", index, 384)
         assert all(isinstance(number, (int, float)) for number in each["embedding"])
 
 
-def test_what_means_the_same_is_nearer(client: openai.OpenAI) -> None:
+def test_similar_texts_have_similar_vectors(client: openai.OpenAI) -> None:
     account, password, cat = vectors(client.embeddings.create(model="minilm", input=SENTENCES))
     assert account @ password > 0.4 > 0.2 > account @ cat
 
@@ -104,24 +104,24 @@ def test_order_is_kept_over_many_batches(client: openai.OpenAI, model: str) -> N
     np.testing.assert_allclose(vectors(together)[list(some)], alone, atol=1e-4)
 
 
-def test_clients_at_once_get_their_own(client: openai.OpenAI) -> None:
+def test_concurrent_clients_get_their_own_vectors(client: openai.OpenAI) -> None:
     texts = [f"{'again ' * (number % 5)}{number}" for number in range(48)]
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda text: client.embeddings.create(model="minilm", input=text), texts))
+        responses = list(pool.map(lambda text: client.embeddings.create(model="minilm", input=text), texts))
     expected = vectors(client.embeddings.create(model="minilm", input=texts))
-    np.testing.assert_allclose(np.concatenate([vectors(answer) for answer in answers]), expected, atol=1e-4)
+    np.testing.assert_allclose(np.concatenate([vectors(response) for response in responses]), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(("model", "limit"), [("minilm", 256), ("llama", 512)])
-def test_too_long_an_input_is_a_400_or_cut(server: ServerProcess, model: str, limit: int) -> None:
+def test_too_long_an_input_is_rejected_or_truncated(server: ServerProcess, model: str, limit: int) -> None:
     body = {"model": model, "input": ["short", "far too long " * limit]}
     error = error_of(post(server, body, EMBEDDINGS), 400)
     assert error["code"] == "context_length_exceeded"
     assert error["param"] == "input[1]"
     assert f"maximum context length is {limit} tokens" in error["message"]
-    answer = post(server, {**body, "truncate": True}, EMBEDDINGS).json()
-    assert len(answer["data"]) == 2
-    assert limit < answer["usage"]["prompt_tokens"] <= limit + 3
+    response = post(server, {**body, "truncate": True}, EMBEDDINGS).json()
+    assert len(response["data"]) == 2
+    assert limit < response["usage"]["prompt_tokens"] <= limit + 3
 
 
 @pytest.mark.parametrize(
@@ -149,24 +149,24 @@ def test_too_long_an_input_is_a_400_or_cut(server: ServerProcess, model: str, li
         ({"input": "a", "image_url": 7}, "image_url", "must be a URL"),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_by_name(server: ServerProcess, body: Any, param: str, words: str) -> None:
+def test_an_invalid_field_is_rejected_by_name(server: ServerProcess, body: Any, param: str, words: str) -> None:
     error = error_of(post(server, {"model": "minilm", **body}, EMBEDDINGS), 400)
     assert error["param"] == param
     assert words in error["message"]
 
 
-def test_nulls_are_defaults_and_what_changes_nothing_is_listed(server: ServerProcess) -> None:
+def test_nulls_are_defaults_and_fields_without_effect_are_listed(server: ServerProcess) -> None:
     nothing = dict.fromkeys(("encoding_format", "dimensions", "truncate", "input_type", "image_url", "user"))
     response = post(server, {"model": "minilm", "input": "a", **nothing, "user": "me"}, EMBEDDINGS)
     assert response.status_code == 200
     assert response.headers["x-mlx-host-ignored"] == "user"
 
 
-def test_chat_with_an_embedding_model_is_refused_with_who_would(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError) as refusal:
+def test_chat_with_an_embedding_model_is_rejected_with_an_alternative(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as rejection:
         client.chat.completions.create(model="minilm", messages=[{"role": "user", "content": "Hello"}])
-    assert "'minilm' does not serve chat requests; it serves: embeddings." in str(refusal.value)
-    assert "Served here for chat: llama." in str(refusal.value)
+    assert "'minilm' does not support chat requests (supported: embeddings)." in str(rejection.value)
+    assert "Models that support them: llama." in str(rejection.value)
 
 
 def test_a_text_model_embeds_beside_its_chat(client: openai.OpenAI, server: ServerProcess) -> None:
@@ -179,7 +179,7 @@ def test_a_text_model_embeds_beside_its_chat(client: openai.OpenAI, server: Serv
         np.testing.assert_allclose(first, second, atol=1e-4)
 
 
-def test_a_client_that_leaves_frees_its_place(server: ServerProcess) -> None:
+def test_disconnecting_frees_the_slot(server: ServerProcess) -> None:
     body = json.dumps({"model": "llama", "input": ["word " * 400] * 20000}).encode()
     with connection(server) as connected:
         connected.sendall(head(body, EMBEDDINGS) + body)
@@ -208,7 +208,7 @@ def test_the_backend_s_flags_are_in_its_help_and_work() -> None:
         assert len(many["data"]) == 12
 
 
-def test_images_of_a_model_that_takes_them(tmp_path: Path) -> None:
+def test_a_multimodal_model_embeds_images(tmp_path: Path) -> None:
     with running_server("--backend", "embeddings", "--model", str(write_tiny_siglip(tmp_path))) as server:
         with sdk(server) as client:
             given: list[Any] = [picture("red"), {"url": picture("red")}, [picture("red"), picture("blue")]]

@@ -12,7 +12,7 @@ from typing import Any
 import httpx2
 import pytest
 from mlx_host._http.middleware import BodyLimit
-from mlx_host.api.json_io import Refusal
+from mlx_host.api.json_io import HTTPExceptionAdapter
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -144,7 +144,7 @@ async def sent_through(limit: BodyLimit, *pieces: Message) -> list[Message]:
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         response = PlainTextResponse(await Request(scope, receive).body())
-    except Refusal as refusal:
+    except HTTPExceptionAdapter as refusal:
         response = PlainTextResponse(refusal.error.message, refusal.status_code)
     await response(scope, receive, send)
 

@@ -113,7 +113,9 @@ def test_core_alone_brings_no_model_library_and_no_testing_tools(core: Environme
 @pytest.mark.parametrize("backend", ["lm", "vlm", "flux", "embeddings", "whisper"])
 def test_core_alone_names_the_package_of_a_backend(core: Environment, backend: str) -> None:
     said = complaint(core.mlx_host("run", "--backend", backend, "--model", "org/name"))
-    assert said == (f"No backend {backend!r} is installed (there is: none). Install it: pip install mlx-host-{backend}")
+    assert said == (
+        f"Unknown backend {backend!r}. Installed backends: none. Install it: pip install mlx-host-{backend}"
+    )
 
 
 def test_core_alone_names_the_package_of_a_parser(core: Environment) -> None:

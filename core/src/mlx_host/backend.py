@@ -27,8 +27,8 @@ class Options(BaseModel):
 OptionsT = TypeVar("OptionsT", bound=Options)
 
 
-class Progress(Protocol):
-    """How loading tells where it is: `stage` is "download", "convert", "load" or "warm-up"; units are the caller's."""
+class LoadProgress(Protocol):
+    """Reports how far loading is: `stage` is "download", "convert", "load" or "warm-up"; units are the caller's."""
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 
@@ -42,7 +42,7 @@ class Source:
 
     ref: str
     describe: str
-    fetch: Callable[[Progress], Path]
+    fetch: Callable[[LoadProgress], Path]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,25 @@ class Load(Generic[OptionsT]):
     ref: str | None
     path: Path | None
     options: OptionsT
-    progress: Progress
+    progress: LoadProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a loaded model can do: one immutable value, sent from its process to the host.
+
+    `concurrency` is the number of requests that can run at once, `context_length` is in tokens. `chat_template` is the
+    template's source. `structured_outputs`: `GenerationRequest.constraint` is honoured. `tools` and `reasoning` are
+    set by the host: whether a parser reads the model's tool calls and reasoning.
+    """
+
+    supported_requests: tuple[type[Request], ...] = (ChatRequest,)
+    concurrency: int = 1
+    context_length: int | None = None
+    chat_template: str | None = None
+    structured_outputs: bool = False
+    tools: bool = False
+    reasoning: bool = False
 
 
 class Model(ABC):

@@ -13,6 +13,7 @@ MlxHostError
     ├── AtCapacity                429
     ├── EngineFailed              500
     │   └── EngineDied            500
+    ├── PluginFailedError         500
     ├── ModelUnavailable          503
     └── QueueTimeout              504
 """
@@ -46,7 +47,7 @@ class RequestError(MlxHostError):
     own accord are told not to.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     type: ClassVar[str] = "server_error"
     retryable: ClassVar[bool] = True
     code: str | None = None
@@ -130,6 +131,12 @@ class EngineDied(EngineFailed):
     """The model's process ended while it worked on this request, which may be why; the next one might end, too."""
 
     retryable = False
+
+
+class PluginFailedError(RequestError):
+    """A plugin's hook failed on this request."""
+
+    code = "plugin_failed"
 
 
 class ModelUnavailable(RequestError):

@@ -13,7 +13,11 @@ StopReason = Literal["stop", "length"]
 
 
 class Event:
-    """The base of all that a model can say."""
+    """The base of everything that a model can yield.
+
+    Every event but Started, Progress, Echoed, ChoiceFinished and Finished is output: the first one sets the time to
+    first token, and of a streamed response it also ends the queue timeout.
+    """
 
     __slots__ = ()
 
@@ -31,12 +35,24 @@ class Started(Event):
     prompt_tail: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prefilled(Event):
-    """`done` of `total` prompt tokens have been read; a sign of life while nothing can be shown yet."""
+@dataclass(frozen=True, slots=True)
+class Progress(Event):
+    """How far a request is while there is no output yet: `done` of `total` units of a `stage`, for one choice.
 
-    done: int
-    total: int
+    `stage` is a word for users, such as "prefill" (tokens) or "image" (steps). Progress is never output: it does not
+    count as the first token and does not end the queue timeout. Stages of a plugin need no event of their own.
+    """
+
+    stage: str
+    done: float
+    total: float | None = None
+    choice: int = 0
+
+    def __str__(self) -> str:
+        """Describe the progress in a few words, as keep-alive comments do."""
+        if self.total is None:
+            return f"{self.stage} {self.done:g}" if self.done else self.stage
+        return f"{self.stage} {self.done:g}/{self.total:g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,14 +183,6 @@ class ImagesStarted(Started):
     height: int
     steps: int
     image_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ImageStep(Event):
-    """So many steps of picture number `image` are done; a sign of life while nothing can be shown yet."""
-
-    image: int
-    step: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The whole plugin contract: seven hooks, none of which runs per token.
 
 A plugin is a module (or object) behind an entry point of the group `mlx_host`; it marks what it implements with
-`mlx_host.hookimpl`. See https://pluggy.readthedocs.io for ordering (`tryfirst`) and wrappers (`wrapper=True`).
+`mlx_host.hookimpl`. See https://pluggy.readthedocs.io for ordering (`tryfirst`, `trylast`) and wrappers
+(`wrapper=True`). The `register_*` hooks cannot be wrappers: each result belongs to the plugin that returned it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pluggy
 
+from mlx_host.api import Api, ModelStatus, RequestRecord
+from mlx_host.backend import Backend, Source
+from mlx_host.parsing import Parser
+from mlx_host.requests import Request
+
 if TYPE_CHECKING:
     import click
-    from fastapi import APIRouter
-
-    from mlx_host._host import Host, RequestRecord, ServedModel
-    from mlx_host.backend import Backend, Source
-    from mlx_host.parsing import Parser
-    from mlx_host.requests import Request
 
 GROUP = "mlx_host"
 
@@ -28,40 +28,46 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 @hookspec
 def register_backends() -> Iterable[Backend[Any]]:  # type: ignore[empty-body]
-    """Return the backends that this plugin brings."""
+    """Return the backends that this plugin provides. Runs at startup, in the host and in every model's process."""
 
 
 @hookspec
 def register_parsers() -> Iterable[type[Parser]]:  # type: ignore[empty-body]
-    """Return the parser families that this plugin brings."""
+    """Return the parser families that this plugin provides. Runs at startup, in the host and in models' processes."""
+
+
+@hookspec
+def register_apis() -> Iterable[Api[Any]]:  # type: ignore[empty-body]
+    """Return the APIs that this plugin provides. Runs at startup, in the host."""
 
 
 @hookspec(firstresult=True)
 def resolve_source(ref: str) -> Source | None:
     """Return where the model named `ref` comes from, or None if this plugin does not know it.
 
-    Runs at start-up in the host and again in the model's process; it must be quick and touch no network.
+    Runs at startup in the host and again in the model's process; it must be quick and must not use the network.
     """
 
 
 @hookspec(firstresult=True)
-def prepare_request(request: Request, model: ServedModel) -> Request:  # type: ignore[empty-body]
-    """Return the request that the model gets. Implement it as a wrapper: `yield` gives what the others made of it.
+def prepare_request(request: Request, model: ModelStatus) -> Request:  # type: ignore[empty-body]
+    """Return the request that the model gets: the same type, `id` and `model`. Implement it as a wrapper.
 
-    Raise RequestError to refuse. Core's own implementation returns the request as it came.
+    `yield` returns what the other plugins made of the request; core's own implementation returns it unchanged. Raise
+    RequestError to reject the request. Runs on the event loop, once per request: while it runs, every stream of the
+    server waits. One that takes longer than 50 ms is named in the log.
     """
 
 
 @hookspec
 def request_finished(record: RequestRecord) -> None:
-    """See what became of a request: answered, refused, failed or cancelled."""
+    """Observe a finished request: completed, rejected, failed or cancelled.
 
-
-@hookspec
-def register_routes(router: APIRouter, host: Host) -> None:
-    """Add HTTP endpoints to `router`; `host.ask` answers requests."""
+    Runs on the event loop, once per request. An exception is logged with the plugin's name; the other plugins are
+    called all the same.
+    """
 
 
 @hookspec
 def register_commands(cli: click.Group) -> None:
-    """Add commands to `mlx-host`."""
+    """Add commands to `mlx-host`. Runs at startup of the command line."""

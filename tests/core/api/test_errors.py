@@ -64,7 +64,7 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "tools": [{"type": "custom", "custom": {}}]}, "tools.0.type", "'function'"),
         ({"messages": HI, "response_format": {"type": "xml"}}, "response_format.type", "'text'"),
         ({"messages": HI, "functions": [{"name": "f"}]}, "functions", "use tools"),
-        ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "text only"),
+        ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "only ['text'] is supported"),
         ({"messages": HI, "audio": {"voice": "alloy"}}, "audio", "not supported"),
         ({"messages": HI, "web_search_options": {"x": 1}}, "web_search_options", "not supported"),
         ({"messages": HI, "web_search_options": {}}, "web_search_options", "not supported"),
@@ -94,14 +94,14 @@ def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], para
         (b'{"\\udfff": 1}', "Unicode"),
         (b'{"model": "\xed\xa0\x80"}', "Unicode"),
         ('{"model": "\\ud800"}'.encode("utf-16"), "Unicode"),
-        (b"[" * 100_000, "too deeply"),
-        (b'{"a":' * 100_000, "too deeply"),
-        (b'{"messages": [' + b'{"content":[' * 50_000, "too deeply"),
-        (b'{"seed": ' + b"9" * 5000 + b"}", "holds an integer of more digits than this server reads."),
-        (b"[]", "no object; send an object"),
-        (b"null", "no object; send an object"),
-        (b'"text"', "no object; send an object"),
-        (b"5", "no object; send an object"),
+        (b"[" * 40_000, "too deeply"),
+        (b'{"a":' * 40_000, "too deeply"),
+        (b'{"messages": [' + b'{"content":[' * 20_000, "too deeply"),
+        (b'{"seed": ' + b"9" * 5000 + b"}", "has an integer with too many digits."),
+        (b"[]", "not a JSON object; send an object"),
+        (b"null", "not a JSON object; send an object"),
+        (b'"text"', "not a JSON object; send an object"),
+        (b"5", "not a JSON object; send an object"),
     ],
 )
 def test_body_that_is_no_request_is_a_400(server: ServerProcess, content: bytes, part: str) -> None:
@@ -150,7 +150,7 @@ def test_sdk_exceptions(client: openai.OpenAI, server: ServerProcess) -> None:
             client.chat.completions.create(model="m", messages=hi, temperature=5, stream=stream)
         assert bad.value.param == "temperature"
         assert bad.value.request_id
-    with pytest.raises(openai.NotFoundError, match="not served here") as missing:
+    with pytest.raises(openai.NotFoundError, match="not found") as missing:
         client.models.retrieve("nobody/knows")
     assert missing.value.code == "model_not_found"
     failing: Any = script(["fail", "no"])

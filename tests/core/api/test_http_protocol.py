@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from mlx_host._http import http_protocol
 from mlx_host._http.server import Server, bind
-from mlx_host.api.sse import EventStream, Pieces
+from mlx_host.api.responding import StreamResponse
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.support.client import connection, head, post, read_all, read_until, says
+from tests.support.replies import ListedReply, Verbatim
 from tests.support.server import ServerProcess
 
 BODY = json.dumps({"messages": says("hello")}).encode()
@@ -75,10 +76,8 @@ def serving(app: ASGIApp, client: Callable[[socket.socket, Server], Coroutine[An
     asyncio.run(main())
 
 
-async def pieces() -> Pieces:
-    yield "x" * LARGE
-    yield "more"
-    await asyncio.Event().wait()
+def large_stream() -> StreamResponse[str]:
+    return StreamResponse(ListedReply([["x" * LARGE], ["more"], asyncio.Event()]), Verbatim(), {})
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -87,7 +86,7 @@ def test_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, s
     over = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        response = EventStream(pieces(), {}, keep_alive=0) if streamed else PlainTextResponse("x" * LARGE)
+        response = large_stream() if streamed else PlainTextResponse("x" * LARGE)
         await response(scope, receive, send)
         over.set()
 

@@ -1,26 +1,26 @@
-"""Bodies and forms become requests, with OpenAI's names for everything; nothing passes that is not meant."""
+"""Bodies and forms of the image endpoints become requests; invalid ones are rejected."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from mlx_host._apis.images import request
-from mlx_host._apis.images.request import EDIT_SEED, HIGHEST_SEED, ImageBody
-from mlx_host.api.multipart import File, Form
+from mlx_host._apis.images.request import EDIT_SEED, edit_request, generation_request
+from mlx_host._apis.images.schema import MAX_SEED, ImageBody, edit_schema
+from mlx_host.api.http import MultipartForm, UploadedFile
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, Priority
 from pydantic import ValidationError
 
 
 def generation(**fields: Any) -> ImageGenerationRequest:
-    return request.generation(ImageBody(**{"prompt": "a cat", **fields}))
+    return generation_request(ImageBody(**{"prompt": "a cat", **fields}))
 
 
 def edit(fields: dict[str, str], **files: list[bytes]) -> ImageEditRequest:
-    uploads = {name: [File("name", content) for content in contents] for name, contents in files.items()}
-    form = Form({name: [value] for name, value in {"prompt": "a cat", **fields}.items()}, uploads)
-    return request.edit(form)[1]
+    uploads = {name: [UploadedFile("name", content) for content in contents] for name, contents in files.items()}
+    form = MultipartForm({name: [value] for name, value in {"prompt": "a cat", **fields}.items()}, uploads)
+    return edit_request(form)[1]
 
 
 def test_null_means_the_default() -> None:
@@ -32,7 +32,7 @@ def test_null_means_the_default() -> None:
     assert (plain.priority, plain.format, plain.compression) == (Priority.NORMAL, "png", 100)
 
 
-def test_everything_is_taken_over() -> None:
+def test_every_field_is_translated() -> None:
     made = generation(
         model="m",
         negative_prompt="dogs",
@@ -40,7 +40,7 @@ def test_everything_is_taken_over() -> None:
         size="512x256",
         steps=9,
         guidance_scale=2.5,
-        seed=HIGHEST_SEED,
+        seed=MAX_SEED,
         stream=True,
         partial_images=2,
         priority="high",
@@ -48,17 +48,17 @@ def test_everything_is_taken_over() -> None:
         output_compression=7,
     )
     assert (made.model, made.prompt, made.negative_prompt, made.n) == ("m", "a cat", "dogs", 2)
-    assert (made.size, made.steps, made.guidance, made.seed) == ((512, 256), 9, 2.5, HIGHEST_SEED)
+    assert (made.size, made.steps, made.guidance, made.seed) == ((512, 256), 9, 2.5, MAX_SEED)
     assert (made.partials, made.priority, made.format, made.compression) == (2, Priority.HIGH, "webp", 7)
 
 
-def test_seeds_are_drawn_for_generations_and_fixed_for_edits() -> None:
+def test_the_default_seed_is_random_for_generations_and_fixed_for_edits() -> None:
     assert len({generation().seed for _ in range(10)}) > 1
     assert edit({}, image=[b"1"]).seed == EDIT_SEED == 42
 
 
 @pytest.mark.parametrize("size", ["auto", None])
-def test_the_size_may_be_left_to_the_model(size: str | None) -> None:
+def test_the_size_can_be_left_to_the_model(size: str | None) -> None:
     assert generation(size=size).size is None
 
 
@@ -68,7 +68,7 @@ def test_a_size_is_width_and_height(size: str) -> None:
         generation(size=size)
 
 
-def test_a_form_says_in_text_what_json_says() -> None:
+def test_a_form_has_the_same_fields_as_text() -> None:
     fields = {"n": "2", "stream": "true", "partial_images": "1", "steps": "3", "guidance_scale": "2.5", "size": "64x64"}
     made = edit({**fields, "negative_prompt": ""}, image=[b"1", b"2"], mask=[b"3"])
     assert (made.n, made.partials, made.steps, made.guidance, made.size) == (2, 1, 3, 2.5, (64, 64))
@@ -89,20 +89,20 @@ def test_a_form_says_in_text_what_json_says() -> None:
         ({"prompt": ""}, {"image": [b"1"]}, "prompt"),
     ],
 )
-def test_a_wrong_form_is_refused(fields: dict[str, str], files: dict[str, list[bytes]], param: str) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+def test_an_invalid_form_is_rejected(fields: dict[str, str], files: dict[str, list[bytes]], param: str) -> None:
+    with pytest.raises(InvalidRequest) as rejection:
         edit(fields, **files)
-    assert refusal.value.param == param
+    assert rejection.value.param == param
 
 
-def test_what_changes_nothing_is_named() -> None:
-    habits = {"quality": "hd", "style": None, "user": "me"}
-    assert ImageBody(prompt="p", **habits).ignored() == ["quality", "user"]
+def test_fields_without_effect_are_listed() -> None:
+    no_effect = {"quality": "hd", "style": None, "user": "me"}
+    assert ImageBody(prompt="p", **no_effect).ignored() == ["quality", "user"]
     assert ImageBody(prompt="p", output_compression=5).ignored() == ["output_compression"]
     assert ImageBody(prompt="p", output_compression=5, output_format="jpeg").ignored() == []
 
 
 def test_the_form_is_described_for_openapi() -> None:
-    described = request.edit_schema()
+    described = edit_schema()
     assert described["required"] == ["image", "prompt"]
     assert {"image", "mask", "prompt", "negative_prompt", "seed", "size"} <= set(described["properties"])

@@ -36,7 +36,7 @@ def test_unknown_model_is_a_404_that_says_what_there_is(several: ServerProcess) 
     for response in (get(several, "/v1/models/three"), post(several, {"model": "three", "messages": says("hi")})):
         error = error_of(response, 404)
         assert (error["code"], error["param"]) == ("model_not_found", "model")
-        assert error["message"] == "The model 'three' is not served here; there is: org/one, two."
+        assert error["message"] == "Model 'three' not found. Available models: org/one, two."
     error_of(post(several, {"model": "three", "messages": says("hi"), "stream": True}), 404)
     error_of(post(several, {"messages": says("hi")}), 404)
 

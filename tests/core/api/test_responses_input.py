@@ -1,23 +1,22 @@
-"""What clients send as input of POST /v1/responses, and the chat messages that it stands for."""
+"""Input items of POST /v1/responses, and their conversion to chat messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from mlx_host._apis.responses.input import ItemNotFound, read_items, to_messages
+from mlx_host._apis.responses.chat_messages import to_messages
+from mlx_host._apis.responses.items import MAX_REFERENCES, ItemNotFoundError, normalize_items, referenced_ids
 from mlx_host.errors import InvalidRequest
 from openai.types.responses import ResponseItemList
+
+from tests.support.counted_text import CountedText
 
 IMAGE = "data:image/png;base64,AAAA"
 
 
-def nothing(id: str) -> None:
-    return None
-
-
 def messages(given: Any, instructions: str | None = None) -> list[dict[str, Any]]:
-    return to_messages(instructions, read_items(given, nothing))
+    return to_messages(instructions, normalize_items(given, {}))
 
 
 def call(number: int) -> dict[str, Any]:
@@ -28,7 +27,7 @@ def result(number: int) -> dict[str, Any]:
     return {"type": "function_call_output", "call_id": f"call_{number}", "output": f"out {number}"}
 
 
-def told(number: int) -> dict[str, Any]:
+def chat_call(number: int) -> dict[str, Any]:
     return {"id": f"call_{number}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
@@ -87,7 +86,7 @@ def said(text: str) -> dict[str, Any]:
                     "role": "assistant",
                     "content": "so",
                     "reasoning_content": "hm",
-                    "tool_calls": [told(1), told(2)],
+                    "tool_calls": [chat_call(1), chat_call(2)],
                 },
                 {"role": "tool", "tool_call_id": "call_1", "content": "out 1"},
                 {"role": "tool", "tool_call_id": "call_2", "content": "out 2"},
@@ -95,7 +94,7 @@ def said(text: str) -> dict[str, Any]:
         ),
         (
             [call(1), said("and"), call(2)],
-            [{"role": "assistant", "content": "and", "tool_calls": [told(1), told(2)]}],
+            [{"role": "assistant", "content": "and", "tool_calls": [chat_call(1), chat_call(2)]}],
         ),
         (
             [thought("a"), said("b"), thought("c"), said("d")],
@@ -128,11 +127,11 @@ def said(text: str) -> dict[str, Any]:
         ),
     ],
 )
-def test_items_are_told_as_messages(given: Any, expected: list[dict[str, Any]]) -> None:
+def test_items_become_messages(given: Any, expected: list[dict[str, Any]]) -> None:
     assert messages(given) == expected
 
 
-def test_instructions_come_first_and_join_what_developers_say() -> None:
+def test_instructions_come_first_and_are_joined_with_developer_messages() -> None:
     assert messages("hi", "be") == [{"role": "system", "content": "be"}, {"role": "user", "content": "hi"}]
     developer = {"role": "developer", "content": "brief"}
     assert messages([developer, {"role": "user", "content": "hi"}], "be") == [
@@ -150,10 +149,10 @@ def test_instructions_come_first_and_join_what_developers_say() -> None:
         ({"role": "wizard", "content": "x"}, "input[1].role must be one of user"),
         ({"content": "x"}, "input[1].role"),
         ({"role": "user"}, "input[1].content must be"),
-        ({"role": "user", "content": ["x"]}, "input[1].content[0] is no part"),
+        ({"role": "user", "content": ["x"]}, "input[1].content[0] is not a part"),
         ({"role": "user", "content": [{"type": "video"}]}, "its type is 'video'"),
         ({"role": "user", "content": [{"type": "input_text"}]}, "input[1].content[0].text must be a string"),
-        ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "file ids are not known"),
+        ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "does not support file ids"),
         ({**call(1), "arguments": {}}, "input[1].arguments must be a string"),
         ({"type": "function_call_output", "output": "x"}, "input[1].call_id must be a string"),
         ({**result(1), "output": {}}, "input[1].output must be"),
@@ -161,28 +160,50 @@ def test_instructions_come_first_and_join_what_developers_say() -> None:
         ({"type": "reasoning", "summary": [{"type": "summary_text"}]}, "input[1].summary[0].text"),
     ],
 )
-def test_what_is_no_item_is_refused_by_name(item: dict[str, Any], part: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
-        read_items([{"role": "user", "content": "x"}, item], nothing)
-    assert part in refused.value.message
-    assert refused.value.param == "input"
+def test_invalid_items_are_rejected_by_name(item: dict[str, Any], part: str) -> None:
+    with pytest.raises(InvalidRequest) as rejected:
+        normalize_items([{"role": "user", "content": "x"}, item], {})
+    assert part in rejected.value.message
+    assert rejected.value.param == "input"
 
 
-def test_references_are_looked_up() -> None:
-    kept = read_items([said("kept")], nothing)
-    found = read_items([{"type": "item_reference", "id": "msg"}], lambda id: kept[0] if id == "msg" else None)
-    assert found == kept
-    with pytest.raises(ItemNotFound, match="'msg'"):
-        read_items([{"type": "item_reference", "id": "msg"}], nothing)
+def reference(id: str) -> dict[str, Any]:
+    return {"type": "item_reference", "id": id}
 
 
-def test_items_in_the_one_shape_are_as_the_sdk_wants_them_listed() -> None:
-    items = read_items(
-        [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, thought("z"), call(1), result(1)],
-        nothing,
+def test_references_are_replaced_by_the_stored_items() -> None:
+    (stored,) = normalize_items([said("stored")], {})
+    given = [reference("msg"), {"role": "user", "content": "x"}]
+    assert referenced_ids(given) == ["msg"]
+    assert normalize_items(given, {"msg": stored})[0] == stored
+    with pytest.raises(ItemNotFoundError, match=r"input\[0\]: item with id 'msg' not found"):
+        normalize_items(given, {})
+
+
+def test_the_number_of_references_is_limited() -> None:
+    given = [reference(f"msg_{number}") for number in range(MAX_REFERENCES)]
+    assert len(referenced_ids(given)) == MAX_REFERENCES
+    with pytest.raises(InvalidRequest, match=f"input has {MAX_REFERENCES + 1} item references; at most"):
+        referenced_ids([*given, reference("one_more")])
+    with pytest.raises(InvalidRequest, match=r"input\[1\] references item 'a' again"):
+        referenced_ids([reference("a"), reference("a")])
+
+
+@pytest.mark.parametrize("role", ["developer", "assistant"])
+def test_many_messages_are_joined_once(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CountedText, "copied", 0)
+    items = [{"role": role, "content": [{"type": "input_text", "text": CountedText("x" * 10)}]} for _ in range(1000)]
+    (message,) = messages([call(1), *items] if role == "assistant" else items)
+    assert message["content"] == ("" if role == "assistant" else "\n\n").join(["x" * 10] * 1000)
+    assert CountedText.copied <= 2 * 10 * len(items)
+
+
+def test_normalized_items_can_be_listed_by_the_sdk() -> None:
+    items = normalize_items(
+        [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}, thought("z"), call(1), result(1)], {}
     )
     ids = [item["id"] for item in items]
     assert len(set(ids)) == len(ids)
     listed = {"object": "list", "data": items, "first_id": ids[0], "last_id": ids[-1], "has_more": False}
     assert [item.type for item in ResponseItemList.model_validate(listed).data] == [item["type"] for item in items]
-    assert read_items(items, nothing) == items
+    assert normalize_items(items, {}) == items

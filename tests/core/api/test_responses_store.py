@@ -1,4 +1,4 @@
-"""What is kept of responses: conversations that go on, limits, expiry, and a file that outlives the server."""
+"""Stored responses: continued conversations, limits, expiry, and a file that outlives the server."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any
 
 import openai
 import pytest
-from mlx_host._apis.responses.service import Memory
-from mlx_host._apis.responses.store import Kept, ResponseStore, StoreLimits
+from mlx_host._apis.responses.schema import InputBody
+from mlx_host._apis.responses.service import ResponseService
+from mlx_host._apis.responses.store import ResponseStore, StoredResponse, StoreLimits
 
 from tests.core.api.test_responses import RESPONSES, says
 from tests.support.client import error_of, get, post, sdk
@@ -37,9 +38,11 @@ def clock() -> Clock:
     return Clock()
 
 
-def kept(id: str, previous: str | None = None, text: str = "hi") -> Kept:
+def stored(id: str, previous: str | None = None, text: str = "hi") -> StoredResponse:
     output = [{"id": f"msg_{id}", "type": "message", "text": text}]
-    return Kept({"id": id, "previous_response_id": previous, "output": output}, [{"id": f"in_{id}", "text": "q"}])
+    return StoredResponse(
+        {"id": id, "previous_response_id": previous, "output": output}, [{"id": f"in_{id}", "text": "q"}]
+    )
 
 
 def store_of(clock: Clock, entries: int = 100, size: int = 10**6, seconds: float = DAY) -> ResponseStore:
@@ -56,72 +59,97 @@ def closed() -> Iterator[list[ResponseStore]]:
 
 def test_a_conversation_is_the_chain_of_responses(clock: Clock, closed: list[ResponseStore]) -> None:
     closed.append(store := store_of(clock))
-    chain = [kept("a"), kept("b", "a"), kept("c", "b")]
-    for each in (*chain, kept("other", "a")):
+    chain = [stored("a"), stored("b", "a"), stored("c", "b")]
+    for each in (*chain, stored("other", "a")):
         assert store.put(each)
     assert store.conversation("c") == chain
     assert store.conversation("none") == []
     assert store.get("b") == chain[1]
-    assert store.item("msg_b") == chain[1].response["output"][0]
-    assert store.item("in_c") == chain[2].input[0]
+    assert store.items(["msg_b", "in_c", "none"]) == {
+        "msg_b": chain[1].response["output"][0],
+        "in_c": chain[2].input[0],
+    }
     assert store.delete("b")
     assert not store.delete("b")
     assert store.get("b") is None
-    assert store.item("msg_b") is None
+    assert store.items(["msg_b"]) == {}
     assert store.conversation("c") == chain[2:]
 
 
-def test_what_was_not_used_for_longest_goes_first(clock: Clock, closed: list[ResponseStore]) -> None:
+def test_the_least_recently_used_is_evicted_first(clock: Clock, closed: list[ResponseStore]) -> None:
     closed.append(store := store_of(clock, entries=3))
-    for each in (kept("a"), kept("b", "a"), kept("c")):
+    for each in (stored("a"), stored("b", "a"), stored("c")):
         store.put(each)
     store.conversation("b")
-    store.put(kept("d"))
+    store.put(stored("d"))
     assert [store.get(id) is not None for id in "abcd"] == [True, True, False, True]
 
 
-def test_the_size_of_all_is_bounded(clock: Clock, closed: list[ResponseStore]) -> None:
+def test_the_total_size_is_limited(clock: Clock, closed: list[ResponseStore]) -> None:
     closed.append(store := store_of(clock, size=3000))
     for id in "abc":
-        assert store.put(kept(id, text="x" * 1000))
+        assert store.put(stored(id, text="x" * 1000))
     assert [store.get(id) is not None for id in "abc"] == [False, True, True]
-    assert not store.put(kept("large", text="x" * 3000))
+    assert not store.put(stored("large", text="x" * 3000))
     assert store.get("large") is None
     assert store.get("c") is not None
     closed.append(nothing := store_of(clock, entries=0))
-    assert not nothing.put(kept("a"))
+    assert not nothing.put(stored("a"))
 
 
 def test_responses_expire_after_their_last_use(clock: Clock, closed: list[ResponseStore]) -> None:
     closed.append(store := store_of(clock, seconds=100))
-    store.put(kept("a"))
-    store.put(kept("b"))
+    store.put(stored("a"))
+    store.put(stored("b"))
     clock.now += 60
     assert store.conversation("a")
     clock.now += 60
     assert store.get("b") is None
-    assert store.item("msg_b") is None
+    assert store.items(["msg_b"]) == {}
     assert store.get("a") is not None
     clock.now += 60
     assert store.conversation("a") == []
 
 
-def test_an_answer_does_not_depend_on_the_store(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_response_does_not_depend_on_the_store(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
     store = store_of(clock)
     store.close()
     response: dict[str, Any] = {"id": "a", "previous_response_id": None, "output": [], "store": True}
-    asyncio.run(Memory(store).keep(response, []))
+    service = ResponseService(store)
+    asyncio.run(service.store(response, []))
+    service.close()
     assert response["store"] is False
-    assert "response a cannot be kept" in caplog.text
+    assert "response a could not be stored" in caplog.text
 
 
-def test_half_a_surrogate_pair_can_be_kept(clock: Clock, closed: list[ResponseStore]) -> None:
+def test_each_response_is_parsed_once_per_request(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(clock)
+    output = [{"id": f"msg_{number}", "type": "message", "text": "x" * 100} for number in range(500)]
+    store.put(StoredResponse({"id": "a", "previous_response_id": None, "output": output}, []))
+    size = len(json.dumps(output))
+    parsed = []
+    loads = json.loads
+
+    def counting(text: str) -> Any:
+        parsed.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", counting)
+    service = ResponseService(store)
+    references = [{"type": "item_reference", "id": item["id"]} for item in output]
+    history, items = asyncio.run(service.read(InputBody(input=references)))
+    service.close()
+    assert (history, items) == ([], output)
+    assert sum(parsed) <= 2 * size
+
+
+def test_half_a_surrogate_pair_can_be_stored(clock: Clock, closed: list[ResponseStore]) -> None:
     closed.append(store := store_of(clock))
-    store.put(one := kept("a", text="a\ud800"))
+    store.put(one := stored("a", text="a\ud800"))
     assert store.get("a") == one
 
 
-def test_a_conversation_goes_on(server: ServerProcess, client: openai.OpenAI) -> None:
+def test_a_conversation_can_be_continued(server: ServerProcess, client: openai.OpenAI) -> None:
     first = client.responses.create(model="m", instructions="Be.", input=says("one"))
     second = client.responses.create(model="m", input=says("two"), previous_response_id=first.id)
     assert second.previous_response_id == first.id
@@ -144,7 +172,7 @@ def test_a_conversation_goes_on(server: ServerProcess, client: openai.OpenAI) ->
     assert error_of(get(server, f"{RESPONSES}/{second.id}?stream=true"), 400)["param"] == "stream"
 
 
-def test_the_answers_own_items_and_references_to_them_are_taken_back(client: openai.OpenAI) -> None:
+def test_output_items_and_references_to_them_are_accepted_as_input(client: openai.OpenAI) -> None:
     first = client.responses.create(model="m", input=says("<think>Hm</think>", "one"))
     again: Any = {"role": "user", "content": says("two")}
     whole: list[Any] = [*first.output, again]
@@ -159,7 +187,7 @@ def test_the_answers_own_items_and_references_to_them_are_taken_back(client: ope
         client.responses.create(model="m", input=[{"type": "item_reference", "id": "msg_none"}])
 
 
-def test_what_is_not_to_be_stored_is_not(server: ServerProcess, client: openai.OpenAI) -> None:
+def test_store_false_is_respected(server: ServerProcess, client: openai.OpenAI) -> None:
     answer = client.responses.create(model="m", input=says("x"), store=False)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(answer.id)
@@ -169,7 +197,7 @@ def test_what_is_not_to_be_stored_is_not(server: ServerProcess, client: openai.O
 
 def test_a_file_outlives_the_server_and_holds_json(tmp_path: Path) -> None:
     file = tmp_path / "responses.db"
-    args = ("--backend", "scripted", "--response-store", str(file), "--response-store-entries", "2")
+    args = ("--backend", "scripted", "--responses-store", str(file), "--response-store-entries", "2")
     with running_server(*args) as server, sdk(server) as client:
         first = client.responses.create(model="m", input=says("one"))
     assert list(tmp_path.iterdir()) == [file]
@@ -187,21 +215,21 @@ def test_a_file_outlives_the_server_and_holds_json(tmp_path: Path) -> None:
     assert all(isinstance(json.loads(input), list) for _, _, input in rows)
 
 
-def test_what_is_too_large_to_keep_says_so() -> None:
-    with running_server("--backend", "scripted", "--response-store-mb", "0.002") as server:
+def test_a_response_that_is_too_large_to_store_reports_it() -> None:
+    with running_server("--backend", "scripted", "--responses-store-mb", "0.002") as server:
         assert post(server, {"input": says("x")}, RESPONSES).json()["store"] is True
         answer = post(server, {"input": says("x" * 5000)}, RESPONSES).json()
         assert answer["store"] is False
         error_of(get(server, f"{RESPONSES}/{answer['id']}"), 404)
 
 
-def test_a_file_that_is_no_store_is_refused_at_once(tmp_path: Path) -> None:
+def test_an_unusable_file_is_rejected_at_startup(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database, but long enough to be taken for the head of one " * 20)
     for path in (file, tmp_path / "none" / "store.db"):
         command = [sys.executable, "-m", "mlx_host", "run", "--backend", "scripted", "--port", "0", "--no-log-file"]
         done = subprocess.run(
-            [*command, "--response-store", str(path)], capture_output=True, text=True, timeout=60, check=False
+            [*command, "--responses-store", str(path)], capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 2, done.stderr
-        assert "Give another --response-store" in done.stderr.replace("\n", " ")
+        assert "Choose another file with --responses-store" in done.stderr.replace("\n", " ")

@@ -1,6 +1,8 @@
-"""What truncation "auto" leaves out of a conversation."""
+"""What truncation "auto" removes from a conversation."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import pytest
 from mlx_host._apis.responses.truncation import without_oldest
@@ -28,7 +30,28 @@ def conversation(roles: str) -> list[dict[str, str]]:
         ("s", 0.1, None),
     ],
 )
-def test_turns_are_left_out_from_the_oldest_on(roles: str, share: float, left: list[int] | None) -> None:
+def test_the_oldest_turns_are_removed(roles: str, share: float, left: list[int] | None) -> None:
     messages = conversation(roles)
     shorter = without_oldest(messages, share)
     assert (None if shorter is None else [messages.index(dict(message)) for message in shorter]) == left
+
+
+class CountedSize(int):
+    """A size that counts additions."""
+
+    additions = 0
+
+    def __add__(self, other: int) -> CountedSize:
+        CountedSize.additions += 1
+        return CountedSize(int(self) + int(other))
+
+    __radd__ = __add__
+
+
+def test_sizes_are_added_a_few_times_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CountedSize, "additions", 0)
+    messages: list[Any] = conversation("s" + "ua" * 1000)
+    shorter = without_oldest(messages, 0.9, lambda message: CountedSize(1000))
+    assert shorter is not None
+    assert len(shorter) == 199
+    assert CountedSize.additions <= 3 * len(messages)

@@ -1,4 +1,4 @@
-"""Subtitles are read back as they were meant by a library for subtitles."""
+"""A subtitle library parses what we write."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMES = [(0, 2000), (60000, 61250), (3599999, 3661500)]
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
-def test_a_library_reads_what_was_written(kind: str) -> None:
+def test_a_library_parses_what_was_written(kind: str) -> None:
     written = getattr(subtitles, kind)(SEGMENTS)
     read = list(pysubs2.SSAFile.from_string(written, kind))
     assert [(cue.start, cue.end) for cue in read] == TIMES
@@ -46,15 +46,15 @@ def test_srt_is_numbered_without_gaps() -> None:
     )  # fmt: skip
 
 
-def test_vtt_escapes_what_would_be_markup() -> None:
+def test_vtt_escapes_markup() -> None:
     written = subtitles.vtt([segment(" a < b & c", 0, 1)])
     assert written == "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\na &lt; b &amp; c\n\n"
 
 
-def test_nothing_said_is_a_valid_file() -> None:
+def test_an_empty_transcript_is_a_valid_file() -> None:
     assert subtitles.srt([]) == ""
     assert subtitles.vtt([]) == "WEBVTT\n\n"
 
 
-def test_a_cue_lasts_a_millisecond_at_least() -> None:
+def test_a_cue_lasts_at_least_a_millisecond() -> None:
     assert "00:00:01,000 --> 00:00:01,001" in subtitles.srt([segment(" now", 1.0, 1.0)])

@@ -47,9 +47,9 @@ def test_no_choice_means_no_tools() -> None:
         ("any", TOOLS, "tool_choice", "'auto', 'none', 'required'"),
         ("required", [], "tool_choice", "no tools"),
         ({"type": "function", "function": {"name": "h"}}, TOOLS, "tool_choice", "'f', 'g', 'auto'"),
-        ({"type": "function", "function": {"name": "f"}}, [], "tool_choice", "tools has none"),
-        ({"type": "function"}, TOOLS, "tool_choice", "the name of one"),
-        ({"type": "function", "function": {"name": 5}}, TOOLS, "tool_choice", "the name of one"),
+        ({"type": "function", "function": {"name": "f"}}, [], "tool_choice", "tools defines none"),
+        ({"type": "function"}, TOOLS, "tool_choice", "have a name"),
+        ({"type": "function", "function": {"name": 5}}, TOOLS, "tool_choice", "have a name"),
         ({"type": "custom", "custom": {"name": "f"}}, TOOLS, "tool_choice.type", "'custom' is not supported"),
         ({"type": "web_search"}, TOOLS, "tool_choice.type", "'web_search' is not supported"),
         ({"function": {"name": "f"}}, TOOLS, "tool_choice.type", "must have a type"),
@@ -88,4 +88,27 @@ def test_a_choice_that_a_backend_cannot_be_held_to_is_refused(server: ServerProc
         body = {said: says("x"), "tools": tools, "tool_choice": choice, "stream": stream}
         error = error_of(post(server, body, path), 400)
         assert (error["param"], error["code"]) == ("tool_choice", "unsupported_request")
-        assert "does not constrain" in error["message"]
+        assert "no structured output" in error["message"]
+
+
+class CountedName(str):
+    """A name that counts comparisons with other names."""
+
+    comparisons = 0
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        CountedName.comparisons += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_allowed_tools_are_looked_up_in_linear_time() -> None:
+    count = 500
+    names = [CountedName(f"f{number}") for number in range(count)]
+    tools = [{"type": "function", "function": {"name": name}} for name in names]
+    allowed = [{"type": "function", "function": {"name": CountedName(f"f{number}")}} for number in range(count)]
+    CountedName.comparisons = 0
+    choose({"type": "allowed_tools", "mode": "auto", "tools": allowed}, tools)
+    assert CountedName.comparisons <= 10 * count

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from mlx_host._host.output_processor import AnswerEvent, ChoiceDone, Delta, Done, Reader
-from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Telltales
-from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, Text
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
@@ -50,10 +50,10 @@ def ask(**more: Any) -> ChatRequest:
     return ChatRequest(id="r", model="m", messages=[], **more)
 
 
-BOTH = Parsers(Bracketed, Bracketed)
+BOTH = ParserSelection(Bracketed, Bracketed)
 
 
-def read(request: ChatRequest, events: list[Event], batch: int, parsers: Parsers = BOTH) -> list[AnswerEvent]:
+def read(request: ChatRequest, events: list[Event], batch: int, parsers: ParserSelection = BOTH) -> list[AnswerEvent]:
     """Read in batches of a size, as far as a host would."""
     reader = Reader(request, parsers, Telltales([], None))
     out: list[AnswerEvent] = []
@@ -123,8 +123,8 @@ def test_parts_side_by_side_are_joined_within_a_batch() -> None:
 
 
 def test_progress_passes() -> None:
-    events = [Started(prompt_tokens=9), Prefilled(done=4, total=9), Finished()]
-    assert Prefilled(done=4, total=9) in read(ask(), events, 2)
+    events = [Started(prompt_tokens=9), Progress("prefill", 4, 9), Finished()]
+    assert Progress("prefill", 4, 9) in read(ask(), events, 2)
 
 
 def test_calls_get_ids_that_differ() -> None:
@@ -137,14 +137,14 @@ def test_calls_get_ids_that_differ() -> None:
 @pytest.mark.parametrize(
     ("parsers", "expected"),
     [
-        (Parsers(), ("(hm)yes[f]", "", [], "stop")),
-        (Parsers(reasoning=Bracketed), ("yes[f]", "hm", [], "stop")),
-        (Parsers(tools=Bracketed), ("(hm)yes", "", ["f"], "tool_calls")),
-        (Parsers(Bracketed, Bracketed), ("yes", "hm", ["f"], "tool_calls")),
-        (Parsers(Bracketed, type("Other", (Bracketed,), {})), ("yes", "hm", ["f"], "tool_calls")),
+        (ParserSelection(), ("(hm)yes[f]", "", [], "stop")),
+        (ParserSelection(reasoning=Bracketed), ("yes[f]", "hm", [], "stop")),
+        (ParserSelection(tools=Bracketed), ("(hm)yes", "", ["f"], "tool_calls")),
+        (ParserSelection(Bracketed, Bracketed), ("yes", "hm", ["f"], "tool_calls")),
+        (ParserSelection(Bracketed, type("Other", (Bracketed,), {})), ("yes", "hm", ["f"], "tool_calls")),
     ],
 )
-def test_parsers_read_what_they_are_for(parsers: Parsers, expected: tuple[str, str, list[str], str]) -> None:
+def test_parsers_read_what_they_are_for(parsers: ParserSelection, expected: tuple[str, str, list[str], str]) -> None:
     assert summary(read(ask(tools=TOOLS), answer_of("(hm)yes[f]"), 4, parsers)) == expected
 
 
@@ -165,5 +165,5 @@ class Closed(Bracketed):
 
 
 def test_markers_within_a_form_are_content_and_behind_it_markers() -> None:
-    out = read(ask(form=JsonValue(True)), answer_of(".1.5.."), 1, Parsers(Closed, Closed))
+    out = read(ask(form=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
     assert summary(out) == ("1.5", "", [], "stop")

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mlx_host._engine import ModelInfo
 from mlx_host._host.constraints import constrained
-from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.parser_selection import ParserSelection
+from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import (
     Chain,
@@ -68,7 +68,7 @@ class Thinker(Plain):
         return optional("<", TextUntil((">",)))
 
 
-BOTH = Parsers(Plain, Plain)
+BOTH = ParserSelection(Plain, Plain)
 
 
 def tool(name: str, strict: bool | None = None) -> Json:
@@ -80,12 +80,12 @@ def ask(**more: Any) -> ChatRequest:
     return ChatRequest(id="r", model="m", messages=[], **more)
 
 
-def held(request: Any, parsers: Parsers = BOTH, *, constrains: bool = True) -> Any:
-    info = ModelInfo((ChatRequest,), 1, None, None, constrains)
+def held(request: Any, parsers: ParserSelection = BOTH, *, constrains: bool = True) -> Any:
+    info = Capabilities((ChatRequest,), 1, None, None, constrains)
     return constrained(request, "m", info, parsers)
 
 
-def grammar(request: GenerationRequest, parsers: Parsers = BOTH) -> Grammar:
+def grammar(request: GenerationRequest, parsers: ParserSelection = BOTH) -> Grammar:
     """The grammar that reaches the model's process."""
     constraint = pickle.loads(pickle.dumps(held(request, parsers))).constraint
     written: Grammar = constraint.grammar("")
@@ -96,7 +96,7 @@ def schemas(request: GenerationRequest) -> list[Any]:
     return [leaf.schema for leaf in leaves(grammar(request)) if isinstance(leaf, JsonValue)]
 
 
-@pytest.mark.parametrize("parsers", [BOTH, Parsers()])
+@pytest.mark.parametrize("parsers", [BOTH, ParserSelection()])
 @pytest.mark.parametrize("constrains", [True, False])
 @pytest.mark.parametrize(
     "request_",
@@ -109,7 +109,7 @@ def schemas(request: GenerationRequest) -> list[Any]:
         TokenizeRequest(id="r", model="m", prompt="a"),
     ],
 )
-def test_nothing_asked_is_nothing_held(request_: Any, parsers: Parsers, constrains: bool) -> None:
+def test_nothing_asked_is_nothing_held(request_: Any, parsers: ParserSelection, constrains: bool) -> None:
     assert held(request_, parsers, constrains=constrains) == request_
 
 
@@ -118,14 +118,14 @@ def test_a_completion_is_its_form() -> None:
 
 
 def test_a_chat_answer_has_a_form_with_a_parser_and_without() -> None:
-    assert grammar(ask(form=FORM), Parsers()) == FORM
+    assert grammar(ask(form=FORM), ParserSelection()) == FORM
     assert FORM in leaves(grammar(ask(form=FORM)))
-    assert FORM in leaves(grammar(ask(form=FORM, tools=[tool("f")]), Parsers()))
+    assert FORM in leaves(grammar(ask(form=FORM, tools=[tool("f")]), ParserSelection()))
 
 
 def test_white_space_may_come_before_a_form_only_after_thinking() -> None:
     assert grammar(ask(form=FORM)) == FORM
-    thinks, at_once = alternatives = one_of_parts(grammar(ask(form=FORM), Parsers(Thinker)))
+    thinks, at_once = alternatives = one_of_parts(grammar(ask(form=FORM), ParserSelection(Thinker)))
     assert len(alternatives) == 2
     assert at_once == FORM
     assert [type(part) for part in leaves(thinks)] == [Exact, TextUntil, Pattern, JsonValue]
@@ -180,7 +180,7 @@ def test_a_named_function_is_called_once() -> None:
     ],
 )
 def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -> None:
-    with pytest.raises(UnsupportedRequest, match="Model 'm' cannot be held to") as refused:
+    with pytest.raises(UnsupportedRequest, match="Model 'm' does not support") as refused:
         held(request_, constrains=False)
     assert refused.value.param == ("response_format" if request_.form else "tool_choice")
 
@@ -188,23 +188,23 @@ def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"allowed_tools": ["f"]}])
 def test_calls_that_nobody_reads_are_not_forced(more: Any) -> None:
     with pytest.raises(UnsupportedRequest, match="--parser"):
-        held(ask(tools=[tool("f")], **more), Parsers(reasoning=Plain))
+        held(ask(tools=[tool("f")], **more), ParserSelection(reasoning=Plain))
 
 
 def test_strict_is_no_reason_to_refuse_where_nothing_can_hold_to_it() -> None:
     request = ask(tools=[tool("f", True)])
     assert held(request, constrains=False) == request
-    assert held(request, Parsers(reasoning=Plain)) == request
+    assert held(request, ParserSelection(reasoning=Plain)) == request
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"form": FORM}, {"tools": [tool("f", True)]}])
 def test_a_family_that_cannot_say_its_calls_refuses(more: Any) -> None:
     with pytest.raises(UnsupportedRequest, match="'silent'"):
-        grammar(ask(**{"tools": [tool("f")], **more}), Parsers(Silent, Silent))
+        grammar(ask(**{"tools": [tool("f")], **more}), ParserSelection(Silent, Silent))
 
 
 def test_no_form_and_no_call_leaves_nothing_out() -> None:
-    assert grammar(ask(form=FORM), Parsers(Silent, Silent)) != Chain()
+    assert grammar(ask(form=FORM), ParserSelection(Silent, Silent)) != Chain()
 
 
 def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
@@ -216,8 +216,8 @@ def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
         think_close = ("</think>",)
 
     def thinks(template: str | None) -> bool:
-        info = ModelInfo((ChatRequest,), 1, None, template, True)
-        made = constrained(ask(form=FORM), "m", info, Parsers(Tagged, Tagged))
+        info = Capabilities((ChatRequest,), 1, None, template, True)
+        made = constrained(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
         assert isinstance(made.constraint, AnswerConstraint)
         return made.constraint.thinks

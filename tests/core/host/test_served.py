@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from mlx_host._engine.worker import Worker
-from mlx_host._host import Limits, ModelState, ServedModel
+from mlx_host._host import ModelLimits, ModelState, ServedModel
 from mlx_host.errors import LoadError, ModelUnavailable
 from mlx_host.requests import Priority
 
@@ -17,7 +17,7 @@ def no_worker() -> Worker:
 
 def test_unforeseen_fault_gives_the_model_up() -> None:
     async def main() -> None:
-        model = ServedModel("m", no_worker, Limits())
+        model = ServedModel("m", no_worker, ModelLimits())
         waiting = asyncio.create_task(model.admission.enter(Priority.NORMAL))
         await asyncio.sleep(0)
         model.start()

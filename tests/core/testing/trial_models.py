@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from mlx_host.backend import Backend, Model, Options
 from mlx_host.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
-from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, Text
 from mlx_host.requests import ChatRequest, Request
 from mlx_host.testing import ModelContract, chat
 from pydantic import Field
@@ -34,7 +34,7 @@ class Sound(Model):
         with self.slot():
             yield None
             yield Started(prompt_tokens=len(content))
-            yield Prefilled(done=1, total=1)
+            yield Progress("prefill", 1, 1)
             yield from self.spell(content, request.n)
             yield Finished(reason="stop", completion_tokens=len(content) * request.n)
 
@@ -112,7 +112,7 @@ class TestTalksOn(TrialContract):
 
 class StartsLate(Sound):
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
-        yield Prefilled(done=0, total=1)
+        yield Progress("prefill", 0, 1)
         yield from super().generate(request)
 
 

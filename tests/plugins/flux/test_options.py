@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_host._settings import layered
+from mlx_host._settings import merge_settings, option_names
 from mlx_host.errors import UsageError
 from mlx_host_flux.options import FluxOptions
 
@@ -16,7 +16,7 @@ from tests.support.command import complaint, mlx_host
 def fault(**options: Any) -> str:
     """What is wrong with some options, as the command line says it."""
     with pytest.raises(UsageError) as error:
-        layered(FluxOptions, options, {})
+        merge_settings(option_names(FluxOptions), options)
     return str(error.value)
 
 

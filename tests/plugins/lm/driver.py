@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from mlx_host.backend import Load
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text, each
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Progress, Started, StopReason, Text, each
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Sampling
 from mlx_host_lm.loader import load_model
 from mlx_host_lm.options import LmOptions
@@ -62,7 +62,7 @@ class Answered:
     tokens: dict[int, int] = field(default_factory=dict)
     logprobs: dict[int, list[Logprobs]] = field(default_factory=dict)
     reasons: dict[int, StopReason] = field(default_factory=dict)
-    prefilled: list[Prefilled] = field(default_factory=list)
+    prefilled: list[Progress] = field(default_factory=list)
     pieces: list[Text] = field(default_factory=list)
 
     @property
@@ -96,7 +96,7 @@ class Answered:
             case Started():
                 assert self.started is None
                 self.started = event
-            case Prefilled():
+            case Progress():
                 self.prefilled.append(event)
             case Text():
                 assert event.choice not in self.reasons

@@ -1,14 +1,13 @@
-"""How Anthropic's conversations read as OpenAI's."""
+"""Anthropic's conversations converted to OpenAI's messages."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from mlx_host.errors import UsageError
-from mlx_host_messages.canonical import canonical, wanted
 from mlx_host_messages.content import to_messages
-from mlx_host_messages.schema import Message
+from mlx_host_messages.schema import AnthropicMessage
+from mlx_host_messages.system_prompt_normalizer import normalize_system_prompt
 
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": "ä"}}
@@ -94,7 +93,7 @@ def text(text: str, **more: Any) -> dict[str, Any]:
 )
 def test_a_message_becomes(given: tuple[Any, Any], expected: list[Any]) -> None:
     role, content = given
-    messages = [Message(role=role, content=content), Message.model_validate(END)]
+    messages = [AnthropicMessage(role=role, content=content), AnthropicMessage.model_validate(END)]
     assert to_messages(None, messages, str) == [*expected, END]
 
 
@@ -110,7 +109,7 @@ def test_a_message_becomes(given: tuple[Any, Any], expected: list[Any]) -> None:
     ],
 )
 def test_the_system_prompt_comes_first(system: Any, expected: list[str]) -> None:
-    messages = to_messages(system, [Message.model_validate(END)], canonical)
+    messages = to_messages(system, [AnthropicMessage.model_validate(END)], normalize_system_prompt)
     assert messages == [*({"role": "system", "content": text} for text in expected), END]
 
 
@@ -125,11 +124,11 @@ def test_the_system_prompt_comes_first(system: Any, expected: list[str]) -> None
         "<total_tokens>198766 tokens left</total_tokens>",
     ],
 )
-def test_lines_that_are_new_on_every_turn_are_left_out(line: str) -> None:
-    assert canonical(f"You are.\n{line}\nBe brief.") == "You are.\nBe brief."
-    assert canonical(f"{line}\nBe brief.") == "Be brief."
-    assert canonical(f"You are.\n{line}") == "You are.\n"
-    assert canonical(line) == ""
+def test_lines_that_change_in_every_request_are_removed(line: str) -> None:
+    assert normalize_system_prompt(f"You are.\n{line}\nBe brief.") == "You are.\nBe brief."
+    assert normalize_system_prompt(f"{line}\nBe brief.") == "Be brief."
+    assert normalize_system_prompt(f"You are.\n{line}") == "You are.\n"
+    assert normalize_system_prompt(line) == ""
 
 
 @pytest.mark.parametrize(
@@ -142,13 +141,5 @@ def test_lines_that_are_new_on_every_turn_are_left_out(line: str) -> None:
         "",
     ],
 )
-def test_other_lines_stay(line: str) -> None:
-    assert canonical(f"You are.\n{line}\nBe brief.\n") == f"You are.\n{line}\nBe brief.\n"
-
-
-def test_the_variable_is_true_or_false() -> None:
-    assert wanted({})
-    assert wanted({"MLX_HOST_MESSAGES_CANONICAL": "Yes"})
-    assert not wanted({"MLX_HOST_MESSAGES_CANONICAL": "0"})
-    with pytest.raises(UsageError, match="'maybe'; set it to true or false"):
-        wanted({"MLX_HOST_MESSAGES_CANONICAL": "maybe"})
+def test_other_lines_remain(line: str) -> None:
+    assert normalize_system_prompt(f"You are.\n{line}\nBe brief.\n") == f"You are.\n{line}\nBe brief.\n"

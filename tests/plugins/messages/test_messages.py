@@ -1,4 +1,4 @@
-"""POST /v1/messages as Anthropic's client and bare HTTP see it."""
+"""POST /v1/messages with Anthropic's client and with plain HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlx_host.errors import (
     QueueTimeout,
     RequestError,
 )
-from mlx_host_messages.errors import response
+from mlx_host_messages.errors import error_response
 
 from tests.support.client import get, post, says, script
 from tests.support.server import ServerProcess, running_server
@@ -88,7 +88,7 @@ BODIES: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_streamed_is_the_same_as_whole(
+def test_streamed_and_plain_messages_are_equal(
     server: ServerProcess, client: anthropic.Anthropic, body: dict[str, Any]
 ) -> None:
     message = whole(server, body)
@@ -107,7 +107,7 @@ def _without_ids(value: Any) -> Any:
 
 
 @pytest.mark.parametrize("body", BODIES)
-def test_a_stream_is_framed_as_anthropic_frames_it(server: ServerProcess, body: dict[str, Any]) -> None:
+def test_the_events_of_a_stream_are_in_anthropics_order(server: ServerProcess, body: dict[str, Any]) -> None:
     start, *middle, delta, stop = streamed(server, body)
     assert start["type"] == "message_start"
     assert (start["message"]["content"], start["message"]["stop_reason"]) == ([], None)
@@ -139,12 +139,14 @@ def test_a_stream_is_framed_as_anthropic_frames_it(server: ServerProcess, body: 
         (BODIES[11], "end_turn", None),
     ],
 )
-def test_the_end_is_explained(server: ServerProcess, body: dict[str, Any], reason: str, stop: str | None) -> None:
+def test_the_stop_reason_is_accurate(
+    server: ServerProcess, body: dict[str, Any], reason: str, stop: str | None
+) -> None:
     message = whole(server, body)
     assert (message["stop_reason"], message["stop_sequence"]) == (reason, stop)
 
 
-def test_blocks_are_of_their_kinds(client: anthropic.Anthropic) -> None:
+def test_blocks_have_types(client: anthropic.Anthropic) -> None:
     message = client.messages.create(**{"model": "m", "max_tokens": 100, **BODIES[9]})
     thinking, text, call, other = message.content
     assert (thinking.type, text.type, call.type, other.type) == ("thinking", "text", "tool_use", "tool_use")
@@ -158,7 +160,7 @@ def test_blocks_are_of_their_kinds(client: anthropic.Anthropic) -> None:
     assert message.usage.output_tokens_details.thinking_tokens == 1
 
 
-def test_an_answer_can_be_sent_back(client: anthropic.Anthropic) -> None:
+def test_a_message_can_be_sent_back(client: anthropic.Anthropic) -> None:
     message = client.messages.create(**{"model": "m", "max_tokens": 100, **BODIES[9]})
     calls = [block for block in message.content if block.type == "tool_use"]
     results: list[Any] = [{"type": "tool_result", "tool_use_id": call.id, "content": "rain"} for call in calls]
@@ -170,19 +172,19 @@ def test_an_answer_can_be_sent_back(client: anthropic.Anthropic) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "k"}, {"authorization": "Bearer k"}])
-def test_any_key_or_none_is_taken(server: ServerProcess, headers: dict[str, str]) -> None:
+def test_any_key_or_none_is_accepted(server: ServerProcess, headers: dict[str, str]) -> None:
     body = {"model": "m", "max_tokens": 5, "messages": says("a")}
     response = post(server, body, f"{PATH}?beta=true", headers={"anthropic-version": "2023-06-01", **headers})
     assert response.json()["content"] == [{"type": "text", "text": "a"}]
 
 
-def test_tokens_are_counted_before(client: anthropic.Anthropic) -> None:
+def test_tokens_can_be_counted(client: anthropic.Anthropic) -> None:
     messages: Any = says("a", "b", "c")
     count = client.messages.count_tokens(model="m", messages=messages).input_tokens
     assert count == client.messages.create(model="m", max_tokens=9, messages=messages).usage.input_tokens == 3
 
 
-def test_what_changes_nothing_is_named(server: ServerProcess) -> None:
+def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     tools = [WEATHER, {"type": "bash_20250124", "name": "bash"}, {"type": "web_search_20250305", "name": "web_search"}]
     body = {"max_tokens": 2000, "messages": says("a"), "tools": tools, "metadata": {"user_id": "u"}, "container": None}
     response = post(server, {**body, "thinking": {"type": "enabled", "budget_tokens": 1024}}, PATH)
@@ -214,33 +216,33 @@ USER = {"role": "user", "content": "Hi"}
         ({"tools": [{"input_schema": {}}]}, "tools.0.name"),
         ({"tools": [{"name": "f"}]}, "tools.0.input_schema"),
         ({"tools": [{"name": "f", "input_schema": {}, "type": 3}]}, "tools.0.type"),
-        ({"tool_choice": {"type": "any"}}, "no tools to call"),
-        ({"tool_choice": {"type": "any"}, "tools": [BASH]}, "no tools to call"),
-        ({"tool_choice": {"type": "any"}, "tools": [WEATHER]}, "cannot be held to tool_choice"),
-        ({"tool_choice": {"type": "tool", "name": "f"}, "tools": [WEATHER]}, "'f'; tools has 'get_weather'"),
-        ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "needs the name"),
+        ({"tool_choice": {"type": "any"}}, "has no tools"),
+        ({"tool_choice": {"type": "any"}, "tools": [BASH]}, "has no tools"),
+        ({"tool_choice": {"type": "any"}, "tools": [WEATHER]}, "does not support tool_choice"),
+        ({"tool_choice": {"type": "tool", "name": "f"}, "tools": [WEATHER]}, "'f'; tools defines 'get_weather'"),
+        ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "requires the name"),
         ({"tool_choice": {"type": "maybe"}}, "tool_choice"),
         ({"tool_choice": {"type": "any"}, "tools": [WEATHER], "thinking": {"type": "enabled"}}, "thinking"),
         ({"thinking": {"type": "perhaps"}}, "thinking"),
-        ({"output_config": {"format": FORMAT}}, "cannot be held to output_config.format.schema"),
+        ({"output_config": {"format": FORMAT}}, "does not support output_config.format.schema"),
         ({"output_config": {"format": {"type": "json_schema"}}}, "output_config.format.schema"),
         ({"output_config": {"format": {"type": "json_object"}}}, "'json_schema'"),
-        ({"output_format": FORMAT}, "cannot be held to output_format.schema"),
-        ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "not both"),
+        ({"output_format": FORMAT}, "does not support output_format.schema"),
+        ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "cannot both be given"),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"temperature": 3}, "temperature"),
         ({"messages": script(["refuse", "I refuse."])}, "I refuse."),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_cannot_be_honoured_is_refused(
+def test_unsupported_fields_are_rejected(
     server: ServerProcess, change: dict[str, Any], part: str, stream: bool
 ) -> None:
     body = {"model": "m", "max_tokens": 10, "messages": [USER], "stream": stream, **change}
     assert part in fault(post(server, body, PATH), 400, "invalid_request_error")
 
 
-def test_errors_have_the_body_of_the_dialect(server: ServerProcess) -> None:
+def test_errors_have_anthropics_format(server: ServerProcess) -> None:
     fine = {"model": "m", "max_tokens": 5}
     assert "batches" in fault(post(server, {}, f"{PATH}/batches"), 404, "not_found_error")
     fault(get(server, PATH), 405, "invalid_request_error")
@@ -256,12 +258,19 @@ def test_errors_have_the_body_of_the_dialect(server: ServerProcess) -> None:
 BAD = "invalid_request_error"
 
 
-def test_the_other_dialects_keep_their_errors(server: ServerProcess) -> None:
+def test_the_endpoints_are_in_the_openapi_document(server: ServerProcess) -> None:
+    paths = get(server, "/openapi.json").json()["paths"]
+    for path in (PATH, COUNT):
+        assert set(paths[path]) == {"post"}
+        assert "application/json" in paths[path]["post"]["requestBody"]["content"]
+
+
+def test_errors_of_other_apis_have_openais_format(server: ServerProcess) -> None:
     for path in ("/v1/message", "/v1/messagesx", "/v1/chat/completions"):
         assert set(post(server, {}, path).json()["error"]) == {"message", "type", "param", "code"}
 
 
-def test_a_stream_that_fails_says_so_in_its_last_event(server: ServerProcess, client: anthropic.Anthropic) -> None:
+def test_the_last_event_of_a_failed_stream_is_an_error(server: ServerProcess, client: anthropic.Anthropic) -> None:
     body: dict[str, Any] = {"messages": script(["say", "a"], ["fail", "boom"])}
     *_, last = streamed(server, body)
     assert last["error"]["type"] == "api_error"
@@ -272,7 +281,7 @@ def test_a_stream_that_fails_says_so_in_its_last_event(server: ServerProcess, cl
         stream.until_done()
 
 
-def test_errors_of_the_queue_have_the_body_of_the_dialect() -> None:
+def test_queue_errors_have_anthropics_format() -> None:
     options = ("--slots", "1", "--queue-size", "0", "--queue-timeout", "30")
     with (
         running_server("--backend", "scripted", *options) as server,
@@ -287,7 +296,7 @@ def test_errors_of_the_queue_have_the_body_of_the_dialect() -> None:
         assert refusal.value.type == "rate_limit_error"
 
 
-def test_any_name_will_do_where_there_is_one_model(server: ServerProcess) -> None:
+def test_a_single_model_accepts_any_name(server: ServerProcess) -> None:
     assert whole(server, {"model": "claude-opus", "messages": says("a")})["model"] == "scripted"
 
 
@@ -302,9 +311,9 @@ def test_any_name_will_do_where_there_is_one_model(server: ServerProcess) -> Non
         (QueueTimeout("late"), 504, "timeout_error"),
     ],
 )
-def test_types_go_by_the_status(error: RequestError, status: int, kind: str) -> None:
-    refusal = response(error)
-    assert refusal.status_code == status
-    assert json.loads(bytes(refusal.body)) == {"type": "error", "error": {"type": kind, "message": error.message}}
-    assert refusal.headers.get("retry-after") == ("2" if error.retry_after else None)
-    assert refusal.headers.get("x-should-retry") == (None if error.retryable else "false")
+def test_error_types_depend_on_the_status(error: RequestError, status: int, kind: str) -> None:
+    rejection = error_response(error)
+    assert rejection.status_code == status
+    assert json.loads(bytes(rejection.body)) == {"type": "error", "error": {"type": kind, "message": error.message}}
+    assert rejection.headers.get("retry-after") == ("2" if error.retry_after else None)
+    assert rejection.headers.get("x-should-retry") == (None if error.retryable else "false")

@@ -168,7 +168,9 @@ class TestContent:
 
     @pytest.mark.parametrize(("kind", "seen"), [("image_url", True), ("input_audio", True), ("file", False)])
     def test_other_than_text_is_refused_with_advice(self, tokenizer: Tokenizer, kind: str, seen: bool) -> None:
-        with pytest.raises(InvalidRequest, match=rf"messages\[0\].content\[0\].*{kind!r}.*supports text only") as refusal:
+        with pytest.raises(
+            InvalidRequest, match=rf"messages\[0\].content\[0\].*{kind!r}.*supports text only"
+        ) as refusal:
             render(tokenizer, None, [{"role": "user", "content": [{"type": kind}]}])
         assert ("--backend vlm" in str(refusal.value)) is seen
         assert refusal.value.param == "messages"

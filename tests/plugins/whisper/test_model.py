@@ -12,7 +12,7 @@ import mlx.core as mx
 import pytest
 from mlx_host.backend import Load, Model
 from mlx_host.errors import InvalidRequest, LoadError, TooLarge
-from mlx_host.events import Event, Finished, Prefilled, Segment, TranscriptionStarted
+from mlx_host.events import Event, Finished, Progress, Segment, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest, TranslationRequest
 from mlx_host.testing.model_contract import Visit, together
 from mlx_host_whisper.mlx_whisper_api import Whisper
@@ -119,7 +119,7 @@ def test_the_audio_may_be_so_long(tiny_folder: Path) -> None:
 def test_a_long_audio_shows_signs_of_life_and_progress(tiny_folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     events = ask(load(tiny_folder), audio=wav(tone(70, 8000), 8000))
-    signs = [event for event in events if isinstance(event, Prefilled)]
+    signs = [event for event in events if isinstance(event, Progress)]
     assert [sign.total for sign in signs] == [3500] * len(signs)
     done = [sign.done for sign in signs]
     assert done == sorted(done)

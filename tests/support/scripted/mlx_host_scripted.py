@@ -49,7 +49,7 @@ from mlx_host.events import (
     Event,
     Finished,
     Logprobs,
-    Prefilled,
+    Progress,
     Started,
     StopReason,
     Text,
@@ -147,7 +147,7 @@ class ScriptedModel(Model):
 def _do(step: list[Any]) -> Iterator[Event | None]:
     match step:
         case ["prefilled", done, total]:
-            yield Prefilled(done=done, total=total)
+            yield Progress("prefill", done, total)
         case ["until", path]:
             while not Path(path).exists():
                 time.sleep(0.001)  # Else one test would take a core from the others.

@@ -1,4 +1,4 @@
-"""The command line: `mlx-host run`, `mlx-host plugins`, and what plugins add."""
+"""The command line: `mlx-host run`, `mlx-host plugins`, and the commands of plugins."""
 
 from __future__ import annotations
 
@@ -15,47 +15,48 @@ from mlx_host.errors import MlxHostError, UsageError
 
 
 @contextmanager
-def _as_sentences() -> Iterator[None]:
-    """Write errors as plain lines, never boxed or wrapped: they end up in logs and are searched for."""
+def _plain_errors() -> Iterator[None]:
+    """Print errors as plain lines, never boxed or wrapped: they end up in logs and are searched for."""
     try:
         yield
     except NoArgsIsHelpError:
         raise
     except click.ClickException as error:
-        _complain(error.format_message())
+        _print_error(error.format_message())
         ctx = error.ctx if isinstance(error, click.UsageError) else None
         if ctx is not None and ctx.command.get_help_option(ctx) is not None:
             click.echo(f"Try `{ctx.command_path} --help`.", err=True)
         raise Exit(error.exit_code) from error
     except MlxHostError as error:
-        _complain(str(error))
+        _print_error(str(error))
         raise Exit(2 if isinstance(error, UsageError) else 1) from error
 
 
-def _complain(sentence: str) -> None:
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {sentence}", err=True)
+def _print_error(message: str) -> None:
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {message}", err=True)
 
 
 class Commands(click.RichGroup):
-    """The group of all commands; errors leave it as sentences."""
+    """The group of all commands; prints errors as plain lines."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _as_sentences():
+        with _plain_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> Any:
-        with _as_sentences():
+        with _plain_errors():
             return super().invoke(ctx)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if isinstance(ctx.obj, Plugins):
-            ctx.obj.commands.refuse_conflict(cmd_name)
+            ctx.obj.commands.check(cmd_name)
         return super().get_command(ctx, cmd_name)
 
 
 def discover() -> Plugins:
     """Find every plugin: core's own, then what is installed."""
-    from mlx_host._apis import builtin as endpoints
+    from mlx_host._apis import builtin as apis
+    from mlx_host._apis.metrics import MetricsPlugin
     from mlx_host._bench import plugin as bench
     from mlx_host._cli import builtin_commands as commands
     from mlx_host._host import builtin_hooks as requests
@@ -65,8 +66,8 @@ def discover() -> Plugins:
         {
             "sources": sources,
             "requests": requests,
-            "endpoints": endpoints,
-            "metrics": endpoints.Metrics(),
+            "apis": apis,
+            "metrics": MetricsPlugin(),
             "commands": commands,
             "bench": bench,
         }
@@ -74,12 +75,12 @@ def discover() -> Plugins:
 
 
 def build(plugins: Plugins) -> click.RichGroup:
-    """Make the command line from what the plugins bring."""
+    """Make the command line from the plugins' commands."""
 
     @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "obj": plugins})
     @click.version_option(__version__, prog_name="mlx-host")
     def cli() -> None:
-        """Serve MLX models behind OpenAI's HTTP API; every model type and parser family is a plugin."""
+        """Serve MLX models behind OpenAI's HTTP API; every model type, parser family and API is a plugin."""
 
     plugins.collect_commands(click.RichGroup)
     for name, command in plugins.commands.found.items():

@@ -1,10 +1,10 @@
-"""Core's own commands, brought through the same hook as anybody's."""
+"""Core's own commands, registered through the same hook as a plugin's."""
 
 from __future__ import annotations
 
 import click
 
-from mlx_host._cli import legacy_options
+from mlx_host._cli import migration
 from mlx_host._cli.new_plugin import new_command
 from mlx_host._cli.parsers_command import parser_group, parsers_command
 from mlx_host._cli.plugins_command import plugins_group
@@ -17,6 +17,6 @@ def register_commands(cli: click.Group) -> None:
     """Add `run`, `plugins`, `parsers` and `parser`."""
     plugins_group.add_command(new_command)
     cli.add_command(RunCommand())
-    cli.add_command(RunCommand(legacy_options.COMMAND))
+    cli.add_command(RunCommand(migration.COMMAND))
     for command in (plugins_group, parsers_command, parser_group):
         cli.add_command(command)

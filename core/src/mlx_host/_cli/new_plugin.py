@@ -1,56 +1,75 @@
-"""`mlx-host plugins new`: a package to begin a plugin of one's own with, its contract test included."""
+"""`mlx-host plugins new`: writes a package to start a plugin with, including its contract test."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import rich_click as click
 
 from mlx_host import __version__
 from mlx_host._cli import templates
-from mlx_host._plugins.manager import Plugins, parser_key
+from mlx_host._plugins.checks import parser_key
+from mlx_host._plugins.manager import Plugins
+from mlx_host._plugins.registry import Registry
 from mlx_host.errors import UsageError
 
-KINDS = {"backend": templates.BACKEND, "parser": templates.PARSER}
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of plugin: the files of its package, the prefix of its distribution, and where its names must be free."""
+
+    files: Mapping[str, str]
+    prefix: str
+    registry: Callable[[Plugins], Registry[Any]]
+    key: Callable[[str], str] = str
+
+
+KINDS = {
+    "backend": Kind(templates.BACKEND, "mlx-host-", lambda plugins: plugins.backends),
+    "parser": Kind(templates.PARSER, "mlx-host-parser-", lambda plugins: plugins.parsers, parser_key),
+}
 
 
 @click.command(name="new")
 @click.argument("name")
-@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What the plugin brings.")
+@click.option("--kind", type=click.Choice(list(KINDS)), required=True, help="What the plugin provides.")
 @click.option(
     "--into",
     type=click.Path(path_type=Path),
     default=Path(),
-    help="The folder to make the package's folder in; by default the working directory.",
+    help="The folder to make the package's folder in. Defaults to the working directory.",
 )
 @click.pass_obj
 def new_command(plugins: Plugins, name: str, kind: str, into: Path) -> None:
-    """Write a package that brings a backend or a parser called NAME, works as it is, and tests itself."""
+    """Write a working plugin package for a backend or a parser called NAME, with tests."""
     name = name.lower().replace("_", "-")
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be a plugin's name: give letters, digits and hyphens, such as 'my-model'.")
-    _refuse_taken(plugins, kind, name)
-    distribution = f"mlx-host-{name}" if kind == "backend" else f"mlx-host-parser-{name}"
+        raise UsageError(f"{name!r} is not a valid plugin name; use letters, digits and hyphens, such as 'my-model'.")
+    _check_free(plugins, kind, name)
+    distribution = KINDS[kind].prefix + name
     folder = into / distribution
     if folder.exists():
-        raise UsageError(f"{str(folder)!r} exists already; remove it, or choose another NAME or --into.")
+        raise UsageError(f"{str(folder)!r} already exists; remove it, or choose another NAME or --into.")
     for path, text in _files(kind, name, distribution):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
         click.echo(f"wrote {folder / path}")
-    click.echo(f"Install it, so that changes count at once: pip install --editable {folder}")
+    click.echo(f"Install it in editable mode: pip install --editable {folder}")
 
 
-def _refuse_taken(plugins: Plugins, kind: str, name: str) -> None:
-    brought = plugins.backends if kind == "backend" else plugins.parsers
-    key = name if kind == "backend" else parser_key(name)
-    brought.refuse_conflict(key)
-    if key in brought.found:
-        raise UsageError(f"There is a {kind} {name!r} already, brought by {brought.origins[key]}; choose another NAME.")
+def _check_free(plugins: Plugins, kind: str, name: str) -> None:
+    registry = KINDS[kind].registry(plugins)
+    key = KINDS[kind].key(name)
+    registry.check(key)
+    if key in registry.found:
+        raise UsageError(f"{registry.kind} {name!r} already exists in {registry.owners[key]}; choose another NAME.")
 
 
 def _files(kind: str, name: str, distribution: str) -> Iterator[tuple[str, str]]:
@@ -63,5 +82,5 @@ def _files(kind: str, name: str, distribution: str) -> Iterator[tuple[str, str]]
         "module": distribution.replace("-", "_"),
         "version": __version__,
     }
-    for path, text in {**templates.PACKAGE, **KINDS[kind]}.items():
+    for path, text in {**templates.PACKAGE, **KINDS[kind].files}.items():
         yield Template(path).substitute(words), Template(text).substitute(words)

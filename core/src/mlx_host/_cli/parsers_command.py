@@ -55,7 +55,8 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
-    families = {parser: plugins.parsers.origins[key] for key, parser in plugins.parsers.found.items()}
+    owners = plugins.parsers.owners
+    families = {parser: owners[key] for key, parser in plugins.parsers.found.items()}
     for parser, origin in sorted(families.items(), key=lambda row: row[0].name):
         yield {
             "name": parser.name,

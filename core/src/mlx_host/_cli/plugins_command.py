@@ -1,22 +1,23 @@
-"""`mlx-host plugins`: what is installed, what it brings, and what is broken; and a place for what makes one."""
+"""`mlx-host plugins`: the installed plugins, what each provides, and those that were skipped."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import rich_click as click
+from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mlx_host._plugins.manager import Brought, Plugins
-from mlx_host._settings import flag_name
+from mlx_host._plugins.manager import Plugins
+from mlx_host._plugins.registry import Registry
+from mlx_host._settings import api_names, flag_name
 
-# What a plugin brings by implementing a hook; backends, parsers and commands are named one by one.
-IN_WORDS = {
-    "register_routes": "HTTP endpoints",
+# What a plugin provides by implementing a hook; backends, parsers, APIs and commands are listed one by one.
+HOOKS = {
     "resolve_source": "model sources",
     "prepare_request": "request preparation",
     "request_finished": "request records",
@@ -27,74 +28,125 @@ IN_WORDS = {
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.pass_context
 def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
-    """List the installed plugins, what each brings, and the broken ones with the reason."""
+    """List the installed plugins, what each provides, and the skipped ones with the reason."""
     if ctx.invoked_subcommand is not None:
         return
     plugins: Plugins = ctx.obj
+    description = describe(plugins)
     if as_json:
-        click.echo(json.dumps(describe(plugins), indent=2))
+        click.echo(json.dumps(description, indent=2))
         return
     console = Console()
-    console.print(_table(plugins))
-    for fault in plugins.faults():
-        # In one line, however long: it is searched for.
-        console.print(Text.assemble(("broken: ", "red"), fault), soft_wrap=True)
+    console.print(_table(description["plugins"]))
+    for problem in plugins.problems():
+        # In one line, however long, so that it can be searched for.
+        console.print(Text.assemble(("skipped: ", "red"), problem), soft_wrap=True)
 
 
-def _table(plugins: Plugins) -> Table:
-    """A row for each distribution."""
-    brings: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for plugin in describe(plugins)["plugins"]:
-        brings.setdefault((plugin["distribution"], plugin["version"]), []).append(plugin)
+def _table(plugins: Sequence[Mapping[str, Any]]) -> Table:
+    """Make a table with a row for each distribution."""
+    by_distribution: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for plugin in plugins:
+        by_distribution.setdefault((plugin["distribution"], plugin["version"]), []).append(plugin)
     table = Table(show_lines=True)
-    for title in ("plugin", "version", "brings"):
-        # Folded, as half a name or flag cannot be copied.
+    for title in ("plugin", "version", "provides"):
+        # Folded: half a name or flag cannot be copied.
         table.add_column(title, overflow="fold")
-    for (distribution, version), parts in sorted(brings.items()):
-        # Text, as what a plugin says of itself is no markup.
-        table.add_row(*map(Text, (distribution, version, "\n".join(_in_words(parts)))))
+    for (distribution, version), parts in sorted(by_distribution.items()):
+        # Text: a plugin's own words are not markup.
+        table.add_row(*map(Text, (distribution, version, "\n".join(_lines(parts)))))
     return table
 
 
-def _in_words(parts: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Say what the plugins of one distribution bring."""
-    words = []
-    for name, backend in ((name, backend) for plugin in parts for name, backend in plugin["backends"].items()):
-        words.append(f"backend {name}: {backend['summary']}" if backend["summary"] else f"backend {name}")
-        if backend["options"]:
-            words.append(f"options {' '.join(map(flag_name, backend['options']))}")
+def _lines(parts: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Describe what the plugins of one distribution provide."""
+    for kind, plural, settings in (("backend", "backends", "options"), ("API", "apis", "settings")):
+        for name, each in ((name, each) for plugin in parts for name, each in plugin[plural].items()):
+            yield f"{kind} {name}: {each['summary']}" if each["summary"] else f"{kind} {name}"
+            yield from (f"  {path}" for path in each.get("paths", ()))
+            if each["flags"]:
+                yield f"{settings} {' '.join(each['flags'])}"
     for kind in ("parsers", "commands"):
         names = sorted(name for plugin in parts for name in plugin[kind])
-        words += [f"{kind} {' '.join(names)}"] if names else []
+        if names:
+            yield f"{kind} {' '.join(names)}"
     hooks = {hook for plugin in parts for hook in plugin["hooks"]}
-    return words + [said for hook, said in IN_WORDS.items() if hook in hooks]
+    yield from (text for hook, text in HOOKS.items() if hook in hooks)
 
 
 def describe(plugins: Plugins) -> dict[str, Any]:
     """Describe the plugins as JSON values."""
+    paths = endpoints(plugins)
+    apis = plugins.apis
     rows = [
         {
-            "name": origin.name,
-            "distribution": origin.distribution,
-            "version": origin.version,
+            "name": info.name,
+            "distribution": info.distribution,
+            "version": info.version,
             "backends": {
-                name: {"summary": backend.summary, "options": list(backend.options.model_fields)}
-                for name, backend in plugins.backends.of(origin).items()
+                name: {
+                    "summary": backend.summary,
+                    "options": list(backend.options.model_fields),
+                    "flags": [flag_name(field) for field in backend.options.model_fields],
+                }
+                for name, backend in plugins.backends.of(info).items()
             },
-            "parsers": sorted(plugins.parsers.of(origin)),
-            "commands": sorted(plugins.commands.of(origin)),
+            "parsers": sorted(plugins.parsers.of(info)),
+            "apis": {
+                name: {
+                    "summary": api.summary,
+                    "paths": paths[name],
+                    "settings": list(api.settings.model_fields),
+                    "flags": [
+                        flag_name(api_names(name, api.settings).name(field)) for field in api.settings.model_fields
+                    ],
+                    "requests": sorted(kind.task for kind in api.request_types),
+                }
+                for name, api in apis.of(info).items()
+            },
+            "commands": sorted(plugins.commands.of(info)),
             "hooks": plugins.hooks_of(key),
         }
-        for key, origin in plugins.loaded.items()
+        for key, info in plugins.loaded.items()
     ]
-    broken = [
-        {"name": b.origin.name, "distribution": b.origin.distribution, "version": b.origin.version, "reason": b.reason}
-        for b in plugins.broken
+    skipped = [
+        {
+            "name": failed.info.name,
+            "distribution": failed.info.distribution,
+            "version": failed.info.version,
+            "reason": failed.reason,
+        }
+        for failed in plugins.failed
     ]
-    kinds: tuple[Brought[Any], ...] = (plugins.backends, plugins.parsers, plugins.commands)
+    kinds: tuple[Registry[Any], ...] = (plugins.backends, plugins.parsers, apis, plugins.commands)
     conflicts = [
-        {"kind": brought.kind, "name": name, "by": [str(origin) for origin in origins]}
-        for brought in kinds
-        for name, origins in brought.conflicts.items()
+        {"kind": registry.kind, "name": name, "by": [str(info) for info in infos]}
+        for registry in kinds
+        for name, infos in registry.conflicts.items()
     ]
-    return {"plugins": rows, "broken": broken, "conflicts": conflicts}
+    return {"plugins": rows, "skipped": skipped, "conflicts": conflicts}
+
+
+def endpoints(plugins: Plugins) -> dict[str, list[str]]:
+    """Return the endpoints of each API as METHOD /path; a plugin whose API fails is skipped."""
+    # Imported here: the web framework is slow to import, and the other commands do without it.
+    from mlx_host._host import Host
+    from mlx_host._http.app import mount
+
+    host = Host(plugins, [], keep_alive=0)
+    found = {}
+    for name, api in plugins.apis.found.items():
+        info = plugins.apis.owners.get(name)
+        if info is None:
+            # Another API of the same plugin has failed.
+            continue
+        try:
+            routes = mount(api, str(info), host, api.settings()).routes
+        except ValidationError:
+            # It has settings without defaults.
+            found[name] = [f"{prefix}/..." for prefix in api.prefixes]
+        except Exception as error:  # noqa: BLE001  a plugin's bug must not hide the others
+            plugins.skip(info, f"API {name!r} failed: {type(error).__name__}: {error}")
+        else:
+            found[name] = [f"{method} {route.path}" for route in routes for method in sorted(route.methods or ())]
+    return found

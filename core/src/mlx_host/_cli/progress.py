@@ -1,4 +1,4 @@
-"""Shows how loading goes: bars on a terminal, a line now and then elsewhere."""
+"""Shows the progress of loading: bars on a terminal, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from mlx_host._engine.ipc import Loading
 
 log = logging.getLogger("mlx_host.loading")
 
-# A line is worth it when so much more of a stage is done.
+# A line is logged each time that this share of a stage has been done.
 LINE_EVERY = 0.25
 
 
 class LoadingDisplay:
-    """One bar (or series of lines) for each stage of each model; a context while bars may be drawn.
+    """One bar, or series of log lines, for each stage of each model; bars are drawn inside the context.
 
-    To be made after the log is set up: bars and log lines share the terminal.
+    Make it after the log is configured: bars and log lines share the terminal.
     """
 
     def __init__(self) -> None:
         self._bars: Progress | None = None
         self._tasks: dict[tuple[str, str], TaskID] = {}
-        self._said: dict[tuple[str, str], int] = {}
+        self._logged: dict[tuple[str, str], int] = {}
         console = _logs.terminal()
         if console is not None:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"))
@@ -58,11 +58,11 @@ class LoadingDisplay:
             )
             return
         share = _share(loading.done, loading.total)
-        # In shares of the total as it is known now: there may be more to do than there seemed to be.
-        said = _share(self._said[key], loading.total) if key in self._said else None
-        # A stage that stands at its beginning has begun again: the model is loaded once more.
-        if said is None or share == 0.0 < said or share - said >= LINE_EVERY or share >= 1.0 > said:
-            self._said[key] = loading.done
+        # Of the total as it is known now, which may have grown.
+        logged = _share(self._logged[key], loading.total) if key in self._logged else None
+        # A stage that is at zero again has been restarted with its model.
+        if logged is None or share == 0.0 < logged or share - logged >= LINE_EVERY or share >= 1.0 > logged:
+            self._logged[key] = loading.done
             log.info("%s: %s %s", name, loading.stage, _amount(loading))
 
 

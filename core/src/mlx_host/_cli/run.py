@@ -1,224 +1,141 @@
-"""`mlx-host run`: from flags, environment and file to a server with its models."""
+"""`mlx-host run`: the command line of the server."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from mlx_host._cli import flags, legacy_options
+from mlx_host._cli import flags, migration
+from mlx_host._cli.configuration import model_tables, read_file, read_settings
 from mlx_host._cli.serve import serve
-from mlx_host._host.parser_selection import Auto, Parsers
+from mlx_host._host.catalog import Catalog
 from mlx_host._plugins.manager import Plugins
-from mlx_host._settings import (
-    Configured,
-    HostSettings,
-    ModelSettings,
-    flag_name,
-    from_environment,
-    layered,
-    load_file,
-    refuse_duplicates,
-    variable_name,
-)
-from mlx_host.errors import UsageError
-from mlx_host.parsing import Parser
-
-# What tells one model from another, and so cannot be said for several at once.
-IDENTITY = ("backend", "model", "served_model_name")
-
-
-@dataclass(frozen=True)
-class Meant:
-    """What a command line says of the backends to be used, before its flags are known."""
-
-    backend: str | None
-    model_type: str | None
-    config: Path | None
-    old_spelling: bool
-
-    @property
-    def old(self) -> bool:
-        """Whether this may be a command line of mlx-openai-server."""
-        if self.backend is not None:
-            return False
-        if self.config is not None:
-            return self.config.suffix in legacy_options.SUFFIXES
-        return self.model_type is not None or self.old_spelling
-
-    def backends(self, plugins: Plugins) -> list[str]:
-        """Name the backends whose flags there are; UsageError if two things say it."""
-        if self.backend is not None and self.model_type is not None:
-            raise UsageError("--backend and --model-type say the same thing; give --backend alone.")
-        name = self.backend or legacy_options.BACKENDS.get(self.model_type or "")
-        name = name or from_environment(ModelSettings).get("backend")
-        if name is not None:
-            return [name]
-        if self.config is not None:
-            names = {table.get("backend") for table in _model_tables(_load(self.config, plugins)[0])}
-            return sorted(name for name in names if isinstance(name, str))
-        return [legacy_options.BACKENDS[legacy_options.DEFAULT_TYPE]] if self.old else []
-
-
-def _load(config: Path, plugins: Plugins) -> tuple[dict[str, Any], list[str]]:
-    """Read a configuration file, ours or mlx-openai-server's, and what is to be noted about it."""
-    return (
-        legacy_options.load_yaml(config, plugins)
-        if config.suffix in legacy_options.SUFFIXES
-        else (load_file(config), [])
-    )
+from mlx_host._settings import HOST, MODEL, api_names, environment_values, option_names, variable_name
+from mlx_host.backend import Backend
 
 
 class RunCommand(click.RichCommand):
-    """The command whose flags depend on the backend: those of `--backend NAME` come with `--backend NAME`.
+    """The command whose flags depend on the installed APIs and on the backend that its arguments name.
 
-    It reads mlx-openai-server's command lines as well; under that program's own `name` for it, all are.
+    Command lines of mlx-openai-server are translated first; with that program's `name` for the command, all are.
     """
 
     def __init__(self, name: str = "run") -> None:
         self._config = click.RichOption(
             ["config", "--config"],
             type=click.Path(path_type=Path),
-            help="A mlx-host.toml: these settings as keys, each model as a [[models]] table. Relative paths in it "
-            f"start at the working directory. [env: {variable_name('config')}]",
+            help="A mlx-host.toml: these settings as keys, each model as a [[models]] table, the settings of an API as "
+            f"an [apis.NAME] table. Relative paths in it start at the working directory. "
+            f"[env: {variable_name('config')}]",
             envvar=variable_name("config"),
             panel="Server",
         )
+        self._common: list[click.Parameter] = [
+            self._config,
+            *flags.flags(HOST, "Server"),
+            *flags.flags(MODEL, "Model"),
+            migration.type_flag(),
+        ]
         super().__init__(
             name=name,
-            hidden=name == legacy_options.COMMAND,
+            hidden=name == migration.COMMAND,
             callback=run,
-            help="Load models and serve them.\n\nWith `--backend NAME --help`, that backend's own options are listed "
-            "too. A switch `--x` has an opposite, `--no-x`.",
-            params=[
-                self._config,
-                *flags.flags(HostSettings, "Server"),
-                *flags.flags(ModelSettings, "Model"),
-                legacy_options.type_flag(),
-            ],
-            # Opposites would double the longest names; the text says how they are made.
+            help="Load models and serve them.\n\nAdd `--backend NAME` to `--help` to list that backend's options. "
+            "The opposite of a switch `--x` is `--no-x`.",
+            params=self._common,
+            # Listing the opposites as well would double the longest names.
             context_settings={"rich_help_config": {"options_table_column_types": ["opt_primary", "metavar", "help"]}},
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         plugins: Plugins = ctx.obj
-        meant = self._meant(ctx, args)
-        backends = [plugins.backend(name) for name in meant.backends(plugins)]
-        if len(backends) == 1:
-            own = {option.name: option for option in flags.flags(ModelSettings, "Model", backends[0].settings)}
-            self.params = [own.get(param.name, param) for param in self.params]
-        for backend in backends:
-            known = {param.name for param in self.params}
-            for option in flags.flags(backend.options, f"Backend {backend.name}"):
-                if option.name not in known:
-                    self.params.append(option)
-        fields = {param.name for param in self.params if param.name and param.name != "model_type"}
-        if meant.old:
-            self.params += legacy_options.flags({param.name for param in self.params})
-        rest = super().parse_args(ctx, args)
-        ctx.params, notes = legacy_options.modern(ctx.params, fields)
-        if ctx.params["backend"] is None and meant.old and meant.config is None:
-            ctx.params["backend"] = backends[0].name
-        for note in notes:
+        apis = [
+            flag
+            for name, api in plugins.apis.found.items()
+            for flag in flags.flags(api_names(name, api.settings), "APIs")
+        ]
+        self.params = [*self._common, *apis]
+        translation = self._translate(ctx, plugins, args)
+        for note in translation.notes:
             click.echo(f"Note: {note}", err=True)
-        return rest
+        backends = self._backends(ctx, plugins, translation.arguments)
+        common = _with_defaults(self._common, backends[0]) if len(backends) == 1 else self._common
+        self.params = [*common, *_backend_flags(backends), *apis]
+        return super().parse_args(ctx, translation.arguments)
 
-    def _meant(self, ctx: click.Context, args: Sequence[str]) -> Meant:
-        """Look ahead in the arguments, then in the environment, for what decides which flags there are."""
-        parser = self.make_parser(ctx)
-        # The flags of a backend that is not known yet; should one take a value, that is skipped as an argument.
-        parser.ignore_unknown_options = True
-        ahead, _, _ = parser.parse_args(list(args))
-        config = ahead.get("config") or self._config.resolve_envvar_value(ctx)
-        return Meant(
-            backend=ahead.get("backend"),
-            model_type=ahead.get("model_type"),
-            config=Path(config) if config else None,
-            old_spelling=self.name == legacy_options.COMMAND
-            or any(arg.partition("=")[0] == "--model-path" for arg in args),
+    def _translate(self, ctx: click.Context, plugins: Plugins, args: Sequence[str]) -> migration.Translation:
+        def fields(backend: str | None, config: Path | None) -> set[str]:
+            backends = [backend] if backend is not None else _backends_of_file(config, plugins)
+            options = (plugins.backend(name).options.model_fields for name in backends)
+            return {*HOST.schema.model_fields, *MODEL.schema.model_fields}.union(*options)
+
+        values = {flag for param in self.params if _takes_value(param) for flag in param.opts}
+        return migration.translate(
+            args,
+            takes_value=values.__contains__,
+            fields_of=fields,
+            backend=_environment_backend(),
+            config=self._environment_config(ctx),
+            legacy=self.name == migration.COMMAND,
         )
 
+    def _backends(self, ctx: click.Context, plugins: Plugins, args: Sequence[str]) -> list[Backend[Any]]:
+        """Look ahead in the arguments, then in the environment and the file, for the backends that are used."""
+        parser = self.make_parser(ctx)
+        # The flags of a backend that is not known yet; a value of one counts as an argument.
+        parser.ignore_unknown_options = True
+        ahead, _, _ = parser.parse_args(list(args))
+        name = ahead.get("backend") or _environment_backend()
+        config = Path(ahead["config"]) if ahead.get("config") else self._environment_config(ctx)
+        return [plugins.backend(name) for name in ([name] if name else _backends_of_file(config, plugins))]
 
-def _model_tables(file: Mapping[str, Any]) -> list[dict[str, Any]]:
-    tables = file.get("models", [])
-    if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise UsageError("The configuration file's models must be written as [[models]] tables.")
-    return tables
+    def _environment_config(self, ctx: click.Context) -> Path | None:
+        value = self._config.resolve_envvar_value(ctx)
+        return Path(value) if value else None
+
+
+def _with_defaults(params: Sequence[click.Parameter], backend: Backend[Any]) -> list[click.Parameter]:
+    """Show a backend's own defaults of the model settings."""
+    own = {option.name: option for option in flags.flags(MODEL, "Model", backend.settings)}
+    return [own.get(param.name, param) for param in params]
+
+
+def _backend_flags(backends: Sequence[Backend[Any]]) -> list[click.Option]:
+    """Make the flags of all backends; of several with the same name the first."""
+    found: dict[str | None, click.Option] = {}
+    for backend in backends:
+        for option in flags.flags(option_names(backend.options), f"Backend {backend.name}"):
+            found.setdefault(option.name, option)
+    return list(found.values())
+
+
+def _takes_value(param: click.Parameter) -> bool:
+    return isinstance(param, click.Option) and not param.is_flag and not param.count
+
+
+def _environment_backend() -> str | None:
+    _, backend = environment_values(MODEL).get("backend", ("", None))
+    return str(backend) if backend is not None else None
+
+
+def _backends_of_file(config: Path | None, plugins: Plugins) -> list[str]:
+    if config is None:
+        return []
+    names = {table.get("backend") for table in model_tables(read_file(config, plugins)[0])}
+    return sorted(name for name in names if isinstance(name, str))
 
 
 @click.pass_context
 def run(ctx: click.RichContext, /, config: Path | None, **params: Any) -> None:
-    """Check everything that can be checked at once, then load and serve."""
+    """Check everything that can be checked without loading a model, then load and serve."""
     plugins: Plugins = ctx.obj
-    file, notes = _load(config, plugins) if config is not None else ({}, [])
-    for note in notes:
-        click.echo(f"Note: {note}", err=True)
-    host = _host_settings(params, {key: value for key, value in file.items() if key != "models"}, config)
-    if host.strict_plugins and plugins.faults():
-        raise UsageError(f"--strict-plugins: {'; '.join(plugins.faults())}.")
-    tables = _model_tables(file)
-    if len(tables) > 1:
-        _refuse_identity(params)
-    models = [configure(plugins, params, table, _where(config, number)) for number, table in enumerate(tables or [{}])]
-    refuse_duplicates([model.settings.name for model in models])
-    serve(plugins, host, [(model, parsers(plugins, model.settings)) for model in models])
-
-
-def _host_settings(params: Mapping[str, Any], file: Mapping[str, Any], config: Path | None) -> HostSettings:
-    given = flags.given(params, HostSettings)
-    if "log_file" in given:
-        # Who names a file here wants it, whatever the environment or the file says about having none.
-        given.setdefault("no_log_file", False)
-    return layered(HostSettings, given, file, str(config))
-
-
-def _where(config: Path | None, number: int) -> str:
-    return f"[[models]] number {number + 1} of {config}" if config is not None else "the configuration file"
-
-
-def _refuse_identity(params: Mapping[str, Any]) -> None:
-    environment = from_environment(ModelSettings)
-    for name in IDENTITY:
-        if params.get(name) is not None or name in environment:
-            said = flag_name(name) if params.get(name) is not None else variable_name(name)
-            raise UsageError(f"{said} is for one model, but the configuration file has several.")
-
-
-def configure(plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, Any], where: str) -> Configured:
-    """Settle one model's settings and its backend's options; UsageError says what is wrong with them."""
-    own = {key: value for key, value in table.items() if key in ModelSettings.model_fields}
-    given = flags.given(params, ModelSettings)
-    backend = plugins.backend(layered(ModelSettings, given, own, where).backend)
-    settings = layered(ModelSettings, given, {**backend.settings, **own}, where)
-    rest = {key: value for key, value in table.items() if key not in own}
-    options = layered(
-        backend.options, flags.given(params, backend.options), rest, where, also=ModelSettings.model_fields
-    )
-    if settings.model is None:
-        if backend.needs_model:
-            raise UsageError(f"--model is missing: backend {backend.name!r} needs one.")
-    else:
-        plugins.source(settings.model)
-    return Configured(settings, options)
-
-
-def parsers(plugins: Plugins, settings: ModelSettings) -> Parsers:
-    """Find the parsers that a model's settings name."""
-
-    def find(setting: str, name: str | None) -> type[Parser] | None:
-        if name == Auto.name:
-            return Auto
-        try:
-            return plugins.parser(name) if name is not None else None
-        except UsageError as error:
-            raise UsageError(f"{flag_name(setting)}: {error}") from error
-
-    both = find("parser", settings.parser)
-    return Parsers(
-        reasoning=find("reasoning_parser", settings.reasoning_parser) or both,
-        tools=find("tool_call_parser", settings.tool_call_parser) or both,
-        auto_tools=settings.enable_auto_tool_choice,
-    )
+    file: Mapping[str, Any] = {}
+    if config is not None:
+        file, notes = read_file(config, plugins)
+        for note in notes:
+            click.echo(f"Note: {note}", err=True)
+    settings = read_settings(plugins, params, file, config)
+    serve(plugins, settings, Catalog.from_settings(settings, plugins))

@@ -1,54 +1,54 @@
-"""Brings the server up, keeps it up and takes it down."""
+"""Starts the server, keeps it running and shuts it down."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mlx_host import _logs
 from mlx_host._cli.progress import LoadingDisplay
-from mlx_host._host.parser_selection import Parsers
-from mlx_host._host.served_model import Limits
-from mlx_host._plugins.manager import Plugins
-from mlx_host._settings import Configured, HostSettings, option_values
-from mlx_host.errors import LoadError, MlxHostError
+from mlx_host._host.catalog import Catalog, ModelSpec
+from mlx_host._plugins.manager import OWN, Plugins
+from mlx_host._settings import HostSettings, Settings
+from mlx_host.api import ModelState
+from mlx_host.errors import LoadError, MlxHostError, UsageError
 
 if TYPE_CHECKING:
     from mlx_host._host import Host
     from mlx_host._http import server
+    from mlx_host._http.app import MountedApi
 
 log = logging.getLogger("mlx_host")
 
-# How long a model's process has to close its model, once its requests are done.
-CLOSING_SECONDS = 5.0
-# How long clients have to read what the last requests said.
-GOODBYE_SECONDS = 2.0
+# How long a model's process may take to close its model after its requests are done.
+CLOSE_TIMEOUT = 5.0
+# How long clients may take to read the last responses.
+FLUSH_TIMEOUT = 2.0
 
 
-def serve(plugins: Plugins, settings: HostSettings, models: Sequence[tuple[Configured, Parsers]]) -> None:
-    """Serve until a signal; LoadError if a model cannot be loaded."""
+def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
+    """Serve until a signal; LoadError if a model that must load cannot be loaded."""
     import uvloop
 
     from mlx_host._http import server
 
-    listening = server.bind(settings.host, settings.port)
+    host = settings.host
+    listening = server.bind(host.host, host.port)
     try:
-        _logs.set_up(settings.log_level, None if settings.no_log_file else settings.log_file)
-        for broken in plugins.broken:
-            log.warning("plugin %s of %s is set aside: %s", broken.origin.name, broken.origin, broken.reason)
+        _logs.set_up(host.log_level, None if host.no_log_file else host.log_file)
+        for problem in plugins.problems():
+            log.warning("skipped: %s", problem)
         log.info("listening at %s", server.url(listening))
-        uvloop.run(_serve(plugins, settings, models, listening))
+        uvloop.run(_serve(plugins, settings, catalog, listening))
     finally:
         listening.close()
 
 
-async def _serve(
-    plugins: Plugins, settings: HostSettings, models: Sequence[tuple[Configured, Parsers]], listening: socket.socket
-) -> None:
+async def _serve(plugins: Plugins, settings: Settings, catalog: Catalog, listening: socket.socket) -> None:
     from mlx_host._engine import Launch
     from mlx_host._engine.worker import ProcessWorker
     from mlx_host._host import Host, ServedModel
@@ -57,33 +57,74 @@ async def _serve(
 
     display = LoadingDisplay()
 
-    def served(model: Configured, parsers: Parsers) -> ServedModel:
-        own = model.settings
-        launch = Launch(own.backend, own.model, option_values(model.options), settings.log_level)
-        limits = Limits(own.max_concurrency, own.queue_size, own.queue_timeout, own.stall_timeout)
+    def served(spec: ModelSpec) -> ServedModel:
+        launch = Launch(spec.backend, spec.model, dict(spec.options), settings.host.log_level)
         return ServedModel(
-            own.name,
-            lambda: ProcessWorker(launch, own.env),
-            limits,
-            parsers,
+            spec.name,
+            lambda: ProcessWorker(launch, spec.env),
+            spec.limits,
+            spec.parsers,
             plugins.parsers.found.values(),
-            display.for_model(own.name),
+            display.for_model(spec.name),
         )
 
-    host = Host(plugins, [served(model, parsers) for model, parsers in models], settings)
-    http = server.Server(make_app(host))
+    host = Host(plugins, [served(spec) for spec in catalog], settings.host.keep_alive)
+    apis = mount_apis(plugins, settings, host)
+    http = server.Server(make_app(apis, settings.host.max_body_mb))
+    async with contextlib.AsyncExitStack() as lifespans:
+        for api in apis:
+            await lifespans.enter_async_context(api.endpoints.lifespan())
+        await _run(host, http, settings.host, listening, display)
+
+
+def mount_apis(plugins: Plugins, settings: Settings, host: Host) -> list[MountedApi]:
+    """Create the endpoints of the enabled APIs; a plugin whose API fails is skipped.
+
+    UsageError if a setting cannot be used, a plugin fails in spite of --strict-plugins, or a model's backend belongs
+    to a plugin that is skipped.
+    """
+    from mlx_host._http.app import mount
+
+    mounted = {}
+    for name, values in settings.apis.items():
+        info = plugins.apis.owners.get(name)
+        if info is None:
+            # Another API of the same plugin has failed.
+            continue
+        try:
+            mounted[name] = mount(plugins.apis.found[name], str(info), host, values)
+        except UsageError:
+            raise
+        except Exception as error:
+            if info.distribution == OWN:
+                raise
+            plugins.skip(info, f"API {name!r} failed: {type(error).__name__}: {error}")
+            if settings.host.strict_plugins:
+                raise UsageError(f"--strict-plugins: {plugins.failed[-1]}.") from error
+            log.warning("skipped: %s", plugins.failed[-1], exc_info=error)
+    for config in settings.models:
+        plugins.backend(config.settings.backend)
+    return [api for name, api in mounted.items() if name in plugins.apis.found]
+
+
+async def _run(
+    host: Host, http: server.Server, settings: HostSettings, listening: socket.socket, display: LoadingDisplay
+) -> None:
+    from mlx_host._http import server
+
     stop = Stop(host, http)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # Who starts us with nohup wants us to outlive the terminal.
+        # nohup ignores SIGHUP, so that the server outlives the terminal.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            loop.add_signal_handler(number, stop.ask)
+            loop.add_signal_handler(number, stop.request)
     host.start()
     serving = asyncio.create_task(http.serve(sockets=[listening]))
     serving.add_done_callback(lambda _: stop.begin())
     try:
-        if await _loaded(host, stop, display):
-            log.info("ready: %s at %s/v1", ", ".join(sorted(host.models)), server.url(listening))
+        if await _loaded(host, stop, display, strict=settings.strict):
+            ready = sorted(model.name for model in host.models() if model.state is ModelState.READY)
+            log.info("ready: %s at %s/v1", ", ".join(ready) or "no model", server.url(listening))
             await stop.begun.wait()
     except LoadError:
         await stop.end(serving)
@@ -92,18 +133,18 @@ async def _serve(
 
 
 class Stop:
-    """How the server ends: it stops listening, lets requests finish for a while, then cuts them off."""
+    """Shuts the server down: it stops listening, lets requests finish for a while, then ends them."""
 
     def __init__(self, host: Host, http: server.Server) -> None:
         self.begun = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._second = asyncio.Event()
         self._host = host
         self._http = http
 
-    def ask(self) -> None:
-        """Begin to stop; the second time means at once."""
+    def request(self) -> None:
+        """Begin to shut down; a second call ends the running requests."""
         if self.begun.is_set():
-            self._hurry.set()
+            self._second.set()
         self.begin()
 
     def begin(self) -> None:
@@ -111,33 +152,32 @@ class Stop:
         self._http.should_exit = True
         self.begun.set()
 
-    async def finish(self, serving: asyncio.Task[None], patience: float) -> None:
-        """Let requests finish, for `patience` seconds at most, then end."""
+    async def finish(self, serving: asyncio.Task[None], timeout: float) -> None:
+        """Let requests finish for up to `timeout` seconds, then end."""
         self.begin()
-        log.info("stopping; open requests have %g s to finish, a second signal cuts them off", patience)
-        hurry = asyncio.create_task(self._hurry.wait())
-        done, _ = await asyncio.wait((serving, hurry), timeout=patience, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
+        log.info("stopping; running requests have %g s to finish, a second signal ends them at once", timeout)
+        second = asyncio.create_task(self._second.wait())
+        done, _ = await asyncio.wait((serving, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        second.cancel()
         if not done:
-            log.warning("requests are still open after %g s; they are cut off", patience)
+            log.warning("requests are still running after %g s; ending them", timeout)
         await self.end(serving)
 
     async def end(self, serving: asyncio.Task[None]) -> None:
         """End the models, with their requests, and the server."""
         self.begin()
-        await self._host.stop(CLOSING_SECONDS)
-        await asyncio.wait((serving,), timeout=GOODBYE_SECONDS)
+        await self._host.stop(CLOSE_TIMEOUT)
+        await asyncio.wait((serving,), timeout=FLUSH_TIMEOUT)
         self._http.force_exit = True
         await serving
 
 
-async def _loaded(host: Host, stop: Stop, display: LoadingDisplay) -> bool:
-    """Wait until every model is loaded; the first LoadError if one cannot be, False if a stop was asked for."""
+async def _loaded(host: Host, stop: Stop, display: LoadingDisplay, *, strict: bool) -> bool:
+    """Wait until every model has loaded or failed; False if the server is shut down before.
 
-    async def all_loaded() -> None:
-        await asyncio.gather(*(model.loaded() for model in host.models.values()))
-
-    loading = asyncio.create_task(all_loaded())
+    LoadError if a model fails and `strict` is set or it is the only one.
+    """
+    loading = asyncio.create_task(host.loaded(strict=strict or len(host.models()) == 1))
     begun = asyncio.create_task(stop.begun.wait())
     with display:
         await asyncio.wait((loading, begun), return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,7 @@
-"""What `mlx-host plugins new` writes: the text of each file by its path, with `$names` for string.Template."""
+"""The files of the packages that `mlx-host plugins new` writes, by path, with `$names` for string.Template.
+
+PACKAGE has the files of every kind; a further kind is a mapping like BACKEND, and an entry of `new_plugin.KINDS`.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +45,14 @@ mlx-host run --backend $name --help
 mlx-host run --backend $name
 ```
 
-`$module.py` says back what it is told. Put your model in its place:
+`$module.py` echoes the last message. Replace it by your model:
 
-* load it in `load`, which gets `load.path` (the folder that `--model` became, once `needs_model` is true) and the
-  options; import heavy libraries there and not at the top;
-* yield a `Text` for each piece of the answer as it comes;
-* refuse what you cannot honour with `UnsupportedRequest`.
+* load it in `load`: `load.path` is the folder of `--model` (set `needs_model` to true), `load.options` are the options;
+  import heavy libraries there, not at the top of the module;
+* yield a `Text` for each piece of output as soon as it is available;
+* reject requests that you cannot honour with `UnsupportedRequest`.
 
-`tests/test_contract.py` tries the model as mlx-host uses it.
+`tests/test_contract.py` runs the model as mlx-host does.
 """,
     "$module.py": '''\
 """An mlx-host backend: $name."""
@@ -69,26 +72,26 @@ from pydantic import Field
 class ${title}Options(Options):
     """Each field is a flag, a key of mlx-host.toml and an environment variable."""
 
-    greeting: str = Field("You said:", description="What every answer begins with.")
+    greeting: str = Field("You said:", description="Text at the beginning of every response.")
 
 
 class ${title}Model(Model):
-    # How many answers may be open at once.
+    # Maximum number of running requests.
     concurrency = 4
 
     def __init__(self, options: ${title}Options) -> None:
         self.greeting = options.greeting
 
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
-        told = request.messages[-1].get("content")
-        if not isinstance(told, str) or request.n > 1 or request.top_logprobs is not None:
-            raise UnsupportedRequest("There is one answer, without logprobs, to a message of plain text.")
-        words = [self.greeting, *(f" {word}" for word in told.split())]
-        said = words[: request.max_tokens]
+        prompt = request.messages[-1].get("content")
+        if not isinstance(prompt, str) or request.n > 1 or request.top_logprobs is not None:
+            raise UnsupportedRequest("Only plain text content, n=1 and no logprobs are supported.")
+        words = [self.greeting, *(f" {word}" for word in prompt.split())]
+        output = words[: request.max_tokens]
         yield Started(prompt_tokens=len(words) - 1)
-        for word in said:
+        for word in output:
             yield Text(word)
-        yield Finished(reason="length" if len(said) < len(words) else "stop", completion_tokens=len(said))
+        yield Finished(reason="length" if len(output) < len(words) else "stop", completion_tokens=len(output))
 
 
 def load(load: Load[${title}Options]) -> ${title}Model:
@@ -97,7 +100,7 @@ def load(load: Load[${title}Options]) -> ${title}Model:
 
 @hookimpl
 def register_backends() -> list[Backend[${title}Options]]:
-    summary = "says back what it is told"
+    summary = "Echoes the last message."
     return [Backend("$name", load, ${title}Options, needs_model=False, summary=summary)]
 ''',
     "tests/test_contract.py": """\

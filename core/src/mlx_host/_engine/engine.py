@@ -16,13 +16,13 @@ from mlx_host._engine.ipc import (
     LoadFailed,
     Loading,
     Logged,
-    ModelInfo,
     Round,
     Shutdown,
     Submit,
     send,
 )
 from mlx_host._engine.worker import Worker
+from mlx_host.backend import Capabilities
 from mlx_host.errors import EngineFailed, LoadError, RequestError
 from mlx_host.events import Event, Finished
 from mlx_host.requests import Request
@@ -99,7 +99,7 @@ class Engine:
         self._loop = asyncio.get_running_loop()
         self._answers: dict[str, Answer] = {}
         self._closing: set[str] = set()
-        self._ready: asyncio.Future[ModelInfo] = self._loop.create_future()
+        self._ready: asyncio.Future[Capabilities] = self._loop.create_future()
         self._outbox: SimpleQueue[Any] = SimpleQueue()
         self.ended: asyncio.Future[str] = self._loop.create_future()
         self.last_sign = self._loop.time()
@@ -108,7 +108,7 @@ class Engine:
         self._sender.start()
         threading.Thread(target=self._receive, name="from model", daemon=True).start()
 
-    async def ready(self) -> ModelInfo:
+    async def ready(self) -> Capabilities:
         """Wait until the model is loaded; LoadError if it cannot be."""
         return await asyncio.shield(self._ready)
 
@@ -194,7 +194,7 @@ class Engine:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._end, how)
 
-    def _take(self, message: Round | Closed | Loading | ModelInfo | LoadFailed) -> None:
+    def _take(self, message: Round | Closed | Loading | Capabilities | LoadFailed) -> None:
         match message:
             case Round(events):
                 self.last_sign = self._loop.time()
@@ -211,7 +211,7 @@ class Engine:
                 self._closing.discard(id)
             case Loading():
                 self._on_loading(message)
-            case ModelInfo():
+            case Capabilities():
                 self._ready.set_result(message)
             case LoadFailed(error):
                 self._ready.set_exception(error)

@@ -53,19 +53,8 @@ class Loading:
 
 
 @dataclass(frozen=True)
-class ModelInfo:
-    """Up, once: the model is loaded, and this is what the host must know of it."""
-
-    serves: tuple[type[Request], ...]
-    concurrency: int
-    context_length: int | None
-    chat_template: str | None
-    constrains: bool = False
-
-
-@dataclass(frozen=True)
 class LoadFailed:
-    """Up, instead of ModelInfo: the model cannot be loaded."""
+    """Up, instead of Capabilities: the model cannot be loaded."""
 
     error: MlxHostError
 

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 
-from mlx_host._engine.ipc import Cancel, Closed, ModelInfo, Round, Shutdown, Submit
+from mlx_host._engine.ipc import Cancel, Closed, Round, Shutdown, Submit
 from mlx_host._engine.stop_strings import with_stops
-from mlx_host.backend import Model
+from mlx_host.backend import Capabilities, Model
 from mlx_host.errors import EngineFailed, RequestError, UnsupportedRequest
 from mlx_host.events import Event, Finished, Started, each
 from mlx_host.requests import GenerationRequest, Request
@@ -112,9 +112,9 @@ def _started(events: Iterator[Event | None]) -> Iterator[Event | None]:
             return
 
 
-def info(model: Model) -> ModelInfo:
+def info(model: Model) -> Capabilities:
     """Say what the host must know of a loaded model."""
-    return ModelInfo(model.serves, model.concurrency, model.context_length, model.chat_template, model.constrains)
+    return Capabilities(model.serves, model.concurrency, model.context_length, model.chat_template, model.constrains)
 
 
 def run(model: Model, inbox: Inbox, send: Callable[[Round | Closed], None]) -> None:

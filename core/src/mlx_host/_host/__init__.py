@@ -1,19 +1,7 @@
-"""The models served, by name: load, admit, ask, record; and what joins an engine's text to a parser."""
+"""The served models: loading, admission, replies, and the parsers that process their output."""
 
+from mlx_host._host.catalog import Catalog, ModelLimits, ModelSpec
 from mlx_host._host.host import Host
-from mlx_host._host.output_processor import ChoiceDone, Delta, Done, answer
-from mlx_host._host.reply import Exchange, RequestRecord
-from mlx_host._host.served_model import Limits, ModelState, ServedModel
+from mlx_host._host.served_model import ServedModel
 
-__all__ = [
-    "ChoiceDone",
-    "Delta",
-    "Done",
-    "Exchange",
-    "Host",
-    "Limits",
-    "ModelState",
-    "RequestRecord",
-    "ServedModel",
-    "answer",
-]
+__all__ = ["Catalog", "Host", "ModelLimits", "ModelSpec", "ServedModel"]

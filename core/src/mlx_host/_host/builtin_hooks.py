@@ -1,11 +1,10 @@
-"""Core's own request hooks: a request goes to the model as it came, and each leaves one line in the log."""
+"""Core's own request hooks: requests are not changed, and each is logged in one line."""
 
 from __future__ import annotations
 
 import logging
 
-from mlx_host._host.reply import RequestRecord
-from mlx_host._host.served_model import ServedModel
+from mlx_host.api import ModelStatus, RequestRecord
 from mlx_host.hookspecs import hookimpl
 from mlx_host.requests import Request
 
@@ -13,14 +12,14 @@ log = logging.getLogger("mlx_host.requests")
 
 
 @hookimpl(trylast=True)
-def prepare_request(request: Request, model: ServedModel) -> Request:
-    """Leave the request as it is; wrappers see it from here."""
+def prepare_request(request: Request, model: ModelStatus) -> Request:
+    """Return the request unchanged, as the innermost implementation."""
     return request
 
 
 @hookimpl
 def request_finished(record: RequestRecord) -> None:
-    """Log one line: which model, how many tokens, how fast, and how it ended. No text of the request."""
+    """Log one line per request: model, tokens, speed and outcome, without any text of the request."""
     first = f"{record.first_token:.2f} s" if record.first_token is not None else "-"
     speed = f"{record.tokens_per_second:.1f} tokens/s" if record.tokens_per_second is not None else "- tokens/s"
     log.info(

@@ -1,24 +1,25 @@
-"""What the model is held to, once it is known what the model and its parsers can do.
+"""Chooses the constraint of a request's output, from what the request, the model and its parsers support.
 
-Whether the parsers can say it shows in the model's process, which makes the grammar once it knows the prompt; what they
-refuse there is refused before the answer begins. Many large tools take a second, which all streams here would wait.
+The grammar itself is built in the model's process, when the prompt is known: for many large tools it takes a second,
+which would block every stream of the host. What it cannot express is rejected there, before the output begins.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from mlx_host._engine import ModelInfo
-from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.parser_selection import ParserSelection
+from mlx_host.api.tool_choice import is_strict
+from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Constraint, Form, Grammar, JsonValue, LarkGrammar, Pattern, leaves
 from mlx_host.parsing.constraint import AnswerConstraint
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request
+from mlx_host.requests import ChatRequest, GenerationRequest, Request
 
 
-def constrained(request: Request, model: str, info: ModelInfo, parsers: Parsers) -> Request:
-    """Give a request to `model` the constraint that it asks for; UnsupportedRequest where it cannot be kept to it."""
+def constrained(request: Request, model: str, info: Capabilities, parsers: ParserSelection) -> Request:
+    """Return the request with its constraint; UnsupportedRequest if the model cannot enforce it."""
     match request:
         case ChatRequest():
             return replace(request, constraint=_of_chat(request, model, info, parsers))
@@ -28,33 +29,28 @@ def constrained(request: Request, model: str, info: ModelInfo, parsers: Parsers)
     return request
 
 
-def holds_calls(info: ModelInfo, parsers: Parsers) -> bool:
-    """Whether calls can be held to the schemas of their tools."""
-    return info.constrains and parsers.tools is not None
+def holds_calls(info: Capabilities, parsers: ParserSelection) -> bool:
+    """Whether tool calls can be constrained to the schemas of their tools."""
+    return info.structured_outputs and parsers.tools is not None
 
 
-def is_strict(tool: Json) -> bool:
-    """Whether the calls of a tool are to conform to its schema."""
-    return tool["function"].get("strict") is True
-
-
-def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers) -> Constraint | None:
+def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: ParserSelection) -> Constraint | None:
     required = request.tool_choice == "required"
-    allowed = request.allowed_tools
+    allowed = None if request.allowed_tools is None else frozenset(request.allowed_tools)
     if request.form is not None:
         _must_constrain(model, info, _param(request.form))
     if required or allowed is not None:
         _must_constrain(model, info, "tool_choice")
         if parsers.tools is None:
             raise UnsupportedRequest(
-                f"tool_choice cannot be kept: no parser reads the calls of model {model!r}. Serve it with the --parser "
-                "of its family; `mlx-host parsers` lists them.",
+                f"Model {model!r} has no tool-call parser, so tool_choice cannot be enforced. Serve it with the "
+                "--parser of its model family; `mlx-host parsers` lists them.",
                 param="tool_choice",
             )
     elif request.form is None and not (holds_calls(info, parsers) and any(map(is_strict, request.tools))):
-        # Clients say strict out of habit; where nothing can hold to it, the answer is what it was without.
+        # SDKs set strict by default; where it cannot be enforced, it has no effect.
         return None
-    # A function that is forced by its name is called once; clients count on that.
+    # Clients expect one call of a function that is forced by name.
     named = required and allowed is not None and len(allowed) == 1
     return AnswerConstraint(
         parsers.reasoning,
@@ -66,16 +62,16 @@ def _of_chat(request: ChatRequest, model: str, info: ModelInfo, parsers: Parsers
     )
 
 
-def _must_constrain(model: str, info: ModelInfo, param: str | None) -> None:
-    if not info.constrains:
+def _must_constrain(model: str, info: Capabilities, param: str | None) -> None:
+    if not info.structured_outputs:
         raise UnsupportedRequest(
-            f"Model {model!r} cannot be held to {param or 'the form asked for'}: its backend does not constrain what "
-            "is written. A model of one that does, such as lm, can.",
+            f"Model {model!r} does not support {param or 'structured output'}: its backend has no structured output. "
+            "Use --backend lm or vlm.",
             param=param,
         )
 
 
 def _param(form: Grammar) -> str | None:
-    """The field of the request that brought a form, where the form knows it."""
+    """The request field that a grammar comes from, if it is recorded."""
     params = [leaf.param for leaf in leaves(form) if isinstance(leaf, JsonValue | Pattern | LarkGrammar)]
     return params[0] if params else None

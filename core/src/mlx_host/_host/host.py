@@ -1,89 +1,134 @@
-"""The host: finds the model that a request is for and lets the plugins have their say."""
+"""The host: implements the service that endpoints use, on top of the served models and the plugins' hooks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any, TypeVar
 
-from mlx_host._host.output_processor import AnswerEvent, answer
-from mlx_host._host.reply import Exchange
-from mlx_host._host.served_model import ModelState, ServedModel
+from mlx_host._host.reply import ChatReply, ModelReply
+from mlx_host._host.served_model import ServedModel
 from mlx_host._plugins.manager import Plugins
-from mlx_host._settings import HostSettings
-from mlx_host.errors import ModelNotFound, UnsupportedRequest
+from mlx_host.api import LOCAL, Caller, Deadline, ModelStatus
+from mlx_host.errors import ModelNotFound, RequestError, UnsupportedRequest
+from mlx_host.events import Tokenized
 from mlx_host.requests import ChatRequest, Request, TokenizeRequest
+
+RequestT = TypeVar("RequestT", bound=Request)
 
 
 class Host:
-    """The models of this server, by name, and its settings."""
+    """The models of this server by name; see `mlx_host.api.Service` for the interface of endpoints."""
 
-    def __init__(self, plugins: Plugins, models: Sequence[ServedModel], settings: HostSettings) -> None:
-        self.plugins = plugins
-        self.models = {model.name: model for model in models}
-        self.settings = settings
+    def __init__(self, plugins: Plugins, models: Sequence[ServedModel], keep_alive: float) -> None:
         self.stopping = False
+        self._plugins = plugins
+        self._models = {model.name: model for model in models}
+        self._keep_alive = keep_alive
+        self._background: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to load every model."""
-        for model in self.models.values():
+        for model in self._models.values():
             model.start()
 
+    async def loaded(self, *, strict: bool) -> None:
+        """Wait until every model has loaded or failed; if `strict`, raise the error of the first that fails."""
+        await asyncio.gather(*(model.loaded() for model in self._models.values()), return_exceptions=not strict)
+
+    async def drain(self) -> None:
+        """Wait for background work."""
+        if self._background:
+            await asyncio.wait(self._background)
+
     async def stop(self, timeout: float) -> None:
-        """End every model's process."""
-        await asyncio.gather(*(model.stop(timeout) for model in self.models.values()))
+        """Cancel background work and end every model's process."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*(model.stop(timeout) for model in self._models.values()))
 
-    @property
-    def ready(self) -> bool:
-        """Whether every model is up and requests are taken."""
-        return not self.stopping and all(model.state is ModelState.READY for model in self.models.values())
+    def models(self, caller: Caller = LOCAL) -> Sequence[ModelStatus]:
+        return [model.status() for model in self._models.values()]
 
-    def model(self, name: str) -> ServedModel:
-        """Find a model; where only one is served, it answers to any name. ModelNotFound says what there is."""
-        if name in self.models:
-            return self.models[name]
-        if len(self.models) == 1:
-            return next(iter(self.models.values()))
-        there_is = ", ".join(sorted(self.models))
-        raise ModelNotFound(f"The model {name!r} is not served here; there is: {there_is}.", param="model")
+    def model(self, name: str, caller: Caller = LOCAL) -> ModelStatus:
+        return self._resolve(name).status()
 
-    def ask(self, request: Request, *, streams: bool = False) -> Exchange:
-        """Put a request to its model; entering the exchange waits for a slot and raises what refuses it."""
-        model = self.model(request.model)
-        request = self.plugins.hook.prepare_request(request=request, model=model)
+    def submit(self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE) -> ModelReply:
+        model = self._resolve(request.model)
+        return self._reply(model, self._prepared(self._with_offered_tools(request, model), model), deadline)
+
+    def chat(
+        self, request: ChatRequest, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
+    ) -> ChatReply:
+        return ChatReply(self.submit(request, caller=caller, deadline=deadline))
+
+    async def count_tokens(self, request: ChatRequest, *, caller: Caller = LOCAL) -> int:
+        count = 0
+        tokenize = TokenizeRequest(id=request.id, model=request.model, prompt=request)
+        async with self.submit(tokenize, caller=caller) as reply:
+            async for events in reply:
+                count += sum(len(event.tokens) for event in events if isinstance(event, Tokenized))
+        return count
+
+    def cancel(self, request_id: str, error: RequestError) -> bool:
+        return any(model.end(request_id, error) for model in self._models.values())
+
+    async def load(self, name: str) -> ModelStatus:
+        raise NotImplementedError
+
+    async def unload(self, name: str, *, force: bool = False) -> None:
+        raise NotImplementedError
+
+    def changes(self) -> AsyncIterator[ModelStatus]:
+        raise NotImplementedError
+
+    def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(work, name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def _resolve(self, name: str) -> ServedModel:
+        """Find a model; where only one is served, it answers to any name."""
+        if name in self._models:
+            return self._models[name]
+        if len(self._models) == 1:
+            return next(iter(self._models.values()))
+        available = ", ".join(sorted(self._models))
+        raise ModelNotFound(f"Model {name!r} not found. Available models: {available}.", param="model")
+
+    def _prepared(self, request: RequestT, model: ServedModel) -> RequestT:
+        """Let the plugins change a request; of a tokenize request for a conversation, the conversation."""
+        if isinstance(request, TokenizeRequest) and isinstance(request.prompt, ChatRequest):
+            return replace(request, prompt=self._prepared(request.prompt, model))
+        prepared: RequestT = self._plugins.hook.prepare_request(request=request, model=model.status())
+        return prepared
+
+    def _with_offered_tools(self, request: RequestT, model: ServedModel) -> RequestT:
+        """Leave out the tools where the model's settings do not offer them for tool_choice auto."""
+        if isinstance(request, TokenizeRequest) and isinstance(request.prompt, ChatRequest):
+            return replace(request, prompt=self._with_offered_tools(request.prompt, model))
+        if not isinstance(request, ChatRequest) or request.tool_choice != "auto" or model.parsers.auto_tools:
+            return request
+        return replace(request, tools=(), allowed_tools=None)
+
+    def _reply(self, model: ServedModel, request: Request, deadline: Deadline) -> ModelReply:
         if not model.serves(request):
             assert model.info is not None
-            tasks = ", ".join(sorted(kind.task for kind in model.info.serves))
+            tasks = ", ".join(sorted(kind.task for kind in model.info.supported_requests))
             raise UnsupportedRequest(
-                f"Model {model.name!r} does not serve {request.task} requests; it serves: {tasks}. "
-                f"{self._who_would(request)}",
+                f"Model {model.name!r} does not support {request.task} requests (supported: {tasks}). "
+                f"{self._alternatives(request)}",
                 param="model",
             )
-        return Exchange(model, request, streams, self.plugins.request_finished)
+        return ModelReply(model, request, deadline, self._keep_alive, self._plugins.request_finished)
 
-    def _who_would(self, request: Request) -> str:
-        names = [name for name, model in self.models.items() if model.info is not None and model.serves(request)]
+    def _alternatives(self, request: Request) -> str:
+        names = [model.name for model in self._models.values() if model.info is not None and model.serves(request)]
         if names:
-            return f"Served here for {request.task}: {', '.join(sorted(names))}."
-        backends = [name for name, each in self.plugins.backends.found.items() if isinstance(request, each.serves)]
+            return f"Models that support them: {', '.join(sorted(names))}."
+        backends = [name for name, each in self._plugins.backends.found.items() if isinstance(request, each.serves)]
         if backends:
-            return f"A model of one of these backends would: {', '.join(sorted(backends))}."
-        return "No backend that is installed does; `mlx-host plugins` lists them."
-
-    def chat(self, request: ChatRequest, *, streams: bool = False) -> AsyncGenerator[list[AnswerEvent], None]:
-        """Put a chat request to its model and read the answer with the model's parsers."""
-        exchange = self.ask(self._with_tools_offered(request), streams=streams)
-        prepared = exchange.request
-        assert isinstance(prepared, ChatRequest)
-        return answer(exchange, prepared, self.model(prepared.model))
-
-    def tokenize(self, request: TokenizeRequest) -> Exchange:
-        """Ask a model for the tokens that it would read; of a conversation, those that `chat` would have it read."""
-        if isinstance(request.prompt, ChatRequest):
-            request = replace(request, prompt=self._with_tools_offered(request.prompt))
-        return self.ask(request)
-
-    def _with_tools_offered(self, request: ChatRequest) -> ChatRequest:
-        """Leave out the tools where the model's settings do not offer them of their own accord."""
-        offered = request.tool_choice != "auto" or self.model(request.model).parsers.auto_tools
-        return request if offered else replace(request, tools=(), allowed_tools=None)
+            return f"Start a model with --backend {' or '.join(sorted(backends))}."
+        return "No installed backend supports them; `mlx-host plugins` lists the backends."

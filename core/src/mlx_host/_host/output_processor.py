@@ -1,152 +1,111 @@
-"""Joins an exchange to a parser: a model's text becomes content, reasoning and tool calls, choice by choice."""
+"""Processes a chat request's output: the model's text becomes content, reasoning and tool calls, by choice."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable
 
 from mlx_host._host.parser_factory import Verbatim, make_parser
-from mlx_host._host.parser_selection import Parsers
-from mlx_host._host.reply import Exchange
-from mlx_host._host.served_model import ServedModel
+from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Leftovers, Telltales
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Prefilled, Started, StopReason, Text
+from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, FinishReason, OutputCompleted, VisiblePart
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, Text
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 
-FinishReason = Literal["stop", "length", "tool_calls"]
-Shown = Content | Reasoning | ToolCall
 
-
-@dataclass(frozen=True, slots=True)
-class Delta:
-    """What was added to a choice; neighbouring parts are of different kinds, calls have ids."""
-
-    choice: int
-    parts: list[Shown]
-    logprobs: tuple[Logprobs, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceDone:
-    """A choice is complete; `stop` is the stop string that ended it, if one did."""
-
-    choice: int
-    reason: FinishReason
-    stop: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """All choices are complete; the tokens are those of all of them, `reasoning_tokens` of `completion_tokens`.
-
-    `warning` says that a call or thinking was left in the content, and which parser to try.
-    """
-
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    warning: str | None = None
-    reasoning_tokens: int = 0
-
-
-AnswerEvent = Started | Prefilled | Delta | ChoiceDone | Done
-
-
-class Choice:
-    """One answer being read."""
+class ChoiceState:
+    """The state of one choice."""
 
     def __init__(
         self, index: int, parser: Parser, new_call_id: Callable[[], str], one_call: bool, leftovers: Leftovers
     ) -> None:
         self.index = index
         self.reasoning_tokens = 0
-        self._unread_tokens = 0
-        self.called = False
+        self._pending_tokens = 0
+        self.has_tool_calls = False
         self.leftovers = leftovers
         self._ids: set[str] = set()
         self._parser = parser
         self._new_call_id = new_call_id
         self.one_call = one_call
 
-    def read(self, texts: list[Text]) -> list[Shown]:
+    def parse(self, texts: list[Text]) -> list[VisiblePart]:
         if isinstance(self._parser, Verbatim):
-            return self._show(self._parser.feed("".join([text.text for text in texts])))
+            return self._visible(self._parser.feed("".join([text.text for text in texts])))
         parts: list[Part] = []
         for text in texts:
             more = self._parser.feed(text.text)
             self._count(text.tokens, more)
             parts += more
-        return self._show(parts)
+        return self._visible(parts)
 
-    def finish(self) -> list[Shown]:
+    def finish(self) -> list[VisiblePart]:
         parts = self._parser.finish()
         self._count(0, parts)
-        return self._show(parts)
+        return self._visible(parts)
 
     def _count(self, tokens: int, parts: list[Part]) -> None:
-        """Count tokens as reasoning if that is what is read next; those of a marker go with what follows it."""
-        self._unread_tokens += tokens
+        """Attribute tokens to the next visible part; those of a marker belong to what follows it."""
+        self._pending_tokens += tokens
         for part in parts:
-            if isinstance(part, Shown):
-                self.reasoning_tokens += self._unread_tokens if isinstance(part, Reasoning) else 0
-                self._unread_tokens = 0
+            if isinstance(part, VisiblePart):
+                self.reasoning_tokens += self._pending_tokens if isinstance(part, Reasoning) else 0
+                self._pending_tokens = 0
                 break
 
     @property
-    def over(self) -> bool:
-        """Whether the one call that was allowed has been made."""
-        return self.called and self.one_call
+    def finished(self) -> bool:
+        """Whether the only allowed tool call has been made."""
+        return self.has_tool_calls and self.one_call
 
-    def _show(self, parts: list[Part]) -> list[Shown]:
-        shown: list[Shown] = []
+    def _visible(self, parts: list[Part]) -> list[VisiblePart]:
+        visible: list[VisiblePart] = []
         for part in parts:
-            if self.over:
+            if self.finished:
                 break
-            last = shown[-1] if shown else None
+            last = visible[-1] if visible else None
             match part:
                 case Marker():
                     pass
                 case ToolCall():
-                    self.called = True
-                    shown.append(ToolCall(part.name, part.arguments, part.source, self._id(part)))
+                    self.has_tool_calls = True
+                    visible.append(ToolCall(part.name, part.arguments, part.source, self._id(part)))
                 case Content(text) if isinstance(last, Content):
                     self.leftovers.look(text)
-                    shown[-1] = Content(last.text + text)
+                    visible[-1] = Content(last.text + text)
                 case Reasoning(text) if isinstance(last, Reasoning):
-                    shown[-1] = Reasoning(last.text + text)
+                    visible[-1] = Reasoning(last.text + text)
                 case _:
                     if isinstance(part, Content):
                         self.leftovers.look(part.text)
                     if part.text:
-                        shown.append(part)
-        return shown
+                        visible.append(part)
+        return visible
 
     def _id(self, call: ToolCall) -> str:
-        # A model that writes ids itself may repeat one; a client could not tell the results apart.
+        # Models that write ids may repeat one, and clients match results by id.
         id = call.id if call.id and call.id not in self._ids else self._new_call_id()
         self._ids.add(id)
         return id
 
 
-class Reader:
-    """Turns a model's events into an answer's events; the engine's batches go in, batches come out."""
+class OutputProcessor:
+    """Turns batches of a model's events into batches of chat events."""
 
-    def __init__(self, request: ChatRequest, parsers: Parsers, telltales: Telltales) -> None:
+    def __init__(self, request: ChatRequest, parsers: ParserSelection, telltales: Telltales) -> None:
         self._request = request
         self._parsers = parsers
         self._telltales = telltales
-        self._choices: dict[int, Choice] = {}
+        self._choices: dict[int, ChoiceState] = {}
         self._started: Started | None = None
-        self._tokens = self._unwanted = self._reasoning_tokens = 0
-        self.over = False
-        self.called = False
+        self._tokens = self._discarded_tokens = self._reasoning_tokens = 0
+        self.finished = False
+        self.has_tool_calls = False
         self.warning: str | None = None
 
-    def take(self, events: list[Event]) -> list[AnswerEvent]:
-        """Read what the model said; neighbouring text of a choice becomes one Delta."""
-        out: list[AnswerEvent] = []
+    def process(self, events: list[Event]) -> list[ChatEvent]:
+        """Process one batch; neighbouring text of a choice becomes one ChoiceDelta."""
+        out: list[ChatEvent] = []
         pieces: dict[int, list[Text]] = {}
         for event in events:
             match event:
@@ -162,15 +121,15 @@ class Reader:
                     self._flush(pieces, out)
                     for choice in list(self._choices):
                         self._finish(choice, event.reason, event.stop, out)
-                    self._tokens = max(self._tokens, event.completion_tokens - self._unwanted)
-                case Prefilled():
+                    self._tokens = max(self._tokens, event.completion_tokens - self._discarded_tokens)
+                case Progress():
                     out.append(event)
         self._flush(pieces, out)
         started = self._started
-        if started is not None and not self._choices and not self.over:
-            self.over = True
+        if started is not None and not self._choices and not self.finished:
+            self.finished = True
             tokens = (started.prompt_tokens, started.cached_tokens, self._tokens)
-            out.append(Done(*tokens, self.warning, self._reasoning_tokens))
+            out.append(OutputCompleted(*tokens, self._reasoning_tokens))
         return out
 
     def _start(self, started: Started) -> None:
@@ -180,62 +139,43 @@ class Reader:
             parser = make_parser(self._parsers, self._request, started.prompt_tail)
             one_call = not self._request.parallel_tool_calls
             leftovers = Leftovers(self._telltales)
-            self._choices[index] = Choice(index, parser, family.new_call_id, one_call, leftovers)
+            self._choices[index] = ChoiceState(index, parser, family.new_call_id, one_call, leftovers)
 
-    def _flush(self, pieces: dict[int, list[Text]], out: list[AnswerEvent]) -> None:
+    def _flush(self, pieces: dict[int, list[Text]], out: list[ChatEvent]) -> None:
         for index, texts in pieces.items():
             choice = self._choices.get(index)
-            # Where the first call is the end, the pieces behind it must not count, however they came together.
+            # Where the first call ends the choice, text after it must not be counted, however it is batched.
             for group in [[text] for text in texts] if choice is not None and choice.one_call else [texts]:
                 tokens = sum(text.tokens for text in group)
-                if choice is None or choice.over:
-                    self._unwanted += tokens
+                if choice is None or choice.finished:
+                    self._discarded_tokens += tokens
                     continue
                 self._tokens += tokens
-                self._read(choice, group, out)
+                self._parse(choice, group, out)
         pieces.clear()
 
-    def _read(self, choice: Choice, texts: list[Text], out: list[AnswerEvent]) -> None:
-        parts = choice.read(texts)
+    def _parse(self, choice: ChoiceState, texts: list[Text], out: list[ChatEvent]) -> None:
+        parts = choice.parse(texts)
         logprobs = tuple([lp for text in texts for lp in text.logprobs])
         if parts or logprobs:
-            out.append(Delta(choice.index, parts, logprobs))
-        if choice.over:
+            out.append(ChoiceDelta(choice.index, parts, logprobs))
+        if choice.finished:
             self._end(choice, "tool_calls", out)
 
-    def _finish(self, index: int, reason: StopReason, stop: str | None, out: list[AnswerEvent]) -> None:
+    def _finish(self, index: int, reason: StopReason, stop: str | None, out: list[ChatEvent]) -> None:
         choice = self._choices.get(index)
         if choice is None:
             return
         if parts := choice.finish():
-            out.append(Delta(index, parts))
-        # A call does not change that the answer was cut off.
-        self._end(choice, "tool_calls" if choice.called and reason == "stop" else reason, out, stop)
+            out.append(ChoiceDelta(index, parts))
+        # A tool call does not change that the output was cut off.
+        self._end(choice, "tool_calls" if choice.has_tool_calls and reason == "stop" else reason, out, stop)
 
-    def _end(self, choice: Choice, reason: FinishReason, out: list[AnswerEvent], stop: str | None = None) -> None:
-        self.called = self.called or choice.called
+    def _end(self, choice: ChoiceState, reason: FinishReason, out: list[ChatEvent], stop: str | None = None) -> None:
+        self.has_tool_calls = self.has_tool_calls or choice.has_tool_calls
         self._reasoning_tokens += choice.reasoning_tokens
         if choice.leftovers.found is not None:
             reading = (self._parsers.reasoning, self._parsers.tools)
             self.warning = self._telltales.advice(choice.leftovers.found, reading)
         del self._choices[choice.index]
-        out.append(ChoiceDone(choice.index, reason, stop))
-
-
-async def answer(
-    exchange: Exchange, request: ChatRequest, model: ServedModel
-) -> AsyncGenerator[list[AnswerEvent], None]:
-    """Answer a chat request: batches of Started, then Delta and ChoiceDone for each choice, then Done."""
-    async with exchange:
-        # Not before: while the model loads, nobody knows what it calls for.
-        reader = Reader(request, model.parsers, model.telltales)
-        async for events in exchange:
-            batch = reader.take(events)
-            if reader.over:
-                exchange.outcome = "tool_calls" if reader.called and exchange.outcome != "length" else exchange.outcome
-                exchange.outcome = exchange.outcome or "stop"
-                exchange.warning = reader.warning
-            if batch:
-                yield batch
-            if reader.over:
-                return
+        out.append(ChoiceCompleted(choice.index, reason, stop))

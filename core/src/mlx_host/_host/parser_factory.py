@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlx_host._host.parser_selection import Parsers
+from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.parsing import Content, Marker, Parser, Part
 from mlx_host.requests import ChatRequest
 
@@ -86,13 +86,13 @@ class Formed(Parser):
         return out
 
 
-def make_parser(parsers: Parsers, request: ChatRequest, prompt_tail: str) -> Parser:
+def make_parser(parsers: ParserSelection, request: ChatRequest, prompt_tail: str) -> Parser:
     """Make the parser for one choice of an answer."""
     parser = _make(parsers, request, prompt_tail)
     return parser if request.form is None or isinstance(parser, Verbatim) else Formed(parser)
 
 
-def _make(parsers: Parsers, request: ChatRequest, prompt_tail: str) -> Parser:
+def _make(parsers: ParserSelection, request: ChatRequest, prompt_tail: str) -> Parser:
     tools = request.tools if parsers.tools else ()
     if parsers.tools is None and parsers.reasoning is None:
         return Verbatim()

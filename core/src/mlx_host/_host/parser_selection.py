@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Parsers:
+class ParserSelection:
     """One parser for both, one for each, or none; `auto_tools` says whether tool_choice auto offers the tools."""
 
     reasoning: type[Parser] | None = None
@@ -21,7 +21,7 @@ class Parsers:
     auto_tools: bool = True
 
 
-NO_PARSERS = Parsers()
+NO_PARSERS = ParserSelection()
 
 
 class Auto(Parser):
@@ -38,7 +38,9 @@ class Auto(Parser):
         raise TypeError("a family is chosen before the first request")
 
 
-def settle(parsers: Parsers, template: str | None, families: Iterable[type[Parser]], model: str) -> Parsers:
+def settle(
+    parsers: ParserSelection, template: str | None, families: Iterable[type[Parser]], model: str
+) -> ParserSelection:
     """Put the family that `template` calls for in the place of Auto, and log which and why; none if none fits."""
     if Auto not in (parsers.reasoning, parsers.tools):
         return parsers

@@ -1,70 +1,50 @@
-"""One request on its way through a model: admitted, answered, recorded, and cleaned up whatever happens."""
+"""The reply to one submitted request: it waits for a slot, iterates over the model's events, and is recorded."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
+from typing import Self
 
 from mlx_host._engine import Answer
+from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.served_model import ServedModel
+from mlx_host.api import ChatEvent, Deadline, ModelStatus, RequestRecord
 from mlx_host.errors import QueueTimeout, RequestError
-from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, ImageStep, Prefilled, Started, Text
-from mlx_host.requests import Request
+from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, Progress, Started, Text
+from mlx_host.requests import ChatRequest, Request
+
+QUEUED = Progress("queued", 0)
 
 
-@dataclass(frozen=True)
-class RequestRecord:
-    """What became of a request; times in seconds, tokens counted.
+class ModelReply:
+    """A reply with the model's own events; see `mlx_host.api.Reply`.
 
-    `outcome` is the finish reason ("stop", "length", "tool_calls"), "cancelled", or an error's code or type.
-    `started_at` is in seconds since the epoch; `first_token` is None if none came. `gaps` are the times between one
-    piece of the answer and the next. `warning` says what was left unparsed in a chat answer.
-    """
-
-    id: str
-    model: str
-    task: str
-    outcome: str
-    started_at: float
-    queued: float
-    first_token: float | None
-    duration: float
-    prompt_tokens: int
-    cached_tokens: int
-    completion_tokens: int
-    gaps: tuple[float, ...] = ()
-    warning: str | None = None
-
-    @property
-    def tokens_per_second(self) -> float | None:
-        """Speed after the first token; None where there is nothing to measure."""
-        if self.first_token is None or self.completion_tokens < 2 or self.duration <= self.first_token:
-            return None
-        return (self.completion_tokens - 1) / (self.duration - self.first_token)
-
-
-class Exchange:
-    """An asynchronous context that holds a slot of the model, and iterates over what the model says.
-
-    The queue timeout covers waiting and answering; with `streams` it ends with the first text, since an answer that
-    flows is not cut. `outcome` may be set by who leaves early on purpose. The slot is free as soon as the model is
-    done, however long its words take to be read.
+    `outcome` may be set by code that leaves early on purpose. The slot is free as soon as the model is done, however
+    slowly the client reads.
     """
 
     def __init__(
-        self, model: ServedModel, request: Request, streams: bool, on_end: Callable[[RequestRecord], None]
+        self,
+        model: ServedModel,
+        request: Request,
+        deadline: Deadline,
+        keep_alive: float,
+        on_end: Callable[[RequestRecord], None],
     ) -> None:
+        self.model: ModelStatus = model.status()
+        self.keep_alive = keep_alive
         self.outcome: str | None = None
         self.warning: str | None = None
+        self.progress: Progress | None = QUEUED
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
-        self._model = model
+        self.served = model
         self._answer = Answer(request, self._leave)
-        self._streams = streams
+        self._deadline_kind = deadline
         self._on_end = on_end
         self._holds_slot = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -77,59 +57,65 @@ class Exchange:
     def request(self) -> Request:
         return self._answer.request
 
-    async def __aenter__(self) -> Exchange:
+    async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._begin = loop.time()
-        deadline = self._begin + self._model.limits.queue_timeout
+        timed = self._deadline_kind is not Deadline.NONE
+        deadline = self._begin + self.served.limits.queue_timeout if timed else None
         try:
-            self._model.refuse_unless_up()
+            self.served.refuse_unless_up()
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self._model.admission.enter(self._answer.request.priority)
+                    await self.served.admission.enter(self._answer.request.priority)
             except TimeoutError:
-                raise self._too_late() from None
+                raise self._timeout() from None
             self._holds_slot = True
             self._slot_at = loop.time()
-            self._model.submit(self._answer)
+            self.progress = None
+            self.served.submit(self._answer)
         except BaseException as error:
             self._end(error)
             raise
-        self._deadline = loop.call_at(deadline, self._expire)
+        if deadline is not None:
+            self._deadline = loop.call_at(deadline, self._expire)
         return self
 
-    def __aiter__(self) -> Exchange:
+    def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> list[Event]:
         events = await anext(self._answer)
-        said = False
+        has_output = False
         for event in events:
             match event:
                 case Text(tokens=tokens):
-                    said = True
+                    has_output = True
                     self.completion_tokens += tokens
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                     self.outcome = self.outcome or event.reason
-                case Prefilled() | Echoed() | ChoiceFinished() | ImageStep():
+                case Progress():
+                    self.progress = event
+                case Echoed() | ChoiceFinished():
                     pass
                 case _:
-                    said = True
-        if said:
-            self._tick()
+                    has_output = True
+        if has_output:
+            self._note_output()
         return events
 
-    def _tick(self) -> None:
-        """Note that a piece of the answer has come."""
+    def _note_output(self) -> None:
         now = self._now()
+        if not isinstance(self.progress, Progress) or self.progress.stage == "prefill":
+            self.progress = None
         if self._first_at:
             self._gaps.append(now - self._last_at)
         else:
             self._first_at = now
-            if self._streams:
-                self._no_deadline()
+            if self._deadline_kind is Deadline.FIRST_OUTPUT:
+                self._cancel_deadline()
         self._last_at = now
 
     async def __aexit__(
@@ -137,14 +123,14 @@ class Exchange:
     ) -> None:
         self._end(error)
 
-    def _too_late(self) -> QueueTimeout:
-        return QueueTimeout(f"Request processing timed out after {self._model.limits.queue_timeout:g} seconds")
+    def _timeout(self) -> QueueTimeout:
+        return QueueTimeout(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds")
 
     def _expire(self) -> None:
-        self._model.cancel(self._answer)
-        self._answer.push(self._too_late())
+        self.served.cancel(self._answer)
+        self._answer.push(self._timeout())
 
-    def _no_deadline(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -152,19 +138,19 @@ class Exchange:
     def _leave(self) -> None:
         if self._holds_slot:
             self._holds_slot = False
-            self._model.admission.leave(self._now() - self._slot_at if self._answer.over else None)
+            self.served.admission.leave(self._now() - self._slot_at if self._answer.over else None)
 
     def _end(self, error: BaseException | None) -> None:
         now = self._now()
-        self._no_deadline()
+        self._cancel_deadline()
         if self._slot_at:
-            self._model.cancel(self._answer)
+            self.served.cancel(self._answer)
         self._leave()
         request = self._answer.request
         self._on_end(
             RequestRecord(
                 id=request.id,
-                model=self._model.name,
+                model=self.model.name,
                 task=request.task,
                 outcome=self._outcome(error),
                 started_at=self._started_at,
@@ -187,3 +173,78 @@ class Exchange:
                 return self.outcome or "cancelled"
             case _:
                 return "internal_error"
+
+
+class ChatReply:
+    """A reply whose text the model's parsers have turned into content, reasoning and tool calls."""
+
+    def __init__(self, reply: ModelReply) -> None:
+        self._reply = reply
+        self._processor: OutputProcessor | None = None
+
+    @property
+    def model(self) -> ModelStatus:
+        return self._reply.model
+
+    @property
+    def request(self) -> Request:
+        return self._reply.request
+
+    @property
+    def progress(self) -> Progress | None:
+        return self._reply.progress
+
+    @property
+    def warning(self) -> str | None:
+        return self._reply.warning
+
+    @property
+    def prompt_tokens(self) -> int:
+        return self._reply.prompt_tokens
+
+    @property
+    def cached_tokens(self) -> int:
+        return self._reply.cached_tokens
+
+    @property
+    def completion_tokens(self) -> int:
+        return self._reply.completion_tokens
+
+    @property
+    def keep_alive(self) -> float:
+        return self._reply.keep_alive
+
+    async def __aenter__(self) -> Self:
+        await self._reply.__aenter__()
+        request = self._reply.request
+        assert isinstance(request, ChatRequest)
+        served = self._reply.served
+        # Only now: `--parser auto` is resolved when the model has loaded.
+        self._processor = OutputProcessor(request, served.parsers, served.telltales)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._reply.__aexit__(kind, error, traceback)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> list[ChatEvent]:
+        processor = self._processor
+        assert processor is not None
+        while not processor.finished:
+            batch = processor.process(await anext(self._reply))
+            if processor.finished:
+                self._finish(processor)
+            if batch:
+                return batch
+        raise StopAsyncIteration
+
+    def _finish(self, processor: OutputProcessor) -> None:
+        reply = self._reply
+        if processor.has_tool_calls and reply.outcome != "length":
+            reply.outcome = "tool_calls"
+        reply.outcome = reply.outcome or "stop"
+        reply.warning = processor.warning

@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import Enum
 
-from mlx_host._engine import Answer, Engine, ModelInfo
+from mlx_host._engine import Answer, Engine
 from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
 from mlx_host._host.admission import Admission
+from mlx_host._host.catalog import DEFAULT_LIMITS, ModelLimits
 from mlx_host._host.constraints import constrained, holds_calls
-from mlx_host._host.parser_selection import NO_PARSERS, Parsers, settle
+from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, settle
 from mlx_host._host.unparsed_markup import Telltales
+from mlx_host.api import ModelState, ModelStatus
+from mlx_host.backend import Capabilities
 from mlx_host.errors import EngineDied, LoadError, MlxHostError, ModelUnavailable, RequestError
 from mlx_host.parsing import Parser
 from mlx_host.requests import Request
@@ -31,29 +33,6 @@ FIRST_BACK_OFF = 0.5
 MOST_REPLAYS = 1
 
 
-class ModelState(Enum):
-    """Where a served model is in its life."""
-
-    LOADING = "loading"
-    READY = "ready"
-    RESTARTING = "restarting"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one model takes on: requests at once (None: as many as it says), waiting, and seconds for each.
-
-    A model that has requests and says nothing for `stall_timeout` seconds is ended and started again; 0: it is not.
-    """
-
-    max_concurrency: int | None = None
-    queue_size: int = 100
-    queue_timeout: float = 300.0
-    stall_timeout: float = 120.0
-
-
 class ServedModel:
     """A model under its name, whether it is up at the moment or not.
 
@@ -65,8 +44,8 @@ class ServedModel:
         self,
         name: str,
         start: Callable[[], Worker],
-        limits: Limits = Limits(),
-        parsers: Parsers = NO_PARSERS,
+        limits: ModelLimits = DEFAULT_LIMITS,
+        parsers: ParserSelection = NO_PARSERS,
         families: Iterable[type[Parser]] = (),
         on_loading: Callable[[Loading], None] = lambda progress: None,
     ) -> None:
@@ -77,8 +56,9 @@ class ServedModel:
         self.state = ModelState.LOADING
         self.failure: MlxHostError | None = None
         self.restarts = 0
-        self.info: ModelInfo | None = None
+        self.info: Capabilities | None = None
         self.rounds: Counter[int] = Counter()
+        self.created = int(time.time())
         self.telltales = Telltales((), None)
         self._families = list(families)
         self._start = start
@@ -94,6 +74,27 @@ class ServedModel:
     def pid(self) -> int | None:
         """The process that the model runs in, if there is one at the moment."""
         return self._engine.worker.pid if self._engine is not None and not self._engine.ended.done() else None
+
+    def status(self) -> ModelStatus:
+        """Return a snapshot."""
+        configured = self.limits.max_concurrency
+        announced = None if self.info is None else self.info.concurrency
+        known = [limit for limit in (configured, announced) if limit is not None]
+        return ModelStatus(
+            name=self.name,
+            state=self.state,
+            capabilities=self.info,
+            concurrency=min(known, default=0),
+            running=self.admission.running,
+            waiting=self.admission.waiting,
+            queue_size=self.limits.queue_size,
+            restarts=self.restarts,
+            error=None if self.failure is None else str(self.failure),
+            pid=self.pid,
+            created=self.created,
+            enforces_tool_schemas=self.holds_calls,
+            batch_sizes=self.rounds,
+        )
 
     def start(self) -> None:
         """Begin to load, and keep the model up from then on."""
@@ -150,7 +151,7 @@ class ServedModel:
 
     def serves(self, request: Request) -> bool:
         """Whether the model takes this type of request; unknown, so true, while it loads for the first time."""
-        return self.info is None or isinstance(request, self.info.serves)
+        return self.info is None or isinstance(request, self.info.supported_requests)
 
     @property
     def holds_calls(self) -> bool | None:
@@ -230,7 +231,7 @@ class ServedModel:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
-    def _serve(self, engine: Engine, info: ModelInfo) -> None:
+    def _serve(self, engine: Engine, info: Capabilities) -> None:
         if self._stopping.is_set():
             return
         self.parsers = settle(self.parsers, info.chat_template, self._families, self.name)

@@ -1,30 +1,149 @@
-"""The ASGI application: every plugin's endpoints behind the door, and error bodies."""
+"""The ASGI application: the endpoints of every API, middleware, and errors in each API's own format."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TypeVar
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from mlx_host import __version__
-from mlx_host._host import Host
 from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestId
-from mlx_host.api import errors
-from mlx_host.api.json_io import JsonResponse, JsonRoute
+from mlx_host.api import Api, ApiSettings, Endpoints, Service
+from mlx_host.api.errors import (
+    INTERNAL_ERROR,
+    HttpStatusError,
+    InternalError,
+    RouteNotFoundError,
+    openai_error,
+    validation_error,
+)
+from mlx_host.api.json_io import HTTPExceptionAdapter, JsonResponse
+from mlx_host.errors import PluginError, RequestError
+
+ErrorFormat = Callable[[RequestError], Response]
+SettingsT = TypeVar("SettingsT", bound=ApiSettings)
 
 
-def new_router() -> APIRouter:
-    """Make a router whose endpoints read JSON strictly."""
-    return APIRouter(route_class=JsonRoute)
+@dataclass(frozen=True)
+class MountedApi:
+    """An API of this server: its name, the plugin that registered it, and its endpoints."""
+
+    name: str
+    plugin: str
+    prefixes: tuple[str, ...]
+    endpoints: Endpoints
+    router: APIRouter
+
+    @property
+    def routes(self) -> list[Route]:
+        """The routes of its endpoints, in order."""
+        return [route for route in self.router.routes if isinstance(route, Route)]
+
+    def __str__(self) -> str:
+        return f"API {self.name!r} of {self.plugin}"
 
 
-def application(routers: Iterable[APIRouter], respond: errors.Respond = errors.response) -> FastAPI:
-    """Make an application of these endpoints whose errors are shaped by `respond`.
+def mount(api: Api[SettingsT], plugin: str, service: Service, settings: SettingsT) -> MountedApi:
+    """Create an API's endpoints."""
+    endpoints = api.create(service, settings)
+    return MountedApi(api.name, plugin, api.prefixes, endpoints, endpoints.router())
 
-    A dialect with errors of its own adds one of these to its router: `Route(path, application(...))`.
-    """
-    # The interactive pages load scripts from other servers; the document itself is ours.
+
+def check_conflicts(apis: Sequence[MountedApi]) -> None:
+    """Raise PluginError if two APIs serve the same method and path; it names both."""
+    for number, first in enumerate(apis):
+        for second in apis[number + 1 :]:
+            for route in first.routes:
+                for other in second.routes:
+                    methods = (route.methods or set()) & (other.methods or set())
+                    if methods and _overlap(route, other):
+                        raise PluginError(
+                            f"{first} and {second} both serve {min(methods)} {other.path}. "
+                            f"Uninstall one of the plugins, or leave one out with --disable-api {second.name}."
+                        )
+
+
+def _overlap(first: Route, second: Route) -> bool:
+    """Whether some path matches both routes."""
+    return _match(first.path.strip("/").split("/"), second.path.strip("/").split("/"))
+
+
+def _match(first: Sequence[str], second: Sequence[str]) -> bool:
+    if _takes_rest(first) or _takes_rest(second):
+        return bool(first) and bool(second)
+    if not first or not second:
+        return not first and not second
+    is_same = first[0] == second[0] or "{" in first[0] or "{" in second[0]
+    return is_same and _match(first[1:], second[1:])
+
+
+def _takes_rest(segments: Sequence[str]) -> bool:
+    return bool(segments) and segments[0].endswith(":path}")
+
+
+class ErrorFormats:
+    """Chooses the format of an error by the path of the request: that of the API with the longest matching prefix."""
+
+    def __init__(self, apis: Iterable[MountedApi]) -> None:
+        by_prefix = [(prefix, api.endpoints.error) for api in apis for prefix in api.prefixes]
+        self._by_prefix: list[tuple[str, ErrorFormat]] = sorted(by_prefix, key=lambda item: -len(item[0]))
+
+    def response(self, request: Request, error: RequestError) -> Response:
+        """Return the response for an error of a request."""
+        path = request.url.path
+        for prefix, error_format in self._by_prefix:
+            if path == prefix or path.startswith(f"{prefix.rstrip('/')}/"):
+                return error_format(error)
+        return openai_error(error)
+
+    def install(self, app: FastAPI) -> None:
+        """Make the application answer every error in its API's format."""
+
+        async def rejected(request: Request, error: Exception) -> Response:
+            assert isinstance(error, RequestError)
+            return self.response(request, error)
+
+        async def invalid(request: Request, error: Exception) -> Response:
+            assert isinstance(error, RequestValidationError)
+            return self.response(request, validation_error(error.errors()))
+
+        async def http(request: Request, error: Exception) -> Response:
+            assert isinstance(error, HTTPException)
+            if isinstance(error, HTTPExceptionAdapter):
+                return self.response(request, error.error)
+            method, path = request.method, request.url.path
+            if error.status_code == HTTPStatus.NOT_FOUND:
+                return self.response(request, RouteNotFoundError(f"No endpoint at {method} {path}."))
+            if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+                message, code = f"{path} does not support {method}.", "method_not_allowed"
+            else:
+                message, code = str(error.detail), None
+            response = self.response(request, HttpStatusError(error.status_code, message, code=code))
+            response.headers.update(error.headers or {})
+            return response
+
+        async def failed(request: Request, error: Exception) -> Response:
+            # Starlette raises the error again after this, so that the server logs it.
+            return self.response(request, InternalError(INTERNAL_ERROR))
+
+        app.add_exception_handler(RequestError, rejected)
+        app.add_exception_handler(RequestValidationError, invalid)
+        app.add_exception_handler(HTTPException, http)
+        app.add_exception_handler(Exception, failed)
+
+
+def make_app(apis: Sequence[MountedApi], max_body_mb: float) -> ASGIApp:
+    """Make the application that serves these APIs; PluginError if two of them conflict."""
+    check_conflicts(apis)
+    # The interactive pages load scripts from other servers; the OpenAPI document is our own.
     app = FastAPI(
         title="mlx-host",
         version=__version__,
@@ -33,14 +152,8 @@ def application(routers: Iterable[APIRouter], respond: errors.Respond = errors.r
         redirect_slashes=False,
         default_response_class=JsonResponse,
     )
-    for router in routers:
-        app.include_router(router)
-    errors.install(app, respond)
-    return app
-
-
-def make_app(host: Host) -> ASGIApp:
-    """Make the application that serves this host."""
-    app = application(host.plugins.routers(new_router, host))
-    # Around the framework, whose own last resort for errors is outside of all that is added to it.
-    return RequestId(HeadAsGet(BodyLimit(app, host.settings.max_body_mb)))
+    for api in apis:
+        app.include_router(api.router)
+    ErrorFormats(apis).install(app)
+    # Outside the framework: its own last-resort error handler is outside of any middleware added to it.
+    return RequestId(HeadAsGet(BodyLimit(app, max_body_mb)))

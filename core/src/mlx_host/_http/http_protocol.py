@@ -159,7 +159,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         running = self._running
         if running is None or running.response_complete or not running.response_started:
-            body = json_io.encoded(json_io.text(errors.body(InvalidRequest(message, code="invalid_http"))))
+            body = json_io.utf8(json_io.dumps(errors.openai_body(InvalidRequest(message, code="invalid_http"))))
             head = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

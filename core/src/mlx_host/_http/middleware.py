@@ -1,6 +1,6 @@
-"""What every request passes first: it gets an id, and its body must come in time and be of a bearable size.
+"""ASGI middleware around every endpoint: request ids, HEAD, and limits on bodies.
 
-Plain ASGI: under Starlette's BaseHTTPMiddleware an endpoint could not see its client go away.
+Plain ASGI: under Starlette's BaseHTTPMiddleware an endpoint could not see that its client disconnects.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mlx_host.api.json_io import Refusal
-from mlx_host.errors import InvalidRequest, TooLarge
+from mlx_host._http.json_size import MAX_CONTAINERS, MAX_ITEMS, JsonSize
+from mlx_host.api.errors import UnsupportedMediaTypeError
+from mlx_host.api.json_io import HTTPExceptionAdapter
+from mlx_host.errors import InvalidRequest, RequestError, TooLarge
 
 MEGABYTE = 1000 * 1000
-# How long the next piece of a body may take.
+# How long the next chunk of a body may take.
 BODY_SECONDS = 30.0
 
 
-class BodyTimeout(InvalidRequest):
-    """The body did not come."""
+class BodyTimeoutError(InvalidRequest):
+    """The client stopped sending the body."""
 
     status = 408
     code = "request_timeout"
 
 
 class RequestId:
-    """Gives every answer an id, under the names that OpenAI's and Anthropic's clients look for."""
+    """Gives every response an id, under the header names that OpenAI's and Anthropic's clients read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -48,22 +50,27 @@ class RequestId:
 
 
 class HeadAsGet:
-    """Answers HEAD, by which monitors ask, as GET is answered; the server leaves the body out."""
+    """Handles HEAD, which monitors send, like GET; the server omits the body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asks = scope["type"] == "http" and scope["method"] == "HEAD"
-        await self._app({**scope, "method": "GET"} if asks else scope, receive, send)
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 class BodyLimit:
-    """Refuses a body of more than `megabytes`, and one that stops coming. No model has heard of the request by then."""
+    """Rejects bodies that are too large, compressed, have too many JSON values, or stop arriving.
+
+    The error is raised where the body is read, so that it has the format of the endpoint's API. A compressed body is
+    rejected (415): its size would be known only after decompression. JSON values are counted while the body arrives,
+    because parsing and validating very many of them would block the event loop, and with it every stream.
+    """
 
     def __init__(self, app: ASGIApp, megabytes: float, seconds: float = BODY_SECONDS) -> None:
         self._app = app
-        self._most = megabytes * MEGABYTE
+        self._max_bytes = megabytes * MEGABYTE
         self._limit = f"{megabytes:g} MB"
         self._seconds = seconds
 
@@ -71,32 +78,54 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "0")
-        too_large = not announced.isdecimal() or int(announced) > self._most
-        come, complete = 0, False
+        headers = Headers(scope=scope)
+        error = self._invalid_headers(headers)
+        json_size = None if headers.get("content-type", "").startswith("multipart/") else JsonSize()
+        received, complete = 0, False
 
         async def receive_body() -> Message:
-            nonlocal come, complete
-            if too_large:
-                raise self._too_large()
+            nonlocal received, complete
+            if error is not None:
+                raise HTTPExceptionAdapter(error)
             if complete:
                 return await receive()
             try:
                 async with asyncio.timeout(self._seconds):
                     message = await receive()
             except TimeoutError:
-                late = f"Nothing more of the body came within {self._seconds:g} seconds."
-                raise Refusal(BodyTimeout(late)) from None
+                late = f"The body is incomplete, and nothing arrived for {self._seconds:g} seconds."
+                raise HTTPExceptionAdapter(BodyTimeoutError(late)) from None
             if message["type"] == "http.request":
-                come += len(message["body"])
-                complete = not message["more_body"]
-                if come > self._most:
-                    raise self._too_large()
+                body = message.get("body", b"")
+                received += len(body)
+                complete = not message.get("more_body", False)
+                if received > self._max_bytes:
+                    raise HTTPExceptionAdapter(self._too_large())
+                if json_size is not None:
+                    json_size.add(body)
+                    self._check(json_size)
             return message
 
         await self._app(scope, receive_body, send)
 
-    def _too_large(self) -> Refusal:
-        # To whoever reads the body, who knows what an error looks like there.
-        message = f"The body is larger than the {self._limit} that this server takes (--max-body-mb)."
-        return Refusal(TooLarge(message, code="request_too_large"))
+    def _invalid_headers(self, headers: Headers) -> RequestError | None:
+        encoding = headers.get("content-encoding", "identity")
+        if encoding.strip().lower() not in ("identity", ""):
+            message = f"Content-Encoding {encoding!r} is not supported; send the body uncompressed."
+            return UnsupportedMediaTypeError(message, code="unsupported_content_encoding")
+        length = headers.get("content-length", "0")
+        return self._too_large() if not length.isdecimal() or int(length) > self._max_bytes else None
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The body exceeds the limit of {self._limit} (--max-body-mb).", code="request_too_large")
+
+    def _check(self, size: JsonSize) -> None:
+        for count, limit, kind in (
+            (size.containers, MAX_CONTAINERS, "objects and arrays"),
+            (size.items, MAX_ITEMS, "values"),
+        ):
+            if count > limit:
+                message = (
+                    f"The body has more than {limit} JSON {kind} ({count} so far). Send fewer, or several requests."
+                )
+                raise HTTPExceptionAdapter(TooLarge(message, code="request_too_large"))

@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mlx_host.backend import Progress, Source
+from mlx_host.backend import LoadProgress, Source
 from mlx_host.errors import LoadError
 from mlx_host.hookspecs import hookimpl
 
@@ -35,7 +35,7 @@ def resolve_source(ref: str) -> Source | None:
     return None
 
 
-def _download(ref: str, progress: Progress) -> Path:
+def _download(ref: str, progress: LoadProgress) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -74,7 +74,7 @@ def _first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _reporting_bar(progress: Progress) -> type[tqdm[Any]]:
+def _reporting_bar(progress: LoadProgress) -> type[tqdm[Any]]:
     """Make the bar class that the hub's client fills in; it reports instead of drawing.
 
     The client makes bars for bytes written, bytes received and files done, and updates them from several threads.

@@ -1,4 +1,4 @@
-"""What every dialect that makes a model write takes alike: how tokens are chosen, where to stop, who goes first."""
+"""Request fields that the text APIs share: sampling, stop strings, priority, structured output."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlx_host._host import ServedModel
-from mlx_host._host.constraints import is_strict
 from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, refuse_former
+from mlx_host.api.service import ModelStatus
+from mlx_host.api.tool_choice import is_strict
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Priority, Sampling
 
 PRIORITIES = {"flex": Priority.LOW, "priority": Priority.HIGH, "fast": Priority.HIGH, "ultrafast": Priority.HIGH}
 SAMPLING = tuple(name for name in Sampling.__dataclass_fields__ if name != "logit_bias")
-MOST_STOPS = 16
+MAX_STOPS = 16
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # What an id may be written as in JSON: a whole number that fits what samplers and queues take.
@@ -58,6 +58,12 @@ class SamplingBody(BaseModel):
         return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
 
 
+class StreamOptions(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    include_usage: bool | None = None
+
+
 class GenerationBody(SamplingBody):
     """A body's fields that mean the same in OpenAI's dialects."""
 
@@ -87,8 +93,8 @@ class GenerationBody(SamplingBody):
     def stops(self) -> tuple[str, ...]:
         """The strings that end an answer."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
-        if len(stops) > MOST_STOPS:
-            raise InvalidRequest(f"stop: at most {MOST_STOPS} strings, got {len(stops)}.", param="stop")
+        if len(stops) > MAX_STOPS:
+            raise InvalidRequest(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
         return tuple(stop for stop in stops if stop)
 
 
@@ -105,7 +111,7 @@ class ConversationBody(GenerationBody):
         return {name: value for name, value in named.items() if value is not None} | (self.chat_template_kwargs or {})
 
 
-def idle_strict(request: ChatRequest, model: ServedModel) -> list[str]:
-    """Name `tools.strict` if it was given and calls cannot be held to it."""
-    idle = model.holds_calls is False and any(map(is_strict, request.tools))
-    return ["tools.strict"] if idle else []
+def unenforced_strict(request: ChatRequest, model: ModelStatus) -> list[str]:
+    """Return `tools.strict` for the ignored header if it was given and the model cannot enforce it."""
+    ignored = model.enforces_tool_schemas is False and any(map(is_strict, request.tools))
+    return ["tools.strict"] if ignored else []

@@ -1,4 +1,4 @@
-"""Reads multipart/form-data, the body of requests that bring files, in memory: no file touches the disk."""
+"""Parses multipart/form-data, the bodies that contain files, in memory: no file is written to disk."""
 
 from __future__ import annotations
 
@@ -10,110 +10,113 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect
 
-from mlx_host.api.errors import WrongContentType
-from mlx_host.api.sse import ClientGone
+from mlx_host.api.errors import UnsupportedMediaTypeError
+from mlx_host.api.responding import ClientDisconnectError
 from mlx_host.errors import InvalidRequest
 
-MOST_PARTS = 100
-MOST_TEXT_BYTES = 1_000_000
+MAX_PARTS = 100
+MAX_TEXT_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
-class File:
-    """An uploaded file, under the name that the client gave it."""
+class UploadedFile:
+    """An uploaded file, with the name that the client sent."""
 
     name: str
     content: bytes
 
 
 @dataclass(frozen=True)
-class Form:
-    """What a form holds: each field's texts, in order, and the files; `name[]`, as lists are sent, reads `name`."""
+class MultipartForm:
+    """The text fields and files of a form, by name and in order; `name[]`, as lists are sent, counts as `name`."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
-    files: dict[str, list[File]] = field(default_factory=dict)
+    files: dict[str, list[UploadedFile]] = field(default_factory=dict)
 
 
-async def read(request: Request) -> Form:
-    """Read a request's form; InvalidRequest says what is wrong with it."""
-    kind = request.headers.get("content-type", "")
-    mime, parameters = parse_options_header(kind)
-    if mime != b"multipart/form-data":
-        raise WrongContentType(f"The body must be sent as multipart/form-data, not as {kind!r}.")
+async def read(request: Request) -> MultipartForm:
+    """Parse the form in a request's body; raises InvalidRequest or UnsupportedMediaTypeError."""
+    content_type = request.headers.get("content-type", "")
+    media_type, parameters = parse_options_header(content_type)
+    if media_type != b"multipart/form-data":
+        raise UnsupportedMediaTypeError(
+            f"Content-Type {content_type!r} is not supported; send the body as multipart/form-data."
+        )
     if not parameters.get(b"boundary"):
-        raise InvalidRequest("The Content-Type names no boundary between the form's parts.")
-    reader = _Reader()
+        raise InvalidRequest("Content-Type has no boundary; multipart/form-data needs one.")
+    builder = _FormBuilder()
     try:
-        parser = MultipartParser(parameters[b"boundary"], reader.callbacks())
-        async for piece in request.stream():
-            parser.write(piece)
+        parser = MultipartParser(parameters[b"boundary"], builder.callbacks())
+        async for chunk in request.stream():
+            parser.write(chunk)
     except FormParserError as error:
-        raise InvalidRequest(f"The form cannot be read: {error}.") from error
+        raise InvalidRequest(f"The form is not valid multipart/form-data: {error}.") from error
     except ClientDisconnect:
-        raise ClientGone("The client went away while it sent the form.") from None
-    if not reader.complete:
-        raise InvalidRequest("The form ends early: its closing boundary is missing.")
-    return reader.form
+        raise ClientDisconnectError("The client closed the connection while it sent the form.") from None
+    if not builder.complete:
+        raise InvalidRequest("The form is incomplete: its closing boundary is missing.")
+    return builder.form
 
 
-class _Reader:
-    """Puts together what the parser finds."""
+class _FormBuilder:
+    """Builds a form from the callbacks of the parser."""
 
     def __init__(self) -> None:
-        self.form = Form()
+        self.form = MultipartForm()
         self.complete = False
         self._parts = self._text_bytes = 0
         self._headers: dict[bytes, bytes] = {}
-        self._header, self._value, self._content = bytearray(), bytearray(), bytearray()
-        self._name: str | None = None
-        self._file: str | None = None
+        self._header_name, self._header_value, self._content = bytearray(), bytearray(), bytearray()
+        self._name = ""
+        self._file_name: str | None = None
 
     def callbacks(self) -> Any:
+        """Return the callbacks by the names that the parser expects."""
         return {
-            "on_part_begin": self._begin,
-            "on_header_field": lambda data, start, end: self._header.extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_part_begin": self._part_begin,
+            "on_header_field": lambda data, start, end: self._header_name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header_value.extend(data[start:end]),
             "on_header_end": self._header_end,
-            "on_headers_finished": self._headers_end,
-            "on_part_data": self._data,
-            "on_part_end": self._end,
-            "on_end": self._all,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
         }
 
-    def _begin(self) -> None:
+    def _part_begin(self) -> None:
         self._parts += 1
-        if self._parts > MOST_PARTS:
-            raise InvalidRequest(f"The form has more than {MOST_PARTS} parts.")
+        if self._parts > MAX_PARTS:
+            raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.")
         self._headers, self._content = {}, bytearray()
 
     def _header_end(self) -> None:
-        self._headers[bytes(self._header).lower()] = bytes(self._value)
-        self._header, self._value = bytearray(), bytearray()
+        self._headers[bytes(self._header_name).lower()] = bytes(self._header_value)
+        self._header_name, self._header_value = bytearray(), bytearray()
 
-    def _headers_end(self) -> None:
+    def _headers_finished(self) -> None:
         _, parameters = parse_options_header(self._headers.get(b"content-disposition", b""))
         if b"name" not in parameters:
             raise InvalidRequest("A part of the form has no name.")
         self._name = parameters[b"name"].decode(errors="replace").removesuffix("[]")
-        self._file = parameters[b"filename"].decode(errors="replace") if b"filename" in parameters else None
+        self._file_name = parameters[b"filename"].decode(errors="replace") if b"filename" in parameters else None
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._file is None:
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._file_name is None:
             self._text_bytes += end - start
-            if self._text_bytes > MOST_TEXT_BYTES:
-                raise InvalidRequest(f"The form's fields hold more than {MOST_TEXT_BYTES:,} bytes of text.")
+            if self._text_bytes > MAX_TEXT_BYTES:
+                raise InvalidRequest(f"The text fields of the form have more than {MAX_TEXT_BYTES:,} bytes together.")
         self._content += memoryview(data)[start:end]
 
-    def _end(self) -> None:
-        assert self._name is not None
-        if self._file is not None:
-            self.form.files.setdefault(self._name, []).append(File(self._file, bytes(self._content)))
+    def _part_end(self) -> None:
+        content, self._content = bytes(self._content), bytearray()
+        if self._file_name is not None:
+            self.form.files.setdefault(self._name, []).append(UploadedFile(self._file_name, content))
             return
         try:
-            text = self._content.decode()
+            text = content.decode()
         except UnicodeDecodeError:
             raise InvalidRequest(f"{self._name}: not valid UTF-8.", param=self._name) from None
         self.form.fields.setdefault(self._name, []).append(text)
 
-    def _all(self) -> None:
+    def _end(self) -> None:
         self.complete = True

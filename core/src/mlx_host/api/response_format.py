@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlx_host.api.json_io import parse
+from mlx_host.api.json_io import loads
 from mlx_host.errors import InvalidRequest
 from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern
 
@@ -123,7 +123,7 @@ class StructuredOutputs(BaseModel):
             return self.json_schema or {}
         where = f"{STRUCTURED}.json"
         try:
-            schema = parse(self.json_schema.encode(), where)
+            schema = loads(self.json_schema.encode(), where)
         except InvalidRequest as error:
             error.param = where
             raise

@@ -1,12 +1,12 @@
-"""Which of its tools a model may call, or must: OpenAI's `tool_choice` of chat completions and of responses.
+"""OpenAI's `tool_choice`: which tools a model may or must call.
 
-Chat completions wrap in an object of its own what responses have flat; both shapes are read. Source: the OpenAI SDK's
-`types/chat/chat_completion_tool_choice_option_param.py` and `types/responses/tool_choice_*_param.py`.
+Chat completions nest the fields that the Responses API has at the top level; both forms are accepted. Source: the
+OpenAI SDK's `types/chat/chat_completion_tool_choice_option_param.py` and `types/responses/tool_choice_*_param.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from mlx_host.errors import InvalidRequest
@@ -14,68 +14,76 @@ from mlx_host.requests import Json
 
 Mode = Literal["auto", "none", "required"]
 MODES: dict[Any, Mode] = {"auto": "auto", "none": "none", "required": "required"}
+# Names that an error message lists.
+MAX_LISTED = 20
 
 
-class Tools(TypedDict):
-    """The fields of a ChatRequest that say what may be called."""
+class ToolFields(TypedDict):
+    """The fields of a ChatRequest that tool_choice decides."""
 
     tools: Sequence[Json]
     tool_choice: Mode
     allowed_tools: Sequence[str] | None
 
 
-def choose(given: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> Tools:
-    """Read a tool_choice; InvalidRequest names what it lacks or cannot have."""
-    match given:
+def choose(choice: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> ToolFields:
+    """Translate a tool_choice; InvalidRequest says what is missing or not supported."""
+    match choice:
         case None:
-            return chosen("auto", tools)
+            return tool_fields("auto", tools)
         case str():
-            if given not in MODES:
-                raise _refused(f"tool_choice is {given!r}; it may be {_listed(MODES)} or an object.")
-            return chosen(MODES[given], tools)
+            if choice not in MODES:
+                raise _invalid(f"tool_choice is {choice!r}; it must be {_listed(MODES)} or an object.")
+            return tool_fields(MODES[choice], tools)
         case {"type": "function"}:
-            return chosen("required", tools, [_name(given, "tool_choice")])
+            return tool_fields("required", tools, [_name(choice, "tool_choice")])
         case {"type": "allowed_tools"}:
-            return _allowed(given, tools)
+            return _allowed(choice, tools)
         case {"type": kind}:
-            raise _refused(f"tool_choice of type {kind!r} is not supported by this server; 'function' is.", ".type")
-    raise _refused("tool_choice must have a type.", ".type")
+            raise _invalid(f"tool_choice of type {kind!r} is not supported; use 'function'.", ".type")
+    raise _invalid("tool_choice must have a type.", ".type")
 
 
-def chosen(mode: Mode, tools: Sequence[Json], names: Sequence[str] | None = None) -> Tools:
-    """Let the tools with these names be called, all of them if None; InvalidRequest if there are none to be called."""
+def tool_fields(mode: Mode, tools: Sequence[Json], names: Sequence[str] | None = None) -> ToolFields:
+    """Allow the tools with these names, or all if None; InvalidRequest if a name is unknown or none are left."""
     if mode == "none":
         return {"tools": (), "tool_choice": mode, "allowed_tools": None}
-    there = [tool["function"]["name"] for tool in tools]
+    defined = {tool["function"]["name"]: None for tool in tools}
     for name in names or ():
-        if name not in there:
-            raise _refused(f"tool_choice names the function {name!r}; tools has {_listed(there) or 'none'}.")
+        if name not in defined:
+            raise _invalid(f"tool_choice names the function {name!r}; tools defines {_listed(defined) or 'none'}.")
     if mode == "required" and not tools:
-        raise _refused("tool_choice forces a call, and there are no tools to call.")
+        raise _invalid("tool_choice requires a call, but the request has no tools.")
     return {"tools": tools, "tool_choice": mode, "allowed_tools": names}
 
 
-def _allowed(given: Mapping[str, Any], tools: Sequence[Json]) -> Tools:
-    inside = given.get("allowed_tools", given)
-    match inside:
+def _allowed(choice: Mapping[str, Any], tools: Sequence[Json]) -> ToolFields:
+    match choice.get("allowed_tools", choice):
         case {"mode": "auto" | "required" as mode, "tools": [_, *_] as allowed}:
             names = [_name(each, f"tool_choice.tools[{number}]") for number, each in enumerate(allowed)]
-            return chosen(MODES[mode], tools, names)
-    raise _refused("tool_choice of type 'allowed_tools' needs a mode, 'auto' or 'required', and at least one tool.")
+            return tool_fields(MODES[mode], tools, names)
+    raise _invalid("tool_choice of type 'allowed_tools' needs a mode ('auto' or 'required') and at least one tool.")
 
 
-def _name(choice: Any, where: str) -> str:
+def _name(choice: Any, path: str) -> str:
     match choice:
         case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
             return name
         case {"type": str(kind)} if kind != "function":
-            raise _refused(f"{where} is of type {kind!r}, which is not supported by this server; 'function' is.")
-    raise _refused(f"{where} must be of type 'function' and have the name of one.")
+            raise _invalid(f"{path} is of type {kind!r}, which is not supported; use 'function'.")
+    raise _invalid(f"{path} must be of type 'function' and have a name.")
 
 
-def _listed(names: Any) -> str:
-    return ", ".join(map(repr, names))
+def _listed(names: Iterable[Any]) -> str:
+    listed = [repr(name) for name in names]
+    more = f" and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return ", ".join(listed[:MAX_LISTED]) + more
 
 
-def _refused(message: str, where: str = "") -> InvalidRequest:
-    return InvalidRequest(message, param=f"tool_choice{where}")
+def _invalid(message: str, path: str = "") -> InvalidRequest:
+    return InvalidRequest(message, param=f"tool_choice{path}")
+
+
+def is_strict(tool: Json) -> bool:
+    """Whether the calls of a tool must conform to its schema."""
+    return tool["function"].get("strict") is True

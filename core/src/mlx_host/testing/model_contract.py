@@ -13,7 +13,7 @@ import pytest
 from mlx_host._settings import HostSettings, ModelSettings
 from mlx_host.backend import Backend, Load, Model, Options
 from mlx_host.errors import ContextLengthExceeded, RequestError
-from mlx_host.events import ChoiceFinished, Event, Finished, Prefilled, Started, StopReason, Text, each
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, Text, each
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request, Sampling
 
 # Enough places to cut an answer at, few enough to be quick for a long one.
@@ -89,7 +89,7 @@ class ModelContract:
             match event:
                 case Started():
                     others.append((event.prompt_tokens, event.prompt_tail))
-                case Prefilled():
+                case Progress():
                     pass
                 case Text():
                     texts[event.choice] = texts.get(event.choice, "") + event.text
@@ -299,7 +299,7 @@ def check_counts(request: Request, events: Sequence[Event]) -> None:
         match event:
             case Started():
                 assert 0 <= event.cached_tokens <= event.prompt_tokens, f"{event!r}: more is cached than there is"
-            case Prefilled():
+            case Progress():
                 assert 0 <= event.done <= event.total, f"{event!r}: more is done than there is"
             case Text():
                 tokens[event.choice] = tokens.get(event.choice, 0) + event.tokens

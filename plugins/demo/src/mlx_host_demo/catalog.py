@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Protocol
 
-from mlx_host.backend import Progress
+from mlx_host.backend import LoadProgress
 from mlx_host.errors import UsageError
 
 
@@ -20,7 +20,7 @@ class Converter(Protocol):
 
     def variant(self) -> str: ...
 
-    def convert(self, weights: Path, folder: Path, progress: Progress) -> None: ...
+    def convert(self, weights: Path, folder: Path, progress: LoadProgress) -> None: ...
 
 
 @dataclass(frozen=True)

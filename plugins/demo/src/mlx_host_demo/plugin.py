@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlx_host import hookimpl
-from mlx_host.backend import Progress, Source
+from mlx_host.backend import LoadProgress, Source
 from mlx_host.errors import LoadError, UsageError
 
 from mlx_host_demo.cache import build_once, cache_folder
@@ -24,7 +24,7 @@ def resolve_source(ref: str) -> Source | None:
         raise UsageError(f"There is no demo model {ref!r}; there is: {known}")
     weights, version = model.weights()
 
-    def fetch(progress: Progress) -> Path:
+    def fetch(progress: LoadProgress) -> Path:
         if model.converter is None:
             return weights
         converter = model.converter()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import mlx.core as mx
-from mlx_host.backend import Progress
+from mlx_host.backend import LoadProgress
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -50,11 +50,11 @@ def variant() -> str:
     return f"v{CONVERTER_VERSION}-{native_precision()}"
 
 
-def convert(weights: Path, folder: Path, progress: Progress) -> None:
+def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
     convert_to(native_precision(), weights, folder, progress)
 
 
-def convert_to(precision: Precision, weights: Path, folder: Path, progress: Progress) -> None:
+def convert_to(precision: Precision, weights: Path, folder: Path, progress: LoadProgress) -> None:
     """Fill the empty `folder` from the GGUF file `weights`; progress counts modules with weights."""
     tensors, metadata = _read(weights)
     arrays = _convert_tensors(tensors, precision, progress)
@@ -82,7 +82,7 @@ def module_name(gguf: str) -> str:
     return f"model.layers.{layer}.{IN_LAYER[name]}"
 
 
-def _convert_tensors(tensors: Mapping[str, Any], precision: Precision, progress: Progress) -> dict[str, Any]:
+def _convert_tensors(tensors: Mapping[str, Any], precision: Precision, progress: LoadProgress) -> dict[str, Any]:
     modules = sorted(name.removesuffix(".weight") for name in tensors if name.endswith(".weight"))
     converted: dict[str, Any] = {}
     for done, gguf in enumerate(modules):

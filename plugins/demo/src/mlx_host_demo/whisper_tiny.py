@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import mlx.core as mx
 import numpy as np
-from mlx_host.backend import Progress
+from mlx_host.backend import LoadProgress
 from mlx_host.errors import LoadError
 
 Array = np.ndarray[Any, Any]
@@ -62,7 +62,7 @@ def native_precision() -> type[np.floating[Any]]:
     return np.float32 if mx.default_device().type == mx.DeviceType.cpu else np.float16
 
 
-def convert(weights: Path, folder: Path, progress: Progress) -> None:
+def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
     """Fill the empty `folder` from `model.bin` and the `config.json` beside it; progress counts variables."""
     variables = dict(read(weights))
     config = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))

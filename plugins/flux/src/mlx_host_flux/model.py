@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mlx_host.backend import Load, Model
 from mlx_host.errors import LoadError
-from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, ImageStep, PartialImage, Several
+from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, PartialImage, Progress, Several
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest, Request
 from PIL import Image
 
@@ -99,7 +99,7 @@ class Picture:
 
         def on_step(step: int, show: Callable[[], Image.Image]) -> None:
             self._log(step)
-            say(ImageStep(self._number, step))
+            say(Progress("image", step, self._plan.steps, self._number))
             if step in self._plan.show_at and self._painter.shows_steps:
                 content, transparent = self._encode(show())
                 say(PartialImage(self._number, self._shown, content, transparent))

@@ -1,1 +1,1 @@
-"""mlx-host's plugin for Anthropic's dialect, POST /v1/messages."""
+"""mlx-host plugin for Anthropic's Messages API."""

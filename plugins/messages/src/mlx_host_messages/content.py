@@ -1,4 +1,4 @@
-"""Anthropic's messages and their blocks as OpenAI's messages, which is what models are asked with."""
+"""Anthropic's messages and content blocks as OpenAI's messages, which a ChatRequest has."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from typing import Any
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import Json
 
-from mlx_host_messages.schema import Block, Message
+from mlx_host_messages.schema import AnthropicMessage, Block
 
 Part = dict[str, Any]
 
 
 def to_messages(
-    system: str | list[Block] | None, messages: Sequence[Message], canonical: Callable[[str], str]
+    system: str | list[Block] | None, messages: Sequence[AnthropicMessage], normalize: Callable[[str], str]
 ) -> list[Json]:
-    """Translate a conversation; InvalidRequest names the block that cannot be taken."""
+    """Convert a conversation, and normalize its system prompts; InvalidRequest names a block that is not supported."""
     if messages[-1].role == "assistant":
         raise InvalidRequest(
-            "messages: the last one is the assistant's, and this server begins a new answer rather than go on with "
-            "one. End with a message of the user.",
+            "messages: the last one is the assistant's, and this server cannot continue a message. "
+            "End with a message of the user.",
             param="messages",
         )
-    translated: list[Json] = []
-    if system is not None and (text := canonical(_text_of(system, "system"))):
-        translated.append({"role": "system", "content": text})
+    converted: list[Json] = []
+    if system is not None and (text := normalize(_text_of(system, "system"))):
+        converted.append({"role": "system", "content": text})
     for number, message in enumerate(messages):
         where = f"messages.{number}.content"
         if message.role == "system":
-            translated.append({"role": "system", "content": canonical(_text_of(message.content, where))})
+            converted.append({"role": "system", "content": normalize(_text_of(message.content, where))})
         elif message.role == "assistant":
-            translated.append(_assistant(message.content, where))
+            converted.append(_assistant(message.content, where))
         else:
-            translated += _user(message.content, where)
-    return translated
+            converted += _user(message.content, where)
+    return converted
 
 
 def _user(content: str | list[Block], where: str) -> list[Json]:
-    """What the user says and what tools have answered are one message for Anthropic, and several for OpenAI."""
+    """Convert a user message: text and tool results are one message in Anthropic's API, several in OpenAI's."""
     if isinstance(content, str):
         return [{"role": "user", "content": content}]
     messages: list[Json] = []
@@ -58,33 +58,33 @@ def _user(content: str | list[Block], where: str) -> list[Json]:
 
 
 def _result(block: Block, where: str) -> Json:
-    inside = block.get("content") or ""
-    if not isinstance(inside, str):
-        inside = _content([part for each, at in _blocks(inside, f"{where}.content") for part in _parts(each, at)])
-    return {"role": "tool", "tool_call_id": _string(block, "tool_use_id", where), "content": inside}
+    content = block.get("content") or ""
+    if not isinstance(content, str):
+        content = _content([part for each, at in _blocks(content, f"{where}.content") for part in _parts(each, at)])
+    return {"role": "tool", "tool_call_id": _string(block, "tool_use_id", where), "content": content}
 
 
 def _assistant(content: str | list[Block], where: str) -> Json:
     if isinstance(content, str):
         return {"role": "assistant", "content": content}
     texts: list[str] = []
-    thoughts: list[str] = []
+    reasoning: list[str] = []
     calls: list[dict[str, Any]] = []
     for block, at in _blocks(content, where):
         match block["type"]:
             case "text":
                 texts.append(_string(block, "text", at))
             case "thinking":
-                thoughts.append(_string(block, "thinking", at))
+                reasoning.append(_string(block, "thinking", at))
             case "redacted_thinking":
-                pass  # Nobody but Anthropic can read it.
+                pass  # Only Anthropic can decrypt it.
             case "tool_use":
                 calls.append(_call(block, at))
             case kind:
                 raise _unsupported(kind, at)
     message: dict[str, Any] = {"role": "assistant", "content": "\n".join(texts)}
-    if thoughts:
-        message["reasoning_content"] = "\n".join(thoughts)
+    if reasoning:
+        message["reasoning_content"] = "\n".join(reasoning)
     if calls:
         message["tool_calls"] = calls
     return message
@@ -99,7 +99,7 @@ def _call(block: Block, where: str) -> dict[str, Any]:
 
 
 def _parts(block: Block, where: str) -> list[Part]:
-    """What a block says, as OpenAI's parts."""
+    """Convert a block to parts of OpenAI's message."""
     match block["type"]:
         case "text":
             return [_text(_string(block, "text", where))]
@@ -109,8 +109,8 @@ def _parts(block: Block, where: str) -> list[Part]:
             return _document(block, where)
         case "search_result":
             head = [_text(block[key]) for key in ("title", "source") if isinstance(block.get(key), str)]
-            inside = _blocks(block.get("content"), f"{where}.content")
-            return head + [part for each, at in inside for part in _parts(each, at)]
+            content = _blocks(block.get("content"), f"{where}.content")
+            return head + [part for each, at in content for part in _parts(each, at)]
         case kind:
             raise _unsupported(kind, where)
 
@@ -131,13 +131,13 @@ def _document(block: Block, where: str) -> list[Part]:
         case {"type": "content", "content": list() as content}:
             return [part for each, at in _blocks(content, f"{where}.source.content") for part in _parts(each, at)]
     raise InvalidRequest(
-        f"{where}.source must be of type text or content; this server reads no other documents.",
+        f"{where}.source must be of type text or content; this server does not support other documents.",
         param=f"{where}.source",
     )
 
 
 def _content(parts: list[Part]) -> str | list[Part]:
-    """Text as one string; parts only where there is more than text."""
+    """Return text as one string, and anything else as parts."""
     if all(part["type"] == "text" for part in parts):
         return "\n".join([part["text"] for part in parts])
     return parts
@@ -159,7 +159,7 @@ def _text(text: str) -> Part:
 
 
 def _blocks(content: Any, where: str) -> list[tuple[Block, str]]:
-    """Blocks with where they stand, each of which has a type."""
+    """Return blocks with their paths; InvalidRequest if one has no type."""
     if not isinstance(content, list):
         raise InvalidRequest(f"{where} must be a string or a list of blocks.", param=where)
     for number, block in enumerate(content):
@@ -176,4 +176,4 @@ def _string(block: Block, key: str, where: str) -> str:
 
 
 def _unsupported(kind: str, where: str) -> InvalidRequest:
-    return InvalidRequest(f"{where} is of type {kind!r}, which is not supported here.", param=f"{where}.type")
+    return InvalidRequest(f"{where} is of type {kind!r}, which this server does not support.", param=f"{where}.type")

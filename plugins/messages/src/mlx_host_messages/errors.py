@@ -1,14 +1,14 @@
-"""Errors as Anthropic's clients read them: {"type": "error", "error": {"type", "message"}}."""
+"""Errors in the format of Anthropic's API: {"type": "error", "error": {"type", "message"}}."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi.responses import Response
-from mlx_host.api import errors, sse
-from mlx_host.api.json_io import JsonResponse
+from mlx_host.api.http import JsonResponse, retry_headers
 from mlx_host.errors import ContextLengthExceeded, RequestError
 
+# Source: https://docs.anthropic.com/en/api/errors.
 TYPES = {
     401: "authentication_error",
     403: "permission_error",
@@ -20,25 +20,19 @@ TYPES = {
 }
 
 
-def body(error: RequestError, status: int | None = None) -> dict[str, Any]:
-    """Make Anthropic's error body; its types go by the status."""
-    status = status or error.status
-    kind = TYPES.get(status, "api_error" if status >= 500 else "invalid_request_error")
+def error_body(error: RequestError) -> dict[str, Any]:
+    """Return the error body; its type depends on the status."""
+    kind = TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
     return {"type": "error", "error": {"type": kind, "message": _message(error)}}
 
 
 def _message(error: RequestError) -> str:
     if isinstance(error, ContextLengthExceeded):
-        # The wording is what clients look for when they decide to compact the conversation.
+        # Clients look for this wording when they decide whether to compact the conversation.
         return f"prompt is too long: {error.prompt_tokens} tokens > {error.limit} maximum"
     return error.message
 
 
-def response(error: RequestError, status: int | None = None) -> Response:
-    """Make the response that refuses a request."""
-    return JsonResponse(body(error, status), status or error.status, errors.headers(error))
-
-
-def event(error: RequestError) -> str:
-    """Write the last event of a stream that fails."""
-    return f"event: error\n{sse.event(body(error))}"
+def error_response(error: RequestError) -> Response:
+    """Return the response to a rejected request."""
+    return JsonResponse(error_body(error), error.status, retry_headers(error))

@@ -1,20 +1,46 @@
-"""Adds Anthropic's endpoints."""
+"""Registers Anthropic's Messages API."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
 from mlx_host import hookimpl
+from mlx_host.api import Api, ApiSettings, Endpoints, Service
+from mlx_host.requests import ChatRequest
+from pydantic import Field
 
-if TYPE_CHECKING:
-    from fastapi import APIRouter
-    from mlx_host._host import Host
+
+class MessagesSettings(ApiSettings):
+    """What is done to prompts."""
+
+    legacy_names: ClassVar[Mapping[str, str]] = {"messages_canonical": "normalize_system_prompt"}
+
+    normalize_system_prompt: bool = Field(
+        True,
+        description="Remove lines that clients change in every request, such as billing headers and token counts, from "
+        "system prompts; they would make the prefix cache useless.",
+    )
+
+
+def create(service: Service, settings: MessagesSettings) -> Endpoints:
+    """Make the endpoints; imports the web framework."""
+    from mlx_host_messages.routes import MessagesEndpoints
+
+    return MessagesEndpoints(service, settings)
+
+
+MESSAGES = Api(
+    name="messages",
+    summary="Anthropic's Messages API",
+    settings=MessagesSettings,
+    create=create,
+    prefixes=("/v1/messages",),
+    request_types=(ChatRequest,),
+)
 
 
 @hookimpl
-def register_routes(router: APIRouter, host: Host) -> None:
-    """Add POST /v1/messages and /v1/messages/count_tokens."""
-    # Other commands do without the web framework, which takes its time to import.
-    from mlx_host_messages.routes import routes
-
-    routes(router, host)
+def register_apis() -> Iterable[Api[Any]]:
+    """Return the Messages API."""
+    return (MESSAGES,)

@@ -1,73 +1,50 @@
-"""POST /v1/messages and /v1/messages/count_tokens: an application of its own, for errors have a body of their own."""
+"""POST /v1/messages and POST /v1/messages/count_tokens."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from mlx_host._apis.chat.response import sign_of_life, warning_comment, warning_header
-from mlx_host._host import Host
-from mlx_host._host.output_processor import AnswerEvent
-from mlx_host._http.app import application, new_router
-from mlx_host.api import sse
-from mlx_host.api.common_fields import idle_strict
-from mlx_host.api.json_io import JsonResponse, ignored_header
-from mlx_host.api.prompt_tokens import count_prompt_tokens
-from starlette.routing import Route
+from mlx_host.api import Deadline, Endpoints, Service
+from mlx_host.api.http import JsonResponse, caller, ignored_header, new_router, respond, while_connected
+from mlx_host.api.text import unenforced_strict
+from mlx_host.errors import RequestError
+from mlx_host.requests import ChatRequest
 
-from mlx_host_messages import canonical, errors
-from mlx_host_messages.answer import Answer
+from mlx_host_messages.errors import error_response
+from mlx_host_messages.plugin import MessagesSettings
 from mlx_host_messages.request import ignored, to_prompt, to_request
+from mlx_host_messages.response import MessageCollector, MessageEncoder
 from mlx_host_messages.schema import MessagesBody, PromptBody
-
-Batches = AsyncGenerator[list[AnswerEvent], None]
-
-
-async def collect(batches: Batches, answer: Answer) -> None:
-    """Add the stream up to one message."""
-    async with aclosing(batches):
-        async for batch in batches:
-            answer.take(batch)
+from mlx_host_messages.system_prompt_normalizer import normalize_system_prompt
 
 
-async def stream(batches: Batches, answer: Answer) -> sse.Pieces:
-    """Say each step of a message."""
-    async with aclosing(batches):
-        async for batch in batches:
-            yield "".join(map(sse.named, answer.take(batch))) + warning_comment(answer.warning)
-            yield sign_of_life(batch)
+class MessagesEndpoints(Endpoints):
+    """The Messages API."""
 
+    def __init__(self, service: Service, settings: MessagesSettings) -> None:
+        self._service = service
+        self._normalize = normalize_system_prompt if settings.normalize_system_prompt else str
 
-def endpoints(host: Host) -> APIRouter:
-    """Make the endpoints."""
-    router = new_router()
-    form = canonical.canonical if canonical.wanted() else str
+    def error(self, error: RequestError) -> Response:
+        return error_response(error)
 
-    @router.post("/v1/messages", response_model=None)
-    async def messages(body: MessagesBody, http: Request) -> Response:
-        request = to_request(body, form)
-        model = host.model(request.model)
-        answer = Answer(request, model.name)
-        headers = ignored_header(sorted([*ignored(body), *idle_strict(request, model)]))
-        batches = host.chat(request, streams=body.stream is True)
-        if body.stream:
-            pieces = stream(batches, answer)
-            return sse.EventStream(pieces, headers, host.settings.keep_alive, errors.event)
-        await sse.while_connected(http.receive, collect(batches, answer))
-        return JsonResponse(answer.message, headers={**headers, **warning_header(answer.warning)})
+    def router(self) -> APIRouter:
+        router = new_router()
+        router.post("/v1/messages", response_model=None)(self.messages)
+        router.post("/v1/messages/count_tokens", response_model=None)(self.count_tokens)
+        return router
 
-    @router.post("/v1/messages/count_tokens", response_model=None)
-    async def count_tokens(body: PromptBody, http: Request) -> Response:
-        count = await sse.while_connected(http.receive, count_prompt_tokens(host, to_prompt(body, form)))
+    async def messages(self, body: MessagesBody, http: Request) -> Response:
+        """Create a message, streamed or not."""
+        request, stream = to_request(body, self._normalize), body.stream is True
+        reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
+        prepared = reply.request
+        assert isinstance(prepared, ChatRequest)
+        headers = ignored_header(sorted([*ignored(body), *unenforced_strict(prepared, reply.model)]))
+        return await respond(http, reply, MessageEncoder(reply) if stream else MessageCollector(reply), headers)
+
+    async def count_tokens(self, body: PromptBody, http: Request) -> Response:
+        """Count the tokens of a request's prompt."""
+        counting = self._service.count_tokens(to_prompt(body, self._normalize), caller=caller(http))
+        count = await while_connected(http.receive, counting)
         return JsonResponse({"input_tokens": count}, headers=ignored_header(ignored(body)))
-
-    return router
-
-
-def routes(router: APIRouter, host: Host) -> None:
-    """Give this dialect all that begins with its path."""
-    app = application([endpoints(host)], errors.response)
-    for path in ("/v1/messages", "/v1/messages/{rest:path}"):
-        router.routes.append(Route(path, app, include_in_schema=False))

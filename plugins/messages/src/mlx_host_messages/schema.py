@@ -1,21 +1,20 @@
-"""The bodies of POST /v1/messages and /v1/messages/count_tokens, as clients send them.
+"""The bodies of POST /v1/messages and /v1/messages/count_tokens.
 
-Blocks and tools are checked where they are translated, which can say more clearly than a union what is wrong. Source:
-the Anthropic SDK's `types/message_create_params.py`; sampling parameters that Anthropic lacks are those of the other
-dialects.
+Blocks and tools are validated where they are converted, with clearer messages than those of a union. Source: the
+Anthropic SDK's `types/message_create_params.py`; sampling parameters that Anthropic lacks are those of the other APIs.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from mlx_host.api.common_fields import SamplingBody, Tokens
+from mlx_host.api.text import SamplingBody, Tokens
 from pydantic import BaseModel, ConfigDict, Field
 
 Block = dict[str, Any]
 
 
-class Message(BaseModel):
+class AnthropicMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     role: Literal["user", "assistant", "system"]
@@ -51,10 +50,10 @@ class OutputConfig(BaseModel):
 
 
 class PromptBody(SamplingBody):
-    """POST /v1/messages/count_tokens: what makes the prompt."""
+    """POST /v1/messages/count_tokens: the fields that determine the prompt."""
 
     model: str | None = None
-    messages: Annotated[list[Message], Field(min_length=1)]
+    messages: Annotated[list[AnthropicMessage], Field(min_length=1)]
     system: str | list[Block] | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: ToolChoice | None = None

@@ -27,7 +27,7 @@ from mlx_host.events import (
     Event,
     Finished,
     Logprobs,
-    Prefilled,
+    Progress,
     Several,
     StopReason,
     Text,
@@ -214,7 +214,7 @@ class RequestState:
                 touched[output.sequence_id] = self._choices[output.sequence_id]
                 self._add(output)
         if prefill is not None and not touched:
-            yield Prefilled(done=self._plan.cached_tokens + prefill.done, total=len(self._plan.prompt))
+            yield Progress("prefill", self._plan.cached_tokens + prefill.done, len(self._plan.prompt))
         for choice in touched.values():
             if delta := choice.take():
                 yield delta

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from mlx_host.backend import Load, Model
 from mlx_host.errors import InvalidRequest, LoadError, TooLarge
-from mlx_host.events import Event, Finished, Prefilled, TranscriptionStarted
+from mlx_host.events import Event, Finished, Progress, TranscriptionStarted
 from mlx_host.requests import Request, TranscriptionRequest, TranslationRequest
 
 from mlx_host_whisper.audio import SAMPLE_RATE
@@ -75,7 +75,7 @@ class WhisperModel(Model):
             prompt_tokens=positions + transcript.prompt_tokens, duration=duration, language=language_name(language)
         )
         tokens = 0
-        progress = Progress(request.id, audio.content)
+        progress = ProgressLog(request.id, audio.content)
         for segment in transcript:
             if segment is not None:
                 tokens += segment.tokens
@@ -84,7 +84,7 @@ class WhisperModel(Model):
             # Silence, or text that must be decoded again: there is nothing to say, but the model is alive.
             done = min(transcript.seek, audio.content)
             progress.at(done)
-            yield Prefilled(done=positions * done // audio.content, total=positions)
+            yield Progress("prefill", positions * done // audio.content, positions)
         yield Finished(completion_tokens=tokens)
 
     def _language(self, name: str | None) -> str | None:
@@ -117,7 +117,7 @@ class WhisperModel(Model):
         self._decoder.close()
 
 
-class Progress:
+class ProgressLog:
     """Logs how far a long audio is, no more often than it is worth; audio of one window is not long."""
 
     def __init__(self, request: str, frames: int) -> None:

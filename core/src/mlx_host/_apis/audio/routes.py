@@ -1,244 +1,42 @@
-"""POST /v1/audio/transcriptions and /v1/audio/translations: a form with a file in, OpenAI's formats out.
-
-One path for all formats: a transcript is the segments of the stream, added up. Source: the OpenAI SDK's
-`types/audio/transcription_create_params.py` and `translation_create_params.py`.
-"""
+"""POST /v1/audio/transcriptions and /v1/audio/translations."""
 
 from __future__ import annotations
 
-import uuid
-from typing import Annotated, Any, Literal
-
 from fastapi import APIRouter, Request
-from fastapi.responses import PlainTextResponse, Response
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from fastapi.responses import Response
 
-from mlx_host._apis.audio import subtitles
-from mlx_host._host import Exchange, Host
-from mlx_host.api import errors, json_io, multipart, sse
-from mlx_host.errors import InvalidRequest
-from mlx_host.events import Prefilled, Segment, TranscriptionStarted
+from mlx_host._apis.audio.request import transcription_request
+from mlx_host._apis.audio.response import TranscriptCollector, TranscriptEncoder
+from mlx_host._apis.audio.schema import form_schema
+from mlx_host.api import Deadline, Endpoints, Service
+from mlx_host.api.http import caller, ignored_header, new_router, read_form, respond
 from mlx_host.requests import TranscriptionRequest, TranslationRequest
 
-# Fields that a form may hold several times.
-LISTS = ("timestamp_granularities", "include", "known_speaker_names", "known_speaker_references")
-# What asks for something that no model of ours does; to pass it over would change the answer.
-UNSUPPORTED = ("include", "known_speaker_names", "known_speaker_references", "languages", "keywords")
 
+class AudioEndpoints(Endpoints):
+    """The endpoints of the Audio API."""
 
-class AudioForm(BaseModel):
-    """The fields of the form beside the file; an empty one counts as not given."""
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
-    model_config = ConfigDict(extra="allow")
+    def router(self) -> APIRouter:
+        router = new_router()
+        content = {"multipart/form-data": {"schema": form_schema()}}
+        described = {"requestBody": {"required": True, "content": content}}
+        router.post("/v1/audio/transcriptions", response_model=None, openapi_extra=described)(self.transcribe)
+        router.post("/v1/audio/translations", response_model=None, openapi_extra=described)(self.translate)
+        return router
 
-    model: str = ""
-    language: str | None = Field(None, max_length=40)
-    prompt: str | None = None
-    temperature: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    response_format: Literal["json", "text", "srt", "vtt", "verbose_json"] = "json"
-    timestamp_granularities: list[Literal["segment", "word"]] = Field(default=[])
-    stream: bool = False
-    chunking_strategy: Literal["auto"] | None = None
+    async def transcribe(self, http: Request) -> Response:
+        """Transcribe speech in the language that is spoken."""
+        return await self._respond(http, TranscriptionRequest)
 
-    @property
-    def words(self) -> bool:
-        return "word" in self.timestamp_granularities
+    async def translate(self, http: Request) -> Response:
+        """Transcribe speech in English, whatever language is spoken."""
+        return await self._respond(http, TranslationRequest)
 
-    @property
-    def segments(self) -> bool:
-        return "segment" in self.timestamp_granularities or not self.words
-
-    def ignored(self) -> list[str]:
-        """Name the fields that were given and change nothing here."""
-        own_choice = ["chunking_strategy"] if self.chunking_strategy else []
-        return sorted([*own_choice, *(self.model_extra or {})])
-
-
-def read_form(form: multipart.Form) -> AudioForm:
-    """Check a form's fields; InvalidRequest names the first that cannot be honoured."""
-    given = {name: [value for value in values if value] for name, values in form.fields.items()}
-    values = {name: values if name in LISTS else values[-1] for name, values in given.items() if values}
-    for name in UNSUPPORTED:
-        if name in values:
-            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
-    vad = next((name for name in values if name.startswith("chunking_strategy[")), None)
-    if vad is not None:
-        raise InvalidRequest("chunking_strategy can only be 'auto' here.", param="chunking_strategy")
-    try:
-        checked = AudioForm.model_validate(values)
-    except ValidationError as error:
-        raise errors.explain(error.errors()) from None
-    if checked.timestamp_granularities and checked.response_format != "verbose_json":
-        raise InvalidRequest(
-            f"timestamp_granularities needs response_format 'verbose_json', not {checked.response_format!r}.",
-            param="timestamp_granularities",
-        )
-    if checked.stream and checked.response_format not in ("json", "text"):
-        raise InvalidRequest(
-            f"stream gives text alone; with response_format {checked.response_format!r} it must be false.",
-            param="stream",
-        )
-    return checked
-
-
-def the_file(form: multipart.Form) -> bytes:
-    """The content of the one file that the form must bring."""
-    if "file" in form.fields:
-        raise InvalidRequest("file must be sent as a file, with a file name (curl: -F file=@NAME).", param="file")
-    files = form.files.get("file", [])
-    if len(files) != 1:
-        raise InvalidRequest(f"The form must bring one file in the part 'file'; it has {len(files)}.", param="file")
-    return files[0].content
-
-
-class Stripped:
-    """Text in pieces without the spaces around the whole."""
-
-    def __init__(self) -> None:
-        self.whole = ""
-        self._held = ""
-
-    def add(self, piece: str) -> str:
-        """Take a piece; return what of it, and of earlier ones, can go out."""
-        piece = self._held + (piece if self.whole else piece.lstrip())
-        ready = piece.rstrip()
-        self._held = piece[len(ready) :]
-        self.whole += ready
-        return ready
-
-
-class Transcript:
-    """What has been heard so far."""
-
-    def __init__(self, task: Literal["transcribe", "translate"]) -> None:
-        self.task = task
-        self.duration = 0.0
-        self.language = ""
-        self.segments: list[Segment] = []
-        self._text = Stripped()
-
-    @property
-    def text(self) -> str:
-        return self._text.whole
-
-    def add(self, event: object) -> str:
-        """Take an event; return what it adds to the text."""
-        match event:
-            case TranscriptionStarted():
-                self.duration, self.language = event.duration, event.language
-            case Segment():
-                self.segments.append(event)
-                return self._text.add(event.text)
-        return ""
-
-    def verbose(self, form: AudioForm) -> dict[str, Any]:
-        """OpenAI's verbose_json."""
-        whole = {"task": self.task, "language": self.language, "duration": self.duration, "text": self.text}
-        if form.segments:
-            whole["segments"] = [_segment(number, segment) for number, segment in enumerate(self.segments)]
-        if form.words:
-            words = (word for segment in self.segments for word in segment.words)
-            whole["words"] = [{"word": word.word.strip(), "start": word.start, "end": word.end} for word in words]
-        return {**whole, "usage": self._usage()}
-
-    def _usage(self) -> dict[str, Any]:
-        return {"type": "duration", "seconds": self.duration}
-
-    def response(self, form: AudioForm, headers: dict[str, str]) -> Response:
-        """The answer in the format that was asked for."""
-        match form.response_format:
-            case "json":
-                return json_io.JsonResponse({"text": self.text, "usage": self._usage()}, headers=headers)
-            case "verbose_json":
-                return json_io.JsonResponse(self.verbose(form), headers=headers)
-            case "text":
-                return PlainTextResponse(json_io.encoded(self.text + "\n"), headers=headers)
-            case "srt":
-                written = json_io.encoded(subtitles.srt(self.segments))
-                return PlainTextResponse(written, headers=headers, media_type="application/x-subrip; charset=utf-8")
-            case "vtt":
-                written = json_io.encoded(subtitles.vtt(self.segments))
-                return PlainTextResponse(written, headers=headers, media_type="text/vtt")
-
-
-def _segment(number: int, segment: Segment) -> dict[str, Any]:
-    return {
-        "id": number,
-        "seek": segment.seek,
-        "start": segment.start,
-        "end": segment.end,
-        "text": segment.text,
-        "tokens": segment.token_ids,
-        "temperature": segment.temperature,
-        "avg_logprob": segment.avg_logprob,
-        "compression_ratio": segment.compression_ratio,
-        "no_speech_prob": segment.no_speech_prob,
-    }
-
-
-async def collect(exchange: Exchange, transcript: Transcript) -> None:
-    """Add an answer up."""
-    async with exchange:
-        async for events in exchange:
-            for event in events:
-                transcript.add(event)
-
-
-async def stream(exchange: Exchange, transcript: Transcript) -> sse.Pieces:
-    """Write the text as it comes, and the whole at the end."""
-    async with exchange:
-        async for events in exchange:
-            for event in events:
-                if isinstance(event, Prefilled):
-                    yield sse.Comment(f"heard {event.done}/{event.total}")
-                if delta := transcript.add(event):
-                    yield sse.event({"type": "transcript.text.delta", "delta": delta})
-    usage = {
-        "type": "tokens",
-        "input_tokens": exchange.prompt_tokens,
-        "output_tokens": exchange.completion_tokens,
-        "total_tokens": exchange.prompt_tokens + exchange.completion_tokens,
-    }
-    yield sse.event({"type": "transcript.text.done", "text": transcript.text, "usage": usage})
-
-
-def schema() -> dict[str, Any]:
-    """Describe the form for the OpenAPI document; FastAPI sees no more than a request."""
-    form = AudioForm.model_json_schema()
-    form["properties"]["file"] = {"type": "string", "format": "binary"}
-    return {**form, "required": ["file"]}
-
-
-def routes(router: APIRouter, host: Host) -> None:
-    """Add the endpoints."""
-
-    async def answer(http: Request, kind: type[TranscriptionRequest]) -> Response:
-        upload = await multipart.read(http)
-        form = read_form(upload)
-        request = kind(
-            id=f"audio-{uuid.uuid4().hex}",
-            model=form.model,
-            audio=the_file(upload),
-            language=form.language,
-            prompt=form.prompt,
-            temperature=form.temperature,
-            words=form.words,
-        )
-        del upload
-        headers = json_io.ignored_header(form.ignored())
-        transcript = Transcript("translate" if kind is TranslationRequest else "transcribe")
-        exchange = host.ask(request, streams=form.stream)
-        if form.stream:
-            return sse.EventStream(stream(exchange, transcript), headers, host.settings.keep_alive)
-        await sse.while_connected(http.receive, collect(exchange, transcript))
-        return transcript.response(form, headers)
-
-    described = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema()}}}}
-
-    @router.post("/v1/audio/transcriptions", response_model=None, openapi_extra=described)
-    async def transcriptions(http: Request) -> Response:
-        return await answer(http, TranscriptionRequest)
-
-    @router.post("/v1/audio/translations", response_model=None, openapi_extra=described)
-    async def translations(http: Request) -> Response:
-        return await answer(http, TranslationRequest)
+    async def _respond(self, http: Request, request_type: type[TranscriptionRequest]) -> Response:
+        form, request = transcription_request(await read_form(http), request_type)
+        reply = self._service.submit(request, caller=caller(http), deadline=Deadline.of(stream=form.stream))
+        output = TranscriptEncoder(reply) if form.stream else TranscriptCollector(reply, form)
+        return await respond(http, reply, output, ignored_header(form.ignored()))

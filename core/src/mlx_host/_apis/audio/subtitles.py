@@ -1,4 +1,4 @@
-"""Writes a transcript as subtitles: SubRip (srt) and WebVTT."""
+"""Writes the segments of a transcript as subtitles: SubRip (srt) and WebVTT."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from mlx_host.events import Segment
 
-# What no cue's text may hold, since it stands between the times.
+# Separates the times of a cue, so its text must not contain it.
 ARROW = "-->"
 
 
 def srt(segments: Sequence[Segment]) -> str:
-    """Write SubRip: numbered cues, a comma before the milliseconds."""
+    """Write SubRip: numbered cues, with a comma before the milliseconds."""
     cues = enumerate(_cues(segments), start=1)
     return "".join(
         f"{number}\n{_time(start, ',')} {ARROW} {_time(end, ',')}\n{text}\n\n" for number, (start, end, text) in cues
@@ -19,7 +19,7 @@ def srt(segments: Sequence[Segment]) -> str:
 
 
 def vtt(segments: Sequence[Segment]) -> str:
-    """Write WebVTT, in which & and < mean something and are escaped."""
+    """Write WebVTT, in which & and < are escaped."""
     return "WEBVTT\n\n" + "".join(
         f"{_time(start, '.')} {ARROW} {_time(end, '.')}\n{text.replace('&', '&amp;').replace('<', '&lt;')}\n\n"
         for start, end, text in _cues(segments)
@@ -27,7 +27,7 @@ def vtt(segments: Sequence[Segment]) -> str:
 
 
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
-    """The start and end in milliseconds, and the text in one line, of each segment that says something."""
+    """Yield the start and end in milliseconds and the text on one line; segments without text have no cue."""
     for segment in segments:
         text = " ".join(segment.text.replace(ARROW, "->").split())
         if text:
@@ -35,8 +35,8 @@ def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
             yield start, max(round(segment.end * 1000), start + 1), text
 
 
-def _time(milliseconds: int, point: str) -> str:
+def _time(milliseconds: int, separator: str) -> str:
     seconds, milliseconds = divmod(milliseconds, 1000)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}"
+    return f"{hours:02}:{minutes:02}:{seconds:02}{separator}{milliseconds:03}"

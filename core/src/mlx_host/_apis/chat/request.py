@@ -1,34 +1,34 @@
-"""From the body of POST /v1/chat/completions to a ChatRequest; what cannot be honoured is refused by name."""
+"""Translates the body of POST /v1/chat/completions to a ChatRequest; rejects by name what is not supported."""
 
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
 from mlx_host._apis.chat.schema import ChatBody
+from mlx_host.api.chat_messages import request_messages, request_tools
 from mlx_host.api.tool_choice import choose
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import ChatRequest
 
 
 def to_request(body: ChatBody) -> ChatRequest:
-    """Translate a body; InvalidRequest names what cannot be honoured."""
+    """Translate a body; InvalidRequest names a field that is not supported."""
     if body.functions:
         raise InvalidRequest("functions is not supported by this server; use tools.", param="functions")
     for name, options in (("audio", body.audio), ("web_search_options", body.web_search_options)):
-        # An empty object asks for it, too.
+        # An empty object requests it, too.
         if options is not None:
             raise InvalidRequest(f"{name} is not supported by this server.", param=name)
     if set(body.modalities or ()) - {"text"}:
-        raise InvalidRequest("modalities: this server answers with text only.", param="modalities")
+        raise InvalidRequest("modalities: only ['text'] is supported.", param="modalities")
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
     return ChatRequest(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         model=body.model or "",
         priority=body.priority(),
-        messages=[_message(dict(message)) for message in body.messages],
-        **choose(body.tool_choice, [tool.model_dump(exclude_unset=True) for tool in body.tools or ()]),
+        messages=request_messages(body.messages),
+        **choose(body.tool_choice, request_tools(body.tools)),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),
         max_tokens=body.max_completion_tokens or body.max_tokens,
@@ -38,11 +38,3 @@ def to_request(body: ChatBody) -> ChatRequest:
         form=body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
         template_kwargs=body.template_kwargs(body.reasoning_effort),
     )
-
-
-def _message(message: dict[str, Any]) -> dict[str, Any]:
-    # Clients send the SDK's own answers back, with null for all that an answer did not have.
-    kept = {key: value for key, value in message.items() if value is not None or key == "content"}
-    if kept["role"] == "developer":
-        kept["role"] = "system"
-    return kept

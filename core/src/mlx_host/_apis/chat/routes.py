@@ -1,36 +1,35 @@
-"""POST /v1/chat/completions: OpenAI's request in, a stream of events, OpenAI's answer or chunks out."""
+"""POST /v1/chat/completions."""
 
 from __future__ import annotations
-
-from contextlib import aclosing
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from mlx_host._apis.chat.request import to_request
-from mlx_host._apis.chat.response import Chunks, Frame, collect, stream
+from mlx_host._apis.chat.response import ChunkEncoder, CompletionCollector
 from mlx_host._apis.chat.schema import ChatBody
-from mlx_host._host import Host
-from mlx_host.api import sse
-from mlx_host.api.common_fields import idle_strict
-from mlx_host.api.json_io import JsonResponse, ignored_header
+from mlx_host.api import Deadline, Endpoints, Service
+from mlx_host.api.http import caller, ignored_header, new_router, respond
+from mlx_host.api.text import unenforced_strict
 
 
-def routes(router: APIRouter, host: Host) -> None:
-    """Add the endpoint."""
+class ChatEndpoints(Endpoints):
+    """The endpoint of chat completions."""
 
-    @router.post("/v1/chat/completions", response_model=None)
-    async def chat_completions(body: ChatBody, http: Request) -> Response:
-        request = to_request(body)
-        model = host.model(request.model)
-        frame = Frame(request, model.name)
-        headers = ignored_header(sorted([*body.ignored(), *idle_strict(request, model)]))
-        streams = body.stream is True
-        batches = host.chat(request, streams=streams)
-        if streams:
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def router(self) -> APIRouter:
+        router = new_router()
+
+        @router.post("/v1/chat/completions", response_model=None)
+        async def chat_completions(body: ChatBody, http: Request) -> Response:
+            request, stream = to_request(body), body.stream is True
+            reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
+            headers = ignored_header(sorted([*body.ignored(), *unenforced_strict(request, reply.model)]))
+            if not stream:
+                return await respond(http, reply, CompletionCollector(reply), headers)
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
-            pieces = stream(batches, Chunks(frame, request.n, include_usage))
-            return sse.EventStream(pieces, headers, host.settings.keep_alive)
-        async with aclosing(batches):
-            whole, more = await sse.while_connected(http.receive, collect(batches, frame, request.n))
-        return JsonResponse(whole, headers={**headers, **more})
+            return await respond(http, reply, ChunkEncoder(reply, include_usage=include_usage), headers)
+
+        return router

@@ -1,51 +1,56 @@
-"""OpenAI's legacy completion, whole or in chunks, out of what models say; there is nothing to parse in it."""
+"""OpenAI's legacy completion, plain or as chunks; there is nothing to parse in its text."""
 
 from __future__ import annotations
 
 import codecs
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
-from mlx_host._apis.chat.response import LEAST_LOGPROB
-from mlx_host.api import json_io
+from fastapi.responses import Response
+
+from mlx_host.api import OutputCompleted, Reply
+from mlx_host.api.http import Collector, Encoder, JsonResponse, dumps
+from mlx_host.api.text import finite, usage_json
 from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, Logprobs, StopReason, Text, TokenLogprob
+from mlx_host.requests import CompletionRequest
+
+NumberedEvent = tuple[int, Event]
+CompletionReply = Reply[NumberedEvent]
 
 
-def frame(id: str, model: str) -> dict[str, Any]:
-    """What every piece of one answer has in common."""
-    return {"id": id, "object": "text_completion", "created": int(time.time()), "model": model}
+def grouped(events: Sequence[NumberedEvent]) -> Iterator[tuple[int, list[Event]]]:
+    """Group events by the number of their prompt."""
+    for number, group in groupby(events, itemgetter(0)):
+        yield number, [event for _, event in group]
 
 
 def token_text(token: TokenLogprob) -> str:
-    """Write a token as OpenAI does: one that is no text by itself is told by its bytes."""
+    """Return a token as OpenAI writes it: one that is not valid UTF-8 by itself is written as its bytes."""
     try:
         return token.bytes.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token.bytes)
 
 
-def finite(logprob: float) -> float:
-    """JSON knows neither infinity nor NaN."""
-    return LEAST_LOGPROB if math.isnan(logprob) else max(logprob, LEAST_LOGPROB)
-
-
 class Offsets:
-    """Where each token of a choice begins in its text, in characters."""
+    """The offset of each token of a choice in its text, in characters."""
 
     def __init__(self) -> None:
         self._at = 0
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def next(self, token: TokenLogprob) -> int:
+    def advance(self, token: TokenLogprob) -> int:
         begins = self._at
         self._at += len(self._utf8.decode(token.bytes))
         return begins
 
 
 class Choice:
-    """One choice as it grows."""
+    """The state of one choice."""
 
     def __init__(self, index: int, with_logprobs: bool) -> None:
         self.index = index
@@ -57,10 +62,10 @@ class Choice:
     def piece(
         self, text: str, logprobs: tuple[Logprobs, ...] = (), reason: StopReason | None = None, *, starts: bool = False
     ) -> dict[str, Any]:
-        """Write what was added; `starts` says that the first token follows nothing."""
+        """Return what was added; with `starts`, the first token has no predecessor and no log-probability."""
         self.reason = reason
-        said = self._logprobs_json(logprobs, starts) if logprobs and self._with_logprobs else None
-        return {"text": text, "index": self.index, "logprobs": said, "finish_reason": reason}
+        written = self._logprobs_json(logprobs, starts) if logprobs and self._with_logprobs else None
+        return {"text": text, "index": self.index, "logprobs": written, "finish_reason": reason}
 
     def _logprobs_json(self, logprobs: tuple[Logprobs, ...], starts: bool) -> dict[str, Any]:
         tops: list[dict[str, float] | None] = [
@@ -73,18 +78,18 @@ class Choice:
             "tokens": [token_text(each.chosen) for each in logprobs],
             "token_logprobs": values,
             "top_logprobs": tops,
-            "text_offset": [self._offsets.next(each.chosen) for each in logprobs],
+            "text_offset": [self._offsets.advance(each.chosen) for each in logprobs],
         }
 
 
-class Prompt:
-    """The choices of one prompt, of which there are `n`, numbered from `first`."""
+class PromptOutput:
+    """The `n` choices of one prompt, numbered from `first`."""
 
     def __init__(self, first: int, n: int, with_logprobs: bool) -> None:
         self.choices = [Choice(first + number, with_logprobs) for number in range(n)]
 
-    def pieces(self, events: list[Event]) -> Iterator[dict[str, Any]]:
-        """Write what a model said as pieces of choices; neighbouring text of a choice becomes one."""
+    def pieces(self, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
+        """Return events as pieces of choices; neighbouring text of a choice becomes one piece."""
         texts: dict[int, list[Text]] = {}
         for event in events:
             match event:
@@ -111,7 +116,7 @@ class Prompt:
         texts.clear()
 
     def best(self, count: int) -> list[int]:
-        """The numbers of the choices with the likeliest tokens on average, best first; all of them as they are."""
+        """Return the numbers of the choices with the highest mean log-probability, best first."""
         numbers = range(len(self.choices))
         if count == len(self.choices):
             return list(numbers)
@@ -123,7 +128,7 @@ def _mean(logprobs: list[float]) -> float:
 
 
 def joined(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add the pieces of a choice up."""
+    """Join the pieces of a choice."""
     logprobs = [piece["logprobs"] for piece in pieces if piece["logprobs"] is not None]
     return {
         "text": "".join([piece["text"] for piece in pieces]),
@@ -135,16 +140,65 @@ def joined(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-class Chunks:
-    """Writes pieces as chunks; what is the same in every chunk is written once."""
+def envelope(reply: CompletionReply) -> dict[str, Any]:
+    """The fields that every object of one response has."""
+    return {
+        "id": reply.request.id,
+        "object": "text_completion",
+        "created": int(time.time()),
+        "model": reply.model.name,
+    }
 
-    def __init__(self, frame: dict[str, Any], include_usage: bool) -> None:
+
+def usage(reply: CompletionReply) -> dict[str, Any]:
+    """OpenAI's usage object for all prompts together."""
+    return usage_json(OutputCompleted(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens))
+
+
+def prompt_outputs(reply: CompletionReply, prompts: int, *, logprobs: bool) -> list[PromptOutput]:
+    """The outputs of all prompts; each has as many choices as its request as prepared."""
+    assert isinstance(reply.request, CompletionRequest)
+    n = reply.request.n
+    return [PromptOutput(number * n, n, logprobs) for number in range(prompts)]
+
+
+class CompletionCollector(Collector[NumberedEvent]):
+    """Builds a plain completion: of the choices generated for each prompt, the best `n_returned`."""
+
+    def __init__(self, reply: CompletionReply, prompts: int, n_returned: int, *, logprobs: bool) -> None:
+        self._reply = reply
+        self._n_returned = n_returned
+        self._prompts = prompt_outputs(reply, prompts, logprobs=logprobs)
+        self._pieces: dict[int, list[dict[str, Any]]] = {}
+
+    def add(self, events: Sequence[NumberedEvent]) -> None:
+        for number, group in grouped(events):
+            for piece in self._prompts[number].pieces(group):
+                self._pieces.setdefault(piece["index"], []).append(piece)
+
+    async def response(self) -> Response:
+        best = [prompt.choices[at].index for prompt in self._prompts for at in prompt.best(self._n_returned)]
+        choices = [joined(index, self._pieces[original]) for index, original in enumerate(best)]
+        return JsonResponse(envelope(self._reply) | {"choices": choices, "usage": usage(self._reply)})
+
+
+class ChunkEncoder(Encoder[NumberedEvent]):
+    """Encodes completions as chunks; the JSON that all chunks have in common is written once."""
+
+    def __init__(self, reply: CompletionReply, prompts: int, *, logprobs: bool, include_usage: bool) -> None:
+        self._reply = reply
+        self._prompts = prompt_outputs(reply, prompts, logprobs=logprobs)
         self._include_usage = include_usage
-        self._head = f"data: {json_io.text(frame)[:-1]}"
-        self._end = '],"usage":null}\n\n' if include_usage else "]}\n\n"
+        self._head = dumps(envelope(reply))[:-1]
+        self._end = '],"usage":null}' if include_usage else "]}"
 
-    def write(self, piece: dict[str, Any]) -> str:
-        return f'{self._head},"choices":[{json_io.text(piece)}{self._end}'
+    def encode(self, events: Sequence[NumberedEvent]) -> list[str]:
+        return [
+            f'{self._head},"choices":[{dumps(piece)}{self._end}'
+            for number, group in grouped(events)
+            for piece in self._prompts[number].pieces(group)
+        ]
 
-    def usage(self, usage: dict[str, Any]) -> str:
-        return f'{self._head},"choices":[],"usage":{json_io.text(usage)}}}\n\n' if self._include_usage else ""
+    async def finish(self) -> list[str]:
+        usage_chunk = f'{self._head},"choices":[],"usage":{dumps(usage(self._reply))}}}'
+        return [usage_chunk, "[DONE]"] if self._include_usage else ["[DONE]"]

@@ -1,84 +1,91 @@
-"""Shows on a terminal how the pictures that are being made get on: a bar for each."""
+"""Draws a progress bar for every running image request, where the log is on a terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from types import TracebackType
+from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mlx_host import _logs
-from mlx_host.events import Event, FinishedImage, ImagesStarted, ImageStep
+from mlx_host.events import Event, FinishedImage, ImagesStarted
+from mlx_host.events import Progress as StepProgress
 
-Watch = Callable[[Event], None]
 
-
-class Bars:
-    """The bars of all requests; where the log is on no terminal there are none."""
+class ProgressBars:
+    """The bars of all requests: on the log's terminal, from the start of the first to the end of the last."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
-        self._watched = 0
 
-    @contextmanager
-    def watch(self, model: str, n: int) -> Iterator[Watch]:
-        """Draw the `n` pictures of a request as its events tell, which the context is called with."""
+    def add(self, description: str, steps: int) -> TaskID | None:
+        """Draw a bar; None where there is no terminal."""
         console = _logs.terminal()
         if console is None:
-            yield lambda event: None
-            return
+            return None
         if self._progress is None:
-            columns = (
+            # Redrawn at every step; a thread that also redraws in between is not worth its cost.
+            self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("step {task.completed} of {task.total}"),
-            )
-            # Each step draws; a thread to do so in between is not worth it.
-            self._progress = Progress(
-                *columns, TimeElapsedColumn(), console=console, transient=True, auto_refresh=False
+                TimeElapsedColumn(),
+                console=console,
+                transient=True,
+                auto_refresh=False,
             )
             self._progress.start()
-        self._watched += 1
-        one = _Watched(model, n, self._progress)
-        try:
-            yield one.take
-        finally:
-            one.close()
-            self._watched -= 1
-            if not self._watched:
-                self._progress.stop()
-                self._progress = None
+        bar = self._progress.add_task(description, total=steps)
+        self._progress.refresh()
+        return bar
+
+    def update(self, bar: TaskID, step: int) -> None:
+        """Redraw a bar."""
+        assert self._progress is not None
+        self._progress.update(bar, completed=step, refresh=True)
+
+    def remove(self, bar: TaskID) -> None:
+        """Remove a bar; the last one gives the terminal back."""
+        assert self._progress is not None
+        self._progress.remove_task(bar)
+        if not self._progress.tasks:
+            self._progress.stop()
+            self._progress = None
 
 
-class _Watched:
-    """The bar of the picture that a request is at."""
+class ProgressContext:
+    """The bar of one request: it shows the image in progress, and is removed when the context is left."""
 
-    def __init__(self, model: str, n: int, progress: Progress) -> None:
+    def __init__(self, bars: ProgressBars, model: str, n: int) -> None:
+        self._bars = bars
         self._model = model
         self._n = n
-        self._progress = progress
         self._steps = 0
         self._bar: TaskID | None = None
 
-    def take(self, event: Event) -> None:
+    def update(self, event: Event) -> None:
+        """Take one event of the request."""
         match event:
             case ImagesStarted(steps=steps):
                 self._steps = steps
-                self._begin(0)
-            case ImageStep(_, step):
-                if self._bar is not None:
-                    self._progress.update(self._bar, completed=step, refresh=True)
-            case FinishedImage(image):
-                self.close()
-                if image + 1 < self._n:
-                    self._begin(image + 1)
+                self._show(0)
+            case StepProgress(stage="image", done=step) if self._bar is not None:
+                self._bars.update(self._bar, int(step))
+            case FinishedImage(image) if image + 1 < self._n:
+                self._show(image + 1)
 
-    def _begin(self, image: int) -> None:
-        name = f"{self._model}: picture {image + 1} of {self._n}"
-        self._bar = self._progress.add_task(name, total=self._steps)
-        self._progress.refresh()
+    def _show(self, image: int) -> None:
+        previous = self._bar
+        self._bar = self._bars.add(f"{self._model}: image {image + 1} of {self._n}", self._steps)
+        if previous is not None:
+            self._bars.remove(previous)
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if self._bar is not None:
-            self._progress.remove_task(self._bar)
+            self._bars.remove(self._bar)
             self._bar = None

@@ -1,4 +1,4 @@
-"""What the images endpoints answer: a response and a stream, both from the same events.
+"""Turns the events of an image request into a response or a stream.
 
 Source: the OpenAI SDK's `types/images_response.py`, `image_gen_completed_event.py` and their siblings.
 """
@@ -7,123 +7,168 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlx_host._apis.images.progress import Bars
-from mlx_host._apis.images.request import ImageBody
-from mlx_host._host import Exchange
-from mlx_host.api import sse
-from mlx_host.events import Event, FinishedImage, ImagesStarted, ImageStep, PartialImage
+from fastapi.responses import Response
+
+from mlx_host.api import ModelStatus
+from mlx_host.api.http import BackendContractError, Collector, Encoder, JsonResponse, Message, dumps
+from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, PartialImage, Progress, Started
 from mlx_host.requests import ImageEditRequest, ImageRequest
 
+# Returns how a response contains an image: {"b64_json": …} or {"url": …}.
+ImageFields = Callable[[FinishedImage], dict[str, Any]]
 
-def as_base64(content: bytes) -> str:
+
+def base64_text(content: bytes) -> str:
+    """Encode bytes as standard base64."""
     return base64.b64encode(content).decode("ascii")
 
 
-class Album:
-    """The pictures of one answer, as far as they have come, by the model that is served as `model`."""
+def base64_fields(image: FinishedImage) -> dict[str, Any]:
+    """Put an image into a response as base64."""
+    return {"b64_json": base64_text(image.content)}
 
-    def __init__(self, model: str, request: ImageRequest, body: ImageBody) -> None:
+
+class ImageResults:
+    """The images of one request so far, and the steps of the one in progress.
+
+    Keeps the fields of the request that a response needs, not the request: the uploads of an edit can be 64 MB, and a
+    finished job keeps its results for an hour. Events that break the backend contract raise BackendContractError; all
+    others are passed on to `on_event`.
+    """
+
+    def __init__(
+        self, model: ModelStatus, request: ImageRequest, on_event: Callable[[Event], None] = lambda event: None
+    ) -> None:
         self.model = model
-        self.request = request
-        self.body = body
+        self.n = request.n
+        self.seed = request.seed
+        self.format = request.format
+        self.is_edit = isinstance(request, ImageEditRequest)
         self.started: ImagesStarted | None = None
-        self.finished: list[FinishedImage] = []
-        # Of the picture that is being made.
+        self.completed: list[FinishedImage] = []
         self.step = 0
+        self.created_at = int(time.time())
+        self._on_event = on_event
 
     def add(self, event: Event) -> None:
+        """Take one event."""
         match event:
             case ImagesStarted():
                 self.started = event
-            case ImageStep():
-                self.step = event.step
+            case Started():
+                raise self._fault("emitted Started in place of ImagesStarted")
+            case Progress(stage="image", done=step):
+                self.step = int(step)
+            case PartialImage():
+                self._check(event)
             case FinishedImage():
-                self.finished.append(event)
+                self._check(event)
+                if any(image.image == event.image for image in self.completed):
+                    raise self._fault(f"returned image {event.image} twice")
+                self.completed.append(event)
+                self.created_at = int(time.time())
+            case Finished() if len(self.completed) != self.n:
+                raise self._fault(f"returned {len(self.completed)} of {self.n} images")
+        self._on_event(event)
 
-    def put_away(self, keep: Callable[[bytes, str], str]) -> list[str]:
-        """Give the finished pictures to a store, and return their names there."""
-        names = [keep(picture.content, self.request.format) for picture in self.finished]
-        self.finished = [replace(picture, content=b"") for picture in self.finished]
+    def _check(self, event: PartialImage | FinishedImage) -> None:
+        if not 0 <= event.image < self.n:
+            raise self._fault(f"returned image {event.image} of a request for {self.n} images, numbered from 0")
+
+    def _fault(self, fault: str) -> BackendContractError:
+        return BackendContractError(self.model, fault)
+
+    def move_to(self, store: Callable[[bytes, str], str]) -> list[str]:
+        """Move the contents of the images, in their order, to a store; return the names that it gave them."""
+        self.completed.sort(key=lambda image: image.image)
+        names = [store(image.content, self.format) for image in self.completed]
+        self.completed = [replace(image, content=b"") for image in self.completed]
         return names
 
     @property
     def size(self) -> str:
+        """The size as OpenAI writes it, such as "1024x1024"."""
         assert self.started is not None
         return f"{self.started.width}x{self.started.height}"
 
-    def usage(self, pictures: list[FinishedImage]) -> dict[str, Any]:
-        """Count the tokens that went in, and those of some of the pictures."""
+    def usage(self, images: Sequence[FinishedImage]) -> dict[str, Any]:
+        """Return the tokens of the input and of some of the images."""
         assert self.started is not None
-        given = self.started.prompt_tokens
-        made = sum(picture.tokens for picture in pictures)
-        details = {"image_tokens": self.started.image_tokens, "text_tokens": given - self.started.image_tokens}
+        input_tokens, image_tokens = self.started.prompt_tokens, self.started.image_tokens
+        output_tokens = sum(image.tokens for image in images)
         return {
-            "input_tokens": given,
-            "input_tokens_details": details,
-            "output_tokens": made,
-            "total_tokens": given + made,
+            "input_tokens": input_tokens,
+            "input_tokens_details": {"image_tokens": image_tokens, "text_tokens": input_tokens - image_tokens},
+            "output_tokens": output_tokens,
+            "total_tokens": input_tokens + output_tokens,
         }
 
-    def response(self, link: Callable[[FinishedImage], dict[str, Any]]) -> dict[str, Any]:
-        """OpenAI's response; `link` tells how a picture comes with it, by URL or whole."""
+    def body(self, fields: ImageFields) -> dict[str, Any]:
+        """Return the body of OpenAI's response, with the images in their order."""
+        images = sorted(self.completed, key=lambda image: image.image)
         return {
-            "created": int(time.time()),
-            "data": [{**link(picture), "seed": picture.seed} for picture in self.finished],
-            "background": background(any(picture.transparent for picture in self.finished)),
-            "output_format": self.request.format,
+            "created": self.created_at,
+            "data": [{**fields(image), "seed": image.seed} for image in images],
+            "background": _background(any(image.transparent for image in images)),
+            "output_format": self.format,
             "size": self.size,
-            "usage": self.usage(self.finished),
+            "usage": self.usage(images),
         }
 
-    def event(self, picture: PartialImage | FinishedImage) -> str:
-        """Write one event of the stream."""
-        whole = isinstance(picture, FinishedImage)
-        family = "image_edit" if isinstance(self.request, ImageEditRequest) else "image_generation"
-        shared = {
-            "type": f"{family}.{'completed' if whole else 'partial_image'}",
-            "b64_json": as_base64(picture.content),
+
+class ImageCollector(Collector[Event]):
+    """Collects the images into OpenAI's response."""
+
+    def __init__(self, results: ImageResults, fields: ImageFields = base64_fields) -> None:
+        self._results = results
+        self._fields = fields
+
+    def add(self, events: Sequence[Event]) -> None:
+        for event in events:
+            self._results.add(event)
+
+    async def response(self) -> Response:
+        return JsonResponse(self._results.body(self._fields))
+
+
+class ImageEncoder(Encoder[Event]):
+    """Streams partial and completed images as they arrive."""
+
+    def __init__(self, results: ImageResults) -> None:
+        self._results = results
+
+    def encode(self, events: Sequence[Event]) -> list[Message]:
+        messages = []
+        for event in events:
+            self._results.add(event)
+            if isinstance(event, PartialImage | FinishedImage):
+                messages.append(self._message(event))
+        return messages
+
+    def _message(self, image: PartialImage | FinishedImage) -> Message:
+        results = self._results
+        if isinstance(image, FinishedImage):
+            kind, own_fields = "completed", {"seed": image.seed, "usage": results.usage([image])}
+        else:
+            kind, own_fields = "partial_image", {"partial_image_index": image.index}
+        name = f"{'image_edit' if results.is_edit else 'image_generation'}.{kind}"
+        fields = {
+            "type": name,
+            "b64_json": base64_text(image.content),
             "created_at": int(time.time()),
-            "size": self.size,
+            "size": results.size,
             "quality": "auto",
-            "background": background(picture.transparent),
-            "output_format": self.request.format,
-            # Ours: the SDK's types have one picture in a stream.
-            "image_index": picture.image,
+            "background": _background(image.transparent),
+            "output_format": results.format,
+            # Not OpenAI's: its streams have one image.
+            "image_index": image.image,
         }
-        if isinstance(picture, FinishedImage):
-            return sse.named({**shared, "seed": picture.seed, "usage": self.usage([picture])})
-        return sse.named({**shared, "partial_image_index": picture.index})
+        return Message(dumps({**fields, **own_fields}), event=name)
 
 
-def background(transparent: bool) -> str:
+def _background(transparent: bool) -> str:
     return "transparent" if transparent else "opaque"
-
-
-async def collect(exchange: Exchange, album: Album, bars: Bars) -> None:
-    """Add an answer up."""
-    async with exchange:
-        with bars.watch(album.model, album.request.n) as watch:
-            async for events in exchange:
-                for event in events:
-                    album.add(event)
-                    watch(event)
-
-
-async def stream(exchange: Exchange, album: Album, bars: Bars) -> sse.Pieces:
-    """Write the pictures as they come, unfinished and finished."""
-    async with exchange:
-        with bars.watch(album.model, album.request.n) as watch:
-            async for events in exchange:
-                for event in events:
-                    album.add(event)
-                    watch(event)
-                    match event:
-                        case ImageStep(image, step):
-                            assert album.started is not None
-                            yield sse.Comment(f"picture {image + 1}, step {step} of {album.started.steps}")
-                        case PartialImage() | FinishedImage():
-                            yield album.event(event)

@@ -1,4 +1,4 @@
-"""Pictures that are kept in memory for a while, for their URLs and for jobs: so many bytes, the oldest go first."""
+"""Keeps generated images in memory for their URLs and for jobs; the oldest are evicted first."""
 
 from __future__ import annotations
 
@@ -11,57 +11,57 @@ from mlx_host.errors import InvalidRequest
 
 
 @dataclass(frozen=True)
-class File:
-    """A picture, and until when, in seconds of the clock, it is kept."""
+class StoredImage:
+    """An image file; `expires_at` is in seconds of the store's clock."""
 
     content: bytes
     media_type: str
-    expires: float
+    expires_at: float
 
 
-class FileNotFound(InvalidRequest):
-    """No picture of this name is kept here."""
+class ImageNotFoundError(InvalidRequest):
+    """The store has no image with this name."""
 
     status = 404
     code = "file_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"There is no picture {name!r}: it is unknown, or was not kept any longer.")
+        super().__init__(f"Image {name!r} was not found; it is unknown, expired or evicted.")
 
 
-class Files:
-    """The pictures, by names that cannot be guessed."""
+class ImageStore:
+    """Images by names that cannot be guessed; at most `max_bytes` together, each for `ttl` seconds."""
 
-    def __init__(self, most_bytes: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most_bytes
-        self._seconds = seconds
+    def __init__(self, max_bytes: int, ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._max_bytes = max_bytes
+        self._ttl = ttl
         self._clock = clock
-        self._files: dict[str, File] = {}
+        # In the order of insertion, so the first ones expire first.
+        self._images: dict[str, StoredImage] = {}
         self._bytes = 0
 
-    def keep(self, content: bytes, format: str) -> str:
-        """Keep a picture and return its name."""
+    def add(self, content: bytes, format: str) -> str:
+        """Store an image file and return its name."""
         name = f"{secrets.token_urlsafe(24)}.{format}"
-        self._files[name] = File(content, f"image/{format}", self._clock() + self._seconds)
+        self._images[name] = StoredImage(content, f"image/{format}", self._clock() + self._ttl)
         self._bytes += len(content)
-        self._tidy()
+        self._evict()
         return name
 
-    def get(self, name: str) -> File:
-        """Return a picture; FileNotFound if it is gone."""
-        self._tidy()
-        if name not in self._files:
-            raise FileNotFound(name)
-        return self._files[name]
+    def get(self, name: str) -> StoredImage:
+        """Return an image; ImageNotFoundError if it is unknown, expired or evicted."""
+        self._evict()
+        if name not in self._images:
+            raise ImageNotFoundError(name)
+        return self._images[name]
 
-    def drop(self, name: str) -> None:
-        """Let go of a picture, if it is still there."""
-        if (file := self._files.pop(name, None)) is not None:
-            self._bytes -= len(file.content)
+    def delete(self, name: str) -> None:
+        """Delete an image; does nothing if the store no longer has it."""
+        if (image := self._images.pop(name, None)) is not None:
+            self._bytes -= len(image.content)
 
-    def _tidy(self) -> None:
-        # They are in the order in which they came, and so expire.
-        for name, file in list(self._files.items()):
-            if self._bytes <= self._most and file.expires > self._clock():
+    def _evict(self) -> None:
+        for name, image in list(self._images.items()):
+            if self._bytes <= self._max_bytes and image.expires_at > self._clock():
                 return
-            self.drop(name)
+            self.delete(name)

@@ -1,4 +1,4 @@
-"""GET /metrics: what the models do, in Prometheus' text format."""
+"""GET /metrics, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 from psutil import NoSuchProcess, Process
 
-from mlx_host._host import Host, ModelState, RequestRecord, ServedModel
+from mlx_host.api import Endpoints, ModelState, ModelStatus, RequestRecord, Service
+from mlx_host.api.http import new_router
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class Requests:
-    """What is counted when a request has ended."""
+class RequestCounters:
+    """Counters and histograms of finished requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, what: str, *labels: str) -> Counter:
@@ -30,16 +31,20 @@ class Requests:
             return Histogram(f"mlx_host_{name}_seconds", what, ("model",), buckets=buckets, registry=registry)
 
         self._requests = counter(
-            "requests", "Requests by how they ended: a finish reason, cancelled or an error code.", "task", "outcome"
+            "requests", "Finished requests by outcome: a finish reason, cancelled or an error code.", "task", "outcome"
         )
-        self._unparsed = counter("unparsed_answers", "Answers with a call or thinking left in the content.")
-        self._prompt = counter("prompt_tokens", "Tokens of prompts, cached ones included.")
-        self._cached = counter("cached_tokens", "Tokens of prompts that needed no prefill.")
-        self._completion = counter("completion_tokens", "Tokens of answers.")
+        self._unparsed = counter(
+            "unparsed_answers", "Responses with unparsed tool-call or reasoning markup in the content."
+        )
+        self._prompt = counter("prompt_tokens", "Prompt tokens, including cached ones.")
+        self._cached = counter("cached_tokens", "Prompt tokens found in the prefix cache.")
+        self._completion = counter("completion_tokens", "Completion tokens.")
         self._queued = histogram("queue_wait", "Time that requests waited for a slot.")
         self._duration = histogram("request_duration", "Time from a request's arrival to its end.")
         self._first = histogram("time_to_first_token", "Time from a request's arrival to its first token.")
-        self._between = histogram("time_between_tokens", "Time from one token of an answer to the next.", TOKEN_SECONDS)
+        self._between = histogram(
+            "time_between_tokens", "Time between consecutive tokens of a response.", TOKEN_SECONDS
+        )
 
     def add(self, record: RequestRecord) -> None:
         model = record.model
@@ -58,37 +63,38 @@ class Requests:
             between.observe(gap)
 
 
-class Models(Collector):
-    """What is looked up in the models when somebody asks."""
+class ModelCollector(Collector):
+    """Gauges that are read from the models when Prometheus scrapes."""
 
-    def __init__(self, host: Host) -> None:
-        self._models = host.models
+    def __init__(self, service: Service) -> None:
+        self._service = service
 
     def collect(self) -> Iterator[Metric]:
-        waiting = GaugeMetricFamily("mlx_host_queue_depth", "Requests that wait.", labels=("model",))
-        running = GaugeMetricFamily("mlx_host_running_requests", "Requests that hold a slot.", labels=("model",))
+        waiting = GaugeMetricFamily("mlx_host_queue_depth", "Queued requests.", labels=("model",))
+        running = GaugeMetricFamily("mlx_host_running_requests", "Running requests.", labels=("model",))
         up = GaugeMetricFamily("mlx_host_model_ready", "1 while the model takes requests.", labels=("model",))
         memory = GaugeMetricFamily(
             "mlx_host_model_memory_bytes", "Resident memory of the model's process.", labels=("model",)
         )
-        restarts = CounterMetricFamily("mlx_host_restarts", "Times the process was started again.", labels=("model",))
+        restarts = CounterMetricFamily("mlx_host_restarts", "Restarts of the model's process.", labels=("model",))
         batch = HistogramMetricFamily(
-            "mlx_host_batch_size", "Requests that said something in one round of the loop.", labels=("model",)
+            "mlx_host_batch_size", "Requests that produced output per decode step.", labels=("model",)
         )
-        for name, model in self._models.items():
-            waiting.add_metric((name,), model.admission.waiting)
-            running.add_metric((name,), model.admission.running)
+        for model in self._service.models():
+            name = model.name
+            waiting.add_metric((name,), model.waiting)
+            running.add_metric((name,), model.running)
             up.add_metric((name,), model.state is ModelState.READY)
             restarts.add_metric((name,), model.restarts)
-            batch.add_metric((name,), *_rounds(model))
+            batch.add_metric((name,), *_batch_sizes(model))
             if (size := _resident(model.pid)) is not None:
                 memory.add_metric((name,), size)
         yield from (waiting, running, up, memory, restarts, batch)
 
 
-def _rounds(model: ServedModel) -> tuple[list[tuple[str, float]], float]:
-    """The rounds so far as cumulative buckets, and the sum of their sizes."""
-    counts = dict(model.rounds)
+def _batch_sizes(model: ModelStatus) -> tuple[list[tuple[str, float]], float]:
+    """Return the decode steps so far as cumulative buckets, and the sum of their sizes."""
+    counts = dict(model.batch_sizes)
     buckets = [(str(limit), sum(n for size, n in counts.items() if size <= limit)) for limit in BATCH_SIZES]
     return [*buckets, ("+Inf", sum(counts.values()))], sum(size * n for size, n in counts.items())
 
@@ -102,10 +108,18 @@ def _resident(pid: int | None) -> int | None:
         return None
 
 
-def routes(router: APIRouter, host: Host, registry: CollectorRegistry) -> None:
-    """Add the endpoint."""
-    registry.register(Models(host))
+class MetricsEndpoints(Endpoints):
+    """The endpoint that Prometheus scrapes."""
 
-    @router.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    def __init__(self, service: Service, registry: CollectorRegistry) -> None:
+        self._registry = registry
+        registry.register(ModelCollector(service))
+
+    def router(self) -> APIRouter:
+        router = new_router()
+
+        @router.get("/metrics", response_class=Response)
+        async def metrics() -> Response:
+            return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
+
+        return router

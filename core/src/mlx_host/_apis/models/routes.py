@@ -1,31 +1,41 @@
-"""GET /v1/models: what is served here."""
+"""GET /v1/models and /v1/models/{name}."""
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from mlx_host._host import Host
+from mlx_host.api import Endpoints, ModelStatus, Service
+from mlx_host.api.http import caller, new_router
 from mlx_host.errors import ModelNotFound
 
 
-def routes(router: APIRouter, host: Host) -> None:
-    """Add the endpoints."""
-    created = int(time.time())
+def describe(model: ModelStatus) -> dict[str, Any]:
+    """Return OpenAI's model object."""
+    return {"id": model.name, "object": "model", "created": model.created, "owned_by": "mlx-host"}
 
-    def describe(name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": created, "owned_by": "mlx-host"}
 
-    @router.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [describe(name) for name in host.models]}
+class ModelEndpoints(Endpoints):
+    """The endpoints that list models."""
 
-    # Names may contain slashes, which some SDKs send as they are.
-    @router.get("/v1/models/{name:path}")
-    async def get_model(name: str) -> dict[str, Any]:
-        if name not in host.models:
-            there_is = ", ".join(sorted(host.models))
-            raise ModelNotFound(f"The model {name!r} is not served here; there is: {there_is}.", param="model")
-        return describe(name)
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def router(self) -> APIRouter:
+        router = new_router()
+
+        @router.get("/v1/models")
+        async def list_models(http: Request) -> dict[str, Any]:
+            return {"object": "list", "data": [describe(model) for model in self._service.models(caller(http))]}
+
+        # Names may contain slashes, and some SDKs send them unescaped.
+        @router.get("/v1/models/{name:path}")
+        async def get_model(name: str, http: Request) -> dict[str, Any]:
+            models = {model.name: model for model in self._service.models(caller(http))}
+            if name not in models:
+                available = ", ".join(sorted(models))
+                raise ModelNotFound(f"Model {name!r} not found. Available models: {available}.", param="model")
+            return describe(models[name])
+
+        return router

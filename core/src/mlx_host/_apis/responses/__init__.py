@@ -1,1 +1,52 @@
 """OpenAI's Responses API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import Field
+
+from mlx_host.api import Api, ApiSettings, Endpoints, Service
+from mlx_host.requests import ChatRequest
+
+
+class ResponsesSettings(ApiSettings):
+    """The limits of the response store, and where it is."""
+
+    legacy_names: ClassVar[Mapping[str, str]] = {
+        "response_store": "store",
+        "response_store_entries": "store_entries",
+        "response_store_mb": "store_mb",
+        "response_store_ttl": "store_ttl",
+    }
+
+    store: Path | None = Field(
+        None,
+        description="SQLite file that stores responses, for previous_response_id; without it they are kept in memory.",
+    )
+    store_entries: int = Field(
+        1000, ge=0, description="Maximum number of stored responses; the least recently used are evicted first."
+    )
+    store_mb: float = Field(100, ge=0, description="Maximum size of all stored responses, in megabytes.")
+    store_ttl: float = Field(
+        30 * 24 * 3600, gt=0, description="Seconds after its last use until a stored response expires."
+    )
+
+
+def create(service: Service, settings: ResponsesSettings) -> Endpoints:
+    """Make the endpoints; imports the web framework."""
+    from mlx_host._apis.responses.routes import ResponsesEndpoints
+
+    return ResponsesEndpoints(service, settings)
+
+
+RESPONSES = Api(
+    name="responses",
+    summary="OpenAI's Responses API",
+    settings=ResponsesSettings,
+    create=create,
+    prefixes=("/v1/responses",),
+    request_types=(ChatRequest,),
+)

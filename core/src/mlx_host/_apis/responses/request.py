@@ -1,13 +1,13 @@
-"""From the body of POST /v1/responses to a ChatRequest; what cannot be honoured is refused by name."""
+"""The body of POST /v1/responses as a ChatRequest; fields that cannot be honored are rejected by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from mlx_host._apis.responses.input import Item, new_id, to_messages
+from mlx_host._apis.responses.chat_messages import to_messages
+from mlx_host._apis.responses.items import Item, new_id
 from mlx_host._apis.responses.schema import InputBody, ResponsesBody
 from mlx_host.api.tool_choice import choose
 from mlx_host.errors import InvalidRequest
@@ -15,9 +15,9 @@ from mlx_host.requests import ChatRequest
 
 
 def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
-    """Translate a body, `items` being the whole conversation; InvalidRequest names what cannot be honoured."""
+    """Convert a body whose conversation is `items`; InvalidRequest names a field that cannot be honored."""
     if body.background:
-        raise InvalidRequest("background is not supported by this server; stream the answer.", param="background")
+        raise InvalidRequest("background is not supported by this server; use stream.", param="background")
     return replace(
         to_prompt(body, items),
         priority=body.priority(),
@@ -30,7 +30,7 @@ def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
 
 
 def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
-    """Translate what makes the prompt."""
+    """Convert the fields that determine the prompt."""
     for name in ("conversation", "prompt"):
         if getattr(body, name):
             raise InvalidRequest(f"{name} is not supported by this server.", param=name)
@@ -49,28 +49,17 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
     )
 
 
-@contextmanager
-def blaming_input() -> Iterator[None]:
-    """What a model finds wrong with the messages is wrong with the input: name the field that the client knows."""
-    try:
-        yield
-    except InvalidRequest as error:
-        if error.param == "messages":
-            error.param = "input"
-        raise
-
-
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
         raise InvalidRequest(
-            f"{where} is of type {tool.get('type')!r}, which is not supported by this server; 'function' is.",
+            f"{where} is of type {tool.get('type')!r}, which this server does not support; use 'function'.",
             param=f"{where}.type",
         )
     if not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise InvalidRequest(f"{where}.name must be a string that is not empty.", param=f"{where}.name")
+        raise InvalidRequest(f"{where}.name must be a non-empty string.", param=f"{where}.name")
     for key, kind in (("description", str), ("parameters", dict), ("strict", bool)):
         if not isinstance(tool.get(key), kind | None):
             raise InvalidRequest(f"{where}.{key} is of the wrong type.", param=f"{where}.{key}")
-    # Left out, strict is true for OpenAI; a schema that cannot be held to would then be refused unasked.
-    kept = ("name", "description", "parameters", "strict")
-    return {"type": "function", "function": {key: tool[key] for key in kept if tool.get(key) is not None}}
+    # OpenAI's default of strict is true; here it is false, because not every schema can be enforced.
+    fields = ("name", "description", "parameters", "strict")
+    return {"type": "function", "function": {key: tool[key] for key in fields if tool.get(key) is not None}}

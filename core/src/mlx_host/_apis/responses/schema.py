@@ -1,7 +1,7 @@
-"""The body of POST /v1/responses, as clients send it.
+"""The bodies of POST /v1/responses and /v1/responses/input_tokens.
 
-Items and tools are checked where they are translated, which can say more clearly than a union what is wrong. Source:
-the OpenAI SDK's `types/responses/response_create_params.py`.
+Items and tools are validated where they are converted, with clearer messages than those of a union. Source: the OpenAI
+SDK's `types/responses/response_create_params.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Key = Annotated[str, StringConstraints(max_length=64)]
 Value = Annotated[str, StringConstraints(max_length=512)]
 
 LOGPROBS = "message.output_text.logprobs"
-MAKES_PROMPT = (
+PROMPT_FIELDS = (
     *("model", "input", "instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning"),
     *("enable_thinking", "chat_template_kwargs"),
 )
@@ -36,7 +36,7 @@ class ReasoningConfig(BaseModel):
 
 
 class InputBody(ConversationBody):
-    """What makes the prompt, and how it is read."""
+    """The fields that determine the prompt."""
 
     input: str | list[dict[str, Any]] | None = None
     instructions: str | None = None
@@ -47,12 +47,12 @@ class InputBody(ConversationBody):
     reasoning: ReasoningConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
 
-    # What would change the answer if it were honoured, and is not.
+    # Not supported: rejected where given, because they would change the response.
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
 
     def ignored(self) -> list[str]:
-        """Name what was given, is not null, and changes nothing here."""
+        """Return the names of fields that were given, are not null, and have no effect."""
         fields = self.given_extra()
         for name, part in (("text", self.text), ("reasoning", self.reasoning)):
             extra = part.model_extra if part is not None else None
@@ -72,7 +72,7 @@ class ResponsesBody(InputBody):
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether the answer's text is to come with log-probabilities."""
+        """Whether the response's text has log-probabilities."""
         return bool(self.top_logprobs) or LOGPROBS in (self.include or ())
 
     def ignored(self) -> list[str]:
@@ -84,5 +84,5 @@ class InputTokensBody(InputBody):
     """POST /v1/responses/input_tokens."""
 
     def ignored(self) -> list[str]:
-        idle = [name for name in InputTokensBody.model_fields if name not in MAKES_PROMPT]
-        return sorted([*super().ignored(), *(name for name in idle if getattr(self, name) is not None)])
+        unused = [name for name in InputTokensBody.model_fields if name not in PROMPT_FIELDS]
+        return sorted([*super().ignored(), *(name for name in unused if getattr(self, name) is not None)])

@@ -1,25 +1,29 @@
-"""What requests remember of responses: those that are kept, and those that are being streamed."""
+"""The responses that requests can refer to: stored ones, and those in progress."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
-from mlx_host._apis.responses.input import Item, read_items
-from mlx_host._apis.responses.response import Response
+from mlx_host._apis.responses.builder import ResponseBuilder
+from mlx_host._apis.responses.items import Item, normalize_items, referenced_ids
 from mlx_host._apis.responses.schema import InputBody
-from mlx_host._apis.responses.store import Kept, ResponseStore
+from mlx_host._apis.responses.store import ResponseStore, StoredResponse
 from mlx_host.errors import InvalidRequest
 
 log = logging.getLogger(__name__)
 
+P = ParamSpec("P")
+T = TypeVar("T")
 
-class ResponseNotFound(InvalidRequest):
-    """No response with this id is kept here."""
+
+class ResponseNotFoundError(InvalidRequest):
+    """No response with this id is stored."""
 
     status = 404
     code = "response_not_found"
@@ -28,8 +32,8 @@ class ResponseNotFound(InvalidRequest):
         super().__init__(f"Response with id {id!r} not found: it is unknown, deleted, expired or was not stored.")
 
 
-class PreviousNotFound(InvalidRequest):
-    """The response that a request goes on from is not kept here."""
+class PreviousResponseNotFoundError(InvalidRequest):
+    """The response that a request continues from is not stored."""
 
     code = "previous_response_not_found"
 
@@ -41,69 +45,77 @@ class PreviousNotFound(InvalidRequest):
         )
 
 
-class Memory:
-    """The store as requests use it, off the event loop, and the responses that are on their way by their ids."""
+class ResponseService:
+    """Finds and stores responses. The store is used on one thread, which keeps slow queries off all others."""
 
     def __init__(self, store: ResponseStore) -> None:
-        self.running: dict[str, Response] = {}
+        self._in_progress: dict[str, ResponseBuilder] = {}
         self._store = store
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="response-store")
+
+    def close(self) -> None:
+        """Finish what is being stored and close the store."""
+        self._thread.shutdown()
+        self._store.close()
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.wrap_future(self._thread.submit(function, *args, **kwargs))
 
     @contextmanager
-    def run(self, response: Response) -> Iterator[None]:
-        """Let a response be found while it is streamed."""
-        self.running[response.id] = response
+    def in_progress(self, builder: ResponseBuilder) -> Iterator[None]:
+        """Make a response available by its id until it is stored."""
+        self._in_progress[builder.id] = builder
         try:
             yield
         finally:
-            del self.running[response.id]
+            del self._in_progress[builder.id]
 
     async def read(self, body: InputBody) -> tuple[list[Item], list[Item]]:
-        """What was said before a request, and what it says itself."""
-        return await asyncio.to_thread(self._read, body)
+        """Return the items of the conversation before a request, and the request's own."""
+        ids = referenced_ids(body.input)
+        history = await self._history(body.previous_response_id) if body.previous_response_id else []
+        stored = await self._run(self._store.items, ids) if ids else {}
+        return history, await asyncio.to_thread(normalize_items, body.input, stored)
 
-    def _read(self, body: InputBody) -> tuple[list[Item], list[Item]]:
-        before: list[Item] = []
-        if body.previous_response_id:
-            before = self._before(body.previous_response_id)
-        return before, read_items(body.input, self._store.item)
-
-    def _before(self, id: str) -> list[Item]:
-        conversation = self._store.conversation(id)
+    async def _history(self, id: str) -> list[Item]:
+        conversation = await self._run(self._store.conversation, id)
         if not conversation:
-            raise PreviousNotFound(id)
-        if (missing := conversation[0].previous) is not None:
-            raise PreviousNotFound(missing)
-        return [item for kept in conversation for item in (*kept.input, *kept.response["output"])]
+            raise PreviousResponseNotFoundError(id)
+        if (missing := conversation[0].previous_id) is not None:
+            raise PreviousResponseNotFoundError(missing)
+        return [item for each in conversation for item in each.items]
 
-    async def keep(self, response: dict[str, Any], input: list[Item]) -> None:
-        """Keep a response, unless it was not asked for; the response says so where it cannot be kept."""
+    async def store(self, response: dict[str, Any], items: Sequence[Item]) -> None:
+        """Store a finished response with its input if the client wants that; `store` becomes false if it failed."""
         if response["store"]:
-            response["store"] = await asyncio.to_thread(self._keep, Kept(response, input))
+            response["store"] = await self._run(self._put, StoredResponse(response, items))
 
-    def _keep(self, kept: Kept) -> bool:
+    def _put(self, response: StoredResponse) -> bool:
         try:
-            return self._store.put(kept)
+            return self._store.put(response)
         except sqlite3.Error:
-            # Such as a full disk. The answer is there all the same.
-            log.exception("response %s cannot be kept", kept.response["id"])
+            # For example a full disk. The client gets its response all the same.
+            log.exception("response %s could not be stored", response.response["id"])
             return False
 
     async def get(self, id: str) -> dict[str, Any]:
-        if id in self.running:
-            return self.running[id].whole
-        kept = await asyncio.to_thread(self._store.get, id)
-        if kept is None:
-            raise ResponseNotFound(id)
-        return kept.response
+        """Return a response in progress or a stored one."""
+        if id in self._in_progress:
+            return self._in_progress[id].response
+        stored = await self._run(self._store.get, id)
+        if stored is None:
+            raise ResponseNotFoundError(id)
+        return stored.response
 
-    async def input_of(self, id: str) -> list[Item]:
-        """All items that a response is the answer to, as far as they are kept."""
-        conversation = await asyncio.to_thread(self._store.conversation, id)
+    async def input_items(self, id: str) -> list[Item]:
+        """Return the items of the conversation that a response continues, as far as they are stored."""
+        conversation = await self._run(self._store.conversation, id)
         if not conversation:
-            raise ResponseNotFound(id)
+            raise ResponseNotFoundError(id)
         *before, last = conversation
-        return [item for kept in before for item in (*kept.input, *kept.response["output"])] + last.input
+        return [item for each in before for item in each.items] + list(last.input)
 
     async def delete(self, id: str) -> None:
-        if not await asyncio.to_thread(self._store.delete, id):
-            raise ResponseNotFound(id)
+        """Delete a stored response."""
+        if not await self._run(self._store.delete, id):
+            raise ResponseNotFoundError(id)

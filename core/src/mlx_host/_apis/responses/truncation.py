@@ -1,45 +1,55 @@
-"""truncation "auto": a conversation that is too long for the model loses its oldest turns."""
+"""`truncation: "auto"`: a conversation that exceeds the model's context loses its oldest turns."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from mlx_host._host.output_processor import AnswerEvent
-from mlx_host.api import json_io
-from mlx_host.errors import ContextLengthExceeded
+from mlx_host.api import ChatEvent, Reply
+from mlx_host.api.http import RetryingReply, dumps
+from mlx_host.errors import ContextLengthExceeded, RequestError
 from mlx_host.requests import ChatRequest, Json
 
-Batches = AsyncGenerator[list[AnswerEvent], None]
+
+def truncated(chat: Callable[[ChatRequest], Reply[ChatEvent]], request: ChatRequest) -> Reply[ChatEvent]:
+    """Submit a request, and again without its oldest turns while the model rejects it as too long.
+
+    Only the model can count the tokens. What is submitted again is the request as given, for `chat` prepares it.
+    """
+
+    def again(error: RequestError) -> Reply[ChatEvent] | None:
+        nonlocal request
+        if not isinstance(error, ContextLengthExceeded):
+            return None
+        messages = without_oldest(request.messages, 1 - error.limit / error.prompt_tokens)
+        if messages is None:
+            return None
+        request = replace(request, messages=messages)
+        return chat(request)
+
+    return RetryingReply(chat(request), again)
 
 
-async def truncated(chat: Callable[[ChatRequest], Batches], request: ChatRequest) -> Batches:
-    """Answer a request, or as much of its end as the model takes; only the model knows how much that is."""
-    while True:
-        try:
-            async with aclosing(chat(request)) as batches:
-                async for batch in batches:
-                    yield batch
-            return
-        except ContextLengthExceeded as error:
-            # It is a refusal, so nothing has been said.
-            shorter = without_oldest(request.messages, 1 - error.limit / error.prompt_tokens)
-            if shorter is None:
-                raise
-            request = replace(request, messages=shorter)
+def _json_length(message: Json) -> int:
+    return len(dumps(message))
 
 
-def without_oldest(messages: Sequence[Json], share: float) -> Sequence[Json] | None:
-    """Leave out turns for about a `share` of the text, one at least; None where only one is left.
+def without_oldest(
+    messages: Sequence[Json], fraction: float, size: Callable[[Json], int] = _json_length
+) -> Sequence[Json] | None:
+    """Remove the oldest turns: at least one, and about this fraction of the text; None if there is only one turn.
 
-    A turn is what a user says and all that follows from it. What stands before the first turn, the instructions, stays.
+    A turn is a user message and all that follows it. Messages before the first turn, the instructions, remain.
     """
     first = next((at for at, message in enumerate(messages) if message["role"] != "system"), 0)
-    ends = [at for at, message in enumerate(messages) if at > first and message["role"] == "user"]
-    sizes = [len(json_io.text(message)) for message in messages]
-    enough = share * sum(sizes)
-    for end in ends:
-        if sum(sizes[first:end]) >= enough:
-            break
-    return [*messages[:first], *messages[end:]] if ends else None
+    sizes = [size(message) for message in messages]
+    enough = fraction * sum(sizes)
+    removed = 0
+    end = None
+    for at in range(first, len(messages)):
+        if at > first and messages[at]["role"] == "user":
+            end = at
+            if removed >= enough:
+                break
+        removed += sizes[at]
+    return None if end is None else [*messages[:first], *messages[end:]]

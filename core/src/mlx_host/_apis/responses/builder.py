@@ -1,0 +1,245 @@
+"""OpenAI's response object and its events, made from the events of a chat reply.
+
+The order of the events, as a state machine (`add_*` stands for the parts of a ChoiceDelta):
+
+| state     | action     | next      | events                                                                    |
+| --------- | ---------- | --------- | ------------------------------------------------------------------------- |
+| PENDING   | start      | IDLE      | response.created, response.in_progress                                    |
+| IDLE      | open_item  | ITEM_OPEN | response.output_item.added, response.content_part.added                   |
+| ITEM_OPEN | add_text   | ITEM_OPEN | response.output_text.delta or response.reasoning_text.delta               |
+| ITEM_OPEN | close_item | IDLE      | response.(output_text or reasoning_text).done, response.content_part.done, |
+|           |            |           | response.output_item.done                                                 |
+| IDLE      | add_call   | IDLE      | response.output_item.added, response.function_call_arguments.delta,       |
+|           |            |           | response.function_call_arguments.done, response.output_item.done          |
+| IDLE      | end        | FINISHED  | response.completed, response.incomplete or response.failed                |
+
+Text opens an item of its type if none is open, and closes an open one of the other type; a call, the end and an error
+close an open item. A response that fails before it was started is started first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Literal
+
+from mlx_host._apis.responses.output_items import (
+    Event,
+    ItemStatus,
+    MessageItem,
+    ReasoningItem,
+    TextItem,
+    function_call_events,
+    function_call_item,
+)
+from mlx_host._apis.responses.schema import ResponsesBody
+from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, VisiblePart
+from mlx_host.errors import InvalidRequest, RequestError
+from mlx_host.events import Logprobs, Progress, Started
+from mlx_host.parsing import Content, Reasoning, ToolCall
+
+Action = Literal["start", "open_item", "add_text", "close_item", "add_call", "end"]
+
+
+class State(Enum):
+    """Where a response is in the order of its events."""
+
+    PENDING = auto()
+    IDLE = auto()
+    ITEM_OPEN = auto()
+    FINISHED = auto()
+
+
+NEXT_STATE: Mapping[tuple[State, Action], State] = {
+    (State.PENDING, "start"): State.IDLE,
+    (State.IDLE, "open_item"): State.ITEM_OPEN,
+    (State.ITEM_OPEN, "add_text"): State.ITEM_OPEN,
+    (State.ITEM_OPEN, "close_item"): State.IDLE,
+    (State.IDLE, "add_call"): State.IDLE,
+    (State.IDLE, "end"): State.FINISHED,
+}
+
+
+class ResponseCancelledError(RequestError):
+    """The response was cancelled by POST /v1/responses/{id}/cancel."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "cancelled"
+    retryable = False
+
+
+def new_response(body: ResponsesBody, id: str, model: str) -> dict[str, Any]:
+    """Return the response object before there is output; fields that were not given are null or OpenAI's default."""
+    format = body.text.format if body.text is not None else None
+    return {
+        "id": id,
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "in_progress",
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": body.instructions,
+        "max_output_tokens": body.max_output_tokens,
+        "metadata": body.metadata or {},
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": body.parallel_tool_calls is not False,
+        "previous_response_id": body.previous_response_id,
+        "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
+        "store": body.store is not False,
+        "temperature": body.temperature,
+        "text": {
+            "format": {"type": "text"} if format is None else format.model_dump(by_alias=True, exclude_unset=True)
+        },
+        "tool_choice": body.tool_choice or "auto",
+        "tools": [{"description": None, "parameters": None, "strict": None, **tool} for tool in body.tools or ()],
+        "top_logprobs": body.top_logprobs or 0,
+        "top_p": body.top_p,
+        "truncation": body.truncation or "disabled",
+        "usage": None,
+    }
+
+
+def usage_json(output: OutputCompleted) -> dict[str, Any]:
+    """Return the usage object of the Responses API, with every field that some version of the SDKs requires."""
+    return {
+        "input_tokens": output.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": output.cached_tokens, "cache_write_tokens": 0},
+        "output_tokens": output.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": output.reasoning_tokens},
+        "total_tokens": output.prompt_tokens + output.completion_tokens,
+    }
+
+
+class ResponseBuilder:
+    """Builds a response object and the events that describe each step; `response` is the object so far.
+
+    The events refer to the object: serialize them before the next call. A transition that is not in NEXT_STATE raises
+    KeyError.
+    """
+
+    def __init__(self, response: dict[str, Any]) -> None:
+        self.response = response
+        self.id: str = response["id"]
+        self._state = State.PENDING
+        self._sequence_number = 0
+        self._item: TextItem | None = None
+        self._end_status: ItemStatus = "completed"
+        # Log-probabilities of tokens whose text has not arrived yet.
+        self._logprobs: list[Logprobs] = []
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether the model has not accepted the request yet."""
+        return self._state is State.PENDING
+
+    def add(self, events: Sequence[ChatEvent]) -> list[Event]:
+        """Add a batch of events."""
+        return self._numbered(each for event in events for each in self._add(event))
+
+    def complete(self) -> list[Event]:
+        """End the response after the last batch."""
+        return self._numbered(self._complete())
+
+    def fail(self, error: RequestError) -> list[Event]:
+        """End the response with an error; its output so far remains, marked as incomplete."""
+        return self._numbered(self._fail(error))
+
+    def _numbered(self, events: Iterator[Event]) -> list[Event]:
+        numbered = []
+        for event in events:
+            numbered.append({"type": event["type"], "sequence_number": self._sequence_number, **event})
+            self._sequence_number += 1
+        return numbered
+
+    def _transition(self, action: Action) -> None:
+        self._state = NEXT_STATE[self._state, action]
+
+    def _add(self, event: ChatEvent) -> Iterator[Event]:
+        match event:
+            case Started():
+                yield from self._start()
+            case ChoiceDelta(_, parts, logprobs):
+                self._logprobs += logprobs
+                for part in parts:
+                    yield from self._add_part(part)
+            case ChoiceCompleted(_, reason):
+                self._end_status = "incomplete" if reason == "length" else "completed"
+            case OutputCompleted():
+                self.response["usage"] = usage_json(event)
+            case Progress():
+                pass
+
+    def _complete(self) -> Iterator[Event]:
+        if not self.response["output"]:
+            yield from self._open_item(MessageItem)
+        yield from self._close_item(self._end_status)
+        if self._end_status == "incomplete":
+            self.response["incomplete_details"] = {"reason": "max_output_tokens"}
+        else:
+            self.response["completed_at"] = int(time.time())
+        yield self._end(self._end_status, self._end_status)
+
+    def _fail(self, error: RequestError) -> Iterator[Event]:
+        if self._state is State.PENDING:
+            yield from self._start()
+        yield from self._close_item("incomplete")
+        if isinstance(error, ResponseCancelledError):
+            # OpenAI has no event of this name; the status in the response is accurate.
+            yield self._end("incomplete", "cancelled")
+        else:
+            code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+            self.response["error"] = {"code": code, "message": error.message}
+            yield self._end("failed", "failed")
+
+    def _start(self) -> Iterator[Event]:
+        self._transition("start")
+        for step in ("created", "in_progress"):
+            yield {"type": f"response.{step}", "response": {**self.response, "output": []}}
+
+    def _end(self, event: str, status: str) -> Event:
+        self._transition("end")
+        self.response["status"] = status
+        return {"type": f"response.{event}", "response": self.response}
+
+    def _add_part(self, part: VisiblePart) -> Iterator[Event]:
+        match part:
+            case Content(text):
+                yield from self._add_text(MessageItem, text)
+            case Reasoning(text):
+                yield from self._add_text(ReasoningItem, text)
+            case ToolCall():
+                yield from self._add_call(part)
+
+    def _add_text(self, kind: type[TextItem], text: str) -> Iterator[Event]:
+        if not isinstance(self._item, kind):
+            yield from self._close_item("completed")
+            yield from self._open_item(kind)
+        self._transition("add_text")
+        logprobs, self._logprobs = self._logprobs, []
+        assert self._item is not None
+        yield self._item.add(text, logprobs)
+
+    def _open_item(self, kind: type[TextItem]) -> Iterator[Event]:
+        self._transition("open_item")
+        self._item = kind(len(self.response["output"]))
+        self.response["output"].append(self._item.item)
+        yield from self._item.added()
+
+    def _close_item(self, status: ItemStatus) -> Iterator[Event]:
+        if self._item is not None:
+            self._transition("close_item")
+            item, self._item = self._item, None
+            yield from item.done(status)
+
+    def _add_call(self, call: ToolCall) -> Iterator[Event]:
+        yield from self._close_item("completed")
+        self._transition("add_call")
+        # Those of the call's tokens, which no item contains.
+        self._logprobs = []
+        item = function_call_item(call)
+        self.response["output"].append(item)
+        yield from function_call_events(item, len(self.response["output"]) - 1)

@@ -1,0 +1,43 @@
+"""What a chat reply consists of, after the model's parsers: parts of choices, their ends, and the end of the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from mlx_host.events import Logprobs, Progress, Started
+from mlx_host.parsing import Content, Reasoning, ToolCall
+
+FinishReason = Literal["stop", "length", "tool_calls"]
+VisiblePart = Content | Reasoning | ToolCall
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceDelta:
+    """What was added to a choice; neighbouring parts are of different types, tool calls have ids."""
+
+    choice: int
+    parts: list[VisiblePart]
+    logprobs: tuple[Logprobs, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceCompleted:
+    """A choice is complete; `stop` is the stop string that ended it, if one did."""
+
+    choice: int
+    reason: FinishReason
+    stop: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutputCompleted:
+    """All choices are complete; the tokens are those of all of them, `reasoning_tokens` of `completion_tokens`."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int = 0
+
+
+ChatEvent = Started | Progress | ChoiceDelta | ChoiceCompleted | OutputCompleted

@@ -1,0 +1,93 @@
+"""Messages and tools of a conversation in OpenAI's format, as chat completions and `/tokenize` take them.
+
+Source: the OpenAI SDK's `types/chat/chat_completion_message_param.py` and `chat_completion_tool_param.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
+
+# Limits that no conversation reaches; they bound the time that validation takes.
+MAX_MESSAGES = 100_000
+MAX_TOOLS = 10_000
+
+
+class FunctionCall(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    name: str
+    arguments: str | dict[str, Any] | None
+
+
+class MessageToolCall(TypedDict, total=False):
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    id: str | None
+    type: str | None
+    function: FunctionCall
+
+
+class Message(TypedDict, total=False):
+    """A message of a conversation; unknown fields are kept."""
+
+    __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[dict[str, Any]] | None
+    tool_calls: list[MessageToolCall] | None
+    tool_call_id: str | None
+    name: str | None
+
+
+def _complete(messages: list[Message]) -> list[Message]:
+    for number, message in enumerate(messages):
+        if "role" not in message:
+            raise ValueError(f"message {number} has no role")
+        # The content of an assistant message may be missing: it may have only tool calls or reasoning.
+        if message["role"] not in ("assistant", "function") and message.get("content") is None:
+            raise ValueError(f"message {number} ({message['role']}) has no content")
+    return messages
+
+
+Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_complete)]
+
+
+class Function(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    name: str = Field(min_length=1)
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["function"] = "function"
+    function: Function
+
+
+Tools = Annotated[list[Tool], Field(max_length=MAX_TOOLS)]
+
+
+def request_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """Return messages as a ChatRequest has them: null fields left out, the role `developer` as `system`."""
+    return [_message(dict(message)) for message in messages]
+
+
+def _message(message: dict[str, Any]) -> dict[str, Any]:
+    # Clients send back the SDK's own messages, with null for every field that a response did not have.
+    kept = {key: value for key, value in message.items() if value is not None or key == "content"}
+    if kept["role"] == "developer":
+        kept["role"] = "system"
+    return kept
+
+
+def request_tools(tools: Sequence[Tool] | None) -> list[dict[str, Any]]:
+    """Return tools as a ChatRequest has them."""
+    return [tool.model_dump(exclude_unset=True) for tool in tools or ()]

@@ -1,0 +1,68 @@
+"""What an API's request handlers use: routers, bodies, responses, errors. Imports the web framework."""
+
+from mlx_host.api.errors import (
+    BackendContractError,
+    HttpStatusError,
+    InternalError,
+    RouteNotFoundError,
+    UnsupportedMediaTypeError,
+    openai_body,
+    openai_error,
+    retry_headers,
+    validation_error,
+)
+from mlx_host.api.json_io import JsonResponse, dumps, ignored_header, loads, utf8
+from mlx_host.api.multipart import MultipartForm, UploadedFile
+from mlx_host.api.multipart import read as read_form
+from mlx_host.api.replies import MergedReply, RetryingReply
+from mlx_host.api.responding import (
+    NDJSON,
+    SSE,
+    ClientDisconnectError,
+    Collector,
+    Encoder,
+    Framing,
+    Message,
+    Messages,
+    RawBytes,
+    collect,
+    respond,
+    while_connected,
+)
+from mlx_host.api.routing import caller, new_router
+
+__all__ = [
+    "NDJSON",
+    "SSE",
+    "BackendContractError",
+    "ClientDisconnectError",
+    "Collector",
+    "Encoder",
+    "Framing",
+    "HttpStatusError",
+    "InternalError",
+    "JsonResponse",
+    "MergedReply",
+    "Message",
+    "Messages",
+    "MultipartForm",
+    "RawBytes",
+    "RetryingReply",
+    "RouteNotFoundError",
+    "UnsupportedMediaTypeError",
+    "UploadedFile",
+    "caller",
+    "collect",
+    "dumps",
+    "ignored_header",
+    "loads",
+    "new_router",
+    "openai_body",
+    "openai_error",
+    "read_form",
+    "respond",
+    "retry_headers",
+    "utf8",
+    "validation_error",
+    "while_connected",
+]

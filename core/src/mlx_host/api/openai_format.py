@@ -1,0 +1,39 @@
+"""Objects that several of OpenAI's APIs share: usage and log-probabilities."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mlx_host.api.chat_events import OutputCompleted
+from mlx_host.events import Logprobs, TokenLogprob
+
+# OpenAI's value for a token that is practically impossible; JSON has no infinity.
+MIN_LOGPROB = -9999.0
+
+
+def usage_json(usage: OutputCompleted) -> dict[str, Any]:
+    """Return OpenAI's usage object."""
+    return {
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    }
+
+
+def finite(logprob: float) -> float:
+    """Return a log-probability as JSON can represent it: no infinity and no NaN."""
+    return MIN_LOGPROB if math.isnan(logprob) else max(logprob, MIN_LOGPROB)
+
+
+def logprobs_json(logprobs: Sequence[Logprobs]) -> dict[str, Any]:
+    """Return the logprobs object of a chat completion's choice."""
+
+    def token(entry: TokenLogprob) -> dict[str, Any]:
+        return {"token": entry.token, "logprob": finite(entry.logprob), "bytes": list(entry.bytes)}
+
+    content = [{**token(each.chosen), "top_logprobs": [token(top) for top in each.top]} for each in logprobs]
+    return {"content": content, "refusal": None}

@@ -1,0 +1,303 @@
+"""The one path from a reply to an HTTP response: streamed through an encoder, or collected into one response."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fastapi import Request
+from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from mlx_host.api import json_io
+from mlx_host.api.errors import INTERNAL_ERROR, InternalError, openai_body
+from mlx_host.api.service import Reply
+from mlx_host.errors import RequestError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+EventT = TypeVar("EventT")
+WARNING_HEADER = "x-mlx-host-warning"
+
+
+class ClientDisconnectError(RequestError):
+    """The client closed the connection before there was a response; nobody receives this error."""
+
+    status = 499
+    code = "client_disconnect"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a stream, before framing; `event` is the name that SSE gives it."""
+
+    data: str | bytes
+    event: str | None = None
+
+
+class Framing(ABC):
+    """How the messages of a stream become bytes; a format without comments has no keep-alive."""
+
+    media_type: str
+
+    @abstractmethod
+    def frame(self, message: Message | str | bytes) -> bytes:
+        """Write one message; a str or bytes is a message without a name."""
+
+    def comment(self, text: str) -> bytes | None:
+        """Write a comment, which clients skip; None where the format has none."""
+        return None
+
+
+class ServerSentEvents(Framing):
+    """Server-sent events. Source: https://html.spec.whatwg.org/multipage/server-sent-events.html."""
+
+    media_type = "text/event-stream"
+
+    def frame(self, message: Message | str | bytes) -> bytes:
+        if isinstance(message, str):
+            return json_io.utf8(f"data: {message}\n\n")
+        if isinstance(message, bytes):
+            return b"data: %b\n\n" % message
+        data = message.data if isinstance(message.data, str) else message.data.decode()
+        name = f"event: {message.event}\n" if message.event else ""
+        return json_io.utf8(f"{name}data: {data}\n\n")
+
+    def comment(self, text: str) -> bytes:
+        return json_io.utf8(f": {text}\n\n")
+
+
+class NewlineDelimitedJson(Framing):
+    """One JSON value per line."""
+
+    media_type = "application/x-ndjson"
+
+    def frame(self, message: Message | str | bytes) -> bytes:
+        return _data(message) + b"\n"
+
+
+class RawBytes(Framing):
+    """The messages as they are, such as audio while it is generated."""
+
+    def __init__(self, media_type: str) -> None:
+        self.media_type = media_type
+
+    def frame(self, message: Message | str | bytes) -> bytes:
+        return _data(message)
+
+
+def _data(message: Message | str | bytes) -> bytes:
+    data = message.data if isinstance(message, Message) else message
+    return data if isinstance(data, bytes) else json_io.utf8(data)
+
+
+SSE = ServerSentEvents()
+NDJSON = NewlineDelimitedJson()
+Messages = Sequence[Message | str | bytes]
+
+
+class Encoder(ABC, Generic[EventT]):
+    """Turns a reply's batches of events into the messages of a stream.
+
+    `framing` is read when the first message is sent, so a media type may depend on the first events.
+    """
+
+    framing: Framing = SSE
+
+    @abstractmethod
+    def encode(self, events: Sequence[EventT]) -> Messages:
+        """Encode one batch; may be empty."""
+
+    async def finish(self) -> Messages:
+        """Return the last messages, after the last batch."""
+        return ()
+
+    async def fail(self, error: RequestError) -> Messages | None:
+        """Return the last messages of a stream that fails; None aborts the connection.
+
+        Byte formats, which have no place for an error, must abort: the client then sees an incomplete response. By
+        default the error body of OpenAI's API is the last message.
+        """
+        if isinstance(self.framing, RawBytes):
+            return None
+        return (json_io.dumps(openai_body(error)),)
+
+
+class Collector(ABC, Generic[EventT]):
+    """Collects a reply into one response of any type."""
+
+    @abstractmethod
+    def add(self, events: Sequence[EventT]) -> None:
+        """Take one batch."""
+
+    @abstractmethod
+    async def response(self) -> Response:
+        """Return the response, after the last batch."""
+
+    async def fail(self, error: RequestError) -> Response | None:
+        """Return the response to a request that fails; None, the default, responds with the error."""
+        return None
+
+
+async def respond(
+    http: Request,
+    reply: Reply[EventT],
+    output: Encoder[EventT] | Collector[EventT],
+    headers: Mapping[str, str] = {},
+    during: AbstractContextManager[object] | None = None,
+) -> Response:
+    """Return the response to a request: a stream for an Encoder, a plain response for a Collector.
+
+    Either way a rejection has its own status, the reply is closed when the client disconnects, and the reply's
+    warning is reported in `x-mlx-host-warning` (in a stream: in a comment before the end). `during` is entered while
+    there is something to encode or to collect: until `finish`, `response` or `fail` has returned, or the client has
+    disconnected.
+    """
+    if isinstance(output, Encoder):
+        return StreamResponse(reply, output, headers, during)
+    with during or nullcontext():
+        response = await while_connected(http.receive, _collected(reply, output))
+    response.headers.update(headers)
+    if reply.warning:
+        response.headers[WARNING_HEADER] = header_value(reply.warning)
+    return response
+
+
+async def collect(reply: Reply[EventT], collector: Collector[EventT]) -> None:
+    """Pass every batch of a reply to a collector."""
+    async with reply:
+        async for events in reply:
+            collector.add(events)
+
+
+async def _collected(reply: Reply[EventT], collector: Collector[EventT]) -> Response:
+    try:
+        await collect(reply, collector)
+    except RequestError as error:
+        if (response := await collector.fail(error)) is None:
+            raise
+        return response
+    return await collector.response()
+
+
+def header_value(text: str) -> str:
+    """Write text so that it fits into a header or a comment: ASCII, on one line."""
+    return text.encode("ascii", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
+
+
+async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
+    """Await `work`, and cancel it when the client disconnects (ClientDisconnectError)."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnectError("The client closed the connection.")
+    finally:
+        for each in (task, gone):
+            each.cancel()
+        await asyncio.wait((task, gone))
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class StreamResponse(Response, Generic[EventT]):
+    """Streams a reply.
+
+    The status is sent with the first message, so an error before it is still a rejection with its own status. After
+    `reply.keep_alive` seconds of silence a comment reports the progress; the first comment commits the status, too.
+    """
+
+    def __init__(
+        self,
+        reply: Reply[EventT],
+        encoder: Encoder[EventT],
+        headers: Mapping[str, str],
+        during: AbstractContextManager[object] | None = None,
+    ) -> None:
+        # Proxies such as nginx would otherwise buffer the stream.
+        super().__init__(headers={"cache-control": "no-cache", "x-accel-buffering": "no", **headers})
+        del self.headers["content-length"]
+        self._reply = reply
+        self._encoder = encoder
+        self._during = during or nullcontext()
+        self._started = self._flowing = False
+        self._sending = asyncio.Lock()
+        self._last = 0.0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._send_message = send
+        with suppress(ClientDisconnectError), self._during:
+            await while_connected(receive, self._run())
+
+    async def _run(self) -> None:
+        self._now = asyncio.get_running_loop().time
+        self._last = self._now()
+        keep_alive = asyncio.ensure_future(self._keep_alive())
+        try:
+            completed = await self._send_all()
+        finally:
+            keep_alive.cancel()
+        if completed:
+            async with self._sending:
+                await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_all(self) -> bool:
+        """Send everything; False if the connection must be aborted."""
+        try:
+            async with self._reply as reply:
+                async for events in reply:
+                    await self._send(self._encoder.encode(events))
+                if reply.warning:
+                    await self._comment(f"{WARNING_HEADER}: {header_value(reply.warning)}")
+                await self._send(await self._encoder.finish())
+        except Exception as error:
+            if not self._started:
+                raise
+            if not isinstance(error, RequestError):
+                log.exception("a stream failed")
+                error = InternalError(INTERNAL_ERROR)
+            last = await self._encoder.fail(error)
+            if last is None:
+                return False
+            await self._send(last)
+        return True
+
+    async def _keep_alive(self) -> None:
+        while seconds := self._reply.keep_alive:
+            await asyncio.sleep(self._last + seconds - self._now())
+            if self._now() - self._last >= seconds:
+                if self._encoder.framing.comment("") is None:
+                    return
+                await self._comment(str(self._reply.progress or "keep-alive"))
+
+    async def _comment(self, text: str) -> None:
+        comment = self._encoder.framing.comment(text)
+        if comment is not None:
+            async with self._sending:
+                await self._write(comment)
+
+    async def _send(self, messages: Iterable[Message | str | bytes]) -> None:
+        frame = self._encoder.framing.frame
+        if body := b"".join([frame(message) for message in messages]):
+            async with self._sending:
+                await self._write(body)
+
+    async def _write(self, body: bytes) -> None:
+        if not self._started:
+            self.headers["content-type"] = self._encoder.framing.media_type
+            start = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
+            await self._send_message(start)
+            self._started = True
+        await self._send_message({"type": "http.response.body", "body": body, "more_body": True})
+        self._last = self._now()

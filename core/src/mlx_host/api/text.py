@@ -1,0 +1,43 @@
+"""What the APIs of text models share: sampling fields, tool choice, structured output. For third-party APIs, too."""
+
+from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
+from mlx_host.api.common_fields import (
+    MAX_STOPS,
+    ConversationBody,
+    GenerationBody,
+    SamplingBody,
+    Seed,
+    StreamOptions,
+    Tokens,
+    unenforced_strict,
+)
+from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json
+from mlx_host.api.response_format import StructuredOutputs, schema_form
+from mlx_host.api.text_inputs import read_inputs
+from mlx_host.api.tool_choice import ToolFields, choose, is_strict, tool_fields
+
+__all__ = [
+    "MAX_STOPS",
+    "MIN_LOGPROB",
+    "ConversationBody",
+    "GenerationBody",
+    "Messages",
+    "SamplingBody",
+    "Seed",
+    "StreamOptions",
+    "StructuredOutputs",
+    "Tokens",
+    "ToolFields",
+    "Tools",
+    "choose",
+    "finite",
+    "is_strict",
+    "logprobs_json",
+    "read_inputs",
+    "request_messages",
+    "request_tools",
+    "schema_form",
+    "tool_fields",
+    "unenforced_strict",
+    "usage_json",
+]

@@ -1,0 +1,207 @@
+"""Anthropic's message object and its events, made from the events of a chat reply.
+
+The order of the events, as a state machine:
+
+| state      | action      | next       | events                                                        |
+| ---------- | ----------- | ---------- | ------------------------------------------------------------- |
+| PENDING    | start       | IDLE       | message_start                                                 |
+| IDLE       | open_block  | BLOCK_OPEN | content_block_start                                           |
+| BLOCK_OPEN | add_delta   | BLOCK_OPEN | content_block_delta                                           |
+| BLOCK_OPEN | close_block | IDLE       | content_block_stop; before it, for thinking, the signature as |
+|            |             |            | a content_block_delta                                         |
+| IDLE       | end         | FINISHED   | message_delta, message_stop                                   |
+
+Text and thinking open a block of their type if none is open, and close an open one of the other type; a tool call is a
+block that is opened and closed at once; the end closes an open block. An error ends the stream in any state, with an
+`error` event. Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum, auto
+from typing import Any, Literal, Self
+
+from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, Reply, VisiblePart
+from mlx_host.events import Progress, Started
+from mlx_host.parsing import Content, Reasoning, ToolCall
+from mlx_host.requests import ChatRequest
+
+Event = dict[str, Any]
+Action = Literal["start", "open_block", "add_delta", "close_block", "end"]
+
+# Clients send thinking back only if it has a signature. It is not verified here.
+SIGNATURE = "mlx-host"
+
+
+class State(Enum):
+    """Where a message is in the order of its events."""
+
+    PENDING = auto()
+    IDLE = auto()
+    BLOCK_OPEN = auto()
+    FINISHED = auto()
+
+
+NEXT_STATE: Mapping[tuple[State, Action], State] = {
+    (State.PENDING, "start"): State.IDLE,
+    (State.IDLE, "open_block"): State.BLOCK_OPEN,
+    (State.BLOCK_OPEN, "add_delta"): State.BLOCK_OPEN,
+    (State.BLOCK_OPEN, "close_block"): State.IDLE,
+    (State.IDLE, "end"): State.FINISHED,
+}
+
+
+def usage_json(input_tokens: int, cached_tokens: int, output_tokens: int) -> dict[str, Any]:
+    """Return Anthropic's usage object.
+
+    `input_tokens` is the whole prompt, as count_tokens and the other APIs report it. Anthropic's API does not include
+    cached tokens in it, and clients add them; so ours are in a field that Anthropic's API does not have.
+    """
+    return {
+        "input_tokens": input_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "cached_input_tokens": cached_tokens,
+        "output_tokens": output_tokens,
+    }
+
+
+class AnthropicMessageBuilder:
+    """Builds a message and the events that describe each step; `message` is the object so far.
+
+    `max_tokens` is the limit of the request as prepared. The events refer to the object: serialize them before the next
+    call. A transition that is not in NEXT_STATE raises KeyError.
+    """
+
+    def __init__(self, id: str, model: str, max_tokens: int | None) -> None:
+        self.message: dict[str, Any] = {
+            "id": id,
+            "type": "message",
+            "role": "assistant",
+            "model": model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage_json(0, 0, 0),
+        }
+        self._max_tokens = max_tokens
+        self._state = State.PENDING
+        self._choice = ChoiceCompleted(0, "stop")
+        self._output = OutputCompleted(0, 0, 0)
+        self._texts: list[str] = []
+
+    @classmethod
+    def of(cls, reply: Reply[ChatEvent]) -> Self:
+        """Return a builder for the message of a reply."""
+        request = reply.request
+        assert isinstance(request, ChatRequest)
+        return cls(request.id, reply.model.name, request.max_tokens)
+
+    def add(self, events: Sequence[ChatEvent]) -> list[Event]:
+        """Add a batch of events."""
+        return [each for event in events for each in self._add(event)]
+
+    def complete(self) -> list[Event]:
+        """End the message after the last batch."""
+        return list(self._complete())
+
+    def _transition(self, action: Action) -> None:
+        self._state = NEXT_STATE[self._state, action]
+
+    def _add(self, event: ChatEvent) -> Iterator[Event]:
+        match event:
+            case Started():
+                self._transition("start")
+                self.message["usage"] = usage_json(event.prompt_tokens, event.cached_tokens, 0)
+                yield {"type": "message_start", "message": {**self.message, "content": []}}
+            case ChoiceDelta(_, parts):
+                for part in parts:
+                    yield from self._add_part(part)
+            case ChoiceCompleted():
+                self._choice = event
+            case OutputCompleted():
+                self._output = event
+            case Progress():
+                pass
+
+    def _add_part(self, part: VisiblePart) -> Iterator[Event]:
+        match part:
+            case Content(text):
+                yield from self._open_block({"type": "text", "text": ""})
+                yield self._add_text(text, {"type": "text_delta", "text": text})
+            case Reasoning(text):
+                yield from self._open_block({"type": "thinking", "thinking": "", "signature": ""})
+                yield self._add_text(text, {"type": "thinking_delta", "thinking": text})
+            case ToolCall(name, arguments, _, id):
+                yield from self._close_block()
+                yield from self._open_block({"type": "tool_use", "id": id, "name": name, "input": {}})
+                self._block["input"] = json.loads(arguments)
+                yield self._delta({"type": "input_json_delta", "partial_json": arguments})
+                yield from self._close_block()
+
+    @property
+    def _block(self) -> dict[str, Any]:
+        block: dict[str, Any] = self.message["content"][-1]
+        return block
+
+    def _open_block(self, block: dict[str, Any]) -> Iterator[Event]:
+        """Open a block, unless the open one is of this type."""
+        if self._state is State.BLOCK_OPEN and self._block["type"] == block["type"]:
+            return
+        yield from self._close_block()
+        self._transition("open_block")
+        self.message["content"].append(block)
+        self._texts = []
+        yield {"type": "content_block_start", "index": self._index, "content_block": dict(block)}
+
+    @property
+    def _index(self) -> int:
+        return len(self.message["content"]) - 1
+
+    def _add_text(self, text: str, delta: dict[str, Any]) -> Event:
+        self._texts.append(text)
+        return self._delta(delta)
+
+    def _delta(self, delta: dict[str, Any]) -> Event:
+        self._transition("add_delta")
+        return {"type": "content_block_delta", "index": self._index, "delta": delta}
+
+    def _close_block(self) -> Iterator[Event]:
+        if self._state is not State.BLOCK_OPEN:
+            return
+        block = self._block
+        if block["type"] != "tool_use":
+            block[block["type"]] = "".join(self._texts)
+        if block["type"] == "thinking":
+            block["signature"] = SIGNATURE
+            yield self._delta({"type": "signature_delta", "signature": SIGNATURE})
+        self._transition("close_block")
+        yield {"type": "content_block_stop", "index": self._index}
+
+    def _complete(self) -> Iterator[Event]:
+        if not self.message["content"]:
+            yield from self._open_block({"type": "text", "text": ""})
+        yield from self._close_block()
+        self._transition("end")
+        output = self._output
+        usage = usage_json(output.prompt_tokens, output.cached_tokens, output.completion_tokens)
+        usage["output_tokens_details"] = {"thinking_tokens": output.reasoning_tokens}
+        delta = {"stop_reason": self._stop_reason(), "stop_sequence": self._stop_sequence()}
+        self.message |= {**delta, "usage": usage}
+        yield {"type": "message_delta", "delta": delta, "usage": usage}
+        yield {"type": "message_stop"}
+
+    def _stop_reason(self) -> str:
+        match self._choice.reason:
+            case "tool_calls":
+                return "tool_use"
+            case "length":
+                is_full = self._max_tokens is not None and self._output.completion_tokens < self._max_tokens
+                return "model_context_window_exceeded" if is_full else "max_tokens"
+            case "stop":
+                return "end_turn" if self._choice.stop is None else "stop_sequence"
+
+    def _stop_sequence(self) -> str | None:
+        return self._choice.stop if self._choice.reason == "stop" else None
