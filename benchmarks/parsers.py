@@ -14,7 +14,8 @@ import time
 from collections.abc import Iterator
 
 from mlx_host._cli import discover
-from mlx_host.parsing import Parser, Part, Sample, ToolCall
+from mlx_host.parsing import Parser, Part, ToolCall
+from mlx_host.testing.samples import Sample, load_samples
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -26,11 +27,12 @@ WORDS = "The quick brown fox < jumps > over the {lazy} dog [1], and then some. "
 
 def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]]:
     """Plain prose, the family's own samples one after the other, and a call with one huge argument."""
-    any_tools = next((sample for sample in parser.samples if sample.tools), parser.samples[0])
+    known = load_samples(parser)
+    any_tools = next((sample for sample in known if sample.tools), known[0])
     yield "prose", (WORDS * (length // len(WORDS) + 1))[:length], any_tools
-    samples = "\n".join(sample.text for sample in parser.samples)
+    samples = "\n".join(sample.text for sample in known)
     yield "samples", (samples * (length // len(samples) + 1))[:length], any_tools
-    for sample in parser.samples:
+    for sample in known:
         calls = [part for part in read(parser, sample, [sample.text]) if isinstance(part, ToolCall)]
         if len(calls) == 1 and "Oslo" in calls[0].source:
             yield (

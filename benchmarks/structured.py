@@ -17,6 +17,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 import rich_click as click
+from mlx_host._engine.ipc import Submit
 from mlx_host._engine.loop import Loop
 from mlx_host.backend import Load
 from mlx_host.events import Text
@@ -66,10 +67,10 @@ def measure(model: TextModel, concurrency: int, max_tokens: int, *, constrained:
     """Tokens a second from the first token to the last."""
     loop = Loop(model)
     for request in requests(concurrency, max_tokens, constrained=constrained):
-        loop.submit(request)
+        loop.submit(Submit.of(request))
     tokens, begin = 0, 0.0
     while not loop.idle:
-        for _, said in loop.round():
+        for _, said in loop.step():
             if isinstance(said, Exception):
                 raise click.ClickException(str(said))
             if isinstance(said, Text):

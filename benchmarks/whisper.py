@@ -26,7 +26,8 @@ import httpx2
 import uvloop
 from mlx_host._bench.server import run_command, running
 from mlx_host_demo.plugin import resolve_source
-from mlx_host_whisper.audio import SAMPLE_RATE, Samples, read_audio
+from mlx_host_media.audio import AudioLimits, Samples
+from mlx_host_media.audio_decoder import decode_audio
 
 from benchmarks.embeddings import preload
 
@@ -35,7 +36,8 @@ SAMPLE = Path("tests/plugins/whisper/samples/news.ogg")
 # Retries are left to chance and would be measured with the rest; this much of it needs none.
 REPEATED = 2
 LONG = 60.0
-ANY_LENGTH = 3600.0
+SAMPLE_RATE = 16_000
+ANY_LENGTH = AudioLimits(max_seconds=3600)
 
 LIBRARY, SERVER, STREAMED, FIRST = "mlx_whisper.transcribe", "mlx-host", "mlx-host, streamed", "its first text"
 
@@ -50,7 +52,7 @@ def direct(folder: str) -> None:
     half = mx.default_device().type != mx.DeviceType.cpu
     for line in sys.stdin:
         job = json.loads(line)
-        samples = read_audio(Path(job["wav"]).read_bytes(), ANY_LENGTH).astype(np.float32) / 32768
+        samples = decode_audio(Path(job["wav"]).read_bytes(), SAMPLE_RATE, ANY_LENGTH).astype(np.float32) / 32768
         began = time.perf_counter()
         transcribe(samples, path_or_hf_repo=folder, fp16=half, word_timestamps=job["words"])
         print(time.perf_counter() - began, flush=True)
@@ -170,7 +172,7 @@ def main(rounds: int, json_file: Path | None, folder: str | None) -> None:
 
     import numpy as np
 
-    news = read_audio(SAMPLE.read_bytes(), ANY_LENGTH)
+    news = decode_audio(SAMPLE.read_bytes(), SAMPLE_RATE, ANY_LENGTH)
     with tempfile.TemporaryDirectory() as place:
         files: dict[Path, float] = {}
         for name, samples in (("news", news), ("long", np.tile(news, REPEATED))):

@@ -21,7 +21,7 @@ from fastapi import FastAPI
 from mlx_host import events, hookspecs, requests
 from mlx_host._apis.metrics import routes
 from mlx_host._cli import build, discover
-from mlx_host._host import Host
+from mlx_host._host import Host, ModelPool
 from mlx_host._http.app import mount
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import (
@@ -199,7 +199,7 @@ def command_line() -> str:
 @cache
 def openapi() -> Mapping[str, Any]:
     """The OpenAPI document of all APIs."""
-    host = Host(plugins(), [], keep_alive=0)
+    host = Host(plugins(), ModelPool.empty(), keep_alive=0)
     app = FastAPI()
     for name, api in plugins().apis.found.items():
         app.include_router(mount(api, name, host, api.settings()).router)
@@ -270,7 +270,7 @@ def endpoint_list() -> str:
 def metric_list() -> str:
     registry = CollectorRegistry()
     routes.RequestCounters(registry)
-    registry.register(routes.ModelCollector(Host(plugins(), [], keep_alive=0)))
+    registry.register(routes.ModelCollector(Host(plugins(), ModelPool.empty(), keep_alive=0)))
     rows = sorted((metric.name, metric.type, metric.documentation) for metric in registry.collect())
     return table(
         ("metric", "kind", ""),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from mlx_host._cli import build, discover, run
+from mlx_host._cli.migration import translate
 from mlx_host._host.catalog import Catalog, ModelSpec
 from mlx_host._settings import HostSettings, ModelConfig, Settings
 
@@ -331,3 +332,46 @@ def test_the_help_names_model_type_and_hides_the_other_old_flags(invoke: Invoke)
     assert "--prefill-step-size" in result.stdout
     assert "--kv-bits" not in result.stdout
     assert "launch" not in invoke("--help")[0].stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "translated", "notes"),
+    [
+        (["--backend", "lm", "--kv-bits", "4"], ["--backend", "lm", "--kv-bits", "4"], 0),
+        (["--model-path", "m"], ["--backend=lm", "--model-path", "m"], 0),
+        (["--model-path=m", "--max-bytes=7"], ["--prompt-cache-bytes=7", "--backend=lm", "--model-path=m"], 0),
+        (
+            ["--model-path", "m", "--kv-bits", "4", "--port", "1"],
+            ["--backend=lm", "--model-path", "m", "--port", "1"],
+            1,
+        ),
+        # The value of a flag is not a flag.
+        (["--model-path", "m", "--host", "--debug"], ["--backend=lm", "--model-path", "m", "--host", "--debug"], 0),
+        (["--model-path", "m", "--", "--debug"], ["--backend=lm", "--model-path", "m", "--", "--debug"], 0),
+        # Today's flag comes last, and so overrides.
+        (
+            ["--log-level", "info", "--debug", "--model-type", "lm"],
+            ["--backend=lm", "--log-level=debug", "--log-level", "info"],
+            0,
+        ),
+    ],
+)
+def test_arguments_are_translated(args: list[str], translated: list[str], notes: int) -> None:
+    fields = {"backend", "model", "host", "port", "log_level", "prompt_cache_bytes", "max_concurrency"}
+    found = translate(
+        args,
+        takes_value=lambda flag: flag in ("--backend", "--model-path", "--host", "--port", "--log-level"),
+        fields_of=lambda backend, config: fields,
+        backend=None,
+        config=None,
+        legacy=False,
+    )
+    assert sorted(found.arguments) == sorted(translated)
+    assert found.arguments[-2:] == translated[-2:]
+    assert len(found.notes) == notes
+
+
+def test_an_old_flag_without_its_value(invoke: Invoke) -> None:
+    result, starts = invoke("launch", "--model-path", "model", "--kv-bits")
+    assert (result.exit_code, starts) == (2, [])
+    assert "--kv-bits requires an argument" in result.stderr

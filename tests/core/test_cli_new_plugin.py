@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.client import post
+from tests.support.client import error_of, post
 from tests.support.command import complaint, environment, mlx_host
 from tests.support.plugin_projects import install_projects
 from tests.support.server import running_server
 
+PROJECTS = ("mlx-host-hello-again", "mlx-host-parser-my-notes", "mlx-host-say-it")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a new backend and a new parser."""
+    """A folder with a new backend, a new parser and a new API."""
     folder = tmp_path_factory.mktemp("new")
-    for name, kind in (("hello-again", "backend"), ("my_notes", "parser")):
+    for name, kind in (("hello-again", "backend"), ("my_notes", "parser"), ("say-it", "api")):
         done = mlx_host("plugins", "new", name, "--kind", kind, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         last = done.stdout.splitlines()[-1]
@@ -29,8 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    projects = [folder / "mlx-host-hello-again", folder / "mlx-host-parser-my-notes"]
-    return install_projects(tmp_path_factory.mktemp("target"), projects)
+    return install_projects(tmp_path_factory.mktemp("target"), [folder / project for project in PROJECTS])
 
 
 def test_the_files_of_a_package_are_there(folder: Path) -> None:
@@ -45,13 +45,11 @@ def test_the_files_of_a_package_are_there(folder: Path) -> None:
         assert not file.is_file() or "$" not in file.read_text(), file
 
 
-@pytest.mark.parametrize("project", ["mlx-host-hello-again", "mlx-host-parser-my-notes"])
-def test_its_own_tests_pass(folder: Path, project: str) -> None:
+@pytest.mark.parametrize("project", PROJECTS)
+def test_its_own_tests_pass(folder: Path, installed: Path, project: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", "."]
-    paths = {"PYTHONPATH": os.pathsep.join([".", *filter(None, [os.environ.get("PYTHONPATH")])])}
-    done = subprocess.run(
-        command, cwd=folder / project, env={**environment(), **paths}, capture_output=True, text=True, check=False
-    )
+    env = environment(plugins=[installed])
+    done = subprocess.run(command, cwd=folder / project, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
 
@@ -68,34 +66,42 @@ def test_an_installed_backend_serves_and_an_installed_parser_reads(installed: Pa
     with running_server("--backend", "hello-again", "--parser", "my-notes", "--greeting", "Hm:", env=env) as server:
         told = '<call>{"name": "now", "arguments": {}}</call>'
         tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
-        body = {"model": "hello-again", "messages": [{"role": "user", "content": told}], "tools": [tool]}
+        parts = [{"type": "text", "text": told[:9]}, {"type": "text", "text": told[9:]}]
+        body = {"model": "hello-again", "messages": [{"role": "user", "content": parts}], "tools": [tool]}
         (choice,) = post(server, body).json()["choices"]
     assert choice["message"]["content"].strip() == "Hm:"
     assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["now"]
     assert choice["finish_reason"] == "tool_calls"
 
 
+def test_an_installed_api_serves(installed: Path) -> None:
+    env = environment({"MLX_HOST_SAY_IT_MAX_CHARACTERS": "12"}, plugins=[installed])
+    with running_server("--backend", "say-it", env=env) as server:
+        assert post(server, {"text": "Hello there"}, "/v1/say-it").json() == {"text": "Hello there "}
+        assert error_of(post(server, {"text": "Hello there!!"}, "/v1/say-it"), 400)["param"] == "text"
+
+
 def test_plugins_lists_them(installed: Path) -> None:
     listed = mlx_host("plugins", plugins=[installed]).stdout
     assert "backend hello-again" in listed
     assert "parsers my_notes" in listed
+    assert "mlx-host-say-it" in listed
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (["lm", "--kind", "backend"], "backend 'lm' already exists in mlx-host-lm"),
-        (
-            ["Qwen3_Next", "--kind", "parser"],
-            "parser 'qwen3-next' already exists in mlx-host-parser-qwen3",
-        ),
+        (["Qwen3_Next", "--kind", "parser"], "parser 'qwen3-next' already exists in mlx-host-parser-qwen3"),
+        (["Chat", "--kind", "api"], "API 'chat' already exists in mlx-host "),
+        (["lm", "--kind", "api"], "backend 'lm' already exists in mlx-host-lm"),
         (["7up", "--kind", "backend"], "'7up' is not a valid plugin name"),
         (["a b", "--kind", "backend"], "'a b' is not a valid plugin name"),
         (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' already exists"),
-        (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser'"),
+        (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser', 'api'"),
     ],
 )
-def test_what_is_refused(folder: Path, args: list[str], said: str) -> None:
+def test_invalid_names_are_rejected(folder: Path, args: list[str], said: str) -> None:
     done = mlx_host("plugins", "new", *args, cwd=folder)
     done.stderr = done.stderr.replace("plugins new --help", "run --help")
     assert said in complaint(done)

@@ -16,7 +16,7 @@ from mlx_host._cli import build, builtin_commands
 from mlx_host._cli.parsers_command import Recording, chunkings, read_recordings, run
 from mlx_host._plugins.manager import Plugins
 from mlx_host.errors import UsageError
-from mlx_host.parsing import Content, Parser, Part, Sample
+from mlx_host.parsing import Content, Parser, Part
 from mlx_host.parsing.detect import detect
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
@@ -105,7 +105,6 @@ class CutShows(Parser):
 
     name = "cut_shows"
     reads = "nothing right"
-    samples = (Sample("any", "any", content="any"),)
 
     def feed(self, text: str) -> list[Part]:
         return [Content(text)] if len(text) != 1 else [Content("?")]
@@ -158,6 +157,12 @@ def test_the_contract_can_be_run_by_name() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "holds" in done.stdout
     assert "fails" not in done.stdout
+
+
+def test_the_contract_needs_samples() -> None:
+    done = invoke("parser", "fuzz", "cut_shows", parsers=[CutShows])
+    assert done.exit_code == 1
+    assert "the parser 'cut_shows' has no samples: define SAMPLES" in done.stderr
 
 
 class Plain(CutShows):

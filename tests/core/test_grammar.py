@@ -20,11 +20,11 @@ from mlx_host.grammar import (
     optional,
 )
 from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
-from mlx_host.parsing.call_grammars import MOST_CALLS, in_turn
+from mlx_host.parsing.call_grammars import MAX_CALLS, in_turn
 from mlx_host.parsing.schema_regex import whole_regex
 from mlx_host.parsing.unquoted_values import FORMATS
 
-from tests.core.parsing.shapes import TOOLS, Llama, Tagged
+from tests.core.parsing.shapes import TOOLS, Glm, Llama, Tagged
 from tests.parsers.walks import Vocabulary
 
 BYTES = Vocabulary()
@@ -200,8 +200,8 @@ def test_the_chat_template_tells_whether_a_model_thinks() -> None:
 
 def test_a_model_may_call_often_but_not_for_ever() -> None:
     many = in_turn(Exact("f()"), ToolChoice(required=True), between=";")
-    assert BYTES.admits(many, "f()" + ";f()" * (MOST_CALLS - 1))
-    assert not BYTES.admits(many, "f()" + ";f()" * MOST_CALLS)
+    assert BYTES.admits(many, "f()" + ";f()" * (MAX_CALLS - 1))
+    assert not BYTES.admits(many, "f()" + ";f()" * MAX_CALLS)
 
 
 def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
@@ -210,5 +210,5 @@ def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
 
 
 def test_a_family_that_states_no_calls_refuses() -> None:
-    with pytest.raises(UnsupportedRequest, match="'tagged' cannot force"):
-        AnswerConstraint(Tagged, Tagged, TOOLS, ToolChoice(required=True)).grammar("")
+    with pytest.raises(UnsupportedRequest, match="'glm' cannot force"):
+        AnswerConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")

@@ -34,4 +34,4 @@ def test_a_strict_server_and_one_with_a_single_model_end(tmp_path: Path, tables:
     (tmp_path / "mlx-host.toml").write_text(tables)
     done = mlx_host("run", "--config", "mlx-host.toml", "--port", "0", "--no-log-file", *args, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1] == "Error: the script says not to load"
+    assert done.stderr.splitlines()[-1] == "Error: Model 'bad' failed to load: the script says not to load"

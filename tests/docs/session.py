@@ -190,5 +190,12 @@ def install(project: Path, target: Path) -> None:
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     points = config["project"]["entry-points"]["mlx_host"]
     (info / "entry_points.txt").write_text("[mlx_host]\n" + "".join(f"{k} = {v}\n" for k, v in points.items()))
-    for module in config["tool"]["hatch"]["build"]["targets"]["wheel"]["include"]:
+    package = project / name.replace("-", "_")
+    if package.is_dir():
+        shutil.copytree(package, target / package.name, dirs_exist_ok=True)
+        return
+    wheel = config["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for module in wheel.get("include", ()):
         shutil.copy(project / module, target)
+    for package in wheel.get("packages", ()):
+        shutil.copytree(project / package, target / package, dirs_exist_ok=True)

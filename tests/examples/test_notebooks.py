@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode
 
 from tests.examples.make_assets import NOTEBOOKS, PAGES, pdf
-from tests.plugins.embeddings.tiny_pictures import write_tiny_siglip
+from tests.plugins.embeddings.tiny_multimodal import write_tiny_siglip
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_flux import write_tiny_flux
 from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl

@@ -14,8 +14,10 @@ import numpy as np
 import openai
 import pytest
 
-from tests.plugins.embeddings.tiny_pictures import picture, write_tiny_siglip
+from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_siglip
 from tests.support.client import connection, error_of, eventually, head, post, queue, sdk
+from tests.support.media import data_url
+from tests.support.odd_images import DATA_URLS, png_header
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
 
@@ -211,7 +213,7 @@ def test_the_backend_s_flags_are_in_its_help_and_work() -> None:
 def test_a_multimodal_model_embeds_images(tmp_path: Path) -> None:
     with running_server("--backend", "embeddings", "--model", str(write_tiny_siglip(tmp_path))) as server:
         with sdk(server) as client:
-            given: list[Any] = [picture("red"), {"url": picture("red")}, [picture("red"), picture("blue")]]
+            given: list[Any] = [image_url("red"), {"url": image_url("red")}, [image_url("red"), image_url("blue")]]
             one, same, two = (
                 vectors(client.embeddings.create(model="any", input="", extra_body={"image_url": each}))
                 for each in given
@@ -219,5 +221,11 @@ def test_a_multimodal_model_embeds_images(tmp_path: Path) -> None:
         np.testing.assert_allclose(one, same)
         np.testing.assert_allclose(one, two[:1], atol=1e-5)
         assert np.abs(two[0] - two[1]).max() > 0.01
+        spellings = raw(server, input=[""] * len(DATA_URLS), image_url=list(DATA_URLS.values()))["data"]
+        np.testing.assert_allclose(
+            [each["embedding"] for each in spellings], [spellings[0]["embedding"]] * len(spellings)
+        )
+        large = error_of(post(server, {"image_url": data_url(png_header(10_000, 9_000))}, EMBEDDINGS), 413)
+        assert large["code"] == "image_too_large"
         response = post(server, {"image_url": "https://example.com/cat.png"}, EMBEDDINGS)
         assert "not fetched" in error_of(response, 400)["message"]

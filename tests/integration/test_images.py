@@ -17,8 +17,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.plugins.flux.test_pictures import encoded, noise
+from tests.plugins.flux.test_image_io import noise
 from tests.support.client import children, error_of, eventually, get, post, queue, sdk, wait_for_queue
+from tests.support.media import encoded
 from tests.support.server import BLAS, ServerProcess, running_server
 from tests.support.tiny_flux import write_tiny_flux, write_tiny_lora
 
@@ -171,7 +172,7 @@ def test_disconnecting_from_a_stream_frees_the_slot_within_a_step(client: openai
     wait_for_queue(server, 0)
     lines = eventually(lambda: [line for line in server.lines if line.endswith(": cancelled")])
     cancelled = re.findall(r"img-\w+", lines[-1])[0]
-    assert not any(f"{cancelled}: picture 2" in line for line in server.lines)
+    assert not any(f"{cancelled}: image 2 of" in line for line in server.lines)
 
 
 # Jobs
@@ -265,6 +266,14 @@ def test_an_edit_accepts_several_images(client: openai.OpenAI) -> None:
     assert edit(client, images, size="16x16").usage.input_tokens_details.image_tokens == 3
 
 
+def test_an_edit_sees_an_image_as_it_is_displayed(client: openai.OpenAI) -> None:
+    transparent = Image.new("RGBA", (16, 16), (255, 0, 0, 0))
+    white = content(edit(client, encoded(Image.new("RGB", (16, 16), "white"))).data[0])
+    for format in ("PNG", "WEBP", "GIF", "TIFF"):
+        assert content(edit(client, encoded(transparent, format)).data[0]) == white
+    assert content(edit(client, encoded(Image.new("RGB", (16, 16), "red"), "BMP")).data[0]) != white
+
+
 def test_an_edit_is_streamed(client: openai.OpenAI) -> None:
     events = list(edit(client, encoded(noise(16, 16)), steps=2, stream=True, partial_images=1))
     assert [event.type for event in events] == ["image_edit.partial_image", "image_edit.completed"]
@@ -286,7 +295,7 @@ def test_invalid_images_are_rejected_and_leave_nothing_behind(client: openai.Ope
     before = {child.pid for child in children(server)}
     temporary = Path(tempfile.gettempdir())
     whole = encoded(noise(16, 16))
-    for file in (b"", b"garbage", whole[:40], whole[:-30], encoded(noise(), "GIF")):
+    for file in (b"", b"garbage", whole[:40], whole[:-30], encoded(noise(), "PPM")):
         assert error_of(upload(server, [("image", ("a", file))]), 400)["code"] == "invalid_image"
     assert error_of(upload(server, [("image", ("a", b"x" * 100_001))]), 413)["code"] == "too_large"
     assert error_of(upload(server, [("image", ("a", encoded(noise(1, 1))))]), 400)["param"] == "image"
@@ -376,9 +385,9 @@ def test_missing_optional_libraries_are_not_reported(client: openai.OpenAI, serv
 def test_steps_are_in_the_log(client: openai.OpenAI, server: ServerProcess) -> None:
     make(client, steps=20, n=2)
     shown = (1, *range(2, 21, 2))
-    steps = [f": picture {image} of 2, step {step} of 20" for image in (1, 2) for step in shown]
+    steps = [f": image {image} of 2, step {step} of 20" for image in (1, 2) for step in shown]
     server.wait_for_line(steps[-1])
-    logged = [line[line.index(": picture") :] for line in server.lines if line.endswith(" of 20")]
+    logged = [line[line.index(": image") :] for line in server.lines if line.endswith(" of 20")]
     assert logged == steps
 
 

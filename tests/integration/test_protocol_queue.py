@@ -130,3 +130,16 @@ def test_concurrent_requests_share_the_slots(pool: ThreadPoolExecutor, tmp_path:
             gate.touch()
         assert [answer.result().status_code for answer in answers] == [200] * 5
         assert queue(server) == (0, 0)
+
+
+def test_prompts_sent_while_the_model_loads_run_together(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+    loaded, gate = tmp_path / "loaded", tmp_path / "gate"
+    with running_server("--backend", "scripted", "--load-until", str(loaded), wait_ready=False) as server:
+        server.find_url()
+        prompt = json.dumps([["until", str(gate)], ["say", "a"]])
+        sent = pool.submit(post, server, {"prompt": [prompt] * 3}, "/v1/completions")
+        wait_for_queue(server, 0, 1)
+        loaded.touch()
+        wait_for_queue(server, 3)
+        gate.touch()
+        assert [choice["text"] for choice in sent.result().json()["choices"]] == ["a"] * 3

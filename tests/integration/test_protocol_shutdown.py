@@ -157,7 +157,7 @@ def test_stop_while_the_model_is_being_started_again() -> None:
     with running_server("--backend", "scripted") as server:
         (child,) = children(server)
         child.kill()
-        server.wait_for_line("starting again")
+        server.wait_for_line("Restarting in")
         assert server.stop(signal.SIGTERM) == 0
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from mlx_host.parsing import Parser, Part
-from mlx_host.parsing.samples import TOOLS
 from mlx_host.requests import Json
+from mlx_host.testing.samples import TOOLS
 
 
 def read(

@@ -13,6 +13,7 @@ from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Grammar, JsonValue
 from mlx_host.parsing import AnswerConstraint, Content, Parser, Part, ToolCall, ToolChoice
 from mlx_host.requests import Json
+from mlx_host.testing.samples import load_samples
 
 from tests.parsers.reading import read
 from tests.parsers.tools import SCHEMAS, tool, tools_of
@@ -127,7 +128,7 @@ def test_markers_may_be_tokens_of_their_own(family: str) -> None:
 
 def test_thinking_is_free_and_then_the_calls_begin(family: str) -> None:
     parser = families()[family]
-    tails = {sample.prompt_tail for sample in parser.samples}
+    tails = {sample.prompt_tail for sample in load_samples(parser)}
     for tail in sorted(tails):
         for seed in range(3):
             text = vocabulary().walk(answer(parser, ANY_NUMBER, tail=tail), seed)
@@ -156,7 +157,7 @@ def test_what_the_family_writes_is_admitted(family: str) -> None:
     """A grammar that models would not follow by themselves makes their answers worse."""
     parser = families()[family]
     admitted = []
-    for sample in parser.samples:
+    for sample in load_samples(parser):
         if not sample.calls or sample.content:
             continue
         text = sample.text
@@ -216,7 +217,7 @@ def test_tools_that_are_not_strict_are_not_bound(family: str) -> None:
 def test_an_opener_that_the_grammar_does_not_write_is_no_way_round(family: str) -> None:
     parser = families()[family]
     free = AnswerConstraint(parser, parser, [tool("look", OSLO, strict=True)], ToolChoice()).grammar("")
-    for sample in parser.samples:
+    for sample in load_samples(parser):
         if sample.calls:
             assert not vocabulary().admits(free, sample.text), sample.name
 

@@ -1,6 +1,7 @@
 import pytest
 from mlx_host.parsing import Content, ToolCall
-from mlx_host_parser_minimax_m3 import NS, MiniMaxM3Parser
+from mlx_host_parser_minimax_m3 import MiniMaxM3Parser
+from mlx_host_parser_minimax_m3.notation import NS
 
 from tests.parsers.reading import parts_of, read
 

@@ -1,18 +1,31 @@
-"""Small pictures and sounds in the shapes that requests hold them in."""
+"""Small images and audio clips, as requests contain them."""
 
 from __future__ import annotations
 
 import base64
 import io
 import wave
-from typing import Any
+from collections.abc import Generator
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
+T = TypeVar("T")
+
+
+def finish(steps: Generator[None, None, T]) -> T:
+    """Advance a generator to its end and return its result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
 
 def noise(seed: int, size: tuple[int, int] = (84, 84), mode: str = "RGB") -> Image.Image:
-    """A picture that no other seed gives, of patches that are large enough to survive scaling."""
+    """An image that no other seed gives, of patches that are large enough to survive scaling."""
     shape = (4, 4, 3)
     patches = Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8), "RGB")
     return patches.resize(size, Image.Resampling.NEAREST).convert(mode)
@@ -28,23 +41,23 @@ def data_url(file: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(file).decode()}"
 
 
-def picture(seed: int, size: tuple[int, int] = (84, 84)) -> str:
-    """The data: URL of a picture."""
+def image_url(seed: int, size: tuple[int, int] = (84, 84)) -> str:
+    """The data URL of an image."""
     return data_url(encoded(noise(seed, size)))
 
 
-def picture_part(url: str) -> dict[str, Any]:
+def image_part(url: str) -> dict[str, Any]:
     return {"type": "image_url", "image_url": {"url": url}}
 
 
 def look(*seeds: int, text: str = "What is it?") -> list[dict[str, Any]]:
-    """A message with these pictures and a question."""
-    pictures = [picture_part(picture(seed)) for seed in seeds]
-    return [{"role": "user", "content": [*pictures, {"type": "text", "text": text}]}]
+    """A message with these images and a question."""
+    images = [image_part(image_url(seed)) for seed in seeds]
+    return [{"role": "user", "content": [*images, {"type": "text", "text": text}]}]
 
 
 def tone(frequency: float, seconds: float = 0.4, rate: int = 16000) -> bytes:
-    """A WAV file with a tone."""
+    """A WAV file of a sine."""
     samples = np.sin(np.arange(int(seconds * rate)) * (2 * np.pi * frequency / rate))
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
@@ -55,11 +68,11 @@ def tone(frequency: float, seconds: float = 0.4, rate: int = 16000) -> bytes:
     return file.getvalue()
 
 
-def sound_part(file: bytes, form: str = "wav") -> dict[str, Any]:
+def audio_part(file: bytes, form: str = "wav") -> dict[str, Any]:
     return {"type": "input_audio", "input_audio": {"data": base64.b64encode(file).decode(), "format": form}}
 
 
 def listen(*frequencies: float, seconds: float = 0.4, text: str = "What is it?") -> list[dict[str, Any]]:
     """A message with these tones and a question."""
-    sounds = [sound_part(tone(frequency, seconds)) for frequency in frequencies]
-    return [{"role": "user", "content": [*sounds, {"type": "text", "text": text}]}]
+    clips = [audio_part(tone(frequency, seconds)) for frequency in frequencies]
+    return [{"role": "user", "content": [*clips, {"type": "text", "text": text}]}]

@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from mlx_host.errors import UnsupportedRequest
 from mlx_host.events import Event
-from mlx_host.requests import ChatRequest, Request
+from mlx_host.requests import ChatRequest, Json, Request
 
 
 class Options(BaseModel):
@@ -116,3 +117,24 @@ class Backend(Generic[OptionsT]):
     needs_model: bool = True
     summary: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def message_text(message: Json) -> str:
+    """Return the text of a message whose content is a string or a list of text parts.
+
+    For models that accept text only: UnsupportedRequest if the message has no content or a part of another type.
+    """
+    content = message.get("content")
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        raise UnsupportedRequest("messages: a message has no content; this model needs text.", param="messages")
+    for part in content:
+        if part.get("type") != "text":
+            raise UnsupportedRequest(
+                f"messages: content parts of type {part.get('type')!r} are not supported; this model takes text only.",
+                param="messages",
+            )
+        if not isinstance(part.get("text"), str):
+            raise UnsupportedRequest("messages: a content part of type 'text' has no text.", param="messages")
+    return "".join(part["text"] for part in content)

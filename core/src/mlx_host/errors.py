@@ -42,24 +42,32 @@ class LoadError(MlxHostError):
 class RequestError(MlxHostError):
     """One request ends here, with the status and body that the client gets.
 
-    `param` names the request field at fault, `code` is OpenAI's machine-readable code and
-    `retry_after` (seconds) becomes the Retry-After header. Where it is not `retryable`, clients that ask again of their
-    own accord are told not to.
+    `param` names the invalid request field, `code` is OpenAI's machine-readable code and `retry_after` (seconds)
+    becomes the Retry-After header. If it is not `retryable`, the header `x-should-retry: false` keeps SDKs from sending
+    the request again.
     """
 
     status: int = 500
     type: ClassVar[str] = "server_error"
-    retryable: ClassVar[bool] = True
+    retryable: bool = True
     code: str | None = None
 
     def __init__(
-        self, message: str, *, param: str | None = None, code: str | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        retry_after: float | None = None,
+        retryable: bool | None = None,
     ) -> None:
         super().__init__(message)
         self.param = param
         self.retry_after = retry_after
         if code is not None:
             self.code = code
+        if retryable is not None:
+            self.retryable = retryable
 
     @property
     def message(self) -> str:
@@ -140,7 +148,7 @@ class PluginFailedError(RequestError):
 
 
 class ModelUnavailable(RequestError):
-    """The model is not loaded, or has failed for good."""
+    """The model takes no requests: it is not loaded, has failed or is being shut down."""
 
     status = 503
     code = "model_unavailable"

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import ClassVar
 
 from mlx_host.testing import ModelContract, chat
@@ -6,7 +7,11 @@ from mlx_host_echo import register_backends
 
 class TestEcho(ModelContract):
     backend = register_backends()[0]
-    requests = (chat("Hello, is there anybody there?"), chat("One two three four", max_tokens=2))
+    requests = (
+        chat("Hello, is anybody there?"),
+        chat("One two three four", max_tokens=2),
+        replace(chat(""), messages=[{"role": "user", "content": [{"type": "text", "text": "A list of parts"}]}]),
+    )
 
 
 class TestShoutingEcho(TestEcho):

@@ -50,5 +50,5 @@ def test_only_model_answers_to_any_name(server: ServerProcess) -> None:
     for name in ("anything", "", "org/x", None):
         assert post(server, {"model": name, "messages": says("hi")}).json()["model"] == "scripted"
         refusal = error_of(post(server, {"model": name, "input": "hi"}, "/v1/embeddings"), 400)
-        assert "'scripted' does not serve embeddings" in refusal["message"]
+        assert "'scripted' does not support embeddings" in refusal["message"]
     error_of(get(server, "/v1/models/anything"), 404)

@@ -65,13 +65,13 @@ def test_failed_model_makes_the_server_unready_and_its_secrets_stay(tmp_path: Pa
             eventually(lambda: get(server, "/health/ready").status_code == 200)
             (child,) = children(server)
             child.kill()
-            server.wait_for_line("model scripted: failed" if deaths == 2 else f"starting again in {0.5 * 2**deaths} s")
+            server.wait_for_line("model scripted: failed" if deaths == 2 else f"Restarting in {0.5 * 2**deaths} s")
         ready = get(server, "/health/ready")
         assert (ready.status_code, ready.json()) == (503, {"status": "failed"})
         assert str(tmp_path) not in get(server, "/health").text
         error = error_of(post(server, {"messages": says("hi")}), 503)
         assert error["code"] == "model_unavailable"
-        assert "died 3 times in a minute, at last: killed by SIGKILL" in error["message"]
+        assert "exited 3 times within 60 s. Its process exited (killed by SIGKILL)." in error["message"]
 
 
 def samples(server: ServerProcess) -> dict[tuple[str, ...], float]:

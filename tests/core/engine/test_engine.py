@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
-from mlx_host._engine import Answer, Engine
+from mlx_host._engine import Engine, RequestHandle
+from mlx_host._engine.engine import _log
+from mlx_host._engine.ipc import LogMessage
 from mlx_host._engine.worker import ThreadWorker
 from mlx_host.backend import Model
 from mlx_host.errors import EngineFailed, ModelUnavailable, RequestError
@@ -45,8 +48,8 @@ def ask(id: str = "r", max_tokens: int | None = 3, **more: Any) -> ChatRequest:
     return ChatRequest(id=id, model="m", messages=[], max_tokens=max_tokens, **more)
 
 
-async def all_of(answer: Answer) -> list[Event]:
-    return [event async for batch in answer for event in batch]
+async def all_of(handle: RequestHandle) -> list[Event]:
+    return [event async for batch in handle for event in batch]
 
 
 def run(test: Callable[[Engine, Talking], Coroutine[Any, Any, None]]) -> None:
@@ -62,28 +65,28 @@ def run(test: Callable[[Engine, Talking], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def test_answer_arrives_whole_and_in_order() -> None:
+def test_output_arrives_whole_and_in_order() -> None:
     async def test(engine: Engine, model: Talking) -> None:
-        over = []
-        answer = Answer(ask(), lambda: over.append(True))
-        engine.submit(answer)
-        assert await all_of(answer) == [Started(prompt_tokens=1), *[Text("x")] * 3, Finished(completion_tokens=3)]
-        assert over == [True]
-        assert answer.over
-        assert answer.begun
+        finished = []
+        handle = RequestHandle(ask(), lambda: finished.append(True))
+        engine.submit(handle)
+        assert await all_of(handle) == [Started(prompt_tokens=1), *[Text("x")] * 3, Finished(completion_tokens=3)]
+        assert finished == [True]
+        assert handle.finished
+        assert handle.started
         assert not engine.busy
-        assert engine.rounds == {1: 5}
+        assert engine.batch_sizes == {1: 5}
 
     run(test)
 
 
-def test_rounds_are_counted_by_requests_not_by_events() -> None:
+def test_steps_are_counted_by_requests_not_by_events() -> None:
     async def test(engine: Engine, model: Talking) -> None:
         model.at_once = True
-        answer = Answer(ask())
-        engine.submit(answer)
-        assert len(await all_of(answer)) == 5
-        assert engine.rounds == {1: 1}
+        handle = RequestHandle(ask())
+        engine.submit(handle)
+        assert len(await all_of(handle)) == 5
+        assert engine.batch_sizes == {1: 1}
 
     run(test)
 
@@ -91,11 +94,11 @@ def test_rounds_are_counted_by_requests_not_by_events() -> None:
 def test_engine_is_busy_until_a_cancelled_request_is_closed() -> None:
     async def test(engine: Engine, model: Talking) -> None:
         model.may_talk.clear()
-        answer = Answer(ask(max_tokens=None))
-        engine.submit(answer)
-        engine.cancel(answer)
-        engine.cancel(answer)
-        assert not engine.open
+        handle = RequestHandle(ask(max_tokens=None))
+        engine.submit(handle)
+        engine.cancel(handle)
+        engine.cancel(handle)
+        assert not engine.handles
         assert engine.busy
         model.may_talk.set()
         while engine.busy:
@@ -106,7 +109,7 @@ def test_engine_is_busy_until_a_cancelled_request_is_closed() -> None:
 
 def test_cancelled_request_is_closed_in_the_model_and_others_go_on() -> None:
     async def test(engine: Engine, model: Talking) -> None:
-        endless, finite = Answer(ask("endless", None)), Answer(ask("finite"))
+        endless, finite = RequestHandle(ask("endless", None)), RequestHandle(ask("finite"))
         engine.submit(endless)
         await anext(endless)
         engine.cancel(endless)
@@ -119,27 +122,59 @@ def test_cancelled_request_is_closed_in_the_model_and_others_go_on() -> None:
 
 def test_request_that_does_not_pickle_fails_alone() -> None:
     async def test(engine: Engine, model: Talking) -> None:
-        bad, good = Answer(ask("bad", template_kwargs={"f": lambda: None})), Answer(ask("good"))
+        bad, good = RequestHandle(ask("bad", template_kwargs={"f": lambda: None})), RequestHandle(ask("good"))
         engine.submit(bad)
         engine.submit(good)
-        with pytest.raises(EngineFailed, match="cannot be handed to the model"):
+        with pytest.raises(EngineFailed, match="cannot be sent to the model"):
             await all_of(bad)
         assert len(await all_of(good)) == 5
 
     run(test)
 
 
+class Unreadable:
+    """Pickles, but cannot be unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
+
+
+def test_request_that_does_not_unpickle_fails_alone() -> None:
+    async def test(engine: Engine, model: Talking) -> None:
+        bad, good = RequestHandle(ask("bad", template_kwargs={"f": Unreadable()})), RequestHandle(ask("good"))
+        engine.submit(bad)
+        engine.submit(good)
+        with pytest.raises(EngineFailed, match="cannot be unpickled in the model's process: ValueError"):
+            await all_of(bad)
+        assert len(await all_of(good)) == 5
+
+    run(test)
+
+
+def test_log_record_that_a_filter_of_the_host_fails_on_does_not_end_the_worker() -> None:
+    async def test(engine: Engine, model: Talking) -> None:
+        def broken(record: logging.LogRecord) -> bool:
+            raise ZeroDivisionError
+
+        logger = logging.getLogger("tests.broken")
+        logger.addFilter(broken)
+        logger.setLevel(logging.INFO)
+        _log(LogMessage("tests.broken", logging.INFO, "text", 0.0))
+
+    run(test)
+
+
 def test_nothing_comes_after_an_error() -> None:
     async def main() -> None:
-        over = []
-        answer = Answer(ask(), lambda: over.append(True))
-        answer.push(Started(prompt_tokens=1))
-        answer.push(ModelUnavailable("gone"))
-        answer.push(Text("late"))
-        answer.push(Finished())
-        assert await anext(answer) == [Started(prompt_tokens=1)]
+        finished = []
+        handle = RequestHandle(ask(), lambda: finished.append(True))
+        handle.push(Started(prompt_tokens=1))
+        handle.push(ModelUnavailable("gone"))
+        handle.push(Text("late"))
+        handle.push(Finished())
+        assert await anext(handle) == [Started(prompt_tokens=1)]
         with pytest.raises(RequestError, match="gone"):
-            await anext(answer)
-        assert over == [True]
+            await anext(handle)
+        assert finished == [True]
 
     asyncio.run(main())

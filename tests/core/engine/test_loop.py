@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
 from mlx_host._engine import loop
-from mlx_host._engine.ipc import Cancel, Closed, Round, Shutdown, Submit
+from mlx_host._engine.ipc import Cancel, CancelAck, Shutdown, StepOutput, Submit
 from mlx_host.backend import Model
 from mlx_host.errors import EngineFailed, InvalidRequest, RequestError, UnsupportedRequest
 from mlx_host.events import Event, Finished, Several, Started, Text
@@ -39,13 +40,17 @@ def fine() -> Iterator[Event | None]:
     yield Finished(completion_tokens=1)
 
 
+def submit(what: str, id: str = "r") -> Submit:
+    return Submit.of(ask(what, id))
+
+
 def run_to_the_end(model: Model, *requests: Request) -> Said:
     running = loop.Loop(model)
     for request in requests:
-        running.submit(request)
+        running.submit(Submit.of(request))
     said: Said = []
     while not running.idle:
-        said += running.round()
+        said += running.step()
     return said
 
 
@@ -91,7 +96,7 @@ def test_answer_must_end_with_finished() -> None:
         yield Started(prompt_tokens=1)
         yield Text("a")
 
-    assert "without saying so" in error(run_to_the_end(Doing(silent=silent), ask("silent")))
+    assert "ended without Finished" in error(run_to_the_end(Doing(silent=silent), ask("silent")))
 
 
 def test_answer_must_begin_with_started() -> None:
@@ -100,7 +105,7 @@ def test_answer_must_begin_with_started() -> None:
         yield Text("a")
         yield Finished()
 
-    assert error(run_to_the_end(Doing(hasty=hasty), ask("hasty"))) == "The model said Text before Started."
+    assert "Text before Started" in error(run_to_the_end(Doing(hasty=hasty), ask("hasty")))
 
 
 def test_only_events_may_be_said() -> None:
@@ -108,10 +113,10 @@ def test_only_events_may_be_said() -> None:
         yield Started(prompt_tokens=1)
         yield "hello"
 
-    assert "'hello', which is no event" in error(run_to_the_end(Doing(naive=naive), ask("naive")))
+    assert "'hello' is no event" in error(run_to_the_end(Doing(naive=naive), ask("naive")))
 
 
-def test_saying_nothing_in_one_turn_is_giving_way() -> None:
+def test_empty_batch_of_events_yields_control() -> None:
     def quiet() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
         yield Several(())
@@ -133,18 +138,18 @@ def closing(closed: list[str], name: str) -> Iterator[Event]:
 def test_cancelled_request_is_closed_and_says_no_more() -> None:
     closed: list[str] = []
     running = loop.Loop(Doing(endless=lambda: closing(closed, "it"), fine=fine))
-    running.submit(ask("endless", "one"))
-    running.submit(ask("fine", "two"))
-    running.round()
+    running.submit(submit("endless", "one"))
+    running.submit(submit("fine", "two"))
+    running.step()
     running.cancel("one")
     assert closed == ["it"]
-    assert [id for id, _ in running.round()] == ["two"]
+    assert [id for id, _ in running.step()] == ["two"]
 
 
 def test_cancelling_what_never_began_or_is_over_does_nothing() -> None:
     closed: list[str] = []
     running = loop.Loop(Doing(endless=lambda: closing(closed, "it")))
-    running.submit(ask("endless"))
+    running.submit(submit("endless"))
     running.cancel("r")
     running.cancel("r")
     running.cancel("unknown")
@@ -161,11 +166,11 @@ def test_model_that_fails_while_it_is_closed_does_not_end_the_loop() -> None:
             raise ZeroDivisionError
 
     running = loop.Loop(Doing(stubborn=stubborn, fine=fine))
-    running.submit(ask("stubborn", "one"))
-    running.round()
+    running.submit(submit("stubborn", "one"))
+    running.step()
     running.cancel("one")
-    running.submit(ask("fine", "two"))
-    assert running.round() == [("two", Started(prompt_tokens=1))]
+    running.submit(submit("fine", "two"))
+    assert running.step() == [("two", Started(prompt_tokens=1))]
 
 
 def test_run_answers_cancels_and_closes_everything_at_the_end() -> None:
@@ -178,19 +183,19 @@ def test_run_answers_cancels_and_closes_everything_at_the_end() -> None:
         sent.append(message)
         if len(sent) == 3:
             inbox.put(Cancel("one"))
-        if isinstance(message, Closed):
+        if isinstance(message, CancelAck):
             inbox.put(Shutdown())
 
-    inbox.put(Submit(ask("endless", "one")))
-    inbox.put(Submit(ask("endless", "two")))
+    inbox.put(Submit.of(ask("endless", "one")))
+    inbox.put(Submit.of(ask("endless", "two")))
     loop.run(model, inbox, send)
-    assert [message for message in sent if not isinstance(message, Round)] == [Closed("one")]
+    assert [message for message in sent if not isinstance(message, StepOutput)] == [CancelAck("one")]
     assert closed == ["it", "it"]
     assert model.closed == 1
 
 
-def test_a_model_that_waits_for_something_gives_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SIGN_OF_LIFE", 0.0)
+def test_model_that_waits_for_something_sends_heartbeats(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "HEARTBEAT_INTERVAL", 0.0)
     inbox: loop.Inbox = SimpleQueue()
 
     def waiting() -> Iterator[Event | None]:
@@ -199,7 +204,111 @@ def test_a_model_that_waits_for_something_gives_signs_of_life(monkeypatch: pytes
         inbox.put(Shutdown())
         yield from fine()
 
-    sent: list[Round | Closed] = []
-    inbox.put(Submit(ask("waiting")))
+    sent: list[StepOutput | CancelAck] = []
+    inbox.put(Submit.of(ask("waiting")))
     loop.run(Doing(waiting=waiting), inbox, sent.append)
-    assert sent[:3] == [Round([]), Round([]), Round([("r", Started(prompt_tokens=1))])]
+    assert sent[:3] == [StepOutput([]), StepOutput([]), StepOutput([("r", Started(prompt_tokens=1))])]
+
+
+class RecordingInbox(SimpleQueue[Any]):
+    """Records how long each `get` was allowed to wait; None: for ever."""
+
+    def __init__(self) -> None:
+        self.timeouts: list[float | None] = []
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        if block:
+            self.timeouts.append(timeout)
+        return super().get(block, timeout)
+
+
+def test_waiting_model_is_polled_with_growing_pauses_and_a_working_one_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    # However slow this machine is, only steps with events count as work.
+    monkeypatch.setattr(loop, "MIN_WORK_TIME", 1e9)
+    inbox = RecordingInbox()
+
+    def waiting() -> Iterator[Event | None]:
+        yield Started(prompt_tokens=1)
+        yield from [None] * 10
+        yield Text("a")
+        yield None
+        yield from [Text("b")] * 10
+        inbox.put(Shutdown())
+        yield Finished()
+
+    inbox.put(submit("waiting"))
+    loop.run(Doing(waiting=waiting), inbox, lambda message: None)
+    pauses = [timeout for timeout in inbox.timeouts if timeout is not None]
+    growing = [min(loop.MIN_WAIT * 2**turn, loop.MAX_WAIT) for turn in range(10)]
+    assert pauses == [*growing, loop.MIN_WAIT]
+
+
+def test_step_that_took_long_is_followed_by_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MIN_WORK_TIME", 0.0)
+    inbox = RecordingInbox()
+
+    def working() -> Iterator[Event | None]:
+        yield Started(prompt_tokens=1)
+        yield from [None] * 10
+        inbox.put(Shutdown())
+        yield Finished()
+
+    inbox.put(submit("working"))
+    loop.run(Doing(working=working), inbox, lambda message: None)
+    assert [timeout for timeout in inbox.timeouts if timeout is not None] == []
+
+
+def test_message_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "MIN_WORK_TIME", 1e9)
+    monkeypatch.setattr(loop, "MIN_WAIT", 600.0)
+    monkeypatch.setattr(loop, "MAX_WAIT", 600.0)
+    inbox: loop.Inbox = SimpleQueue()
+    polled = threading.Event()
+    done = threading.Event()
+
+    def waiting() -> Iterator[Event | None]:
+        yield Started(prompt_tokens=1)
+        polled.set()
+        while True:
+            yield None
+
+    def send(message: StepOutput | CancelAck) -> None:
+        if isinstance(message, CancelAck):
+            inbox.put(Shutdown())
+
+    def run() -> None:
+        loop.run(Doing(waiting=waiting), inbox, send)
+        done.set()
+
+    inbox.put(submit("waiting"))
+    threading.Thread(target=run, daemon=True).start()
+    assert polled.wait(60)
+    inbox.put(Cancel("r"))
+    assert done.wait(60)
+
+
+def test_broken_protocol_fails_the_request_and_names_the_backend() -> None:
+    def broken() -> Iterator[Event]:
+        yield Started(prompt_tokens=1)
+        yield Text("a", choice=7)
+        raise AssertionError("it must not be advanced again")
+
+    running = loop.Loop(Doing(broken=broken, fine=fine), "trial")
+    running.submit(submit("broken", "bad"))
+    running.submit(submit("fine", "good"))
+    output: Said = []
+    while not running.idle:
+        output += running.step()
+    assert error([each for each in output if each[0] == "bad"]) == (
+        "The backend 'trial' broke the event protocol: Text has choice 7 in a request for 1."
+    )
+    assert [event for id, event in output if id == "good"] == [*fine()]
+
+
+def test_stop_strings_do_not_hide_a_broken_protocol() -> None:
+    def broken() -> Iterator[Event]:
+        yield Started(prompt_tokens=1)
+        yield Text("a", choice=1)
+        yield Finished()
+
+    assert "Text has choice 1" in error(run_to_the_end(Doing(broken=broken), ask("broken", stop=("x",))))

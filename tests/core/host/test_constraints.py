@@ -36,7 +36,6 @@ class Plain(Parser):
 
     name = "plain"
     reads = "names"
-    samples = ()
     openers = ("f:", "g:")
 
     def feed(self, text: str) -> list[Part]:
@@ -211,7 +210,6 @@ def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
     class Tagged(MarkupParser):
         name = "tagged"
         reads = "tags"
-        samples = ()
         think_open = ("<think>",)
         think_close = ("</think>",)
 

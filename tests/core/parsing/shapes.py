@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import ClassVar
 
 from mlx_host.parsing import (
-    Call,
+    CallReader,
+    EitherNotation,
+    FunctionXml,
+    JsonArrayCalls,
+    JsonCall,
     MarkupParser,
     NotACall,
+    Opener,
+    Reader,
     Reading,
-    Sample,
     Scanner,
-    function_xml,
-    json_calls,
+    TaggedCalls,
     json_object,
-    json_or_xml,
     python_literal,
     read_balanced,
     read_json,
 )
+from mlx_host.testing.samples import Sample
 
 TOOL = {
     "type": "function",
@@ -30,6 +35,26 @@ TOOL = {
 }
 TOOLS = (TOOL,)
 SN = (("f", {"s": "7", "n": 7}),)
+
+
+@dataclass(frozen=True)
+class Custom(CallReader):
+    """A reader that is a function; such calls are read and cannot be forced."""
+
+    opener: Opener
+    reader: Reader
+    closers: tuple[str, ...] = ()
+
+    @property
+    def openers(self) -> tuple[Opener, ...]:
+        return (self.opener,)
+
+    @property
+    def syntax(self) -> tuple[str, ...]:
+        return self.closers
+
+    def read(self, s: Scanner) -> Reading[None]:
+        return self.reader(s)
 
 
 class Thinks(MarkupParser):
@@ -45,11 +70,9 @@ class Tagged(Thinks):
     reads = "JSON or XML in tags, bare XML, and a stop token"
     noise = ("<|end|>",)
     calls = (
-        Call("<call>", json_or_xml("</call>")),
-        Call("<calls>", json_calls("</calls>")),
-        Call("<function=", function_xml(), inclusive=True),
+        TaggedCalls("<call>", EitherNotation(JsonCall(), FunctionXml()), "</call>", bare=FunctionXml().begins),
+        JsonArrayCalls("<calls>", "</calls>"),
     )
-    syntax = ("</calls>",)
     samples: ClassVar[tuple[Sample, ...]] = (
         Sample("thinking", "<think>R</think>C", "C", "R"),
         Sample("array", '<calls>[{"name": "f"}, {"name": "g"}]</calls>', calls=(("f", {}), ("g", {})), tools=TOOLS),
@@ -79,7 +102,7 @@ def read_glm(s: Scanner) -> Reading[None]:
 
 class Glm(Thinks):
     name = "glm"
-    calls = (Call("<tool_call>", read_glm),)
+    calls = (Custom(Opener("<tool_call>"), read_glm),)
     samples = (
         Sample(
             "glm",
@@ -111,8 +134,7 @@ def read_minimax(s: Scanner) -> Reading[None]:
 
 class Minimax(Thinks):
     name = "minimax"
-    calls = (Call("<minimax:tool_call>", read_minimax),)
-    syntax = ('<invoke name="', "</minimax:tool_call>")
+    calls = (Custom(Opener("<minimax:tool_call>"), read_minimax, ('<invoke name="', "</minimax:tool_call>")),)
     samples = (
         Sample(
             "two calls in one block",
@@ -140,8 +162,7 @@ def read_kimi(s: Scanner) -> Reading[None]:
 
 class Kimi(Thinks):
     name = "kimi"
-    calls = (Call("<|section_begin|>", read_kimi),)
-    syntax = ("<|call_begin|>", "<|section_end|>")
+    calls = (Custom(Opener("<|section_begin|>"), read_kimi, ("<|call_begin|>", "<|section_end|>")),)
     samples = (
         Sample(
             "section",
@@ -165,7 +186,7 @@ def read_fenced(s: Scanner) -> Reading[None]:
 
 class Fenced(Thinks):
     name = "fenced"
-    calls = (Call("<|call_begin|>", read_fenced),)
+    calls = (Custom(Opener("<|call_begin|>"), read_fenced),)
     samples = (
         Sample(
             "fence",
@@ -179,7 +200,7 @@ class Fenced(Thinks):
 def read_mistral(s: Scanner) -> Reading[None]:
     yield from s.space()
     if (yield from s.peek()) in ("[", "{"):
-        yield from json_calls(id_key="id")(s)
+        yield from JsonCall(id_key="id").read(s)
         return
     name = yield from s.name()
     id = ""
@@ -193,7 +214,7 @@ def read_mistral(s: Scanner) -> Reading[None]:
 class Mistral(MarkupParser):
     name = "mistral"
     reads = "calls without closers"
-    calls = (Call("[TOOL_CALLS]", read_mistral),)
+    calls = (Custom(Opener("[TOOL_CALLS]"), read_mistral),)
     samples = (
         Sample(
             "args",
@@ -224,8 +245,10 @@ def read_llama(s: Scanner) -> Reading[None]:
 class Llama(MarkupParser):
     name = "llama"
     reads = "bare JSON"
-    calls = (Call("<|python_tag|>", read_llama), Call("{", read_llama, inclusive=True, leading=True))
-    syntax = (";",)
+    calls = (
+        Custom(Opener("<|python_tag|>"), read_llama, (";",)),
+        Custom(Opener("{", inclusive=True, leading=True), read_llama),
+    )
     samples = (
         Sample(
             "bare",
@@ -259,8 +282,7 @@ def read_pythonic(s: Scanner) -> Reading[None]:
 class Pythonic(MarkupParser):
     name = "pythonic"
     reads = "a list of Python calls"
-    calls = (Call("<|call_start|>", read_pythonic),)
-    syntax = ("<|call_end|>",)
+    calls = (Custom(Opener("<|call_start|>"), read_pythonic, ("<|call_end|>",)),)
     samples = (
         Sample("list", '<|call_start|>[f(s="7", n=7), g()]<|call_end|>', calls=(*SN, ("g", {})), tools=TOOLS),
         Sample("brackets", "<|call_start|>[f(s=')]\\'(')]<|call_end|>", calls=(("f", {"s": ")]'("}),), tools=TOOLS),

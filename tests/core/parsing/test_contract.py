@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import pytest
 from hypothesis import Phase, settings
-from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall
+from mlx_host.errors import PluginError
+from mlx_host.grammar import Grammar
+from mlx_host.parsing import (
+    CallReader,
+    CallValues,
+    Content,
+    Function,
+    JsonCall,
+    Marker,
+    MarkupParser,
+    Part,
+    Reasoning,
+    TaggedCalls,
+    ToolCall,
+    ToolChoice,
+    functions,
+)
+from mlx_host.requests import Json
 from mlx_host.testing import ParserContract, parser_contract
+from mlx_host.testing.samples import TOOLS as SAMPLE_TOOLS
+from mlx_host.testing.samples import Sample
+from mlx_host_parser_hermes import HermesParser
+from mlx_host_parser_hermes import samples as hermes_samples
 
 from tests.core.parsing.shapes import TOOLS, Tagged
 
@@ -71,32 +95,117 @@ class ShowsNothing(Tagged):
     samples = (Sample("text", "text", "text"),)
 
 
+class Notes(MarkupParser):
+    """Consistent: what it reads is what it writes and constrains."""
+
+    name = "notes"
+    reads = "JSON in tags"
+    calls: ClassVar[tuple[CallReader, ...]] = (TaggedCalls("[[do]]", JsonCall(), "[[/do]]"),)
+    samples = (Sample("call", '[[do]]{"name": "now"}[[/do]]', calls=(("now", {}),), tools=SAMPLE_TOOLS),)
+
+
+class OtherCalls(TaggedCalls):
+    """Reads `arguments` and `[[/do]]`, but constrains to, and writes, `args` and `[[/end]]`."""
+
+    other = TaggedCalls("[[do]]", JsonCall("args"), "[[/end]]")
+
+    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
+        return self.other.grammar(functions, choice)
+
+    def write(self, calls: Sequence[CallValues]) -> str:
+        return self.other.write(calls)
+
+
+class WritesOtherCalls(Notes):
+    calls = (OtherCalls("[[do]]", JsonCall(), "[[/do]]"),)
+
+
+class OtherCloser(TaggedCalls):
+    """Reads `[[/do]]`, but writes `[[/end]]`."""
+
+    def write(self, calls: Sequence[CallValues]) -> str:
+        return super().write(calls).replace(self.closer, "[[/end]]")
+
+
+class WritesOtherCloser(Notes):
+    calls = (OtherCloser("[[do]]", JsonCall(), "[[/do]]"),)
+
+
+class ConstrainsToOtherCalls(Notes):
+    """Writes what it reads, but its grammar has other keys and another closer."""
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        return OtherCalls.other.grammar(functions(tools), choice)
+
+
+class ConstrainsSingleCallsOnly(Notes):
+    """Forgets what stands between two calls."""
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        between = TaggedCalls("[[do]]", JsonCall(), "[[/do]]", between=";")
+        return between.grammar(functions(tools), choice)
+
+
+class WritesNothing(Notes):
+    @classmethod
+    def write_calls(cls, calls: Sequence[CallValues]) -> list[str]:
+        return []
+
+
 @pytest.fixture(autouse=True)
 def first_failure_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     """Making a failing text shorter, for somebody to read, takes most of the time."""
     unshortened = settings(parser_contract._SETTINGS, phases=[Phase.generate])
     monkeypatch.setattr(parser_contract, "_SETTINGS", unshortened)
+    monkeypatch.setattr(parser_contract, "_CALL_SETTINGS", settings(unshortened, max_examples=20))
 
 
 @pytest.mark.parametrize(
     ("broken", "test"),
     [
-        (LosesText, "test_both_laws_hold_for_any_text"),
-        (ShowsCuts, "test_a_cut_anywhere_does_not_show"),
-        (ShowsCuts, "test_both_laws_hold_for_damaged_samples"),
-        (Raises, "test_both_laws_hold_for_any_text"),
-        (InventsCalls, "test_an_answer_that_is_cut_off_invents_no_call"),
-        (WritesNoObject, "test_samples_mean_what_they_say"),
-        (HidesText, "test_samples_mean_what_they_say"),
-        (HidesText, "test_both_laws_hold_for_any_text"),
-        (CallsWithoutTools, "test_without_tools_calls_are_text"),
-        (ReasonsAlways, "test_reasoning_switched_off_stays_in_the_content"),
-        (ShowsNothing, "test_samples_show_what_the_family_can_do"),
+        (LosesText, "test_invariants_hold_for_any_text"),
+        (ShowsCuts, "test_samples_parse_alike_in_any_chunks"),
+        (ShowsCuts, "test_invariants_hold_for_damaged_samples"),
+        (Raises, "test_invariants_hold_for_any_text"),
+        (InventsCalls, "test_truncated_output_adds_no_call"),
+        (WritesNoObject, "test_samples_parse_as_expected"),
+        (HidesText, "test_samples_parse_as_expected"),
+        (HidesText, "test_invariants_hold_for_any_text"),
+        (CallsWithoutTools, "test_calls_are_text_without_tools"),
+        (ReasonsAlways, "test_disabled_reasoning_stays_in_the_content"),
+        (ShowsNothing, "test_samples_cover_reasoning_or_calls"),
+        (WritesOtherCalls, "test_written_calls_are_read_back"),
+        (WritesOtherCloser, "test_written_calls_are_read_back"),
+        (WritesOtherCloser, "test_the_grammar_admits_written_calls"),
+        (WritesNothing, "test_written_calls_are_read_back"),
+        (ConstrainsToOtherCalls, "test_the_grammar_admits_written_calls"),
+        (ConstrainsSingleCallsOnly, "test_the_grammar_admits_written_calls"),
+        (WritesNothing, "test_the_grammar_admits_written_calls"),
     ],
 )
-def test_a_wrong_parser_fails(broken: type[Parser], test: str) -> None:
+def test_a_wrong_parser_fails(broken: type[Tagged | Notes], test: str) -> None:
     class Contract(ParserContract):
         parser = broken
+        samples = broken.samples
 
     with pytest.raises((AssertionError, Refused)):
         getattr(Contract(), test)()
+
+
+class TestNotes(ParserContract):
+    parser = Notes
+    samples = Notes.samples
+
+
+def test_a_parser_without_samples_is_rejected_with_the_way_to_add_them() -> None:
+    with pytest.raises(PluginError, match=r"the parser 'notes' has no samples: define SAMPLES"):
+
+        class Contract(ParserContract):
+            parser = Notes
+
+
+def test_samples_are_found_in_the_package_of_the_parser() -> None:
+    class Contract(ParserContract):
+        parser = HermesParser
+
+    assert Contract.samples is hermes_samples.SAMPLES

@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
-from mlx_host.parsing import Content, MarkupParser, Part, Reasoning, ToolCall
+from mlx_host.errors import UnsupportedRequest
+from mlx_host.parsing import (
+    CallReader,
+    Content,
+    FunctionXml,
+    JsonArrayCalls,
+    JsonCall,
+    MarkupParser,
+    Part,
+    ReadOnlyCalls,
+    Reasoning,
+    TaggedCalls,
+    ToolCall,
+    ToolChoice,
+)
 from mlx_host.requests import Json
+from mlx_host.testing.grammar_matcher import admits
 from mlx_host.testing.parser_contract import joined
+from mlx_host.testing.samples import standard_samples
 
-from tests.core.parsing.shapes import TOOLS, Kimi, Minimax, Mistral, Tagged
+from tests.core.parsing.shapes import TOOL, TOOLS, Kimi, Minimax, Mistral, Tagged
 
 CALL = '<call>{"name": "f", "arguments": {"s": "x"}}</call>'
 OPEN = "<think>\n"
@@ -133,6 +150,55 @@ def test_arguments_keep_every_digit_and_escape() -> None:
     [call] = read(Tagged, f'<call>{{"name": "f", "arguments": {written}}}</call>')
     assert isinstance(call, ToolCall)
     assert call.arguments == written
+
+
+class Declared(MarkupParser):
+    name = "declared"
+    reads = "calls in tags and in an older block"
+    think_open = ("<think>",)
+    think_close = ("</think>",)
+    noise = ("<|end|>",)
+    calls: ClassVar[tuple[CallReader, ...]] = (
+        TaggedCalls("<call>", FunctionXml(), "</call>", bare=("<function=",)),
+        ReadOnlyCalls(JsonArrayCalls("<old>", "</old>")),
+    )
+
+
+def test_what_a_family_declares_about_calls_is_used_everywhere() -> None:
+    assert Declared.openers == ("<call>", "<function=", "<old>")
+    assert set(Declared.markers) == {*Declared.openers, "</call>", "</old>", "<think>", "</think>", "<|end|>"}
+    assert Declared.telltales == (*Declared.openers, "<think>", "</think>")
+    assert Declared.templates == (("<call>",),)
+
+
+def test_a_format_that_is_only_read_is_neither_written_nor_forced() -> None:
+    assert shown(read(Declared, '<old>[{"name": "f"}]</old>')) == "[f]"
+    assert Declared.write_calls([("f", {})]) == ["<call><function=f>\n</function></call>"]
+    grammar = Declared().grammar([TOOL], ToolChoice(required=True))
+    assert admits(grammar, "<call><function=f>\n</function></call>")
+    assert not admits(grammar, '<old>[{"name": "f", "arguments": {}}]</old>')
+
+    class OnlyReads(Declared):
+        calls = (ReadOnlyCalls(JsonArrayCalls("<old>", "</old>")),)
+
+    assert Declared.can_force_calls()
+    assert not OnlyReads.can_force_calls()
+    with pytest.raises(UnsupportedRequest, match="cannot force"):
+        OnlyReads().grammar([TOOL], ToolChoice(required=True))
+
+
+def test_of_two_formats_with_one_opener_the_first_reads() -> None:
+    class Two(Declared):
+        calls = (TaggedCalls("<call>", JsonCall(), "</call>"), TaggedCalls("<call>", FunctionXml(), "</call>"))
+
+    assert shown(read(Two, CALL)) == "[f]"
+    assert shown(read(Two, "<call><function=f></function></call>")) == "<call><function=f></function></call>"
+    assert len(Two.write_calls([("f", {})])) == 2
+
+
+def test_a_standard_sample_that_does_not_exist_cannot_be_left_out() -> None:
+    with pytest.raises(ValueError, match="there are no standard samples \\['text round calls'\\]"):
+        standard_samples(Declared, leave_out={"text round calls"})
 
 
 PIECES = 2000

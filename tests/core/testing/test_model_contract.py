@@ -9,7 +9,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 TRIALS = Path(__file__).with_name("trial_models.py")
-FRAME = "test_an_answer_begins_with_started_and_ends_with_finished"
+PROTOCOL = "test_output_follows_the_event_protocol"
 NEIGHBOURS = {
     "test_neighbours_do_not_show",
     "test_a_cancelled_neighbour_does_not_show",
@@ -26,7 +26,7 @@ def failures(pytester: pytest.Pytester, trial: str) -> tuple[int, set[str]]:
     return len(passed), {report.nodeid.rpartition("::")[2] for report in failed}
 
 
-@pytest.mark.parametrize(("trial", "passes"), [("TestSound", 16), ("TestSolitary", 12)])
+@pytest.mark.parametrize(("trial", "passes"), [("TestSound", 16), ("TestSolitary", 12), ("TestEmbeds", 14)])
 def test_sound_models_pass(pytester: pytest.Pytester, trial: str, passes: int) -> None:
     assert failures(pytester, trial) == (passes, set())
 
@@ -34,10 +34,15 @@ def test_sound_models_pass(pytester: pytest.Pytester, trial: str, passes: int) -
 @pytest.mark.parametrize(
     ("trial", "found"),
     [
-        ("TestWithoutFinished", {FRAME}),
-        ("TestTalksOn", {FRAME}),
-        ("TestStartsLate", {FRAME}),
-        ("TestSaysStrings", {FRAME}),
+        ("TestWithoutFinished", {PROTOCOL}),
+        ("TestTalksOn", {PROTOCOL}),
+        ("TestStartsLate", {PROTOCOL}),
+        ("TestSaysStrings", {PROTOCOL}),
+        ("TestStartsTwice", {PROTOCOL}),
+        ("TestNumbersChoicesFromOne", {PROTOCOL}),
+        ("TestLeavesVectorsOut", {PROTOCOL}),
+        ("TestGivesNoIndices", {PROTOCOL}),
+        ("TestRepeatsIndices", {PROTOCOL}),
         ("TestMiscounts", {"test_counts_add_up"}),
         ("TestIgnoresMaxTokens", {"test_counts_add_up"}),
         ("TestEndsChoicesTwice", {"test_choices_end_once"}),

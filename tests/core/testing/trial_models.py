@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -10,8 +11,8 @@ from typing import Any, ClassVar
 
 from mlx_host.backend import Backend, Model, Options
 from mlx_host.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
-from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, Text
-from mlx_host.requests import ChatRequest, Request
+from mlx_host.events import ChoiceFinished, Embedded, Event, Finished, Progress, Started, Text
+from mlx_host.requests import ChatRequest, EmbeddingRequest, Request
 from mlx_host.testing import ModelContract, chat
 from pydantic import Field
 
@@ -118,6 +119,83 @@ class StartsLate(Sound):
 
 class TestStartsLate(TrialContract):
     backend = backend(StartsLate)
+
+
+class StartsTwice(Sound):
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        yield Started(prompt_tokens=len(content))
+        yield from super().spell(content, n)
+
+
+class TestStartsTwice(TrialContract):
+    backend = backend(StartsTwice)
+
+
+class NumbersChoicesFromOne(Sound):
+    def spell(self, content: str, n: int) -> Iterator[Event | None]:
+        for event in super().spell(content, n):
+            yield replace(event, choice=event.choice + 1) if isinstance(event, (Text, ChoiceFinished)) else event
+
+
+class TestNumbersChoicesFromOne(TrialContract):
+    backend = backend(NumbersChoicesFromOne)
+
+
+class Embeds(Model):
+    """Embeds a text as the numbers of its letters, padded with zeros."""
+
+    serves = (EmbeddingRequest,)
+    concurrency = 2
+
+    def generate(self, request: EmbeddingRequest) -> Iterator[Event | None]:
+        yield Started(prompt_tokens=1)
+        yield from self.embed([str(text) for text in request.inputs])
+        yield Finished()
+
+    def embed(self, texts: Sequence[str]) -> Iterator[Event]:
+        for index, text in enumerate(texts):
+            yield Embedded((index,), self.vector(text))
+
+    def vector(self, text: str) -> bytes:
+        return array("f", [*map(ord, text), *[0] * (8 - len(text))]).tobytes()
+
+
+class EmbeddingContract(ModelContract):
+    requests: ClassVar[Sequence[Request]] = tuple(
+        EmbeddingRequest(id="contract", model="contract", inputs=inputs) for inputs in (("one", "two"), ("three",))
+    )
+
+
+class TestEmbeds(EmbeddingContract):
+    backend = backend(Embeds, serves=(EmbeddingRequest,))
+
+
+class LeavesVectorsOut(Embeds):
+    def embed(self, texts: Sequence[str]) -> Iterator[Event]:
+        yield Embedded((0,), self.vector(texts[0]))
+
+
+class TestLeavesVectorsOut(EmbeddingContract):
+    backend = backend(LeavesVectorsOut, serves=(EmbeddingRequest,))
+
+
+class GivesNoIndices(Embeds):
+    def embed(self, texts: Sequence[str]) -> Iterator[Event]:
+        yield Embedded((), b"".join(map(self.vector, texts)))
+
+
+class TestGivesNoIndices(EmbeddingContract):
+    backend = backend(GivesNoIndices, serves=(EmbeddingRequest,))
+
+
+class RepeatsIndices(Embeds):
+    def embed(self, texts: Sequence[str]) -> Iterator[Event]:
+        yield from super().embed(texts)
+        yield Embedded((0,), self.vector(texts[0]))
+
+
+class TestRepeatsIndices(EmbeddingContract):
+    backend = backend(RepeatsIndices, serves=(EmbeddingRequest,))
 
 
 class SaysStrings(Sound):

@@ -22,7 +22,8 @@ from mflux.models.flux2.model.flux2_transformer.transformer import Flux2Transfor
 from mflux.models.flux2.model.flux2_vae.vae import Flux2VAE
 from mflux.utils.generated_image import GeneratedImage
 from mflux.utils.image_util import ImageUtil
-from mlx_host_flux.mflux_api import PATCH, _Listener
+from mlx_host_flux.configs import CONFIGS
+from mlx_host_flux.mflux_api import PATCH, _Listener, find
 from PIL import Image
 
 
@@ -70,6 +71,17 @@ def test_sizes_are_parameters() -> None:
     assert set(published.transformer_overrides) <= set(inspect.signature(Flux2Transformer).parameters)
     assert set(published.text_encoder_overrides) <= set(inspect.signature(Qwen3TextEncoder).parameters)
     assert Flux2VAE.latent_channels == 32
+
+
+EDITS = {config.edit.path: config.edit for config in CONFIGS if config.edit is not None}
+
+
+@pytest.mark.parametrize("path", EDITS)
+def test_which_pipelines_read_the_alpha_channel(path: str) -> None:
+    inputs = EDITS[path].inputs
+    assert inputs is not None
+    source = inspect.getsource(inspect.getmodule(find(path)) or find(path))
+    assert ('.convert("RGBA") for path in image_paths' in source) == inputs.alpha
 
 
 def test_names_that_are_read() -> None:

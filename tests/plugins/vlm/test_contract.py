@@ -9,7 +9,7 @@ from mlx_host.testing import ModelContract, chat
 from mlx_host_vlm.plugin import VLM
 
 from tests.plugins.lm.driver import ask
-from tests.support.media import look, picture
+from tests.support.media import image_url, look
 from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
 
@@ -22,7 +22,7 @@ class TestVlm(ModelContract):
         CompletionRequest(id="c", model="m", prompt="Once upon a", n=2, max_tokens=5, sampling=Sampling(temperature=0)),
         CompletionRequest(id="e", model="m", prompt=[9690], echo=True, top_logprobs=1, max_tokens=0),
         TokenizeRequest(id="t", model="m", prompt=ask(look(3))),
-        EmbeddingRequest(id="v", model="m", inputs=["a cat"], images=[picture(4)]),
+        EmbeddingRequest(id="v", model="m", inputs=["a cat"], images=[image_url(4)]),
     )
 
     @classmethod

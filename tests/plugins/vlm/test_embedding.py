@@ -13,7 +13,7 @@ from mlx_host.requests import EmbeddingRequest
 from mlx_host.testing.model_contract import answer
 from mlx_host_text.model import TextModel
 
-from tests.support.media import data_url, picture
+from tests.support.media import data_url, image_url
 
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -43,7 +43,7 @@ def test_texts_become_unit_vectors_whatever_stands_beside_them(model: TextModel)
 
 
 def test_pictures_are_told_apart_and_so_is_the_text_beside_them(model: TextModel) -> None:
-    pictures = [picture(1), picture(2), picture(1), picture(1)]
+    pictures = [image_url(1), image_url(2), image_url(1), image_url(1)]
     (first, second, again, beside), tokens = embed(model, ["", "", "", "red"], pictures)
     assert np.allclose(first, again, atol=1e-5)
     assert not np.allclose(first, second, atol=1e-3)
@@ -52,12 +52,12 @@ def test_pictures_are_told_apart_and_so_is_the_text_beside_them(model: TextModel
 
 
 def test_a_broken_picture_is_named(model: TextModel) -> None:
-    with pytest.raises(InvalidRequest, match=r"^image_url\[1\]: its data is no image") as refusal:
-        embed(model, ["", ""], [picture(1), data_url(b"hello")])
+    with pytest.raises(InvalidRequest, match=r"^image_url\[1\]: the file is not an image") as refusal:
+        embed(model, ["", ""], [image_url(1), data_url(b"hello")])
     assert refusal.value.param == "image_url"
 
 
 def test_a_text_with_the_mark_of_a_picture_is_refused(qwen: TextModel) -> None:
     with pytest.raises(InvalidRequest, match="placeholder for an image_url") as refusal:
-        embed(qwen, ["<|image_pad|>"], [picture(1)])
+        embed(qwen, ["<|image_pad|>"], [image_url(1)])
     assert refusal.value.param == "image_url"

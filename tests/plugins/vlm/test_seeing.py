@@ -17,7 +17,7 @@ from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import Answered, Round, answer, answer_one, ask
 from tests.plugins.vlm.conftest import load, parts, processed
-from tests.support.media import data_url, encoded, look, noise, picture, picture_part, sound_part, tone
+from tests.support.media import audio_part, data_url, encoded, image_part, image_url, look, noise, tone
 from tests.support.tiny_vlm import write_tiny_paligemma
 
 DRAWN = Sampling(temperature=1.0, seed=5)
@@ -51,7 +51,7 @@ def test_the_order_of_pictures_matters(model: TextModel) -> None:
 
 def test_pictures_of_different_sizes_and_in_several_turns(model: TextModel) -> None:
     def turns(first: int, second: int) -> tuple[float, ...]:
-        wide = picture_part(data_url(encoded(noise(first, (150, 60)))))
+        wide = image_part(data_url(encoded(noise(first, (150, 60)))))
         talk: list[dict[str, Any]] = [
             {"role": "user", "content": [{"type": "text", "text": "Look:"}, wide, {"type": "text", "text": "?"}]},
             {"role": "assistant", "content": "A cat."},
@@ -244,18 +244,18 @@ class TestRefusals:
         return refusal.value
 
     def test_a_picture_that_is_none_is_refused(self, qwen: TextModel) -> None:
-        said = str(self.refused(qwen, {"type": "text", "text": "?"}, picture_part(data_url(b"hello"))))
-        assert said.startswith("messages[0].content[1]: its data is no image")
+        said = str(self.refused(qwen, {"type": "text", "text": "?"}, image_part(data_url(b"hello"))))
+        assert said.startswith("messages[0].content[1]: the file is not an image")
 
     def test_a_sound_is_refused_by_a_model_without_ears(self, qwen: TextModel) -> None:
-        said = str(self.refused(qwen, sound_part(tone(300.0))))
+        said = str(self.refused(qwen, audio_part(tone(300.0))))
         assert said == (
             "messages[0].content[0] is of type 'input_audio'; this model supports parts of the types text, image_url"
         )
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 300), (2000, 3)])
     def test_a_picture_of_a_strange_shape_is_seen_or_refused(self, model: TextModel, size: tuple[int, int]) -> None:
-        request = ask([{"role": "user", "content": [picture_part(picture(1, size))]}], max_tokens=2)
+        request = ask([{"role": "user", "content": [image_part(image_url(1, size))]}], max_tokens=2)
         try:
             assert answer_one(model, request).completion_tokens == 2
         except InvalidRequest as refusal:
@@ -285,8 +285,8 @@ class TestRefusals:
         assert caplog.messages == []
 
     def test_a_large_picture_is_refused_where_resizing_is_off(self, strict: TextModel) -> None:
-        large = picture_part(picture(1, (101, 100)))
-        assert "101 x 100 pixels, and 10000 are taken" in str(self.refused(strict, large))
+        large = image_part(image_url(1, (101, 100)))
+        assert "101x100 pixels, which is more than the limit of 10000" in str(self.refused(strict, large))
         large["image_url"]["detail"] = "low"
         assert answer_one(strict, ask([{"role": "user", "content": [large]}], max_tokens=1)).completion_tokens == 1
 
@@ -298,7 +298,7 @@ def test_a_model_that_only_reads_says_who_sees(tiny_reader: Path) -> None:
         with pytest.raises(InvalidRequest, match="supports text only; run a model that supports it with --backend vlm"):
             answer_one(model, see(1))
         with pytest.raises(UnsupportedRequest, match="does not support images"):
-            list(model.generate(EmbeddingRequest(id="e", model="m", inputs=[""], images=[picture(1)])))
+            list(model.generate(EmbeddingRequest(id="e", model="m", inputs=[""], images=[image_url(1)])))
     finally:
         model.close()
 

@@ -13,10 +13,12 @@ from typing import Any
 import anthropic
 import openai
 import pytest
+from PIL import Image
 
 from tests.support.client import CHAT, error_of, events, post, sdk
 from tests.support.command import mlx_host
-from tests.support.media import data_url, encoded, look, noise, picture, picture_part
+from tests.support.media import data_url, encoded, image_part, image_url, look, noise
+from tests.support.odd_images import DATA_URLS, ODD_IMAGES, SIZE, png_header
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
@@ -77,7 +79,7 @@ def test_all_dialects_show_the_same_picture(server: ServerProcess, client: opena
     assert said[0] != said[1]
     for seed, expected in zip((1, 2), said, strict=True):
         content: Any = [
-            {"type": "input_image", "image_url": picture(seed)},
+            {"type": "input_image", "image_url": image_url(seed)},
             {"type": "input_text", "text": "What is it?"},
         ]
         response = client.responses.create(
@@ -134,7 +136,7 @@ def test_a_picture_may_be_what_a_tool_gave(client: openai.OpenAI) -> None:
         talk = [
             {"role": "user", "content": "Look."},
             {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": "call_1", "content": [picture_part(picture(seed))]},
+            {"role": "tool", "tool_call_id": "call_1", "content": [image_part(image_url(seed))]},
         ]
         choice = chat(client, talk, logprobs=True)
         return str([round(each.logprob, 2) for each in choice.logprobs.content])
@@ -143,7 +145,7 @@ def test_a_picture_may_be_what_a_tool_gave(client: openai.OpenAI) -> None:
 
 
 def test_a_picture_is_fetched_from_where_it_may_be(client: openai.OpenAI, elsewhere: str) -> None:
-    there = [{"role": "user", "content": [picture_part(f"{elsewhere}/cat.png"), *look(1)[0]["content"][1:]]}]
+    there = [{"role": "user", "content": [image_part(f"{elsewhere}/cat.png"), *look(1)[0]["content"][1:]]}]
     assert chat(client, there).message.content == chat(client, look(1)).message.content
 
 
@@ -153,33 +155,45 @@ def test_a_picture_is_fetched_from_where_it_may_be(client: openai.OpenAI, elsewh
         ("ELSEWHERE/missing.png", "404"),
         ("LOCALHOST/cat.png", "is not public"),
         ("http://169.254.169.254/latest/meta-data", "is not public"),
-        ("file:///etc/passwd", "no http or https URL"),
-        (data_url(encoded(noise(1))[:-30]), "damaged or ends early"),
-        (data_url(b"GIF89a"), "no image|damaged"),
+        ("file:///etc/passwd", "not an http or https URL"),
+        (data_url(encoded(noise(1))[:-30]), "damaged or truncated"),
+        (data_url(b"GIF89a"), "not an image|damaged"),
     ],
 )
 def test_a_picture_that_cannot_be_had_is_a_400(server: ServerProcess, elsewhere: str, url: str, says: str) -> None:
     url = url.replace("ELSEWHERE", elsewhere).replace("LOCALHOST", elsewhere.replace("127.0.0.1", "localhost"))
-    body = {**MODEL, "messages": [{"role": "user", "content": [picture_part(url)]}]}
+    body = {**MODEL, "messages": [{"role": "user", "content": [image_part(url)]}]}
     refused = error_of(post(server, body, CHAT), 400)
     assert refused["param"] == "messages"
     assert any(part in refused["message"] for part in says.split("|")), refused["message"]
 
 
 def test_a_picture_above_the_limit_is_scaled_down_to_it(client: openai.OpenAI) -> None:
-    asked: Any = {**MODEL, "messages": [{"role": "user", "content": [picture_part(picture(1, (840, 840)))]}]}
-    small: Any = {**MODEL, "messages": [{"role": "user", "content": [picture_part(picture(1, (84, 84)))]}]}
+    asked: Any = {**MODEL, "messages": [{"role": "user", "content": [image_part(image_url(1, (840, 840)))]}]}
+    small: Any = {**MODEL, "messages": [{"role": "user", "content": [image_part(image_url(1, (84, 84)))]}]}
     tokens = [client.chat.completions.create(**each, max_tokens=1).usage for each in (asked, small)]
     assert tokens[0].prompt_tokens == tokens[1].prompt_tokens
 
 
 def test_vectors_of_pictures_with_extra_body(client: openai.OpenAI) -> None:
-    answer = client.embeddings.create(**MODEL, input=["", ""], extra_body={"image_url": [picture(1), picture(2)]})
+    answer = client.embeddings.create(**MODEL, input=["", ""], extra_body={"image_url": [image_url(1), image_url(2)]})
     first, second = (each.embedding for each in answer.data)
     assert len(first) == 64
     assert first != second
     with pytest.raises(openai.BadRequestError, match=r"image_url\[0\]: .* is not public"):
         client.embeddings.create(**MODEL, input="", extra_body={"image_url": "http://localhost/cat.png"})
+
+
+def test_an_image_is_seen_as_it_is_displayed(server: ServerProcess, client: openai.OpenAI) -> None:
+    def logprobs(url: str) -> list[float]:
+        content = chat(client, [{"role": "user", "content": [image_part(url)]}], logprobs=True).logprobs.content
+        return [each.logprob for each in content]
+
+    white = logprobs(data_url(encoded(Image.new("RGB", SIZE, "white"))))
+    assert logprobs(data_url(ODD_IMAGES["alpha 0"].file)) == pytest.approx(white, abs=1e-3)
+    assert logprobs(DATA_URLS["upper case base64"]) == logprobs(DATA_URLS["as usual"])
+    body = {**MODEL, "messages": [{"role": "user", "content": [image_part(data_url(png_header(20_000, 10_000)))]}]}
+    assert error_of(post(server, body, CHAT), 413)["code"] == "image_too_large"
 
 
 def test_tokens_of_a_picture_are_counted(server: ServerProcess) -> None:

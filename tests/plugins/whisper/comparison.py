@@ -11,14 +11,15 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx_host.events import Segment
-from mlx_host_whisper.audio import Samples, read_audio
+from mlx_host_media.audio import AudioLimits, Samples
+from mlx_host_media.audio_decoder import decode_audio
 from mlx_host_whisper.mlx_whisper_api import Whisper
 from mlx_host_whisper.transcript import Clock, Rules, Transcript
 from mlx_whisper import transcribe
 
-from tests.support.speech import sample
+from tests.support.speech import SAMPLE_RATE, sample
 
-ANY_LENGTH = 3600.0
+ANY_LENGTH = AudioLimits(max_seconds=3600)
 
 
 def reference(folder: Path, samples: Samples, **more: Any) -> Mapping[str, Any]:
@@ -50,7 +51,7 @@ def assert_same(segments: Sequence[Segment], expected: Mapping[str, Any], second
 
 def main(folder: Path, name: str) -> None:
     """Compare them on a real network, which must need more than one window."""
-    samples = read_audio(sample(name), ANY_LENGTH)
+    samples = decode_audio(sample(name), SAMPLE_RATE, ANY_LENGTH)
     segments = ours(Whisper(folder, "auto"), samples, Rules(), None, False)
     assert len({segment.seek for segment in segments}) > 1
     assert_same(segments, reference(folder, samples), len(samples) / 16_000)

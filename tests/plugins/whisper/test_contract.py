@@ -10,8 +10,7 @@ from mlx_host.requests import Request, TranscriptionRequest, TranslationRequest
 from mlx_host.testing import ModelContract
 from mlx_host_whisper.plugin import WHISPER
 
-from tests.plugins.whisper.test_audio import tone, wav
-from tests.support.speech import sample
+from tests.support.speech import sample, tone, wav
 from tests.support.tiny_whisper import write_tiny_whisper
 
 

@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_host_whisper.audio import read_audio
+from mlx_host_media.audio_decoder import decode_audio
 from mlx_host_whisper.mlx_whisper_api import DecodingResult, Whisper
 from mlx_host_whisper.transcript import TEMPERATURES, Clock, Rules, cut
 from mlx_whisper import transcribe
 
 from tests.plugins.whisper.comparison import ANY_LENGTH, assert_same, ours, reference
 from tests.support.server import BLAS
-from tests.support.speech import sample
+from tests.support.speech import SAMPLE_RATE, sample
 from tests.support.tiny_whisper import write_tiny_whisper
 
 BEGIN = 100
@@ -145,7 +145,7 @@ def test_random_networks_write_what_transcribe_writes(
 ) -> None:
     rules, settings = case
     folder = write_tiny_whisper(tmp_path, seed=seed, spread=spread)
-    samples = read_audio(sample("news.ogg"), ANY_LENGTH)
+    samples = decode_audio(sample("news.ogg"), SAMPLE_RATE, ANY_LENGTH)
     expected = reference(folder, samples, initial_prompt="Once upon", word_timestamps=words, **settings)
     whisper = Whisper(folder, "float32")
     segments = ours(whisper, samples, rules, "Once upon", words)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -27,13 +27,14 @@ class Kind:
 
     files: Mapping[str, str]
     prefix: str
-    registry: Callable[[Plugins], Registry[Any]]
+    registries: Callable[[Plugins], Sequence[Registry[Any]]]
     key: Callable[[str], str] = str
 
 
 KINDS = {
-    "backend": Kind(templates.BACKEND, "mlx-host-", lambda plugins: plugins.backends),
-    "parser": Kind(templates.PARSER, "mlx-host-parser-", lambda plugins: plugins.parsers, parser_key),
+    "backend": Kind(templates.BACKEND, "mlx-host-", lambda plugins: [plugins.backends]),
+    "parser": Kind(templates.PARSER, "mlx-host-parser-", lambda plugins: [plugins.parsers], parser_key),
+    "api": Kind(templates.API, "mlx-host-", lambda plugins: [plugins.apis, plugins.backends]),
 }
 
 
@@ -48,7 +49,7 @@ KINDS = {
 )
 @click.pass_obj
 def new_command(plugins: Plugins, name: str, kind: str, into: Path) -> None:
-    """Write a working plugin package for a backend or a parser called NAME, with tests."""
+    """Write a working plugin package for a backend, a parser or an API called NAME, with tests."""
     name = name.lower().replace("_", "-")
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a valid plugin name; use letters, digits and hyphens, such as 'my-model'.")
@@ -65,11 +66,11 @@ def new_command(plugins: Plugins, name: str, kind: str, into: Path) -> None:
 
 
 def _check_free(plugins: Plugins, kind: str, name: str) -> None:
-    registry = KINDS[kind].registry(plugins)
     key = KINDS[kind].key(name)
-    registry.check(key)
-    if key in registry.found:
-        raise UsageError(f"{registry.kind} {name!r} already exists in {registry.owners[key]}; choose another NAME.")
+    for registry in KINDS[kind].registries(plugins):
+        registry.check(key)
+        if key in registry.found:
+            raise UsageError(f"{registry.kind} {name!r} already exists in {registry.owners[key]}; choose another NAME.")
 
 
 def _files(kind: str, name: str, distribution: str) -> Iterator[tuple[str, str]]:

@@ -62,7 +62,7 @@ def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
             "name": parser.name,
             "aliases": list(parser.aliases),
             "reads": parser.reads,
-            "forces_calls": parser.grammar is not Parser.grammar,
+            "forces_calls": parser.can_force_calls(),
             "distribution": origin.distribution,
         }
 
@@ -196,14 +196,15 @@ def fuzz_command(plugins: Plugins, name: str) -> None:
     contract = type("Contract", (ParserContract,), {"parser": parser})()
     console = Console()
     failed = False
-    for law in sorted(name for name in dir(contract) if name.startswith("test_")):
+    for test in sorted(name for name in dir(contract) if name.startswith("test_")):
+        described = test.removeprefix("test_").replace("_", " ")
         try:
-            getattr(contract, law)()
+            getattr(contract, test)()
         except AssertionError as error:
             failed = True
-            console.print(f"[red]fails[/red]  {law.removeprefix('test_').replace('_', ' ')}")
+            console.print(f"[red]fails[/red]  {described}")
             console.print(str(error), markup=False, highlight=False)
         else:
-            console.print(f"[green]holds[/green]  {law.removeprefix('test_').replace('_', ' ')}")
+            console.print(f"[green]holds[/green]  {described}")
     if failed:
         raise SystemExit(1)

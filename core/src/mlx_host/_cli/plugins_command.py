@@ -130,10 +130,10 @@ def describe(plugins: Plugins) -> dict[str, Any]:
 def endpoints(plugins: Plugins) -> dict[str, list[str]]:
     """Return the endpoints of each API as METHOD /path; a plugin whose API fails is skipped."""
     # Imported here: the web framework is slow to import, and the other commands do without it.
-    from mlx_host._host import Host
+    from mlx_host._host import Host, ModelPool
     from mlx_host._http.app import mount
 
-    host = Host(plugins, [], keep_alive=0)
+    host = Host(plugins, ModelPool.empty(), keep_alive=0)
     found = {}
     for name, api in plugins.apis.found.items():
         info = plugins.apis.owners.get(name)

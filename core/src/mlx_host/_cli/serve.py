@@ -7,15 +7,16 @@ import contextlib
 import logging
 import signal
 import socket
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from mlx_host import _logs
 from mlx_host._cli.progress import LoadingDisplay
 from mlx_host._host.catalog import Catalog, ModelSpec
 from mlx_host._plugins.manager import OWN, Plugins
-from mlx_host._settings import HostSettings, Settings
+from mlx_host._settings import HostSettings, Settings, api_names, flag_name
 from mlx_host.api import ModelState
-from mlx_host.errors import LoadError, MlxHostError, UsageError
+from mlx_host.errors import LoadError, UsageError
 
 if TYPE_CHECKING:
     from mlx_host._host import Host
@@ -37,40 +38,59 @@ def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
     from mlx_host._http import server
 
     host = settings.host
-    listening = server.bind(host.host, host.port)
-    try:
+    with contextlib.ExitStack() as sockets:
+        listening = [sockets.enter_context(server.bind(host.host, host.port))]
+        ports: dict[int, list[str]] = {}
+        for name, port in _own_ports(settings):
+            if port not in ports:
+                flag = flag_name(api_names(name, type(settings.apis[name])).name("port"))
+                listening.append(sockets.enter_context(server.bind(host.host, port, flag)))
+                port = listening[-1].getsockname()[1]
+            ports.setdefault(port, []).append(name)
         _logs.set_up(host.log_level, None if host.no_log_file else host.log_file)
         for problem in plugins.problems():
             log.warning("skipped: %s", problem)
-        log.info("listening at %s", server.url(listening))
-        uvloop.run(_serve(plugins, settings, catalog, listening))
-    finally:
-        listening.close()
+        log.info("listening at %s", server.url(listening[0]))
+        for socket_ in listening[1:]:
+            log.info("listening for API %s at %s", ", ".join(ports[socket_.getsockname()[1]]), server.url(socket_))
+        uvloop.run(_serve(plugins, settings, catalog, listening, ports))
 
 
-async def _serve(plugins: Plugins, settings: Settings, catalog: Catalog, listening: socket.socket) -> None:
-    from mlx_host._engine import Launch
+def _own_ports(settings: Settings) -> list[tuple[str, int]]:
+    """Return the APIs that are also served on a port of their own."""
+    return [(name, values.port) for name, values in settings.apis.items() if values.port is not None]
+
+
+async def _serve(
+    plugins: Plugins,
+    settings: Settings,
+    catalog: Catalog,
+    listening: Sequence[socket.socket],
+    ports: Mapping[int, Collection[str]],
+) -> None:
+    from mlx_host._engine import WorkerConfig
     from mlx_host._engine.worker import ProcessWorker
-    from mlx_host._host import Host, ServedModel
+    from mlx_host._host import Host, ModelPool, ServedModel
     from mlx_host._http import server
     from mlx_host._http.app import make_app
 
     display = LoadingDisplay()
 
-    def served(spec: ModelSpec) -> ServedModel:
-        launch = Launch(spec.backend, spec.model, dict(spec.options), settings.host.log_level)
+    def create(spec: ModelSpec) -> ServedModel:
+        config = WorkerConfig(spec.backend, spec.model, dict(spec.options), settings.host.log_level)
         return ServedModel(
             spec.name,
-            lambda: ProcessWorker(launch, spec.env),
+            lambda: ProcessWorker(config, spec.env),
             spec.limits,
             spec.parsers,
             plugins.parsers.found.values(),
-            display.for_model(spec.name),
+            backend=spec.backend,
+            on_progress=display.for_model(spec.name),
         )
 
-    host = Host(plugins, [served(spec) for spec in catalog], settings.host.keep_alive)
+    host = Host(plugins, ModelPool(create, catalog), settings.host.keep_alive)
     apis = mount_apis(plugins, settings, host)
-    http = server.Server(make_app(apis, settings.host.max_body_mb))
+    http = server.Server(make_app(apis, settings.host.max_body_mb, ports))
     async with contextlib.AsyncExitStack() as lifespans:
         for api in apis:
             await lifespans.enter_async_context(api.endpoints.lifespan())
@@ -108,7 +128,7 @@ def mount_apis(plugins: Plugins, settings: Settings, host: Host) -> list[Mounted
 
 
 async def _run(
-    host: Host, http: server.Server, settings: HostSettings, listening: socket.socket, display: LoadingDisplay
+    host: Host, http: server.Server, settings: HostSettings, listening: Sequence[socket.socket], display: LoadingDisplay
 ) -> None:
     from mlx_host._http import server
 
@@ -119,12 +139,12 @@ async def _run(
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, stop.request)
     host.start()
-    serving = asyncio.create_task(http.serve(sockets=[listening]))
+    serving = asyncio.create_task(http.serve(sockets=list(listening)))
     serving.add_done_callback(lambda _: stop.begin())
     try:
         if await _loaded(host, stop, display, strict=settings.strict):
             ready = sorted(model.name for model in host.models() if model.state is ModelState.READY)
-            log.info("ready: %s at %s/v1", ", ".join(ready) or "no model", server.url(listening))
+            log.info("ready: %s at %s/v1", ", ".join(ready), server.url(listening[0]))
             await stop.begun.wait()
     except LoadError:
         await stop.end(serving)
@@ -157,11 +177,18 @@ class Stop:
         self.begin()
         log.info("stopping; running requests have %g s to finish, a second signal ends them at once", timeout)
         second = asyncio.create_task(self._second.wait())
-        done, _ = await asyncio.wait((serving, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        second.cancel()
+        drained = asyncio.create_task(self._drained(serving))
+        done, _ = await asyncio.wait((drained, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in (second, drained):
+            task.cancel()
         if not done:
             log.warning("requests are still running after %g s; ending them", timeout)
         await self.end(serving)
+
+    async def _drained(self, serving: asyncio.Task[None]) -> None:
+        """Wait for the connections and the background work."""
+        await asyncio.wait((serving,))
+        await self._host.drain()
 
     async def end(self, serving: asyncio.Task[None]) -> None:
         """End the models, with their requests, and the server."""
@@ -175,9 +202,9 @@ class Stop:
 async def _loaded(host: Host, stop: Stop, display: LoadingDisplay, *, strict: bool) -> bool:
     """Wait until every model has loaded or failed; False if the server is shut down before.
 
-    LoadError if a model fails and `strict` is set or it is the only one.
+    LoadError if a model fails and `strict` is set or it is the only one, or if all fail.
     """
-    loading = asyncio.create_task(host.loaded(strict=strict or len(host.models()) == 1))
+    loading = asyncio.create_task(host.wait_started(strict=strict))
     begun = asyncio.create_task(stop.begun.wait())
     with display:
         await asyncio.wait((loading, begun), return_when=asyncio.FIRST_COMPLETED)
@@ -185,10 +212,5 @@ async def _loaded(host: Host, stop: Stop, display: LoadingDisplay, *, strict: bo
     if not loading.done():
         loading.cancel()
         return False
-    try:
-        await loading
-    except LoadError:
-        raise
-    except MlxHostError as error:
-        raise LoadError(str(error)) from error
+    await loading
     return True

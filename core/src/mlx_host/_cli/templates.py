@@ -1,7 +1,4 @@
-"""The files of the packages that `mlx-host plugins new` writes, by path, with `$names` for string.Template.
-
-PACKAGE has the files of every kind; a further kind is a mapping like BACKEND, and an entry of `new_plugin.KINDS`.
-"""
+"""The files that `mlx-host plugins new` writes, by path, with `$names` for string.Template."""
 
 from __future__ import annotations
 
@@ -28,7 +25,7 @@ test = ["mlx-host[testing]"]
 $key = "$module"
 
 [tool.hatch.build.targets.wheel]
-include = ["$module.py"]
+include = ["/$module*"]
 """,
 }
 
@@ -45,14 +42,14 @@ mlx-host run --backend $name --help
 mlx-host run --backend $name
 ```
 
-`$module.py` echoes the last message. Replace it by your model:
+`$module.py` repeats the prompt. Replace its model by yours:
 
-* load it in `load`: `load.path` is the folder of `--model` (set `needs_model` to true), `load.options` are the options;
-  import heavy libraries there, not at the top of the module;
-* yield a `Text` for each piece of output as soon as it is available;
-* reject requests that you cannot honour with `UnsupportedRequest`.
+* load it in `load`: `context.path` is the local folder of `--model` once `needs_model` is true, `context.options` are
+  the options. Import heavy libraries there and not at the top;
+* yield a `Text` for each piece of output as it is generated;
+* reject what you do not support with `UnsupportedRequest`.
 
-`tests/test_contract.py` runs the model as mlx-host does.
+`tests/test_contract.py` tests the model the way mlx-host uses it.
 """,
     "$module.py": '''\
 """An mlx-host backend: $name."""
@@ -62,7 +59,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.backend import Backend, Load, Model, Options, message_text
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.events import Event, Finished, Started, Text
 from mlx_host.requests import ChatRequest
@@ -72,35 +69,35 @@ from pydantic import Field
 class ${title}Options(Options):
     """Each field is a flag, a key of mlx-host.toml and an environment variable."""
 
-    greeting: str = Field("You said:", description="Text at the beginning of every response.")
+    greeting: str = Field("You said:", description="The beginning of every response.")
 
 
 class ${title}Model(Model):
-    # Maximum number of running requests.
+    # The number of requests that may run at once.
     concurrency = 4
 
     def __init__(self, options: ${title}Options) -> None:
         self.greeting = options.greeting
 
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
-        prompt = request.messages[-1].get("content")
-        if not isinstance(prompt, str) or request.n > 1 or request.top_logprobs is not None:
-            raise UnsupportedRequest("Only plain text content, n=1 and no logprobs are supported.")
-        words = [self.greeting, *(f" {word}" for word in prompt.split())]
+        if request.n > 1 or request.top_logprobs is not None:
+            raise UnsupportedRequest("This model supports one choice (n = 1) without logprobs.")
+        prompt = message_text(request.messages[-1]).split()
+        words = [self.greeting, *(f" {word}" for word in prompt)]
         output = words[: request.max_tokens]
-        yield Started(prompt_tokens=len(words) - 1)
+        yield Started(prompt_tokens=len(prompt))
         for word in output:
             yield Text(word)
         yield Finished(reason="length" if len(output) < len(words) else "stop", completion_tokens=len(output))
 
 
-def load(load: Load[${title}Options]) -> ${title}Model:
-    return ${title}Model(load.options)
+def load(context: Load[${title}Options]) -> ${title}Model:
+    return ${title}Model(context.options)
 
 
 @hookimpl
 def register_backends() -> list[Backend[${title}Options]]:
-    summary = "Echoes the last message."
+    summary = "repeats the prompt"
     return [Backend("$name", load, ${title}Options, needs_model=False, summary=summary)]
 ''',
     "tests/test_contract.py": """\
@@ -110,7 +107,7 @@ from $module import register_backends
 
 class Test$title(ModelContract):
     backend = register_backends()[0]
-    requests = (chat("Hello, is there anybody there?"), chat("One two three four", max_tokens=2))
+    requests = (chat("Hello, is anybody there?"), chat("One two three four", max_tokens=2))
 """,
 }
 
@@ -127,55 +124,51 @@ mlx-host parser fuzz $name
 mlx-host run --backend lm --parser $name --model MODEL
 ```
 
-`$module.py` declares how the family's models mark reasoning and tool calls. Record what your model writes and make it
-samples: text and what it means. `tests/test_contract.py` cuts, damages and mixes them, and checks that how a text was
-cut never shows and that nothing of it is lost.
+`$module/__init__.py` declares how the family's models mark reasoning and tool calls. Record outputs of your model
+and add them to `$module/samples.py` with what they mean. `tests/test_contract.py` splits, damages and mixes the samples
+and checks that the result does not depend on the chunks, that no text is lost, and that the grammar of calls, the text
+that is written and what is read agree.
 """,
-    "$module.py": '''\
+    "$module/__init__.py": '''\
 """An mlx-host parser: $name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mlx_host import hookimpl
-from mlx_host.grammar import Grammar, chain
-from mlx_host.parsing import Call, MarkupParser, Parser, Sample, ToolChoice, in_turn, json_calls, json_object_calls
-from mlx_host.parsing.samples import OSLO, TOOLS
-from mlx_host.requests import Json
-
-CALL = '<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call>'
+from mlx_host.parsing import JsonCall, MarkupParser, Parser, TaggedCalls
 
 
 class ${title}Parser(MarkupParser):
     name = "$key"
     reads = "reasoning and calls of $name"
-    # `--parser auto` chooses this family for a chat template that holds all strings of one of these.
+    # `--parser auto` selects this family for a chat template that contains all strings of one of these.
     templates = (("<call>", "</call>"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
     noise = ("<|end|>",)
-    calls = (Call("<call>", json_calls("</call>")),)
-    syntax = ("</call>",)
-    samples = (
-        Sample("answer", "It is cold.<|end|>", content="It is cold.", tools=TOOLS),
-        Sample("reasoning", "<think>Cold?</think>Yes.", reasoning="Cold?", content="Yes."),
-        Sample("opened by the prompt", "Cold?</think>Yes.", reasoning="Cold?", content="Yes.", prompt_tail="<think>"),
-        Sample("call", f"I look. {CALL}<|end|>", content="I look. ", calls=(OSLO,), tools=TOOLS),
-        Sample("two calls", CALL + CALL, calls=(OSLO, OSLO), tools=TOOLS),
-        Sample("malformed", "<call>get_weather</call>", content="<call>get_weather</call>", tools=TOOLS),
-        Sample("no tools in the request", CALL, content=CALL),
-    )
-
-    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        # How calls are written, so that one can be forced.
-        return in_turn(chain("<call>", json_object_calls(tools), "</call>"), choice)
+    calls = (TaggedCalls("<call>", JsonCall(), "</call>"),)
 
 
 @hookimpl
 def register_parsers() -> list[type[Parser]]:
     return [${title}Parser]
 ''',
+    "$module/samples.py": '''\
+"""Outputs of $name, and what they mean."""
+
+from mlx_host.testing.samples import OSLO, TOOLS, Sample, standard_samples
+
+from $module import ${title}Parser
+
+CALL = '<call>{"name": "get_weather", "arguments": {"city": "Oslo"}}</call>'
+
+SAMPLES = (
+    *standard_samples(${title}Parser),
+    Sample("end of turn", "It is cold.<|end|>", content="It is cold."),
+    Sample("text before a call", f"I look. {CALL}", content="I look. ", calls=(OSLO,), tools=TOOLS),
+)
+''',
+    "$module/py.typed": "",
     "tests/test_contract.py": """\
 from mlx_host.testing import ParserContract
 from $module import ${title}Parser
@@ -183,5 +176,215 @@ from $module import ${title}Parser
 
 class Test$title(ParserContract):
     parser = ${title}Parser
+""",
+}
+
+API: Mapping[str, str] = {
+    "pyproject.toml": PACKAGE["pyproject.toml"].replace('include = ["$module.py"]', 'packages = ["$module"]'),
+    "README.md": """\
+# $distribution
+
+An mlx-host API: `POST /v1/$name`.
+
+```sh
+pip install --editable ".[test]"
+pytest
+mlx-host run --backend $name
+```
+
+`$module/__init__.py` registers the API, its settings, its type of request, and a backend that serves it;
+`$module/routes.py` has the endpoint. Replace them by yours:
+
+* an endpoint translates the body to a request, submits it, and returns `respond(...)` with an `Encoder` for a stream or
+  a `Collector` for a plain response;
+* an API for models that exist submits one of the requests of `mlx_host.requests` and needs no backend of its own; a
+  `ChatRequest` is submitted with `service.chat`;
+* reject what you do not support with `InvalidRequest`, and list what has no effect in `ignored_header`.
+
+`tests/test_contract.py` starts a server with the API and tests it the way clients use it.
+""",
+    "$module/__init__.py": '''\
+"""An mlx-host API: $name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mlx_host import hookimpl
+from mlx_host.api import Api, ApiSettings, Endpoints, Service
+from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.requests import Request
+from pydantic import Field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ${title}Request(Request):
+    """The request that the endpoint submits; its type decides which models serve it."""
+
+    task: ClassVar[str] = "$name"
+
+    text: str
+
+
+class ${title}Settings(ApiSettings):
+    """Each field is a flag, a key of [apis.$name] and an environment variable."""
+
+    max_characters: int = Field(4096, ge=1, description="The longest text that a request may have.")
+
+
+class ${title}Model(Model):
+    serves = (${title}Request,)
+    concurrency = 4
+
+    def generate(self, request: ${title}Request) -> Iterator[Event | None]:
+        words = request.text.split()
+        yield Started(prompt_tokens=len(words))
+        for word in words:
+            yield Text(f"{word} ")
+        yield Finished(completion_tokens=len(words))
+
+
+def load(context: Load[Options]) -> ${title}Model:
+    return ${title}Model()
+
+
+def create(service: Service, settings: ${title}Settings) -> Endpoints:
+    # Other commands than `run` work without the web framework, which takes long to import.
+    from .routes import TextEndpoints
+
+    return TextEndpoints(service, settings)
+
+
+API = Api(
+    name="$name",
+    summary="repeats a text",
+    settings=${title}Settings,
+    create=create,
+    prefixes=("/v1/$name",),
+    request_types=(${title}Request,),
+)
+
+
+@hookimpl
+def register_apis() -> list[Api[Any]]:
+    return [API]
+
+
+@hookimpl
+def register_backends() -> list[Backend[Options]]:
+    serves = (${title}Request,)
+    return [Backend("$name", load, Options, serves, needs_model=False, summary="repeats a text")]
+''',
+    "$module/routes.py": '''\
+"""POST /v1/$name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Response
+from mlx_host.api import Deadline, Endpoints, Service
+from mlx_host.api.http import (
+    Collector,
+    Encoder,
+    JsonResponse,
+    caller,
+    dumps,
+    ignored_header,
+    new_router,
+    respond,
+)
+from mlx_host.errors import InvalidRequest
+from mlx_host.events import Event, Text
+from pydantic import BaseModel, ConfigDict, Field
+
+from . import (
+    ${title}Request,
+    ${title}Settings,
+)
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    model: str = ""
+    text: str = Field(min_length=1)
+    stream: bool = False
+
+
+def text_of(events: Sequence[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Text))
+
+
+class TextCollector(Collector[Event]):
+    """Collects the output into one JSON object."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def add(self, events: Sequence[Event]) -> None:
+        self.text += text_of(events)
+
+    async def response(self) -> Response:
+        return JsonResponse({"text": self.text})
+
+
+class TextEncoder(Encoder[Event]):
+    """Encodes the output as server-sent events."""
+
+    def encode(self, events: Sequence[Event]) -> list[str]:
+        text = text_of(events)
+        return [dumps({"text": text})] if text else []
+
+
+class TextEndpoints(Endpoints):
+    def __init__(self, service: Service, settings: ${title}Settings) -> None:
+        self.service = service
+        self.settings = settings
+
+    def router(self) -> APIRouter:
+        router = new_router()
+
+        @router.post("/v1/$name", response_model=None)
+        async def endpoint(body: Body, http: Request) -> Response:
+            if len(body.text) > self.settings.max_characters:
+                limit = self.settings.max_characters
+                raise InvalidRequest(f"text: {len(body.text)} characters; the limit is {limit}.", param="text")
+            request = ${title}Request(
+                id=f"req-{uuid.uuid4().hex}",
+                model=body.model,
+                text=body.text,
+            )
+            reply = self.service.submit(request, caller=caller(http), deadline=Deadline.of(stream=body.stream))
+            headers = ignored_header(sorted(body.model_extra or ()))
+            return await respond(http, reply, TextEncoder() if body.stream else TextCollector(), headers)
+
+        return router
+''',
+    "tests/test_contract.py": """\
+import json
+from typing import ClassVar
+
+from mlx_host.testing import ApiContract, HttpResponse
+from $module import API
+
+
+class Test$title(ApiContract):
+    api = API
+    arguments = ("--backend", "$name")
+    path = "/v1/$name"
+    body: ClassVar = {"text": "Hello there"}
+    stream: ClassVar = {"stream": True}
+    invalid = ({"text": ""}, {"text": "x" * 5000})
+
+    @classmethod
+    def output(cls, response: HttpResponse) -> object:
+        if response.media_type == "application/json":
+            return response.json()["text"]
+        return "".join(json.loads(data)["text"] for _, data in response.messages())
 """,
 }

@@ -1,6 +1,7 @@
-"""Runs one loaded model: the loop that advances its generators, in a child process, and the way to it."""
+"""Runs one loaded model: the loop that advances its generators in a child process, and the host's side of it."""
 
-from mlx_host._engine.engine import Answer, Engine
-from mlx_host._engine.ipc import Launch
+from mlx_host._engine.engine import Engine, WorkerExitedError
+from mlx_host._engine.ipc import WorkerConfig
+from mlx_host._engine.request_handle import RequestHandle
 
-__all__ = ["Answer", "Engine", "Launch"]
+__all__ = ["Engine", "RequestHandle", "WorkerConfig", "WorkerExitedError"]

@@ -1,4 +1,4 @@
-"""What goes over the pipe between the host and a model's process; everything pickles."""
+"""The messages between the host and a model's process; all of them pickle."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mlx_host.requests import Request
 
 
 @dataclass(frozen=True)
-class Launch:
-    """What a model's process needs to know to load it."""
+class WorkerConfig:
+    """What a model's process needs to load the model."""
 
     backend: str
     model: str | None
@@ -25,26 +25,40 @@ class Launch:
 
 @dataclass(frozen=True)
 class Submit:
-    """Down: begin this request."""
+    """To the worker: start a request.
 
-    request: Request
+    The request is pickled separately, so that one that cannot be unpickled still has an id and fails alone.
+    """
+
+    id: str
+    pickled: bytes
+
+    @classmethod
+    def of(cls, request: Request) -> Submit:
+        """Pickle a request; raises what pickling raises."""
+        return cls(request.id, pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
+
+    def request(self) -> Request:
+        """Unpickle the request; raises what unpickling raises."""
+        request: Request = pickle.loads(self.pickled)
+        return request
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """Down: close this request's generator and answer Closed; nothing more of it is wanted."""
+    """To the worker: close a request's generator and reply with CancelAck; its output is no longer wanted."""
 
     id: str
 
 
 @dataclass(frozen=True)
 class Shutdown:
-    """Down: close the model and leave."""
+    """To the worker: close the model and exit."""
 
 
 @dataclass(frozen=True)
 class Loading:
-    """Up: where loading is."""
+    """To the host: the progress of loading."""
 
     stage: str
     done: int
@@ -54,28 +68,28 @@ class Loading:
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """Up, instead of Capabilities: the model cannot be loaded."""
+    """To the host, in place of Capabilities: the model cannot be loaded."""
 
     error: MlxHostError
 
 
 @dataclass(frozen=True)
-class Round:
-    """Up: what the open requests said in one round, or a mere sign of life; a RequestError is a request's last word."""
+class StepOutput:
+    """To the host: the events of one step by request id, or a heartbeat if empty; a RequestError ends its request."""
 
     events: list[tuple[str, Event | RequestError]]
 
 
 @dataclass(frozen=True)
-class Closed:
-    """Up: a cancelled request's generator is closed; while it is awaited, the model owes a sign of life."""
+class CancelAck:
+    """To the host: a cancelled request's generator is closed. Until then the worker counts as busy."""
 
     id: str
 
 
 @dataclass(frozen=True)
-class Logged:
-    """Up: a log record of the model's process, its text already made; the time is in seconds since the epoch."""
+class LogMessage:
+    """To the host: a formatted log record; `created` is in seconds since the epoch."""
 
     logger: str
     level: int
@@ -84,6 +98,6 @@ class Logged:
 
 
 def send(connection: Connection, message: Any) -> None:
-    """Send a message; the other end's `recv` reads it."""
-    # Connection.send would look every object up in a table of reducers for handles, of which there are none here.
+    """Send a message; the other end's `recv` receives it."""
+    # Connection.send would look up every object in a table of reducers for handles, of which there are none here.
     connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))

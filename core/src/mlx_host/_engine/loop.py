@@ -1,4 +1,4 @@
-"""The loop that runs a model: it advances the open generators in turn and says what they said, round by round."""
+"""The loop that runs a model: each step advances every running request and sends the events they yielded."""
 
 from __future__ import annotations
 
@@ -7,139 +7,165 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from queue import Empty, SimpleQueue
 
-from mlx_host._engine.ipc import Cancel, Closed, Round, Shutdown, Submit
+from mlx_host._engine.event_checker import EventChecker, EventProtocolError
+from mlx_host._engine.ipc import Cancel, CancelAck, Shutdown, StepOutput, Submit
 from mlx_host._engine.stop_strings import with_stops
 from mlx_host.backend import Capabilities, Model
 from mlx_host.errors import EngineFailed, RequestError, UnsupportedRequest
-from mlx_host.events import Event, Finished, Started, each
+from mlx_host.events import Event, Finished, each
 from mlx_host.requests import GenerationRequest, Request
 
 log = logging.getLogger(__name__)
 
-Inbox = SimpleQueue[Submit | Cancel | Shutdown]
-# While all requests give way, waiting for something, the host hears so often, in seconds, that the model does not hang.
-SIGN_OF_LIFE = 0.25
+Message = Submit | Cancel | Shutdown
+Inbox = SimpleQueue[Message]
+# While all requests yield None, because they wait for something, the host gets a heartbeat after so many seconds.
+HEARTBEAT_INTERVAL = 0.25
+# A step without events that took less than this (in seconds) did no work: the next one waits. The wait grows from
+# MIN_WAIT to MAX_WAIT while that goes on, so that it never exceeds the time that the requests have waited already.
+MIN_WORK_TIME = 0.001
+MIN_WAIT = 0.0001
+MAX_WAIT = 0.01
 
 
 class Loop:
-    """The open requests of one model, advanced on the calling thread."""
+    """The running requests of one model, advanced on the calling thread; `backend` names it in errors."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, backend: str = "") -> None:
         self._model = model
-        self._open: dict[str, Iterator[Event | None]] = {}
+        self._backend = backend
+        self._running: dict[str, Iterator[Event | None]] = {}
 
     @property
     def idle(self) -> bool:
-        return not self._open
+        return not self._running
 
-    def submit(self, request: Request) -> None:
-        """Open a request; it is first advanced in the next round."""
-        self._open[request.id] = self._begin(request)
+    def submit(self, message: Submit) -> None:
+        """Start a request; the next step advances it first."""
+        self._running[message.id] = self._start(message)
 
-    def _begin(self, request: Request) -> Iterator[Event | None]:
-        # A generator, so that whatever generate() itself raises also arrives within the round.
+    def _start(self, message: Submit) -> Iterator[Event | None]:
+        # A generator, so that whatever is raised here ends this request in the next step.
+        try:
+            request = message.request()
+        except Exception as error:
+            log.exception("request %s cannot be unpickled", message.id)
+            raise EngineFailed(
+                f"The request cannot be unpickled in the model's process: {type(error).__name__}: {error}"
+            ) from error
         if not isinstance(request, self._model.serves):
             raise UnsupportedRequest(f"This model does not serve {request.task} requests.", param="model")
-        events = self._model.generate(request)
+        events = self._checked(request)
         if isinstance(request, GenerationRequest) and request.stop:
             events = with_stops(events, request.stop, request.n)
         try:
-            yield from _started(events)
             yield from events
         finally:
-            if isinstance(events, Generator):
-                events.close()
+            _close(events)
+
+    def _checked(self, request: Request) -> Iterator[Event | None]:
+        """Yield a model's output as far as it follows the event protocol."""
+        events = self._model.generate(request)
+        checker = EventChecker(request)
+        try:
+            for step in events:
+                checker.check_step(step)
+                yield step
+            checker.check_end()
+        except EventProtocolError as error:
+            log.error("request %s: backend %r broke the event protocol: %s", request.id, self._backend, error)
+            raise EngineFailed(f"The backend {self._backend!r} broke the event protocol: {error}.") from error
+        finally:
+            _close(events)
 
     def cancel(self, id: str) -> None:
-        """Close a request; one that is over already is none of our business."""
-        if id in self._open:
+        """Close a request, unless it has finished."""
+        if id in self._running:
             self._close(id)
 
     def close(self) -> None:
         """Close every request."""
-        for id in list(self._open):
+        for id in list(self._running):
             self._close(id)
 
     def _close(self, id: str) -> None:
-        events = self._open.pop(id)
-        if isinstance(events, Generator):
-            try:
-                events.close()
-            except Exception:
-                log.exception("request %s: the model failed while the request was being closed", id)
+        try:
+            _close(self._running.pop(id))
+        except Exception:
+            log.exception("request %s: the model failed while the request was being closed", id)
 
-    def round(self) -> list[tuple[str, Event | RequestError]]:
-        """Advance every open request by one step; return what was said.
+    def step(self) -> list[tuple[str, Event | RequestError]]:
+        """Advance every running request once; return their events.
 
-        The newest goes first: where an older one steps the batch for all, the newcomer is in it already.
+        The newest goes first: where an older one steps the batch for all, the newest is already part of it.
         """
-        said: list[tuple[str, Event | RequestError]] = []
-        for id in reversed(list(self._open)):
+        output: list[tuple[str, Event | RequestError]] = []
+        for id in reversed(list(self._running)):
             try:
-                event = next(self._open[id])
+                event = next(self._running[id])
             except RequestError as error:
                 self._close(id)
-                said.append((id, error))
-            except StopIteration:
-                self._close(id)
-                said.append((id, EngineFailed("The model ended its answer without saying so (no Finished event).")))
+                output.append((id, error))
             except Exception as error:
-                # A model is foreign code; its fault costs this request and no other.
+                # A model is third-party code; its failure ends this request and no other.
                 log.exception("request %s: the model failed", id)
                 self._close(id)
-                said.append((id, EngineFailed(f"The model failed: {type(error).__name__}: {error}")))
+                output.append((id, EngineFailed(f"The model failed: {type(error).__name__}: {error}")))
             else:
                 if event is None:
                     continue
-                if not isinstance(event, Event):
-                    self._close(id)
-                    said.append((id, EngineFailed(f"The model said {event!r}, which is no event.")))
-                    continue
                 events = each(event)
-                said += [(id, one) for one in events]
+                output += [(id, one) for one in events]
                 if events and isinstance(events[-1], Finished):
                     self._close(id)
-        return said
+        return output
 
 
-def _started(events: Iterator[Event | None]) -> Iterator[Event | None]:
-    """Pass an answer on as far as its first event, which must be Started."""
-    for event in events:
-        if isinstance(event, Event) and not isinstance(first := each(event)[0], Started):
-            raise EngineFailed(f"The model said {type(first).__name__} before Started.")
-        yield event
-        if event is not None:
-            return
+def _close(events: Iterator[Event | None]) -> None:
+    if isinstance(events, Generator):
+        events.close()
 
 
-def info(model: Model) -> Capabilities:
-    """Say what the host must know of a loaded model."""
+def capabilities(model: Model) -> Capabilities:
+    """Describe a loaded model to the host."""
     return Capabilities(model.serves, model.concurrency, model.context_length, model.chat_template, model.constrains)
 
 
-def run(model: Model, inbox: Inbox, send: Callable[[Round | Closed], None]) -> None:
-    """Serve until a Shutdown arrives."""
-    loop = Loop(model)
-    heard = time.monotonic()
+def run(model: Model, inbox: Inbox, send: Callable[[StepOutput | CancelAck], None], backend: str = "") -> None:
+    """Run the model until a Shutdown arrives."""
+    loop = Loop(model, backend)
+    last_sent = time.monotonic()
+    wait = 0.0
     while True:
-        # With nothing to do, wait; else take what has come and go on.
-        while loop.idle or not inbox.empty():
-            try:
-                message = inbox.get(block=loop.idle)
-            except Empty:
-                break
+        while (message := _next_message(inbox, block=loop.idle, timeout=wait)) is not None:
+            wait = 0.0
             match message:
-                case Submit(request):
-                    loop.submit(request)
+                case Submit():
+                    loop.submit(message)
                 case Cancel(id):
                     loop.cancel(id)
-                    send(Closed(id))
+                    send(CancelAck(id))
                 case Shutdown():
                     loop.close()
                     model.close()
                     return
-        said = loop.round()
+        started = time.monotonic()
+        output = loop.step()
         now = time.monotonic()
-        if said or now - heard > SIGN_OF_LIFE:
-            heard = now
-            send(Round(said))
+        if output or now - last_sent > HEARTBEAT_INTERVAL:
+            last_sent = now
+            send(StepOutput(output))
+        worked = output or now - started >= MIN_WORK_TIME
+        wait = 0.0 if worked else min(max(2 * wait, MIN_WAIT), MAX_WAIT)
+
+
+def _next_message(inbox: Inbox, *, block: bool, timeout: float) -> Message | None:
+    """Take the next message; wait for it for ever if `block`, else up to `timeout` seconds."""
+    if block:
+        return inbox.get()
+    if not timeout and inbox.empty():
+        return None
+    try:
+        return inbox.get(timeout=timeout) if timeout else inbox.get_nowait()
+    except Empty:
+        return None

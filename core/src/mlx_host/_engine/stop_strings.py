@@ -1,7 +1,7 @@
-"""Stop strings, matched on the text of each answer, across the borders of tokens, and never shown.
+"""Stop strings, matched on the text of each choice across token boundaries, and never part of the output.
 
-The answer ends where the first stop string is complete; of several that are complete at one character the longest
-counts. So how the text was cut into tokens never shows.
+A choice ends where the first stop string is complete; of several that are complete at the same character the longest
+counts. So the result does not depend on how the text was divided into tokens.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import replace
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Several, Text, each
 
 
-def held_back(text: str, stops: Sequence[str]) -> int:
-    """Count the characters at the end of `text` that may be the beginning of a stop string."""
+def partial_stop_length(text: str, stops: Sequence[str]) -> int:
+    """Return the number of characters at the end of `text` that may be the beginning of a stop string."""
     longest = min(len(text), max(len(stop) for stop in stops) - 1)
     for length in range(longest, 0, -1):
         tail = text[-length:]
@@ -24,17 +24,17 @@ def held_back(text: str, stops: Sequence[str]) -> int:
 
 
 class StopMatcher:
-    """Lets the text of one answer through until a stop string is complete."""
+    """Passes the text of one choice on until a stop string is complete."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.matched: str | None = None
         self._stops = stops
         self._held = ""
-        # Log-probabilities with where their text begins, counted from the beginning of what is held.
+        # Log-probabilities with the offset of their text in the held text.
         self._logprobs: deque[tuple[int, tuple[Logprobs, ...]]] = deque()
 
     def feed(self, text: Text) -> tuple[Text, bool]:
-        """Return what may be shown by now and whether the answer is over."""
+        """Return the text that can be passed on and whether the choice is complete."""
         if text.logprobs:
             self._logprobs.append((len(self._held), text.logprobs))
         self._held += text.text
@@ -42,35 +42,35 @@ class StopMatcher:
         if found:
             _, at, self.matched = min(found)
             return self._release(text, at), True
-        return self._release(text, len(self._held) - held_back(self._held, self._stops)), False
+        return self._release(text, len(self._held) - partial_stop_length(self._held, self._stops)), False
 
     def flush(self, choice: int) -> Text:
-        """Return what was held back, the answer having ended without a stop string."""
+        """Return the held text when the choice ended without a stop string."""
         return self._release(Text("", tokens=0, choice=choice), len(self._held))
 
     def _release(self, text: Text, length: int) -> Text:
-        """Show so many characters; a token's log-probabilities go out with the first of its characters."""
-        shown, self._held = self._held[:length], self._held[length:]
+        """Release `length` characters; a token's log-probabilities go with the first of its characters."""
+        released, self._held = self._held[:length], self._held[length:]
         logprobs: tuple[Logprobs, ...] = ()
         while self._logprobs and (self._logprobs[0][0] < length or not self._held):
             logprobs += self._logprobs.popleft()[1]
         self._logprobs = deque((at - length, each) for at, each in self._logprobs)
-        return replace(text, text=shown, logprobs=logprobs)
+        return replace(text, text=released, logprobs=logprobs)
 
 
 class StopFilter:
-    """Ends each of the `n` choices of an answer before the first stop string in it."""
+    """Ends each of the `n` choices before the first stop string in it; `finished` is set when all have ended."""
 
     def __init__(self, stops: Sequence[str], n: int) -> None:
-        self.over = False
+        self.finished = False
         self._matchers = {choice: StopMatcher(stops) for choice in range(n)}
-        self._counted = self._unwanted = 0
+        self._tokens = self._discarded_tokens = 0
 
-    def take(self, event: Event) -> Iterator[Event]:
-        """Say what is left of an event."""
+    def process(self, event: Event) -> Iterator[Event]:
+        """Yield what is left of an event."""
         match event:
             case Text(choice=choice) if choice not in self._matchers:
-                self._unwanted += event.tokens
+                self._discarded_tokens += event.tokens
             case Text():
                 yield from self._text(event)
             case ChoiceFinished(choice=choice):
@@ -78,40 +78,40 @@ class StopFilter:
                     yield self._matchers.pop(choice).flush(choice)
                     yield event
             case Finished():
-                self.over = True
+                self.finished = True
                 for choice, matcher in self._matchers.items():
                     yield matcher.flush(choice)
-                counted = max(event.completion_tokens - self._unwanted, self._counted)
-                yield replace(event, completion_tokens=counted)
+                tokens = max(event.completion_tokens - self._discarded_tokens, self._tokens)
+                yield replace(event, completion_tokens=tokens)
             case _:
                 yield event
 
     def _text(self, event: Text) -> Iterator[Event]:
-        self._counted += event.tokens
-        shown, stopped = self._matchers[event.choice].feed(event)
-        yield shown
+        self._tokens += event.tokens
+        text, stopped = self._matchers[event.choice].feed(event)
+        yield text
         if not stopped:
             return
         matched = self._matchers.pop(event.choice).matched
         if self._matchers:
             yield ChoiceFinished("stop", event.choice, matched)
         else:
-            self.over = True
-            yield Finished(reason="stop", completion_tokens=self._counted, stop=matched)
+            self.finished = True
+            yield Finished(reason="stop", completion_tokens=self._tokens, stop=matched)
 
 
 def with_stops(events: Iterator[Event | None], stops: Sequence[str], n: int) -> Iterator[Event | None]:
-    """Wrap a model's answer so that each of its `n` choices ends before the first stop string in it."""
-    stop = StopFilter(stops, n)
+    """Yield a model's output with each of its `n` choices ended before the first stop string in it."""
+    stops_filter = StopFilter(stops, n)
     try:
-        for said in events:
-            left: list[Event] = []
-            for event in () if said is None else each(said):
-                left += stop.take(event)
-                if stop.over:
+        for step in events:
+            remaining: list[Event] = []
+            for event in () if step is None else each(step):
+                remaining += stops_filter.process(event)
+                if stops_filter.finished:
                     break
-            yield Several(tuple(left)) if left else None
-            if stop.over:
+            yield Several(tuple(remaining)) if remaining else None
+            if stops_filter.finished:
                 return
     finally:
         if isinstance(events, Generator):

@@ -1,4 +1,4 @@
-"""Where a model runs: in a process of its own, or, for tests, on a thread of this one."""
+"""Workers: what a model runs in, a child process or, in tests, a thread of this process."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from queue import SimpleQueue
 from typing import Protocol
 
 from mlx_host._engine import loop
-from mlx_host._engine.ipc import Launch, Shutdown, send
+from mlx_host._engine.ipc import LoadFailed, Shutdown, WorkerConfig, send
 from mlx_host.backend import Model
+from mlx_host.errors import MlxHostError
 
-# The hub's client would say which libraries and tools run here, and fetch a list of tools to look for; transformers
-# would warn that there is no PyTorch, which MLX does without.
+# The hub's client would report which libraries and tools run here, and fetch a list of tools to look for; transformers
+# would warn that PyTorch is missing, which MLX does not need.
 QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 
 class Worker(Protocol):
-    """A running model's body: `connection` is the host's end of the pipe to it, `pid` its process, if it has one."""
+    """What a model runs in: `connection` is the host's end of the pipe to it, `pid` its process, if it has one."""
 
     connection: Connection
     pid: int | None
@@ -34,39 +35,39 @@ class Worker(Protocol):
         """End it at once."""
 
     def wait(self) -> str:
-        """Wait until it has ended; return how, as words for a message."""
+        """Wait until it has exited; return the reason for messages."""
 
-    def interrupt(self) -> None:
-        """Have it write the stacks of its threads."""
+    def request_stack_dump(self) -> None:
+        """Make it write the stacks of its threads."""
 
-    def traces(self) -> str:
-        """Return the stacks that it has written since the last call, on a crash or an interrupt."""
+    def read_stack_traces(self) -> str:
+        """Return the stacks that it has written since the last call, on a crash or on request."""
 
     def close(self) -> None:
-        """Let go of what belongs to it, once it has ended and nobody reads or writes any more."""
+        """Release its resources, once it has exited and no thread uses the connection."""
 
 
 class ProcessWorker:
-    """The model in a child process, with an environment of its own."""
+    """Runs the model in a child process; `env` is added to its environment."""
 
-    def __init__(self, launch: Launch, env: Mapping[str, str]) -> None:
-        self._traces = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
-        self._traces_read = 0
+    def __init__(self, config: WorkerConfig, env: Mapping[str, str]) -> None:
+        self._stack_file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._read_bytes = 0
         ours, theirs = socket.socketpair()
         self.connection = Connection(ours.detach())
         with theirs:
-            fds = theirs.fileno(), self._traces.fileno()
-            # On Linux it ends with the thread that makes this call, which is to be the host's own.
+            fds = theirs.fileno(), self._stack_file.fileno()
+            # On Linux it ends with the thread that makes this call, which must be the host's main thread.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlx_host._engine.worker_main", *map(str, fds)],
                 pass_fds=fds,
                 env={**QUIET, **os.environ, **env},
                 stdin=subprocess.DEVNULL,
-                # The terminal's Ctrl-C is for the host, which ends its models in order.
+                # The terminal's Ctrl-C is for the host, which shuts its models down in order.
                 start_new_session=True,
             )
-            # While this end of theirs is open, sending cannot fail, whatever becomes of the child.
-            send(self.connection, launch)
+            # While our copy of the child's end is open, sending cannot fail, even if the child has exited.
+            send(self.connection, config)
         self.pid: int | None = self._process.pid
 
     def kill(self) -> None:
@@ -79,30 +80,33 @@ class ProcessWorker:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _kill_group(self) -> None:
-        # Its session is a group of its own: what it has started goes with it.
+        # Its session is a process group: the processes that it has started are killed with it.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def interrupt(self) -> None:
+    def request_stack_dump(self) -> None:
         self._process.send_signal(signal.SIGUSR1)
 
-    def traces(self) -> str:
-        size = os.fstat(self._traces.fileno()).st_size
-        written = os.pread(self._traces.fileno(), size - self._traces_read, self._traces_read)
-        self._traces_read += len(written)
+    def read_stack_traces(self) -> str:
+        size = os.fstat(self._stack_file.fileno()).st_size
+        written = os.pread(self._stack_file.fileno(), size - self._read_bytes, self._read_bytes)
+        self._read_bytes += len(written)
         return written.decode(errors="replace")
 
     def close(self) -> None:
         self.connection.close()
-        self._traces.close()
+        self._stack_file.close()
 
 
 class ThreadWorker:
-    """The same loop on a thread; it cannot be killed, only asked to leave."""
+    """Runs the same loop on a thread, which can only be asked to exit.
+
+    `make` loads the model; it returns None to exit at once, as a process does that crashes while loading.
+    """
 
     pid: int | None = None
 
-    def __init__(self, make: Callable[[], Model]) -> None:
+    def __init__(self, make: Callable[[], Model | None]) -> None:
         # Closing a socket does not wake the thread that reads from it, shutting it down does.
         self._ours, self._theirs = socket.socketpair()
         self.connection = Connection(os.dup(self._ours.fileno()))
@@ -120,30 +124,41 @@ class ThreadWorker:
             except (EOFError, OSError):
                 inbox.put(Shutdown())
 
-        with Connection(os.dup(self._theirs.fileno())) as connection:
-            model = self._make()
-            send(connection, loop.info(model))
-            listener = threading.Thread(target=listen, name="listen", daemon=True)
-            listener.start()
-            try:
-                loop.run(model, inbox, lambda message: send(connection, message))
-            except OSError:
-                model.close()
-            finally:
+        try:
+            with Connection(os.dup(self._theirs.fileno())) as connection:
+                try:
+                    model = self._make()
+                except MlxHostError as error:
+                    send(connection, LoadFailed(error))
+                    return
+                if model is None:
+                    return
+                send(connection, loop.capabilities(model))
+                listener = threading.Thread(target=listen, name="listen", daemon=True)
+                listener.start()
+                try:
+                    loop.run(model, inbox, lambda message: send(connection, message))
+                except OSError:
+                    model.close()
+                finally:
+                    self._theirs.shutdown(socket.SHUT_RDWR)
+                    listener.join()
+        finally:
+            with contextlib.suppress(OSError):
                 self._theirs.shutdown(socket.SHUT_RDWR)
-                listener.join()
 
     def kill(self) -> None:
-        self._ours.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # It has exited, and its sockets are closed.
+            self._ours.shutdown(socket.SHUT_RDWR)
 
     def wait(self) -> str:
         self._thread.join()
-        return "ended"
+        return "exited"
 
-    def interrupt(self) -> None:
-        """There is no way to make a thread say where it is from outside, nor a need in a test."""
+    def request_stack_dump(self) -> None:
+        """Do nothing: tests do not need it."""
 
-    def traces(self) -> str:
+    def read_stack_traces(self) -> str:
         return ""
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
 """A model's process: `python -m mlx_host._engine.worker_main FD TRACES`, started by the host.
 
-The host holds the other end of FD and reads the file TRACES, which gets the stacks of all threads when the process
-crashes or is sent SIGUSR1.
+The host has the other end of the socket FD and reads the file TRACES, to which the stacks of all threads are written
+when the process crashes or receives SIGUSR1.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from typing import Any
 from pydantic import ValidationError
 
 from mlx_host._engine import loop
-from mlx_host._engine.ipc import Launch, LoadFailed, Loading, Logged, send
+from mlx_host._engine.ipc import LoadFailed, Loading, LogMessage, WorkerConfig, send
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import Load, Model
 from mlx_host.errors import LoadError, MlxHostError
 
-# Of <linux/prctl.h>.
+# From <linux/prctl.h>.
 PR_SET_PDEATHSIG = 1
 
 
 class Channel:
-    """The child's end of the pipe; any thread may send. When the host is gone, so is this process, at once."""
+    """The worker's end of the pipe; any thread may send. The process exits at once when the host has exited."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -52,51 +52,56 @@ class Channel:
 
 
 class PipeHandler(logging.Handler):
-    """Hands log records to the host, which knows where they go."""
+    """Sends log records to the host, which writes them."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
         self._channel = channel
 
     def emit(self, record: logging.LogRecord) -> None:
-        # A record's arguments may not pickle, its text does.
-        self._channel.send(Logged(record.name, record.levelno, self.format(record), record.created))
+        try:
+            # A record's arguments may not pickle, its text does.
+            message = LogMessage(record.name, record.levelno, self.format(record), record.created)
+        except Exception:  # noqa: BLE001  a library's faulty log call must not fail the request that runs it
+            self.handleError(record)
+        else:
+            self._channel.send(message)
 
 
-def load(launch: Launch, channel: Channel) -> Model:
-    """Load the model; LoadError (or another MlxHostError) says why not."""
+def load(config: WorkerConfig, channel: Channel) -> Model:
+    """Load the model; LoadError (or another MlxHostError) if it cannot be loaded."""
 
     def progress(stage: str, done: int, total: int, note: str = "") -> None:
         channel.send(Loading(stage, done, total, note))
 
     plugins = Plugins({"sources": sources})
-    backend = plugins.backend(launch.backend)
+    backend = plugins.backend(config.backend)
     try:
-        options = backend.options.model_validate(launch.options)
+        options = backend.options.model_validate(config.options)
     except ValidationError as error:
-        raise LoadError(f"backend {launch.backend!r} does not take its options: {error}") from error
-    path = plugins.source(launch.model).fetch(progress) if launch.model is not None else None
-    return backend.load(Load(launch.model, path, options, progress))
+        raise LoadError(f"invalid options of backend {config.backend!r}: {error}") from error
+    path = plugins.source(config.model).fetch(progress) if config.model is not None else None
+    return backend.load(Load(config.model, path, options, progress))
 
 
 def end_with_host() -> None:
-    """Have the kernel end this process with the host, where it can.
+    """Let the kernel kill this process when the host exits, where it can.
 
-    The end of the pipe says so everywhere, but no thread hears it while one hangs and holds the interpreter's lock.
+    The pipe is closed then on every platform, but no thread notices while one hangs and holds the interpreter's lock.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def main(fd: int, traces: int) -> None:
-    """Load, report, serve."""
+    """Load the model, report the result and run it."""
     end_with_host()
     faulthandler.enable(traces)
     faulthandler.register(signal.SIGUSR1, traces)
     channel = Channel(Connection(fd))
-    launch: Launch = channel.receive()
+    config: WorkerConfig = channel.receive()
     logging.basicConfig(
-        level=launch.log_level.upper(), format="%(message)s", handlers=[PipeHandler(channel)], force=True
+        level=config.log_level.upper(), format="%(message)s", handlers=[PipeHandler(channel)], force=True
     )
     inbox: loop.Inbox = SimpleQueue()
 
@@ -106,16 +111,16 @@ def main(fd: int, traces: int) -> None:
 
     threading.Thread(target=listen, name="listen", daemon=True).start()
     try:
-        model = load(launch, channel)
+        model = load(config, channel)
     except MlxHostError as error:
         channel.send(LoadFailed(error))
         return
     except Exception as error:
         logging.getLogger(__name__).debug("loading failed", exc_info=True)
-        channel.send(LoadFailed(LoadError(f"{launch.model or launch.backend!r}: {type(error).__name__}: {error}")))
+        channel.send(LoadFailed(LoadError(f"{config.model or config.backend!r}: {type(error).__name__}: {error}")))
         return
-    channel.send(loop.info(model))
-    loop.run(model, inbox, channel.send)
+    channel.send(loop.capabilities(model))
+    loop.run(model, inbox, channel.send, config.backend)
 
 
 if __name__ == "__main__":

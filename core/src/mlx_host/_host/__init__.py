@@ -1,7 +1,8 @@
-"""The served models: loading, admission, replies, and the parsers that process their output."""
+"""The served models: loading, queueing, replies, and the parsers that process their output."""
 
 from mlx_host._host.catalog import Catalog, ModelLimits, ModelSpec
 from mlx_host._host.host import Host
+from mlx_host._host.model_pool import ModelPool
 from mlx_host._host.served_model import ServedModel
 
-__all__ = ["Catalog", "Host", "ModelLimits", "ModelSpec", "ServedModel"]
+__all__ = ["Catalog", "Host", "ModelLimits", "ModelPool", "ModelSpec", "ServedModel"]

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from mlx_host._host.model_pool import ModelPool
 from mlx_host._host.reply import ChatReply, ModelReply
 from mlx_host._host.served_model import ServedModel
 from mlx_host._plugins.manager import Plugins
 from mlx_host.api import LOCAL, Caller, Deadline, ModelStatus
-from mlx_host.errors import ModelNotFound, RequestError, UnsupportedRequest
+from mlx_host.errors import RequestError, UnsupportedRequest
 from mlx_host.events import Tokenized
 from mlx_host.requests import ChatRequest, Request, TokenizeRequest
 
@@ -21,21 +22,20 @@ RequestT = TypeVar("RequestT", bound=Request)
 class Host:
     """The models of this server by name; see `mlx_host.api.Service` for the interface of endpoints."""
 
-    def __init__(self, plugins: Plugins, models: Sequence[ServedModel], keep_alive: float) -> None:
+    def __init__(self, plugins: Plugins, pool: ModelPool, keep_alive: float) -> None:
         self.stopping = False
         self._plugins = plugins
-        self._models = {model.name: model for model in models}
+        self._pool = pool
         self._keep_alive = keep_alive
         self._background: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         """Begin to load every model."""
-        for model in self._models.values():
-            model.start()
+        self._pool.start()
 
-    async def loaded(self, *, strict: bool) -> None:
-        """Wait until every model has loaded or failed; if `strict`, raise the error of the first that fails."""
-        await asyncio.gather(*(model.loaded() for model in self._models.values()), return_exceptions=not strict)
+    async def wait_started(self, *, strict: bool = False) -> None:
+        """Wait until every model is ready or has failed; LoadError if the server cannot start, see `ModelPool`."""
+        await self._pool.wait_started(strict=strict)
 
     async def drain(self) -> None:
         """Wait for background work."""
@@ -46,16 +46,16 @@ class Host:
         """Cancel background work and end every model's process."""
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*(model.stop(timeout) for model in self._models.values()))
+        await self._pool.stop(timeout)
 
     def models(self, caller: Caller = LOCAL) -> Sequence[ModelStatus]:
-        return [model.status() for model in self._models.values()]
+        return [model.status() for model in self._pool]
 
     def model(self, name: str, caller: Caller = LOCAL) -> ModelStatus:
-        return self._resolve(name).status()
+        return self._pool.resolve(name).status()
 
     def submit(self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE) -> ModelReply:
-        model = self._resolve(request.model)
+        model = self._pool.resolve(request.model)
         return self._reply(model, self._prepared(self._with_offered_tools(request, model), model), deadline)
 
     def chat(
@@ -72,31 +72,24 @@ class Host:
         return count
 
     def cancel(self, request_id: str, error: RequestError) -> bool:
-        return any(model.end(request_id, error) for model in self._models.values())
+        return any(model.end(request_id, error) for model in self._pool)
 
     async def load(self, name: str) -> ModelStatus:
-        raise NotImplementedError
+        model = self._pool.resolve(name)
+        await model.load()
+        return model.status()
 
     async def unload(self, name: str, *, force: bool = False) -> None:
-        raise NotImplementedError
+        await self._pool.resolve(name).unload(force=force)
 
     def changes(self) -> AsyncIterator[ModelStatus]:
-        raise NotImplementedError
+        return self._pool.changes()
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
-
-    def _resolve(self, name: str) -> ServedModel:
-        """Find a model; where only one is served, it answers to any name."""
-        if name in self._models:
-            return self._models[name]
-        if len(self._models) == 1:
-            return next(iter(self._models.values()))
-        available = ", ".join(sorted(self._models))
-        raise ModelNotFound(f"Model {name!r} not found. Available models: {available}.", param="model")
 
     def _prepared(self, request: RequestT, model: ServedModel) -> RequestT:
         """Let the plugins change a request; of a tokenize request for a conversation, the conversation."""
@@ -115,8 +108,8 @@ class Host:
 
     def _reply(self, model: ServedModel, request: Request, deadline: Deadline) -> ModelReply:
         if not model.serves(request):
-            assert model.info is not None
-            tasks = ", ".join(sorted(kind.task for kind in model.info.supported_requests))
+            assert model.capabilities is not None
+            tasks = ", ".join(sorted(kind.task for kind in model.capabilities.supported_requests))
             raise UnsupportedRequest(
                 f"Model {model.name!r} does not support {request.task} requests (supported: {tasks}). "
                 f"{self._alternatives(request)}",
@@ -125,7 +118,7 @@ class Host:
         return ModelReply(model, request, deadline, self._keep_alive, self._plugins.request_finished)
 
     def _alternatives(self, request: Request) -> str:
-        names = [model.name for model in self._models.values() if model.info is not None and model.serves(request)]
+        names = [model.name for model in self._pool if model.capabilities is not None and model.serves(request)]
         if names:
             return f"Models that support them: {', '.join(sorted(names))}."
         backends = [name for name, each in self._plugins.backends.found.items() if isinstance(request, each.serves)]

@@ -12,7 +12,6 @@ class Verbatim(Parser):
 
     name = "none"
     reads = "nothing: the text is content"
-    samples = ()
 
     def feed(self, text: str) -> list[Part]:
         return [Content(text)] if text else []
@@ -30,7 +29,6 @@ class Chained(Parser):
 
     name = "chained"
     reads = "reasoning by one family, calls by another"
-    samples = ()
 
     def __init__(self, first: Parser, then: Parser) -> None:
         super().__init__()
@@ -58,7 +56,6 @@ class Formed(Parser):
 
     name = "formed"
     reads = "what another parser reads, up to the content"
-    samples = ()
 
     def __init__(self, before: Parser) -> None:
         super().__init__()

@@ -29,7 +29,6 @@ class Auto(Parser):
 
     name = "auto"
     reads = "whatever the chat template calls for"
-    samples = ()
 
     def feed(self, text: str) -> list[Part]:
         raise TypeError("a family is chosen before the first request")

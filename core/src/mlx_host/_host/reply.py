@@ -8,7 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from mlx_host._engine import Answer
+from mlx_host._engine import RequestHandle
+from mlx_host._host.lifecycle import STARTING
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.served_model import ServedModel
 from mlx_host.api import ChatEvent, Deadline, ModelStatus, RequestRecord
@@ -38,12 +39,12 @@ class ModelReply:
         self.keep_alive = keep_alive
         self.outcome: str | None = None
         self.warning: str | None = None
-        self.progress: Progress | None = QUEUED
+        self._progress: Progress | None = QUEUED
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.completion_tokens = 0
         self.served = model
-        self._answer = Answer(request, self._leave)
+        self._handle = RequestHandle(request, self._release)
         self._deadline_kind = deadline
         self._on_end = on_end
         self._holds_slot = False
@@ -55,7 +56,13 @@ class ModelReply:
 
     @property
     def request(self) -> Request:
-        return self._answer.request
+        return self._handle.request
+
+    @property
+    def progress(self) -> Progress | None:
+        if self._progress is QUEUED and self.served.state in STARTING:
+            return self.served.load_progress or QUEUED
+        return self._progress
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -63,16 +70,16 @@ class ModelReply:
         timed = self._deadline_kind is not Deadline.NONE
         deadline = self._begin + self.served.limits.queue_timeout if timed else None
         try:
-            self.served.refuse_unless_up()
+            self.served.check_available()
             try:
                 async with asyncio.timeout_at(deadline):
-                    await self.served.admission.enter(self._answer.request.priority)
+                    await self.served.queue.acquire(self.request.id, self.request.priority)
             except TimeoutError:
                 raise self._timeout() from None
             self._holds_slot = True
             self._slot_at = loop.time()
-            self.progress = None
-            self.served.submit(self._answer)
+            self._progress = None
+            self.served.submit(self._handle)
         except BaseException as error:
             self._end(error)
             raise
@@ -84,7 +91,7 @@ class ModelReply:
         return self
 
     async def __anext__(self) -> list[Event]:
-        events = await anext(self._answer)
+        events = await anext(self._handle)
         has_output = False
         for event in events:
             match event:
@@ -97,7 +104,7 @@ class ModelReply:
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                     self.outcome = self.outcome or event.reason
                 case Progress():
-                    self.progress = event
+                    self._progress = event
                 case Echoed() | ChoiceFinished():
                     pass
                 case _:
@@ -108,8 +115,8 @@ class ModelReply:
 
     def _note_output(self) -> None:
         now = self._now()
-        if not isinstance(self.progress, Progress) or self.progress.stage == "prefill":
-            self.progress = None
+        if not isinstance(self._progress, Progress) or self._progress.stage == "prefill":
+            self._progress = None
         if self._first_at:
             self._gaps.append(now - self._last_at)
         else:
@@ -127,26 +134,26 @@ class ModelReply:
         return QueueTimeout(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds")
 
     def _expire(self) -> None:
-        self.served.cancel(self._answer)
-        self._answer.push(self._timeout())
+        self.served.cancel(self._handle)
+        self._handle.push(self._timeout())
 
     def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _leave(self) -> None:
+    def _release(self) -> None:
         if self._holds_slot:
             self._holds_slot = False
-            self.served.admission.leave(self._now() - self._slot_at if self._answer.over else None)
+            self.served.queue.release(self._now() - self._slot_at if self._handle.finished else None)
 
     def _end(self, error: BaseException | None) -> None:
         now = self._now()
         self._cancel_deadline()
         if self._slot_at:
-            self.served.cancel(self._answer)
-        self._leave()
-        request = self._answer.request
+            self.served.cancel(self._handle)
+        self._release()
+        request = self._handle.request
         self._on_end(
             RequestRecord(
                 id=request.id,

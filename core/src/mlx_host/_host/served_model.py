@@ -1,280 +1,270 @@
-"""One served model: its engine is started, watched, and started again when it dies."""
+"""One served model: its requests, its queue, and the supervisor of its process."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
-from mlx_host._engine import Answer, Engine
+from mlx_host._engine import Engine, RequestHandle
 from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
-from mlx_host._host.admission import Admission
 from mlx_host._host.catalog import DEFAULT_LIMITS, ModelLimits
 from mlx_host._host.constraints import constrained, holds_calls
+from mlx_host._host.lifecycle import STARTING, Lifecycle
 from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, settle
+from mlx_host._host.request_queue import RequestQueue, clamp_retry_after
+from mlx_host._host.supervisor import DEFAULT_POLICY, RestartPolicy, Supervisor
 from mlx_host._host.unparsed_markup import Telltales
 from mlx_host.api import ModelState, ModelStatus
 from mlx_host.backend import Capabilities
-from mlx_host.errors import EngineDied, LoadError, MlxHostError, ModelUnavailable, RequestError
+from mlx_host.errors import EngineDied, LoadError, ModelUnavailable, RequestError
+from mlx_host.events import Progress
 from mlx_host.parsing import Parser
 from mlx_host.requests import Request
 
 log = logging.getLogger(__name__)
 
-# So many deaths within so many seconds mean that starting again is no use.
-MOST_DEATHS = 3
-DEATHS_WITHIN = 60.0
-FIRST_BACK_OFF = 0.5
-# A request that has been in the hands of so many processes as they ended is the likely cause.
-MOST_REPLAYS = 1
+# A request that was running in so many processes as they exited is given to another; one more, and it fails.
+MAX_RETRIES = 1
+# Seconds that a model's process has to close its model and exit.
+CLOSE_TIMEOUT = 5.0
 
 
 class ServedModel:
-    """A model under its name, whether it is up at the moment or not.
+    """A model by its name, loaded or not; see `mlx_host._host.lifecycle` for its states.
 
-    `start` makes a worker; it is called again after each death of the last one. `families` are those that
-    `--parser auto` chooses from once the model's chat template is known.
+    `start_worker` starts a process that loads the model; it is called for each load and each restart. `families` are
+    the parsers that `--parser auto` selects from once the model's chat template is known.
     """
 
     def __init__(
         self,
         name: str,
-        start: Callable[[], Worker],
+        start_worker: Callable[[], Worker],
         limits: ModelLimits = DEFAULT_LIMITS,
         parsers: ParserSelection = NO_PARSERS,
         families: Iterable[type[Parser]] = (),
-        on_loading: Callable[[Loading], None] = lambda progress: None,
+        *,
+        backend: str = "",
+        policy: RestartPolicy = DEFAULT_POLICY,
+        on_progress: Callable[[Loading], None] = lambda progress: None,
     ) -> None:
         self.name = name
+        self.backend = backend
         self.limits = limits
         self.parsers = parsers
-        self.admission = Admission(limits.queue_size)
-        self.state = ModelState.LOADING
-        self.failure: MlxHostError | None = None
-        self.restarts = 0
-        self.info: Capabilities | None = None
-        self.rounds: Counter[int] = Counter()
-        self.created = int(time.time())
         self.telltales = Telltales((), None)
+        self.capabilities: Capabilities | None = None
+        self.queue = RequestQueue(limits.queue_size)
+        self.lifecycle = Lifecycle()
+        # How far loading is, while the model is being loaded.
+        self.load_progress: Progress | None = None
+        self._selected_parsers = parsers
         self._families = list(families)
-        self._start = start
-        self._on_loading = on_loading
-        self._engine: Engine | None = None
-        self._to_replay: list[Answer] = []
-        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
-        self._task: asyncio.Task[None] | None = None
-        self._changed = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._created = int(time.time())
+        self._show_progress = on_progress
+        # Admitted requests that wait for the process to be restarted.
+        self._retries: list[RequestHandle] = []
+        self._unloading: asyncio.Task[None] | None = None
+        self._supervisor = Supervisor(
+            name,
+            self.lifecycle,
+            start_worker,
+            self,
+            policy=policy,
+            stall_timeout=limits.stall_timeout,
+            on_progress=self._note_progress,
+        )
+        self.lifecycle.subscribe(self._enforce_state)
+
+    # Status
 
     @property
-    def pid(self) -> int | None:
-        """The process that the model runs in, if there is one at the moment."""
-        return self._engine.worker.pid if self._engine is not None and not self._engine.ended.done() else None
+    def state(self) -> ModelState:
+        return self.lifecycle.state
 
     def status(self) -> ModelStatus:
         """Return a snapshot."""
-        configured = self.limits.max_concurrency
-        announced = None if self.info is None else self.info.concurrency
-        known = [limit for limit in (configured, announced) if limit is not None]
+        engine = self._supervisor.engine
+        error = self.lifecycle.error
         return ModelStatus(
             name=self.name,
             state=self.state,
-            capabilities=self.info,
-            concurrency=min(known, default=0),
-            running=self.admission.running,
-            waiting=self.admission.waiting,
+            backend=self.backend,
+            capabilities=self.capabilities,
+            concurrency=self._concurrency(),
+            running=self.queue.running,
+            waiting=self.queue.waiting,
             queue_size=self.limits.queue_size,
-            restarts=self.restarts,
-            error=None if self.failure is None else str(self.failure),
-            pid=self.pid,
-            created=self.created,
-            enforces_tool_schemas=self.holds_calls,
-            batch_sizes=self.rounds,
+            restarts=self._supervisor.restarts,
+            error=None if error is None else str(error),
+            retry_at=self.lifecycle.retry_at,
+            pid=engine.worker.pid if engine is not None and engine.alive else None,
+            created=self._created,
+            enforces_tool_schemas=None if self.capabilities is None else holds_calls(self.capabilities, self.parsers),
+            batch_sizes=dict(self._supervisor.batch_sizes),
         )
 
-    def start(self) -> None:
-        """Begin to load, and keep the model up from then on."""
-        self._task = asyncio.create_task(self._supervise(), name=f"model {self.name}")
+    def serves(self, request: Request) -> bool:
+        """Whether the model takes this type of request; unknown, so true, until it has loaded once."""
+        return self.capabilities is None or isinstance(request, self.capabilities.supported_requests)
 
-    async def loaded(self) -> None:
-        """Wait until the first loading is over; the LoadError if it failed."""
-        while self.state in (ModelState.LOADING, ModelState.RESTARTING):
-            self._changed.clear()
-            await self._changed.wait()
-        if self.failure is not None:
-            raise self.failure
+    def _concurrency(self) -> int:
+        """The configured limit, or the loaded model's own if it is lower; 0 while neither is known."""
+        announced = None if self.capabilities is None else self.capabilities.concurrency
+        return min((limit for limit in (self.limits.max_concurrency, announced) if limit is not None), default=0)
+
+    def _note_progress(self, loading: Loading) -> None:
+        self.load_progress = Progress(loading.stage, loading.done, loading.total or None)
+        self._show_progress(loading)
+
+    # Loading
+
+    def start(self) -> None:
+        """Begin to load the model, if it is unloaded or has failed."""
+        if self.state in (ModelState.UNLOADED, ModelState.FAILED):
+            self._supervisor.start()
+
+    async def wait_loaded(self) -> None:
+        """Wait until the model is ready; LoadError if it cannot be loaded, or is unloaded before that."""
+        await self.lifecycle.wait_while(*STARTING)
+        if self.state is ModelState.READY:
+            return
+        if self.lifecycle.error is not None:
+            raise LoadError(f"Model {self.name!r} failed to load: {self.lifecycle.error}")
+        raise LoadError(f"Model {self.name!r} was not loaded: it is {self.state.value}.")
+
+    async def load(self) -> None:
+        """Load the model, unless it is loaded, and wait for it; LoadError if it cannot be loaded."""
+        await self.lifecycle.wait_while(ModelState.DRAINING)
+        self.start()
+        await self.wait_loaded()
+
+    async def unload(self, *, force: bool = False, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Let the running requests finish, or with `force` end them with an error, and end the process."""
+        if self.state in (ModelState.UNLOADED, ModelState.STOPPED):
+            return
+        if self.state is not ModelState.DRAINING:
+            self.lifecycle.enter(ModelState.DRAINING)
+            self._unloading = asyncio.create_task(self._drain(timeout), name=f"unload {self.name}")
+        if force:
+            self._fail(self._running())
+        assert self._unloading is not None
+        # It goes on even if the caller is cancelled.
+        await asyncio.shield(self._unloading)
+
+    async def _drain(self, timeout: float) -> None:
+        await self.queue.wait_idle()
+        await self._supervisor.stop(timeout)
+        if self.state is ModelState.DRAINING:
+            self.lifecycle.enter(ModelState.UNLOADED)
 
     async def stop(self, timeout: float) -> None:
-        """Cut off all requests and end the model's process, gently for `timeout` seconds."""
-        self._become(ModelState.STOPPED)
-        self._stopping.set()
-        self._fail_all(self._down())
-        if self._engine is not None:
-            await self._engine.stop(timeout)
-        if self._task is not None:
-            await self._task
+        """End all requests with an error and end the process, after `timeout` seconds by force; this is final."""
+        if self.state is not ModelState.STOPPED:
+            self.lifecycle.enter(ModelState.STOPPED)
+        await self._supervisor.stop(timeout)
+        if self._unloading is not None:
+            await asyncio.shield(self._unloading)
 
-    def submit(self, answer: Answer) -> None:
-        """Give an admitted request to the engine, or keep it for the next one."""
-        self.refuse_unless_up()
-        assert self.info is not None  # Nobody is admitted before the model is up.
-        answer.request = constrained(answer.request, self.name, self.info, self.parsers)
-        if self._engine is not None and not self._engine.ended.done():
-            self._engine.submit(answer)
+    # Called by the supervisor
+
+    def on_ready(self, engine: Engine, capabilities: Capabilities) -> None:
+        """Run the waiting requests."""
+        parsers = settle(self._selected_parsers, capabilities.chat_template, self._families, self.name)
+        self.parsers = parsers
+        self.telltales = Telltales(self._families, capabilities.chat_template)
+        self.capabilities = replace(
+            capabilities, tools=parsers.tools is not None, reasoning=parsers.reasoning is not None
+        )
+        self.load_progress = None
+        retries, self._retries = self._retries, []
+        for handle in retries:
+            engine.submit(handle)
+        self.queue.slots = self._concurrency()
+
+    def on_exit(self, engine: Engine, reason: str) -> None:
+        """Fail the requests of which the client may have output; keep the others for the next process."""
+        self.queue.slots = 0
+        for handle in engine.handles:
+            handle.crash_count += 1
+            if handle.started or handle.crash_count > MAX_RETRIES:
+                message = f"The process of model {self.name!r} exited while it ran the request ({reason})."
+                handle.push(EngineDied(message))
+            else:
+                self._retries.append(handle)
+        if self.state is ModelState.DRAINING:
+            self._fail(self._retries)
+
+    # Requests
+
+    def check_available(self) -> None:
+        """Raise ModelUnavailable unless the model runs requests or is about to."""
+        if self.state is not ModelState.READY and self.state not in STARTING:
+            raise self._unavailable()
+
+    def submit(self, handle: RequestHandle) -> None:
+        """Run an admitted request in the current process or, while there is none, in the next one."""
+        self.check_available()
+        assert self.capabilities is not None  # The queue admits no request before the model is loaded.
+        handle.request = constrained(handle.request, self.name, self.capabilities, self.parsers)
+        engine = self._supervisor.engine
+        if engine is not None and engine.alive and self.state is ModelState.READY:
+            engine.submit(handle)
         else:
-            self._to_replay.append(answer)
+            self._retries.append(handle)
 
-    def cancel(self, answer: Answer) -> None:
-        """Withdraw a request."""
-        if answer in self._to_replay:
-            self._to_replay.remove(answer)
-        elif self._engine is not None:
-            self._engine.cancel(answer)
+    def cancel(self, handle: RequestHandle) -> None:
+        """Cancel an admitted request, unless it has finished."""
+        if handle in self._retries:
+            self._retries.remove(handle)
+        elif self._supervisor.engine is not None:
+            self._supervisor.engine.cancel(handle)
 
-    def end(self, id: str, error: RequestError) -> bool:
-        """End the request with this id by an error; whether it was being answered."""
-        for answer in (*self._to_replay, *(self._engine.open if self._engine is not None else ())):
-            if answer.request.id == id:
-                self.cancel(answer)
-                answer.push(error)
+    def end(self, request_id: str, error: RequestError) -> bool:
+        """End a running or waiting request with an error; False if there is none with this id."""
+        for handle in self._running():
+            if handle.request.id == request_id:
+                self.cancel(handle)
+                handle.push(error)
                 return True
-        return False
+        return self.queue.reject(request_id, error)
 
-    def refuse_unless_up(self) -> None:
-        """Raise ModelUnavailable if waiting for this model is of no use."""
-        if self.state in (ModelState.FAILED, ModelState.STOPPED):
-            raise ModelUnavailable(self._down())
+    def _running(self) -> list[RequestHandle]:
+        engine = self._supervisor.engine
+        return [*self._retries, *(engine.handles if engine is not None else ())]
 
-    def serves(self, request: Request) -> bool:
-        """Whether the model takes this type of request; unknown, so true, while it loads for the first time."""
-        return self.info is None or isinstance(request, self.info.supported_requests)
+    def _fail(self, handles: Iterable[RequestHandle]) -> None:
+        for handle in list(handles):
+            self.cancel(handle)
+            handle.push(self._unavailable())
 
-    @property
-    def holds_calls(self) -> bool | None:
-        """Whether calls can be held to the schemas of their tools; None while it loads for the first time."""
-        return None if self.info is None else holds_calls(self.info, self.parsers)
+    def _enforce_state(self) -> None:
+        """End the requests that the new state does not allow."""
+        if self.state is ModelState.DRAINING:
+            self.queue.slots = 0
+            self.queue.reject_all(self._unavailable)
+            self._fail(self._retries)
+        elif self.state in (ModelState.FAILED, ModelState.STOPPED):
+            self.load_progress = None
+            self.queue.slots = 0
+            self.queue.reject_all(self._unavailable)
+            self._fail(self._running())
 
-    def _become(self, state: ModelState) -> None:
-        self.state = state
-        self._changed.set()
-
-    async def _supervise(self) -> None:
-        try:
-            await self._keep_up()
-        except Exception as error:
-            # Such as a plugin's parser that cannot be asked. Without this the model would be waited for in vain.
-            log.exception("model %s: it cannot be kept up", self.name)
-            if self._engine is not None:
-                self._engine.worker.kill()
-            self._give_up(LoadError(f"it cannot be kept up: {type(error).__name__}: {error}"))
-
-    async def _keep_up(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                engine = self._engine = Engine(self._start(), self._on_loading, self.rounds)
-            except OSError as error:
-                self._give_up(LoadError(f"its process cannot be started: {error}"))
-                return
-            try:
-                self.info = await engine.ready()
-            except MlxHostError as error:
-                engine.worker.kill()
-                await asyncio.shield(engine.ended)
-                if self.info is None or not isinstance(error, LoadError):
-                    self._give_up(error)
-                    return
-                how = str(error)
-            else:
-                self._serve(engine, self.info)
-                how = await self._watch(engine)
-                for answer in engine.open:
-                    answer.deaths += 1
-            self.admission.slots = 0
-            if self._stopping.is_set():
-                return
-            self._bury(engine, how)
-            if self._hopeless():
-                self._give_up(LoadError(f"its process died {MOST_DEATHS} times in a minute, at last: {how}"))
-                return
-            self._become(ModelState.RESTARTING)
-            self.restarts += 1
-            back_off = FIRST_BACK_OFF * 2 ** (self._recent_deaths() - 1)
-            log.warning("model %s: process ended (%s); starting again in %.1f s", self.name, how, back_off)
-            await self._stopped_within(back_off)
-
-    async def _watch(self, engine: Engine) -> str:
-        """Wait until the process has ended, and end it when it has stalled; return how it ended."""
-        patience = wait = self.limits.stall_timeout or None
-        while not (await asyncio.wait({engine.ended}, timeout=wait))[0]:
-            assert patience is not None
-            now = asyncio.get_running_loop().time()
-            wait = engine.last_sign + patience - now if engine.busy else patience
-            if wait <= 0:
-                stacks = await engine.stacks()
-                log.error(
-                    "model %s: no sign of it for %g s while %d requests are open; it is ended. Its stacks:\n%s",
-                    self.name,
-                    patience,
-                    len(engine.open),
-                    stacks or "(it did not even answer that)",
-                )
-                engine.worker.kill()
-                await asyncio.shield(engine.ended)
-                return f"stalled for {patience:g} s"
-        return engine.ended.result()
-
-    async def _stopped_within(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-
-    def _serve(self, engine: Engine, info: Capabilities) -> None:
-        if self._stopping.is_set():
-            return
-        self.parsers = settle(self.parsers, info.chat_template, self._families, self.name)
-        self.telltales = Telltales(self._families, info.chat_template)
-        self._become(ModelState.READY)
-        replayed, self._to_replay = self._to_replay, []
-        for answer in replayed:
-            engine.submit(answer)
-        limit = self.limits.max_concurrency
-        self.admission.slots = info.concurrency if limit is None else min(limit, info.concurrency)
-
-    def _bury(self, engine: Engine, how: str) -> None:
-        for answer in engine.open:
-            if answer.begun or answer.deaths > MOST_REPLAYS:
-                answer.push(EngineDied(f"The process of model {self.name!r} ended while it answered ({how})."))
-            else:
-                self._to_replay.append(answer)
-
-    def _recent_deaths(self) -> int:
-        now = asyncio.get_running_loop().time()
-        return sum(now - death < DEATHS_WITHIN for death in self._deaths)
-
-    def _hopeless(self) -> bool:
-        self._deaths.append(asyncio.get_running_loop().time())
-        return self._recent_deaths() == MOST_DEATHS
-
-    def _give_up(self, error: MlxHostError) -> None:
-        if self._stopping.is_set():
-            return
-        self.failure = error
-        self._become(ModelState.FAILED)
-        log.error("model %s: failed: %s", self.name, error)
-        self._fail_all(self._down())
-
-    def _down(self) -> str:
-        """Say why this model takes no requests."""
-        if self.failure is not None:
-            return f"Model {self.name!r} failed: {self.failure}"
-        return f"Model {self.name!r} is being shut down."
-
-    def _fail_all(self, reason: str) -> None:
-        answers = [*self._to_replay, *(self._engine.open if self._engine is not None else ())]
-        self._to_replay.clear()
-        self.admission.refuse_all(reason)
-        for answer in answers:
-            answer.push(ModelUnavailable(reason))
+    def _unavailable(self) -> ModelUnavailable:
+        """The error of requests in the current state; a retry helps only if the model is loaded again."""
+        match self.state:
+            case ModelState.FAILED:
+                message = f"Model {self.name!r} failed: {self.lifecycle.error}"
+                retry_at = self.lifecycle.retry_at
+                if retry_at is None:
+                    return ModelUnavailable(message, retryable=False)
+                return ModelUnavailable(message, retry_after=clamp_retry_after(retry_at - time.time()))
+            case ModelState.STOPPED:
+                return ModelUnavailable(f"Model {self.name!r} is being shut down.")
+            case ModelState.DRAINING:
+                return ModelUnavailable(f"Model {self.name!r} is being unloaded.", retryable=False)
+        return ModelUnavailable(f"Model {self.name!r} is not loaded.", retryable=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TypeVar
@@ -12,7 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_host import __version__
 from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestId
@@ -140,9 +140,33 @@ class ErrorFormats:
         app.add_exception_handler(Exception, failed)
 
 
-def make_app(apis: Sequence[MountedApi], max_body_mb: float) -> ASGIApp:
-    """Make the application that serves these APIs; PluginError if two of them conflict."""
+class PortDispatcher:
+    """Routes the requests that arrive at a port of `by_port` to its application, all others to `default`."""
+
+    def __init__(self, default: ASGIApp, by_port: Mapping[int, ASGIApp]) -> None:
+        self._default = default
+        self._by_port = by_port
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # The scope of the lifespan has no server.
+        _, port = scope.get("server") or (None, None)
+        app = self._default if port is None else self._by_port.get(port, self._default)
+        await app(scope, receive, send)
+
+
+def make_app(apis: Sequence[MountedApi], max_body_mb: float, ports: Mapping[int, Collection[str]] = {}) -> ASGIApp:
+    """Make the application that serves these APIs; PluginError if two of them conflict.
+
+    At each of `ports` it serves the named APIs alone.
+    """
     check_conflicts(apis)
+    by_port = {port: _application([api for api in apis if api.name in names]) for port, names in ports.items()}
+    app = PortDispatcher(_application(apis), by_port) if by_port else _application(apis)
+    # Outside the framework: its own last-resort error handler is outside of any middleware added to it.
+    return RequestId(HeadAsGet(BodyLimit(app, max_body_mb)))
+
+
+def _application(apis: Sequence[MountedApi]) -> FastAPI:
     # The interactive pages load scripts from other servers; the OpenAPI document is our own.
     app = FastAPI(
         title="mlx-host",
@@ -155,5 +179,4 @@ def make_app(apis: Sequence[MountedApi], max_body_mb: float) -> ASGIApp:
     for api in apis:
         app.include_router(api.router)
     ErrorFormats(apis).install(app)
-    # Outside the framework: its own last-resort error handler is outside of any middleware added to it.
-    return RequestId(HeadAsGet(BodyLimit(app, max_body_mb)))
+    return app

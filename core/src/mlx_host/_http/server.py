@@ -20,7 +20,7 @@ KEEP_ALIVE_SECONDS = 75
 CUT_OFF_SECONDS = 1.0
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, flag: str = "--port") -> socket.socket:
     """Bind the address to listen on; UsageError if it is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM)
@@ -32,7 +32,7 @@ def bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listening.close()
         raise UsageError(
-            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port."
+            f"Cannot listen on {host}:{port}: {error.strerror or error}. Choose another {flag}."
         ) from error
     return listening
 

@@ -1,54 +1,31 @@
-"""The grammars of calls in notations that several families share, for Parser.grammar."""
+"""Building blocks for the grammars of calls: names, parameters, alternatives of a type."""
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from mlx_host.errors import UnsupportedRequest
-from mlx_host.grammar import Chain, Exact, Grammar, OneOf, Repeated, TextUntil, chain, one_of, optional
+from mlx_host.grammar import Chain, Exact, Grammar, OneOf, Repeated, TextUntil, chain, optional
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.parsing.schema_nodes import Function, Place, branches, functions, members
-from mlx_host.parsing.unquoted_values import BareText
-from mlx_host.requests import Json
+from mlx_host.parsing.schema_nodes import Function, Place, branches, members
 
-# Small models that must call go on calling; nobody waits for more at once.
-MOST_CALLS = 16
+# Small models that are forced to call do not stop by themselves.
+MAX_CALLS = 16
 
 
 def in_turn(call: Grammar, choice: ToolChoice, between: str = "") -> Grammar:
-    """A call, or several where the choice allows it."""
-    return chain(call, Repeated(chain(between, call), 0, MOST_CALLS - 1)) if choice.parallel else call
-
-
-def json_object_call(function: Function, arguments: str = "arguments") -> Grammar:
-    """`{"name": …, "arguments": {…}}` as json.dumps lays it out."""
-    return chain(json_object_members(function, arguments), "}")
-
-
-def json_object_members(function: Function, arguments: str = "arguments") -> Grammar:
-    """The same up to the last brace, where a family writes an id, too.
-
-    In the pieces that JSON is read in, beside which there may be other JSON: the lexer goes for the longest text.
-    """
-    name = json.dumps(function.name, ensure_ascii=False)
-    return chain("{", '"name"', ": ", name, ", ", f'"{arguments}"', ": ", function.json())
-
-
-def json_object_calls(tools: Iterable[Json], arguments: str = "arguments") -> Grammar:
-    """One such call to any of the tools."""
-    return one_of(*(json_object_call(function, arguments) for function in functions(tools)))
+    """State a call, or several if the choice allows it."""
+    return chain(call, Repeated(chain(between, call), 0, MAX_CALLS - 1)) if choice.parallel else call
 
 
 def named(function: Function, name: re.Pattern[str]) -> str:
-    """The name of a function, in a format that writes it bare and reads no other than `name` matches."""
+    """Return the name of a function for a format without quotes; UnsupportedRequest unless `name` matches it."""
     return writable(function.name, name, function.name)
 
 
 def writable(text: str, allowed: re.Pattern[str], tool: str) -> str:
-    """A name or key as it stands in a call; UnsupportedRequest if it would not be read back."""
+    """Return a name or key unchanged; UnsupportedRequest if the parser would not read it back."""
     if not allowed.fullmatch(text):
         raise UnsupportedRequest(
             f"the tool {tool!r} cannot be forced or strict with this model: {text!r} cannot be written in "
@@ -58,42 +35,61 @@ def writable(text: str, allowed: re.Pattern[str], tool: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class Tags:
-    """Arguments each in a tag of their own: `before`, the key, `behind`, the value, its closer, `after`.
+def parameters(
+    function: Function,
+    before: str,
+    behind: str,
+    key: re.Pattern[str],
+    value: Callable[[Place], Grammar],
+    *,
+    escape: Callable[[str], str] = str,
+    other_key: re.Pattern[str] | None = None,
+    reserved: Sequence[str] = (),
+) -> Grammar:
+    """State arguments that follow each other without a separator: the declared ones in order, then any others.
 
-    The values are bare text, typed by the schema. `key` is what the reader takes for one; `gap` stands before each.
+    Each is `before`, the key as `escape` spells it, `behind`, and what `value` gives. `key` matches the keys that can
+    be written. Undeclared keys match `other_key`, by default `key`, and are none of the `reserved` ones.
     """
+    declared, others = members(function.parameters)
+    parts: list[Grammar] = []
+    for member in declared:
+        written = escape(writable(member.key, key, function.name))
+        part = chain(before + written + behind, value(member.place))
+        parts.append(part if member.required else optional(part))
+    if others is not None:
+        known = [*(escape(member.key) for member in declared), *reserved]
+        parts.append(Repeated(chain(before, undeclared(behind, known, other_key or key), value(others))))
+    return Chain(tuple(parts))
 
-    before: str
-    behind: str
-    values: BareText
-    after: str
-    key: re.Pattern[str]
 
-    def arguments(self, function: Function) -> Grammar:
-        """All arguments of a call, the required ones and any of the others."""
-        declared, others = members(function.parameters)
-        parts: list[Grammar] = []
-        for member in declared:
-            key = writable(member.key, self.key, function.name)
-            tag = chain(self.before + key + self.behind, self.values.value(member.place), self.after)
-            parts.append(tag if member.required else optional(tag))
-        if others is not None:
-            other = undeclared(self.behind, [member.key for member in declared], self.key)
-            parts.append(Repeated(chain(self.before, other, self.values.value(others), self.after)))
-        return Chain(tuple(parts))
+def separated_parameters(
+    place: Place, behind: str, key: re.Pattern[str], value: Callable[[Place], Grammar], separator: str
+) -> Grammar:
+    """State the members of an object with a separator between any two: the declared ones in order, then any others."""
+    declared, others = members(place)
+    parts = [
+        (chain(writable(member.key, key, place.tool) + behind, value(member.place)), member.required)
+        for member in declared
+    ]
+    more = None
+    if others is not None:
+        more = chain(undeclared(behind, [member.key for member in declared], key), value(others))
+    return separated(parts, more, separator)
 
 
 def undeclared(behind: str, declared: Sequence[str], key: re.Pattern[str]) -> Grammar:
-    """A key that is none of those declared, up to and with what stands behind it."""
+    """State a key that is not among the `declared` ones, through the text `behind` it."""
     unless = ("|".join(map(re.escape, declared)),) if declared else ()
-    # For Python these are white space, too.
+    # Python's \s includes these, llguidance's does not.
     return TextUntil((behind,), (key.pattern.replace(r"\s", r"\s\x1c-\x1f"),), unless)
 
 
 def kinds(place: Place) -> tuple[list[Place], list[Place]]:
-    """The strings that a place allows, and all else, of one type each where it says; for formats that tell them."""
+    """Split what a schema allows into strings and other values; for formats that mark which of the two a value is.
+
+    The others are of one type each where the schema gives types.
+    """
     place = place.resolved()
     types = place.types()
     if types and "string" not in types:
@@ -107,7 +103,7 @@ def kinds(place: Place) -> tuple[list[Place], list[Place]]:
 
 
 def separated(parts: Sequence[tuple[Grammar, bool]], more: Grammar | None, separator: str) -> Grammar:
-    """Parts in order with a separator between any two; each says whether it must be there, `more` may follow."""
+    """State (part, required) pairs in order, then any number of `more`, with a separator between any two."""
 
     def following(rest: Sequence[tuple[Grammar, bool]]) -> list[Grammar]:
         last = [] if more is None else [Repeated(chain(separator, more))]
@@ -121,17 +117,3 @@ def separated(parts: Sequence[tuple[Grammar, bool]], more: Grammar | None, separ
     if more is not None:
         starts.append(chain(more, *following([])))
     return OneOf((*starts, Exact("")))
-
-
-_IN_TAG = re.compile(r"[^<>\s]+")
-_PARAMETERS = Tags("<parameter=", ">\n", BareText("</parameter>", pad="\n"), "\n", _IN_TAG)
-
-
-def function_xml_calls(tools: Iterable[Json]) -> Grammar:
-    """What the reader of `function_xml` reads: one call to any of the tools, a line for each tag and each value."""
-    return one_of(
-        *(
-            chain(f"<function={named(function, _IN_TAG)}>\n", _PARAMETERS.arguments(function), "</function>")
-            for function in functions(tools)
-        )
-    )

@@ -1,26 +1,27 @@
 """The state machine for families that mark reasoning and calls by fixed strings in the text.
 
-A family declares its markers and, for each string that opens a call, a reader. The rules they share:
+A family declares its markers and the formats of its calls. The rules that all of them share:
 
-* The answer starts inside reasoning if the prompt's tail opens thinking and does not close it again. A repeated opener
+* The output starts inside reasoning if the prompt's tail opens thinking and does not close it again. A repeated opener
   is dropped. Reasoning that is never closed is reasoning to the end; a closer in content is taken out. In content, a
-  thinking marker directly after a quotation mark or backtick is text: the answer talks about it.
+  thinking marker directly after a quotation mark or backtick is text: the output talks about it.
 * What a reader gives up on is text. What it has decided before stands.
 * A call in reasoning is kept back. If the reasoning is closed later, it was a thought and is not executed; if the
-  answer ends first, the model forgot to close, and the call stands. A closer within a complete call is data.
+  output ends first, the model forgot to close, and the call stands. A closer within a complete call is data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mlx_host.grammar import Chain, Grammar, TextUntil, one_of, optional
+from mlx_host.parsing.call_format import CallFormat, CallReader, Opener
 from mlx_host.parsing.literal_matcher import Literals
-from mlx_host.parsing.parser import Parser, Part, ToolCall
+from mlx_host.parsing.parser import Parser, Part, ToolCall, ToolChoice
 from mlx_host.parsing.part_builder import Writer
 from mlx_host.parsing.scanner import Commit, NotACall, Reader, Reading, Scanner
+from mlx_host.parsing.schema_nodes import functions
 from mlx_host.requests import Json
 
 _QUOTES = ("`", '"', "'")
@@ -29,43 +30,52 @@ _QUOTES = ("`", '"', "'")
 _REREADS = 4
 
 
-@dataclass(frozen=True)
-class Call:
-    """How a call begins, and what reads it.
-
-    The reader starts after `opener`, or before it if `inclusive`. It decides by `Scanner.call` and `Scanner.plain`, as
-    often as there are calls in its block, and raises NotACall where the text cannot be one. With `leading` the opener
-    counts only where nothing but white space stands before it, since the start, the thinking or another call.
-    """
-
-    opener: str
-    read: Reader
-    inclusive: bool = False
-    leading: bool = False
-
-
 class MarkupParser(Parser):
     """A Parser that is declared.
 
-    `think_open` and `think_close` are variants of the thinking markers. `noise` is taken out wherever it stands, such
-    as end-of-turn tokens. `syntax` lists what else may turn up in a Marker part: what stands between and after
-    the calls of a block that holds several.
+    `think_open` and `think_close` are variants of the thinking markers. `noise` is removed wherever it stands, such as
+    end-of-turn tokens. `calls` are the formats of calls; of two with the same opener the first one reads. From these
+    follow the grammar, `openers`, `markers` and, unless the class declares them, `telltales` and `templates`.
     """
 
     think_open: ClassVar[tuple[str, ...]] = ()
     think_close: ClassVar[tuple[str, ...]] = ()
     noise: ClassVar[tuple[str, ...]] = ()
-    calls: ClassVar[tuple[Call, ...]] = ()
-    syntax: ClassVar[tuple[str, ...]] = ()
+    calls: ClassVar[tuple[CallReader, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        openers = tuple(call.opener for call in cls.calls)
-        tags = tuple(call.opener for call in cls.calls if not call.leading)
+        openers = [opener for reader in cls.calls for opener in reader.openers]
+        syntax = [text for reader in cls.calls for text in reader.syntax]
+        thinking = (*cls.think_open, *cls.think_close)
+        cls.openers = tuple(dict.fromkeys(opener.text for opener in openers if not opener.leading))
+        cls.markers = tuple(dict.fromkeys((*thinking, *cls.noise, *(opener.text for opener in openers), *syntax)))
         if "telltales" not in cls.__dict__:
-            cls.telltales = tuple(dict.fromkeys(tags + cls.think_open + cls.think_close))
-        cls.openers = tags
-        cls.markers = tuple(dict.fromkeys(cls.think_open + cls.think_close + cls.noise + openers + cls.syntax))
+            cls.telltales = tuple(dict.fromkeys((*cls.openers, *thinking)))
+        if "templates" not in cls.__dict__:
+            written = [form.openers[0] for form in cls.formats()]
+            cls.templates = tuple(dict.fromkeys((opener.text,) for opener in written if not opener.leading))
+
+    @classmethod
+    def formats(cls) -> tuple[CallFormat, ...]:
+        """The formats in which calls can be forced."""
+        return tuple(reader for reader in cls.calls if isinstance(reader, CallFormat))
+
+    @classmethod
+    def can_force_calls(cls) -> bool:
+        return bool(cls.formats()) or cls.grammar is not MarkupParser.grammar
+
+    @classmethod
+    def write_calls(cls, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        return [form.write(calls) for form in cls.formats()]
+
+    def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
+        """State the calls in each format; the model chooses among them by its first token."""
+        formats = self.formats()
+        if not formats:
+            return super().grammar(tools, choice)
+        declared = functions(tools)
+        return one_of(*(form.grammar(declared, choice) for form in formats))
 
     def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
         super().__init__(prompt_tail=prompt_tail, tools=tools, reasoning=reasoning)
@@ -75,8 +85,11 @@ class MarkupParser(Parser):
         self._unopened = 0
         self._called = False
         self._rereads = 0
-        self._calls = {call.opener: call for call in self.calls} if tools else {}
-        leading = {opener for opener, call in self._calls.items() if call.leading}
+        self._calls: dict[str, tuple[Opener, Reader]] = {}
+        for reader in self.calls if tools else ():
+            for opener in reader.openers:
+                self._calls.setdefault(opener.text, (opener, reader.read))
+        leading = {opener.text for opener, _ in self._calls.values() if opener.leading}
         self._leading = Literals(leading)
         self._thoughts = Literals((*self.think_open, *self.think_close, *self.noise))
         self._all = Literals((*self._thoughts.all, *(opener for opener in self._calls if opener not in leading)))
@@ -164,10 +177,10 @@ class MarkupParser(Parser):
 
     def _open(self, opener: str) -> bool:
         """Start reading a call whose opener comes next."""
-        s, call = self._scanner, self._calls[opener]
-        if not call.inclusive:
+        s, (declared, read) = self._scanner, self._calls[opener]
+        if not declared.inclusive:
             s.take(s.at + len(opener))
-        self._reading = call.read(s)
+        self._reading = read(s)
         self._unopened = len(opener)
         self._called = False
         return True

@@ -1,10 +1,10 @@
 """The parser contract: one state machine per model family turns text into content, reasoning and tool calls.
 
-Two laws hold for every parser and every text:
+Two invariants hold for every parser and every text:
 
-1. How the text was cut never shows: feeding it whole or in pieces of any size gives the same parts, once neighbouring
+1. Chunk-independent: the text gives the same parts whether it is fed whole or in chunks of any size, once neighbouring
    parts of the same kind are joined.
-2. Nothing is lost: the sources of all parts, joined in order, are the text.
+2. Lossless: the sources of all parts, joined in order, are the text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -66,22 +66,6 @@ class ToolCall:
 Part = Content | Reasoning | Marker | ToolCall
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A text that the family's models write, and what it means; the contract tests it and its mutations.
-
-    `calls` are (name, arguments as Python values). `prompt_tail` primes the parser, `tools` are OpenAI's shapes.
-    """
-
-    name: str
-    text: str
-    content: str = ""
-    reasoning: str = ""
-    calls: tuple[tuple[str, dict[str, Any]], ...] = ()
-    prompt_tail: str = ""
-    tools: Sequence[Json] = ()
-
-
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
     """Which calls an answer may make: one function's alone if it has a name, one at a time unless `parallel`.
@@ -110,7 +94,6 @@ class Parser(ABC):
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str]
-    samples: ClassVar[tuple[Sample, ...]]
     markers: ClassVar[tuple[str, ...]] = ()
     templates: ClassVar[tuple[tuple[str, ...], ...]] = ()
     telltales: ClassVar[tuple[str, ...]] = ()
@@ -120,6 +103,19 @@ class Parser(ABC):
         self.prompt_tail = prompt_tail
         self.tools = tools
         self.reasoning = reasoning
+
+    @classmethod
+    def can_force_calls(cls) -> bool:
+        """Tell whether `grammar` states the calls of this family."""
+        return cls.grammar is not Parser.grammar
+
+    @classmethod
+    def write_calls(cls, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Write calls the way the family's models do, once in each format that `grammar` states.
+
+        `calls` are names and arguments as Python values. A format that takes one call only is left out for several.
+        """
+        return []
 
     @abstractmethod
     def feed(self, text: str) -> list[Part]:

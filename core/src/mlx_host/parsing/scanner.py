@@ -91,13 +91,25 @@ class Scanner:
         self._commits.append(Commit(self.take_source(), name, checked, id or None))
         return True
 
-    def json_call(self, raw: str, *, need_arguments: bool = False, id_key: str = "") -> bool:
-        """Decide by a JSON object with `name` and `arguments` (or `parameters`), and maybe an id: a call, or text."""
+    def json_call(
+        self,
+        raw: str,
+        *,
+        need_arguments: bool = False,
+        id_key: str = "",
+        id_pattern: re.Pattern[str] | None = None,
+    ) -> bool:
+        """Decide by a JSON object with `name` and `arguments` (or `parameters`): a call, or text.
+
+        `id_key` names the member with the call's id; an id that does not match `id_pattern` is dropped.
+        """
         found = json_call(raw, need_arguments=need_arguments, id_key=id_key)
         if found is None:
             self.plain()
             return False
-        return self.call(*found)
+        name, arguments, id = found
+        known = id is not None and (id_pattern is None or id_pattern.fullmatch(id))
+        return self.call(name, arguments, id if known else None)
 
     def plain(self) -> None:
         """Decide that what was read since the last decision is text after all."""

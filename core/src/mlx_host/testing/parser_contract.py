@@ -1,47 +1,26 @@
-"""What every parser must do, as tests to inherit."""
+"""The contract of parsers, as tests to inherit."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from html import unescape
 from itertools import groupby
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mlx_host.errors import UnsupportedRequest
 from mlx_host.grammar import Grammar
-from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, Sample, ToolCall, ToolChoice
+from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolChoice
 from mlx_host.requests import Json
-
-NOISE = (
-    " ",
-    "\n",
-    "\n\n",
-    "x",
-    "<",
-    ">",
-    "|",
-    '"',
-    "'",
-    "\\",
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ",",
-    "`",
-    "```\n",
-    "é",
-    "🙂",
-    "null",
-)
-ANY_TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+from mlx_host.testing.call_strategies import calls_of as random_calls
+from mlx_host.testing.grammar_matcher import admits
+from mlx_host.testing.samples import TOOLS, Sample, load_samples
+from mlx_host.testing.text_strategies import Case, damaged, medley, pieces_of
 
 STRING: Json = {"type": "string"}
 PARAMETERS: tuple[object, ...] = (
@@ -59,8 +38,8 @@ PARAMETERS: tuple[object, ...] = (
 )
 NAMES = ("f", "a-b.c", "größe", "with space", "<f>", 'q"[(', "", "\ud800")
 
-# Enough positions to meet every state of a parser, few enough to be quick for a long sample.
-_POSITIONS = 250
+# Enough positions to meet every state of a parser, few enough to be quick for long samples.
+_POSITIONS = 150
 
 _SETTINGS = settings(
     max_examples=150,
@@ -70,20 +49,7 @@ _SETTINGS = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
-
-
-@dataclass(frozen=True)
-class Case:
-    """A text and how the parser is primed for it."""
-
-    text: str
-    prompt_tail: str = ""
-    tools: Sequence[Json] = ()
-    reasoning: bool = True
-
-    @classmethod
-    def of(cls, sample: Sample) -> Case:
-        return cls(sample.text, sample.prompt_tail, sample.tools)
+_CALL_SETTINGS = settings(_SETTINGS, max_examples=60)
 
 
 class ParserContract:
@@ -92,35 +58,42 @@ class ParserContract:
         class TestMyParser(ParserContract):
             parser = MyParser
 
-    The samples of the parser say what must come out, and they, cut, shortened, damaged and mixed with the parser's
-    markers, are what the laws are tried on. The same texts are tried each time.
+    The samples are outputs of the family's models with the expected result. Split, truncated, damaged and mixed with
+    the parser's markers they also test the two invariants (chunk-independent, lossless). They are found in the module
+    `samples` of the parser's package, unless the subclass sets them. Every run tests the same texts.
     """
 
     parser: ClassVar[type[Parser]]
+    samples: ClassVar[Sequence[Sample]] = ()
 
-    def test_samples_show_what_the_family_can_do(self) -> None:
-        samples = self.parser.samples
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "parser" in cls.__dict__ and "samples" not in cls.__dict__:
+            cls.samples = load_samples(cls.parser)
+
+    def test_samples_cover_reasoning_or_calls(self) -> None:
+        samples = self.samples
         assert any(sample.reasoning or sample.calls for sample in samples), "no sample has reasoning or a call"
         names = [sample.name for sample in samples]
         assert len(set(names)) == len(names), f"sample names are not unique: {names}"
 
-    def test_samples_mean_what_they_say(self) -> None:
-        for sample in self.parser.samples:
+    def test_samples_parse_as_expected(self) -> None:
+        for sample in self.samples:
             parts = self.check(Case.of(sample))
             meant = (sample.content, sample.reasoning, list(sample.calls))
             read = (text_of(parts, Content), text_of(parts, Reasoning), calls_of(parts))
             assert read == meant, f"sample {sample.name!r}: read (content, reasoning, calls) {read!r}, meant {meant!r}"
 
-    def test_a_cut_anywhere_does_not_show(self) -> None:
-        for sample in self.parser.samples:
+    def test_samples_parse_alike_in_any_chunks(self) -> None:
+        for sample in self.samples:
             case = Case.of(sample)
             whole = self.parse(case, [sample.text])
             for pieces in ([sample.text[:n], sample.text[n:]] for n in positions(sample.text)):
                 assert self.parse(case, pieces) == whole, f"sample {sample.name!r} in the pieces {pieces!r}"
             assert self.parse(case, sample.text) == whole, f"sample {sample.name!r} in single characters"
 
-    def test_an_answer_that_is_cut_off_invents_no_call(self) -> None:
-        for sample in self.parser.samples:
+    def test_truncated_output_adds_no_call(self) -> None:
+        for sample in self.samples:
             case = Case.of(sample)
             whole = self.parse(case, [sample.text])
             thoughts = self.parse(Case(text_of(whole, Reasoning), tools=sample.tools), [text_of(whole, Reasoning)])
@@ -130,18 +103,18 @@ class ParserContract:
                 invented = [call for call in calls if call not in held]
                 assert not invented, f"sample {sample.name!r} ending in {sample.text[:n]!r} gives {invented!r}"
 
-    def test_without_tools_calls_are_text(self) -> None:
-        for sample in self.parser.samples:
+    def test_calls_are_text_without_tools(self) -> None:
+        for sample in self.samples:
             case = Case.of(sample)
             sources = [part.source for part in self.parse(case, [sample.text]) if isinstance(part, ToolCall)]
             parts = self.check(replace(case, tools=()))
             assert not calls_of(parts), f"sample {sample.name!r} gives calls without tools"
-            self.check_left_alone(sample, sources, parts)
+            self.check_calls_are_text(sample, sources, parts)
 
-    def check_left_alone(self, sample: Sample, sources: list[str], parts: list[Part]) -> None:
-        """Each call is text from its first character on, but for markers within it that mean something without tools.
+    def check_calls_are_text(self, sample: Sample, sources: list[str], parts: list[Part]) -> None:
+        """Check that each call is text, except for markers in it that have a meaning without tools.
 
-        A family whose calls are messages of their own may override this.
+        A family whose calls are separate messages may override this.
         """
         text = text_of(parts, Content) + text_of(parts, Reasoning)
         markers = [part.source.strip() for part in parts if isinstance(part, Marker) and not part.source.isspace()]
@@ -152,15 +125,15 @@ class ParserContract:
             assert left in text, f"sample {sample.name!r}: {source!r} is not text when there are no tools"
             assert left[:4] == source[:4], f"sample {sample.name!r}: {source!r} loses its beginning without tools"
 
-    def test_reasoning_switched_off_stays_in_the_content(self) -> None:
-        for sample in self.parser.samples:
+    def test_disabled_reasoning_stays_in_the_content(self) -> None:
+        for sample in self.samples:
             parts = self.check(replace(Case.of(sample), reasoning=False))
             assert not text_of(parts, Reasoning), f"sample {sample.name!r} gives reasoning though it is off"
             assert sample.reasoning in text_of(parts, Content), f"sample {sample.name!r} loses its reasoning"
             assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} gives other calls"
 
-    def test_calls_are_stated_as_a_grammar_or_refused(self) -> None:
-        """Whatever clients send for tools; that the grammar says what the parser reads takes llguidance to try."""
+    def test_calls_have_a_grammar_or_are_rejected(self) -> None:
+        """Tools of any shape get a grammar or a clear error, never another exception."""
         asked = [(name, {"type": "object"}) for name in NAMES] + [("f", parameters) for parameters in PARAMETERS]
         for name, parameters in asked:
             tool = {"type": "function", "function": {"name": name, "parameters": parameters}}
@@ -172,20 +145,55 @@ class ParserContract:
                     known, stated = error.param in ("tools", "tool_choice"), True
                 else:
                     known, stated = True, isinstance(answer, Grammar)
-                assert known, f"the refusal of {tool!r} names neither 'tools' nor 'tool_choice'"
-                assert stated, f"the answer with {tool!r} is no Grammar"
+                assert known, f"the error for {tool!r} names neither 'tools' nor 'tool_choice'"
+                assert stated, f"the result for {tool!r} is not a Grammar"
 
-    def test_both_laws_hold_for_damaged_samples(self) -> None:
+    def test_written_calls_are_read_back(self) -> None:
+        """`write_calls` and the reader agree, in each format, on random calls of the sample tools."""
+
+        @_CALL_SETTINGS
+        @given(st.lists(random_calls(TOOLS), min_size=1, max_size=3))
+        def check(calls: list[tuple[str, dict[str, Any]]]) -> None:
+            for text in self.written(calls):
+                parts = self.check(Case(text, tools=TOOLS))
+                read = calls_of(parts)
+                assert read == calls, f"the calls {calls!r} are written {text!r}, which is read as {read!r}"
+                left = (text_of(parts, Content) + text_of(parts, Reasoning)).strip()
+                assert not left, f"the calls {calls!r} are written {text!r}, of which {left!r} is read as text"
+
+        check()
+
+    def test_the_grammar_admits_written_calls(self) -> None:
+        """`write_calls` and the grammar agree, so that a forced call is one that the parser reads."""
+
+        @_CALL_SETTINGS
+        @given(st.lists(random_calls(TOOLS), min_size=1, max_size=2))
+        def check(calls: list[tuple[str, dict[str, Any]]]) -> None:
+            choice = ToolChoice(required=True, parallel=len(calls) > 1)
+            for text in self.written(calls):
+                grammar = self.parser(tools=TOOLS).grammar(TOOLS, choice)
+                assert admits(grammar, text), f"the calls {calls!r} are written {text!r}, which the grammar excludes"
+
+        check()
+
+    def written(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
+        """Return calls as the family writes them; a family that can force calls writes at least single ones."""
+        texts = self.parser.write_calls(calls)
+        missing = len(calls) == 1 and not texts and self.parser.can_force_calls()
+        assert not missing, f"the parser {self.parser.name!r} states a grammar of calls, but write_calls writes none"
+        return texts
+
+    def test_invariants_hold_for_damaged_samples(self) -> None:
         @_SETTINGS
-        @given(damaged(self.parser), st.data())
+        @given(damaged(self.parser, self.samples), st.data())
         def check(case: Case, data: st.DataObject) -> None:
             self.check(case, data.draw(pieces_of(case.text)))
 
         check()
 
-    def test_both_laws_hold_for_any_text(self) -> None:
+    def test_invariants_hold_for_any_text(self) -> None:
         @_SETTINGS
-        @given(medley(self.parser), st.data())
+        @given(medley(self.parser, self.samples), st.data())
         def check(case: Case, data: st.DataObject) -> None:
             self.check(case, data.draw(pieces_of(case.text)))
 
@@ -197,12 +205,12 @@ class ParserContract:
         return list(joined(parts + parser.finish()))
 
     def check(self, case: Case, pieces: Sequence[str] = ()) -> list[Part]:
-        """Try both laws, and that calls and markers are what they claim; return the parts."""
+        """Check both invariants, and the contents of calls and markers; return the parts."""
         parts = self.parse(case, [case.text])
         cut = self.parse(case, pieces or case.text)
-        assert cut == parts, f"how the text was cut shows: {case!r} in pieces gives {cut!r}, whole {parts!r}"
+        assert cut == parts, f"not chunk-independent: {case!r} in chunks gives {cut!r}, whole {parts!r}"
         sources = "".join(part.source for part in parts)
-        assert sources == case.text, f"text is lost or made up: {case!r} gives {parts!r}"
+        assert sources == case.text, f"not lossless: {case!r} gives {parts!r}"
         for part in parts:
             if isinstance(part, ToolCall):
                 check_call(part)
@@ -250,61 +258,3 @@ def positions(text: str) -> range:
 
 def by_length(markers: Iterable[str]) -> list[str]:
     return sorted(markers, key=len, reverse=True)
-
-
-@st.composite
-def pieces_of(draw: st.DrawFn, text: str) -> list[str]:
-    """`text` in pieces of up to about a marker's length, now and then an empty one."""
-    sizes = draw(st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any))
-    pieces: list[str] = []
-    at = 0
-    while at < len(text):
-        size = sizes[len(pieces) % len(sizes)]
-        pieces.append(text[at : at + size])
-        at += size
-    return pieces
-
-
-@st.composite
-def cases(draw: st.DrawFn, parser: type[Parser], text: str, sample: Sample) -> Case:
-    tails = sorted({"", sample.prompt_tail, *(other.prompt_tail for other in parser.samples)})
-    return Case(
-        text,
-        prompt_tail=draw(st.sampled_from([sample.prompt_tail, *tails])),
-        tools=draw(st.sampled_from([sample.tools or (ANY_TOOL,), (ANY_TOOL,), ()])),
-        reasoning=draw(st.sampled_from([True, True, False])),
-    )
-
-
-@st.composite
-def damaged(draw: st.DrawFn, parser: type[Parser]) -> Case:
-    """A sample with stretches taken out and markers or noise put in, bare, quoted or fenced."""
-    sample = draw(st.sampled_from(parser.samples))
-    text = sample.text
-    for _ in range(draw(st.integers(1, 3))):
-        at = draw(st.integers(0, len(text)))
-        taken = draw(st.one_of(st.integers(0, 3), st.integers(0, 40)))
-        put = draw(st.one_of(st.just(""), snippets(parser)))
-        wrap = draw(st.sampled_from(["{}", "{}", '"{}"', "`{}`", "```\n{}\n```"]))
-        text = text[:at] + wrap.replace("{}", put) * bool(put) + text[at + taken :]
-    end = draw(st.sampled_from([len(text), len(text) // 2]))
-    return draw(cases(parser, text[:end], sample))
-
-
-@st.composite
-def medley(draw: st.DrawFn, parser: type[Parser]) -> Case:
-    """Markers, stretches of samples, noise and any characters in any order."""
-    sample = draw(st.sampled_from(parser.samples))
-    stretch = st.tuples(st.sampled_from(parser.samples), st.integers(0, 200), st.integers(0, 60)).map(
-        lambda cut: cut[0].text[cut[1] : cut[1] + cut[2]]
-    )
-    count = draw(st.sampled_from([3, 6, 12]))
-    texts = draw(st.lists(snippets(parser) | stretch, min_size=count, max_size=count))
-    return draw(cases(parser, "".join(texts), sample))
-
-
-def snippets(parser: type[Parser]) -> st.SearchStrategy[str]:
-    markers = parser.markers or ("",)
-    whole = st.sampled_from(markers)
-    part = st.tuples(whole, st.integers(1, 12)).map(lambda cut: cut[0][: cut[1]])
-    return st.one_of(whole, whole, part, st.sampled_from(NOISE), st.text(min_size=1, max_size=4))

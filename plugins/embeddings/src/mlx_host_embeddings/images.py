@@ -1,54 +1,35 @@
-"""Images out of data: URLs; nothing is fetched from anywhere."""
+"""Images of embedding requests; nothing is fetched."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
-import struct
-import warnings
-import zlib
-from urllib.parse import unquote_to_bytes
+from collections.abc import Generator
 
-from mlx_host.errors import InvalidRequest
-from PIL import Image
+from mlx_host_media.data_urls import decode_data_url, is_data_url
+from mlx_host_media.errors import MediaError
+from mlx_host_media.images import ImageLimits
+from mlx_host_media.pool import DecoderPool
+from PIL.Image import Image
 
-Image.init()
-# Others of Pillow's formats call programs, or are too rare to have been looked at much; it can be built without these.
-FORMATS = tuple(form for form in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if form in Image.OPEN)
-# An image that unpacks to more than this is not unpacked.
-MOST_PIXELS = 80_000_000
-# What Pillow's readers raise where a file is damaged.
-DAMAGE = (
-    *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError),
-    *(struct.error, zlib.error),
-)
+LIMITS = ImageLimits(max_pixels=80_000_000)
 
 
-def read_image(url: str) -> Image.Image:
-    """Decode the image in a data: URL; InvalidRequest says why not."""
-    if not url.startswith("data:"):
-        raise _refused(f"{url[:60]!r} is not fetched; send the image itself as data:image/png;base64,...")
-    head, comma, body = url.partition(",")
-    if not comma:
-        raise _refused("the data: URL has no comma before its data")
-    try:
-        raw = base64.b64decode(body, validate=True) if head.endswith(";base64") else unquote_to_bytes(body)
-        with warnings.catch_warnings():
-            # The number of pixels is checked here, before they are unpacked; odd metadata does not matter.
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(raw), formats=FORMATS) as image:
-                if image.width * image.height > MOST_PIXELS:
-                    raise _refused(f"it has {image.width} x {image.height} pixels, and {MOST_PIXELS} are the most")
-                return image.convert("RGB")
-    except binascii.Error as error:
-        raise _refused(f"its base64 cannot be read ({error})") from None
-    except Image.DecompressionBombError:
-        # Pillow's own limit, above ours, is met as the header is read.
-        raise _refused(f"it has more than {MOST_PIXELS} pixels") from None
-    except DAMAGE:
-        raise _refused(f"its data cannot be read as an image; {', '.join(FORMATS)} can be") from None
+class ImageLoader:
+    """Decodes images in data URLs, in processes that run until it is closed."""
 
+    def __init__(self) -> None:
+        self._decoders = DecoderPool()
 
-def _refused(reason: str) -> InvalidRequest:
-    return InvalidRequest(f"image_url: {reason}.", param="image_url")
+    def load(self, url: str) -> Generator[None, None, Image]:
+        """Decode an image to RGB, yielding None until it is there; raises InvalidRequest."""
+        try:
+            if not is_data_url(url):
+                raise MediaError(
+                    f"{url[:60]!r} is not fetched; send the image itself as data:image/png;base64,...", "invalid_image"
+                )
+            image = yield from self._decoders.decode_image(decode_data_url(url), LIMITS)
+        except MediaError as error:
+            raise error.as_request_error("image_url", "image_url") from None
+        return image.to_pil()
+
+    def close(self) -> None:
+        self._decoders.close()

@@ -13,9 +13,10 @@ from mlx_host.requests import EmbeddingRequest
 from mlx_host_text.embedder import EmbeddingConfig, TextEmbedder
 from mlx_host_text.embedding_scheduler import Embedder, EmbeddingScheduler
 
+from mlx_host_embeddings.images import ImageLoader
 from mlx_host_embeddings.mlx_embeddings_api import LoadedModel, Qwen3Vl, Siglip, load
+from mlx_host_embeddings.multimodal import Qwen3VlEmbedder, SiglipEmbedder
 from mlx_host_embeddings.options import EmbeddingsOptions
-from mlx_host_embeddings.pictures import Qwen3VlEmbedder, SiglipEmbedder
 from mlx_host_embeddings.pooling_config import PoolingConfig, Prompts, prompts, read_pooling_config
 
 log = logging.getLogger(__name__)
@@ -40,11 +41,12 @@ def load_model(request: Load[EmbeddingsOptions]) -> EmbeddingModel:
     loaded = load(request.path)
     config = read_pooling_config(request.path, loaded.config)
     request.progress("load", 1, 2, "first pass")
-    embedder = _embedder(loaded, config, options)
+    images = ImageLoader()
+    embedder = _embedder(loaded, config, options, images)
     shorter = range(1, embedder.dimensions) if options.matryoshka else config.matryoshka_dimensions
     embedder.matryoshka_dimensions = shorter
     request.progress("load", 2, 2, str(request.ref))
-    return EmbeddingModel(embedder, options.batch_tokens)
+    return EmbeddingModel(embedder, images, options.batch_tokens)
 
 
 class EmbeddingModel(Model):
@@ -53,10 +55,11 @@ class EmbeddingModel(Model):
     serves = (EmbeddingRequest,)
     concurrency = CONCURRENCY
 
-    def __init__(self, embedder: Embedder, batch_tokens: int | None) -> None:
+    def __init__(self, embedder: Embedder, images: ImageLoader, batch_tokens: int | None) -> None:
         on_cpu = mx.default_device().type == mx.DeviceType.cpu
         self.context_length = embedder.context_length
         self.embedder = embedder
+        self._images = images
         self._embeddings = EmbeddingScheduler(
             embedder,
             batch_tokens=batch_tokens or (BATCH_TOKENS_CPU if on_cpu else BATCH_TOKENS_GPU),
@@ -67,16 +70,19 @@ class EmbeddingModel(Model):
         return self._embeddings.generate(request)
 
     def close(self) -> None:
+        self._images.close()
         mx.clear_cache()
 
 
-def _embedder(loaded: LoadedModel | Siglip | Qwen3Vl, config: PoolingConfig, options: EmbeddingsOptions) -> Embedder:
+def _embedder(
+    loaded: LoadedModel | Siglip | Qwen3Vl, config: PoolingConfig, options: EmbeddingsOptions, images: ImageLoader
+) -> Embedder:
     texts_before = prompts(config, options)
     match loaded:
         case Siglip():
-            return SiglipEmbedder(loaded, texts_before, _context_length(loaded, loaded.positions, options))
+            return SiglipEmbedder(loaded, texts_before, images, _context_length(loaded, loaded.positions, options))
         case Qwen3Vl():
-            return Qwen3VlEmbedder(loaded, texts_before, _context_length(loaded, loaded.positions, options))
+            return Qwen3VlEmbedder(loaded, texts_before, images, _context_length(loaded, loaded.positions, options))
         case LoadedModel():
             return _text_embedder(loaded, config, texts_before, options)
 

@@ -14,19 +14,23 @@ from typing import Literal
 Task = Literal["image-generation", "image-edit"]
 TASKS: tuple[Task, ...] = ("image-generation", "image-edit")
 
-# Where mflux sets no limit of its own.
-MOST_IMAGES = 10
-SHORTEST_SIDE, LONGEST_SIDE = 16, 4096
+# Where mflux sets no limit.
+MAX_IMAGES = 10
+MIN_SIDE, MAX_SIDE = 16, 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """How a class takes the images to edit, `most` of them, and the mask, if it takes one, with one image alone."""
+    """How a class takes the images to edit, up to `max_images`, and the mask, if it takes one with a single image.
+
+    `alpha` is for a class that reads the alpha channel; others get images composited on white.
+    """
 
     argument: Literal["image_path", "image_paths"]
-    most: int = MOST_IMAGES
+    max_images: int = MAX_IMAGES
     mask: str | None = None
     needs_mask: bool = False
+    alpha: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class Pipeline:
     loras: bool = True
     inputs: Inputs | None = None
     multiple: int = 16
-    sides: tuple[int, int] = (SHORTEST_SIDE, LONGEST_SIDE)
+    sides: tuple[int, int] = (MIN_SIDE, MAX_SIDE)
     caption: Literal["json", "json-edit", "checked", "checked-edit"] | None = None
     sizes_in_folder: bool = False
 
@@ -94,7 +98,7 @@ _QWEN_LATENTS = _creator("qwen", "qwen_latent_creator:QwenLatentCreator")
 _FIBO_LATENTS = _creator("fibo", "fibo_latent_creator:FiboLatentCreator")
 _FIBO2_LATENTS = _creator("fibo2", "fibo2_latent_creator:Fibo2LatentCreator")
 
-_ONE = Inputs(argument="image_path", most=1)
+_ONE = Inputs(argument="image_path", max_images=1)
 _SEVERAL = Inputs(argument="image_paths")
 
 FLUX = Pipeline(path="mflux.models.flux.variants.txt2img.flux:Flux1", latents=_FLUX_LATENTS)
@@ -104,7 +108,7 @@ KONTEXT = Pipeline(
 FILL = Pipeline(
     path="mflux.models.flux.variants.fill.flux_fill:Flux1Fill",
     latents=_FLUX_LATENTS,
-    inputs=Inputs(argument="image_path", most=1, mask="masked_image_path", needs_mask=True),
+    inputs=Inputs(argument="image_path", max_images=1, mask="masked_image_path", needs_mask=True),
 )
 FLUX2 = Pipeline(
     path="mflux.models.flux2.variants.txt2img.flux2_klein:Flux2Klein",
@@ -141,7 +145,7 @@ QWEN21_EDIT = Pipeline(
     latents=_creator("qwen21", "qwen_image21_latent_creator:QwenImage21LatentCreator"),
     negative="guided",
     multiple=32,
-    inputs=Inputs(argument="image_paths", mask="mask_image"),
+    inputs=Inputs(argument="image_paths", mask="mask_image", alpha=True),
 )
 Z_IMAGE = Pipeline(
     path="mflux.models.z_image.variants.z_image:ZImage",
@@ -165,7 +169,7 @@ FIBO_EDIT = Pipeline(
     latents=_FIBO_LATENTS,
     negative="guided",
     loras=False,
-    inputs=Inputs(argument="image_path", most=1, mask="mask_path"),
+    inputs=Inputs(argument="image_path", max_images=1, mask="mask_path"),
     caption="json-edit",
 )
 FIBO2 = Pipeline(
@@ -178,7 +182,7 @@ FIBO2_EDIT = Pipeline(
     path="mflux.models.fibo2.variants.edit.fibo2_edit:Fibo2Edit",
     latents=_FIBO2_LATENTS,
     negative="guided",
-    inputs=Inputs(argument="image_paths", most=5, mask="mask_path"),
+    inputs=Inputs(argument="image_paths", max_images=5, mask="mask_path"),
     caption="checked-edit",
 )
 ANIMA = Pipeline(
@@ -186,7 +190,7 @@ ANIMA = Pipeline(
     latents=_creator("anima", "anima_latent_creator:AnimaLatentCreator"),
     negative="guided",
 )
-# mflux shows no unfinished pictures of this one.
+# mflux shows no partial images of this one.
 BOOGU = Pipeline(
     path="mflux.models.boogu.variants.txt2img.boogu_image:BooguImage", latents=None, guidance=False, loras=False
 )

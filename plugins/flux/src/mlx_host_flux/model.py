@@ -1,4 +1,4 @@
-"""The model of the backend `flux`: a prompt in, and images if it edits; steps and pictures out."""
+"""The model of the backend `flux`: generates images from a prompt, or edits images."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, Parti
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest, Request
 from PIL import Image
 
-from mlx_host_flux import configs, pictures
+from mlx_host_flux import configs
 from mlx_host_flux.configs import Config, Pipeline, Task
+from mlx_host_flux.image_io import encode, is_transparent
 from mlx_host_flux.mflux_api import Painter, Shot, end_streams, image_tokens, key_of
 from mlx_host_flux.options import FluxOptions
 from mlx_host_flux.plan import Plan, Planner, files
@@ -21,14 +22,14 @@ from mlx_host_flux.workbench import Workbench
 
 log = logging.getLogger(__name__)
 
-# So many lines of the log tell how a picture gets on.
+# Log lines about the progress of an image.
 LOG_LINES = 10
 
-Say = Callable[[Event], None]
+Emit = Callable[[Event], None]
 
 
 class FluxModel(Model):
-    """Makes the pictures of one request after the other, giving way after each step."""
+    """Generates the images of one request at a time, yielding after each step."""
 
     concurrency = 1
 
@@ -38,7 +39,7 @@ class FluxModel(Model):
         self._planner = planner
 
     def generate(self, request: ImageRequest) -> Iterator[Event | None]:
-        plan = self._planner.plan(request)
+        plan = yield from self._planner.plan(request)
         try:
             with files(plan, self._planner.pipeline.inputs) as images:
                 yield from self._answer(request, plan, {**plan.arguments, **images})
@@ -58,8 +59,8 @@ class FluxModel(Model):
         )
         for number in range(request.n):
             shot = Shot(prompt=prompt, seed=request.seed + number, size=plan.size, arguments=arguments)
-            picture = Picture(request, number, shot, plan, self._painter)
-            finished = yield from self._workbench.steps(picture.paint)
+            task = ImageTask(request, number, shot, plan, self._painter)
+            finished = yield from self._workbench.steps(task.run)
             if number + 1 < request.n:
                 yield finished
             else:
@@ -69,22 +70,23 @@ class FluxModel(Model):
     def close(self) -> None:
         self._workbench.do(end_streams)
         self._workbench.close()
+        self._planner.close()
 
 
 class Generator(FluxModel):
-    """A model that needs nothing but a prompt."""
+    """A model that generates images from a prompt."""
 
     serves: ClassVar[tuple[type[Request], ...]] = (ImageGenerationRequest,)
 
 
 class Editor(FluxModel):
-    """A model that goes on from images."""
+    """A model that edits images."""
 
     serves: ClassVar[tuple[type[Request], ...]] = (ImageEditRequest,)
 
 
-class Picture:
-    """Picture number `number` of a request, while it is made."""
+class ImageTask:
+    """Generates image number `number` of a request."""
 
     def __init__(self, request: ImageRequest, number: int, shot: Shot, plan: Plan, painter: Painter) -> None:
         self._request = request
@@ -94,15 +96,15 @@ class Picture:
         self._painter = painter
         self._shown = 0
 
-    def paint(self, say: Say) -> FinishedImage:
-        """Make it, saying each step."""
+    def run(self, emit: Emit) -> FinishedImage:
+        """Generate the image, emitting an event for each step."""
 
         def on_step(step: int, show: Callable[[], Image.Image]) -> None:
             self._log(step)
-            say(Progress("image", step, self._plan.steps, self._number))
+            emit(Progress("image", step, self._plan.steps, self._number))
             if step in self._plan.show_at and self._painter.shows_steps:
                 content, transparent = self._encode(show())
-                say(PartialImage(self._number, self._shown, content, transparent))
+                emit(PartialImage(self._number, self._shown, content, transparent))
                 self._shown += 1
 
         content, transparent = self._encode(self._painter.paint(self._shot, on_step))
@@ -110,14 +112,14 @@ class Picture:
 
     def _encode(self, image: Image.Image) -> tuple[bytes, bool]:
         format = self._request.format
-        content = pictures.write(image, format, self._request.compression)
-        return content, pictures.is_transparent(image) and format != "jpeg"
+        content = encode(image, format, self._request.compression)
+        return content, is_transparent(image) and format != "jpeg"
 
     def _log(self, step: int) -> None:
         steps = self._plan.steps
         if step == 1 or LOG_LINES * step // steps > LOG_LINES * (step - 1) // steps:
             number, n = self._number + 1, self._request.n
-            log.info("%s: picture %d of %d, step %d of %d", self._request.id, number, n, step, steps)
+            log.info("%s: image %d of %d, step %d of %d", self._request.id, number, n, step, steps)
 
 
 def load_model(load: Load[FluxOptions]) -> Model:

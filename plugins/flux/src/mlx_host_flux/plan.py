@@ -1,10 +1,10 @@
-"""What a request asks of a model, checked against what the model does: anything else is a 400 that says so."""
+"""Validates a request against what the model supports; anything else is a 400 that names it."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,26 +12,25 @@ from typing import Any
 
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import ImageEditRequest, ImageRequest
+from mlx_host_media.images import DecodedImage, Size, fit_size
 from PIL import Image
 
-from mlx_host_flux import pictures
-from mlx_host_flux.configs import SHORTEST_SIDE, Config, Inputs, Pipeline
+from mlx_host_flux.configs import MIN_SIDE, Config, Inputs, Pipeline
+from mlx_host_flux.image_io import ImageReader
 from mlx_host_flux.options import FluxOptions
 
-# The size where none is asked for, and the largest that one is taken over from an image: what the models are made for.
-USUAL_SIDE = 1024
-USUAL_PIXELS = USUAL_SIDE * USUAL_SIDE
-# mflux scales images to the areas that its models are made for; longer ones would be left with no pixels on one side.
-LONGEST_SHAPE = 64
-
-Size = tuple[int, int]
+# The default size, and the largest that is derived from an image: what the models are trained for.
+DEFAULT_SIDE = 1024
+DEFAULT_PIXELS = DEFAULT_SIDE * DEFAULT_SIDE
+# mflux scales images to the areas that its models are trained for; a more elongated one would lose one side.
+MAX_ASPECT_RATIO = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How the pictures of a request are made; `arguments` are those of `generate_image` that need no file.
+    """How the images of a request are generated; `arguments` are those of `generate_image` that are not files.
 
-    `show_at` are the steps after which a picture is shown unfinished.
+    `show_at` are the steps after which a partial image is sent.
     """
 
     size: Size
@@ -49,9 +48,13 @@ class Planner:
         self.config = config
         self.pipeline = pipeline
         self._options = options
+        self._reader = ImageReader(max_megabytes=options.max_image_mb, scale_to=options.max_pixels)
 
-    def plan(self, request: ImageRequest) -> Plan:
-        """Check a request; InvalidRequest names what this model does not do."""
+    def close(self) -> None:
+        self._reader.close()
+
+    def plan(self, request: ImageRequest) -> Generator[None, None, Plan]:
+        """Validate a request, yielding None while its images are decoded; InvalidRequest names what is unsupported."""
         most = self._options.max_prompt_chars
         for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
             if len(text) > most:
@@ -66,7 +69,7 @@ class Planner:
             arguments["negative_prompt"] = negative
         if self.config.own_schedule and request.steps is None and request.guidance is None:
             arguments = {"num_inference_steps": None}
-        images, mask = self._images(request)
+        images, mask = yield from self._images(request)
         size = self._size(request.size, images)
         return Plan(
             size=size,
@@ -117,35 +120,38 @@ class Planner:
             raise InvalidRequest(f"{name} {refusal}.", param="negative_prompt")
         return negative
 
-    def _images(self, request: ImageRequest) -> tuple[tuple[Image.Image, ...], Image.Image | None]:
+    def _images(
+        self, request: ImageRequest
+    ) -> Generator[None, None, tuple[tuple[Image.Image, ...], Image.Image | None]]:
         inputs = self.pipeline.inputs
         if not isinstance(request, ImageEditRequest):
             return (), None
         assert inputs is not None
-        if len(request.images) > inputs.most:
+        if len(request.images) > inputs.max_images:
             raise InvalidRequest(
-                f"{self.config.name} takes {_count(inputs.most)}; the request has {len(request.images)}.", param="image"
-            )
-        self._check_mask(request, inputs)
-        megabytes = self._options.max_image_mb
-        # Each is made smaller before the next is unpacked.
-        read = (pictures.read(file, "image", megabytes) for file in request.images)
-        sized = [(image.size, self._fit(image)) for image in read]
-        mask = None
-        if request.mask is not None:
-            mask = pictures.read_mask(request.mask, sized[0][0], megabytes)
-            mask = pictures.shrink(mask, self._options.max_pixels)
-        return tuple(image for _, image in sized), mask
-
-    def _fit(self, image: Image.Image) -> Image.Image:
-        fit = pictures.shrink(image, self._options.max_pixels)
-        if min(fit.size) < SHORTEST_SIDE or max(fit.size) > LONGEST_SHAPE * min(fit.size):
-            raise InvalidRequest(
-                f"image: {image.width}x{image.height} pixels are too few, or too far from a square: at least "
-                f"{SHORTEST_SIDE} pixels a side are needed, and the longer one may be {LONGEST_SHAPE} times the other.",
+                f"{self.config.name} takes {_count(inputs.max_images)}; the request has {len(request.images)}.",
                 param="image",
             )
-        return fit
+        self._check_mask(request, inputs)
+        images: list[DecodedImage] = []
+        for file in request.images:
+            image = yield from self._reader.read(file, "image", alpha=inputs.alpha)
+            self._check_shape(image)
+            images.append(image)
+        mask = None
+        if request.mask is not None:
+            mask = yield from self._reader.read_mask(request.mask, images[0].original_size)
+        return tuple(image.to_pil() for image in images), mask
+
+    def _check_shape(self, image: DecodedImage) -> None:
+        shorter, longer = sorted(image.size)
+        if shorter < MIN_SIDE or longer > MAX_ASPECT_RATIO * shorter:
+            width, height = image.original_size
+            raise InvalidRequest(
+                f"image: {width}x{height} pixels are too few or too elongated: each side needs at least {MIN_SIDE} "
+                f"pixels, and the longer may be up to {MAX_ASPECT_RATIO} times the shorter.",
+                param="image",
+            )
 
     def _check_mask(self, request: ImageEditRequest, inputs: Inputs) -> None:
         name = self.config.name
@@ -161,18 +167,18 @@ class Planner:
         most, multiple = self._options.max_pixels, self.pipeline.multiple
         shortest, longest = self.pipeline.sides
         if asked is None:
-            like = images[0].size if images else (USUAL_SIDE, USUAL_SIDE)
-            return self._near(pictures.shrunk(like, min(most, USUAL_PIXELS)))
+            like = images[0].size if images else (DEFAULT_SIDE, DEFAULT_SIDE)
+            return self._near(fit_size(like, min(most, DEFAULT_PIXELS)))
         width, height = asked
         if width % multiple or height % multiple:
             near = "x".join(map(str, self._near(asked)))
             raise InvalidRequest(
-                f"size: {self.config.name} makes pictures whose sides are multiples of {multiple}; {near} would do.",
+                f"size: {self.config.name} makes images whose sides are multiples of {multiple}, such as {near}.",
                 param="size",
             )
         if min(asked) < shortest or max(asked) > longest:
             raise InvalidRequest(
-                f"size: the sides of a picture of {self.config.name} have {shortest} to {longest} pixels.", param="size"
+                f"size: the sides of an image of {self.config.name} have {shortest} to {longest} pixels.", param="size"
             )
         if width * height > most:
             raise InvalidRequest(
@@ -189,7 +195,7 @@ class Planner:
 
 
 def show_at(steps: int, partials: int) -> frozenset[int]:
-    """Spread the showings of an unfinished picture over its steps; the last step finishes it."""
+    """Spread the partial images over the steps; after the last step, the image is complete."""
     spread = (round(steps * (number + 1) / (partials + 1)) for number in range(partials))
     return frozenset(step for step in spread if 0 < step < steps)
 

@@ -104,6 +104,7 @@ class TextModel(Model):
 
     def close(self) -> None:
         self._loop.close()
+        self._prompts.close()
         if self._grammars is not None:
             self._grammars.close()
         mx.clear_cache()

@@ -59,6 +59,9 @@ class PromptSource(Protocol):
     def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
         """The token ids of a text or a conversation, without any length limit."""
 
+    def close(self) -> None:
+        """Release what the source holds; called when the model is closed."""
+
 
 class TextPrompts:
     """The PromptSource of models that take text only."""
@@ -94,6 +97,9 @@ class TextPrompts:
             text = self._template.render_text(request.prompt, add_generation_prompt=request.generation_prompt)
             return self._tokenizer.encode(text)
         return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:

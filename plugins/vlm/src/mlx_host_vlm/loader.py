@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mlx_host.backend import Load
 from mlx_host.errors import LoadError
 from mlx_host.requests import Json
+from mlx_host_media.fetcher import Fetcher, FetchLimits
 from mlx_host_text.chat_template import TEMPLATE_ERRORS, ChatTemplate, read_template
 from mlx_host_text.embedder import TextEmbedder
 from mlx_host_text.limits import TextLimits
@@ -19,7 +20,7 @@ from mlx_host_text.sampling_defaults import read_generation_config
 from mlx_host_vlm.batch_scheduler import BatchScheduler
 from mlx_host_vlm.content_layout import ContentLayout, detect_layout
 from mlx_host_vlm.embedder import VisionEmbedder
-from mlx_host_vlm.media import Fetcher, Kind, Limits, Loader
+from mlx_host_vlm.media import Kind, Loader
 from mlx_host_vlm.mlx_vlm_api import INPUT_ERRORS, LoadedModel, load
 from mlx_host_vlm.options import VlmOptions
 from mlx_host_vlm.prompts import VlmPrompts
@@ -99,11 +100,11 @@ def _prompts(
     template = ChatTemplate(loaded.tokenizer, source, layout.content)
     media = Loader(
         batches.idle_wait,
-        Fetcher(Limits(), options.trusted_media_hosts) if options.allow_remote_media else None,
-        most_pixels=options.max_image_pixels,
+        Fetcher(FetchLimits(), options.trusted_media_hosts) if options.allow_remote_media else None,
+        max_pixels=options.max_image_pixels,
         resize=not options.disable_auto_resize,
-        rate=loaded.sample_rate,
-        most_seconds=loaded.max_audio_seconds,
+        sample_rate=loaded.sample_rate,
+        max_seconds=loaded.max_audio_seconds,
     )
     return VlmPrompts(loaded, TextPrompts(loaded.tokenizer, template, size), template, layout, media, limits)
 

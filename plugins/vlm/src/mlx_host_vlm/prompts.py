@@ -55,6 +55,9 @@ class VlmPrompts:
     def supports_images(self) -> bool:
         return "image" in self._layout.kinds
 
+    def close(self) -> None:
+        self._media.close()
+
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]:
         parts = find_parts(request.messages)
         if not parts:

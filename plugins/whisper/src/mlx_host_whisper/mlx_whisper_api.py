@@ -15,20 +15,20 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx_host.errors import LoadError
-from mlx_whisper.audio import FRAMES_PER_SECOND, N_FRAMES, N_SAMPLES, log_mel_spectrogram, pad_or_trim
+from mlx_host_media.audio import Samples
+from mlx_whisper.audio import FRAMES_PER_SECOND, N_FRAMES, N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, pad_or_trim
 from mlx_whisper.decoding import DecodingOptions, DecodingResult
 from mlx_whisper.load_models import load_model
 from mlx_whisper.timing import add_word_timestamps, dtw
 from mlx_whisper.tokenizer import LANGUAGES, TO_LANGUAGE_CODE, get_tokenizer
 from mlx_whisper.whisper import ModelDimensions
 
-from mlx_host_whisper.audio import SAMPLE_RATE, Samples
-
 WINDOW_FRAMES: int = N_FRAMES
 WEIGHTS = ("weights.safetensors", "weights.npz")
 
 __all__ = [
     "FRAMES_PER_SECOND",
+    "SAMPLE_RATE",
     "WINDOW_FRAMES",
     "DecodingResult",
     "Spectrogram",

@@ -11,11 +11,13 @@ from mlx_host.backend import Load, Model
 from mlx_host.errors import InvalidRequest, LoadError, TooLarge
 from mlx_host.events import Event, Finished, Progress, TranscriptionStarted
 from mlx_host.requests import Request, TranscriptionRequest, TranslationRequest
+from mlx_host_media.audio import AudioLimits
+from mlx_host_media.errors import MediaError
+from mlx_host_media.pool import DecoderPool
 
-from mlx_host_whisper.audio import SAMPLE_RATE
-from mlx_host_whisper.decoder import Decoder
 from mlx_host_whisper.mlx_whisper_api import (
     FRAMES_PER_SECOND,
+    SAMPLE_RATE,
     WINDOW_FRAMES,
     Spectrogram,
     Whisper,
@@ -28,6 +30,8 @@ from mlx_host_whisper.transcript import TEMPERATURES, Rules, Transcript
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1000 * 1000
+# OpenAI's API rejects shorter audio, too.
+MIN_SECONDS = 0.1
 # A line of the log is worth it when so much more of an audio is done.
 PROGRESS_SHARE = 0.1
 
@@ -42,7 +46,8 @@ class WhisperModel(Model):
     def __init__(self, whisper: Whisper, options: WhisperOptions) -> None:
         self._whisper = whisper
         self._options = options
-        self._decoder = Decoder(longest=options.max_audio_minutes * 60)
+        self._decoders = DecoderPool()
+        self._audio_limits = AudioLimits(max_seconds=options.max_audio_minutes * 60, min_seconds=MIN_SECONDS)
 
     def generate(self, request: TranscriptionRequest) -> Iterator[Event | None]:
         size = len(request.audio) / MEGABYTE
@@ -53,11 +58,13 @@ class WhisperModel(Model):
             )
         language = self._language(request.language or self._options.language)
         try:
-            samples = yield from self._decoder.decode(request.audio)
+            samples = yield from self._decoders.decode_audio(request.audio, SAMPLE_RATE, self._audio_limits)
             audio = self._whisper.spectrogram(samples)
             duration = len(samples) / SAMPLE_RATE
             del samples
             yield from self._answer(request, audio, duration, language)
+        except MediaError as error:
+            raise error.as_request_error("file", "file") from None
         finally:
             self._whisper.release()
 
@@ -114,7 +121,7 @@ class WhisperModel(Model):
         )
 
     def close(self) -> None:
-        self._decoder.close()
+        self._decoders.close()
 
 
 class ProgressLog:

@@ -12,8 +12,14 @@ from mlx_host.errors import ModelNotFound
 
 
 def describe(model: ModelStatus) -> dict[str, Any]:
-    """Return OpenAI's model object."""
-    return {"id": model.name, "object": "model", "created": model.created, "owned_by": "mlx-host"}
+    """Return OpenAI's model object, and the model's state."""
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "mlx-host",
+        "state": model.state.value,
+    }
 
 
 class ModelEndpoints(Endpoints):

@@ -1,7 +1,6 @@
-"""Pictures and sounds on their way from a request to the model; nothing here knows a model."""
+"""Images and audio clips of a request, from content parts to model input; nothing here depends on a model."""
 
-from mlx_host_vlm.media.loader import Loader, Medium, Sound
+from mlx_host_vlm.media.loader import AudioSamples, Loader, Medium
 from mlx_host_vlm.media.parts import Kind, Part, find_parts
-from mlx_host_vlm.media.remote import Fetcher, Limits
 
-__all__ = ["Fetcher", "Kind", "Limits", "Loader", "Medium", "Part", "Sound", "find_parts"]
+__all__ = ["AudioSamples", "Kind", "Loader", "Medium", "Part", "find_parts"]

@@ -1,4 +1,4 @@
-"""Makes pictures and sounds of what a request holds, beside the model's thread."""
+"""Loads the images and audio clips of a request while the model works on others."""
 
 from __future__ import annotations
 
@@ -8,34 +8,42 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-from mlx_host.errors import InvalidRequest
+import numpy as np
+import numpy.typing as npt
+from mlx_host_media.audio import AudioLimits
+from mlx_host_media.background import BackgroundRunner
+from mlx_host_media.data_urls import decode_base64, decode_data_url, is_data_url
+from mlx_host_media.errors import MediaError
+from mlx_host_media.fetcher import Fetcher
+from mlx_host_media.images import ImageLimits
+from mlx_host_media.pool import DecoderPool
 from PIL.Image import Image
 
-from mlx_host_vlm.media.aside import Aside
-from mlx_host_vlm.media.audio import Samples, read_audio
-from mlx_host_vlm.media.data_url import read_base64, read_data_url
-from mlx_host_vlm.media.images import read_image
 from mlx_host_vlm.media.parts import Kind, Part
-from mlx_host_vlm.media.remote import Fetcher
-from mlx_host_vlm.media.unusable import Unusable
 
-# A picture of which a coarse look is enough, as OpenAI has it: 512 x 512.
-SMALL_PIXELS = 512 * 512
-# One request's pictures, decoded and scaled down, wait in memory until all are there: a gigabyte of them.
-MOST_PIXELS_TOGETHER = 256_000_000
-DOWNLOADS = 8
-# A large picture takes up to 800 MB while it is decoded.
-DECODERS = 2
+# OpenAI's "detail": "low" is 512 x 512 pixels.
+LOW_DETAIL_PIXELS = 512 * 512
+# An image of more pixels is not decoded, even to be scaled down.
+MAX_DECODED_PIXELS = 100_000_000
+# One request's images are in memory together, after scaling: a gigabyte.
+MAX_TOTAL_PIXELS = 256_000_000
+# The length of audio for models that do not declare theirs, in seconds.
+MAX_AUDIO_SECONDS = 600.0
+# Maps 16 bits to -1 to 1.
+FULL_SCALE = np.float32(1 / 32768)
+MAX_DOWNLOADS = 8
+MAX_READERS = 2
 
-Sound: TypeAlias = Samples
+AudioSamples: TypeAlias = npt.NDArray[np.float32]
+"""Mono samples between -1 and 1."""
 
 
 @dataclass(frozen=True)
 class Medium:
-    """A picture or a sound; what has the same `digest` looks or sounds the same to the model."""
+    """An image or audio clip; those with the same `digest` are the same input for the model."""
 
     kind: Kind
-    content: Image | Sound
+    content: Image | AudioSamples
     digest: bytes
 
     @property
@@ -44,72 +52,86 @@ class Medium:
 
 
 class Loader:
-    """Loads pictures and sounds; `patience` is Aside's, `fetcher` None means that none are fetched."""
+    """Loads media; without a `fetcher` only data URLs are accepted.
+
+    `patience` returns the seconds that a generator may block before it yields. Images of more than `max_pixels` are
+    scaled down to that with `resize`, and rejected without.
+    """
 
     def __init__(
         self,
         patience: Callable[[], float],
         fetcher: Fetcher | None,
         *,
-        most_pixels: int,
+        max_pixels: int,
         resize: bool,
-        rate: int,
-        most_seconds: float,
+        sample_rate: int,
+        max_seconds: float,
     ) -> None:
-        # Apart, so that slow servers do not hold up pictures that are there.
-        self._downloads = Aside(patience, at_once=DOWNLOADS)
-        self._decoders = Aside(patience, at_once=DECODERS)
+        # Separate threads, so that slow servers do not delay images that are in the request.
+        self._downloads = BackgroundRunner(patience, max_threads=MAX_DOWNLOADS)
+        self._readers = BackgroundRunner(patience, max_threads=MAX_READERS)
+        self._decoders = DecoderPool(patience=patience)
         self._fetcher = fetcher
-        self._most_pixels = most_pixels
+        self._max_pixels = max_pixels
         self._resize = resize
-        self._rate = rate
-        self._most_seconds = most_seconds
+        self._sample_rate = sample_rate
+        self._audio_limits = AudioLimits(max_seconds)
 
     def load(self, parts: Sequence[Part], param: str = "messages") -> Generator[None, None, list[Medium]]:
-        """Load all, giving way meanwhile; InvalidRequest names the first that cannot be used."""
+        """Load all media, yielding None until they are there; InvalidRequest locates the first that cannot be used."""
         loaded = []
         pixels = 0
         for part in parts:
             try:
                 loaded.append((yield from self._load(part)))
                 pixels += loaded[-1].pixels
-                if pixels > MOST_PIXELS_TOGETHER:
-                    raise Unusable(
-                        f"the pictures up to it have {pixels} pixels together, and {MOST_PIXELS_TOGETHER} are taken; "
-                        "send fewer or smaller ones"
+                if pixels > MAX_TOTAL_PIXELS:
+                    raise MediaError(
+                        f"the images up to this one have {pixels} pixels in total, which is more than the limit of "
+                        f"{MAX_TOTAL_PIXELS}; send fewer or smaller ones",
+                        "image_too_large",
                     )
-            except Unusable as error:
-                raise InvalidRequest(f"{part.where}: {error}.", param=param) from None
+            except MediaError as error:
+                raise error.as_request_error(part.where, param) from None
         return loaded
 
-    def _load(self, part: Part) -> Generator[None, None, Medium]:
-        fetched = None
-        if part.kind == "image" and part.source[:5].lower() != "data:":
-            fetched = yield from self._downloads.run(partial(self._fetch, part.source))
-        return (yield from self._decoders.run(partial(self._decode, part, fetched)))
+    def close(self) -> None:
+        """End the decoder processes."""
+        self._decoders.close()
 
-    def _decode(self, part: Part, file: bytes | None) -> Medium:
-        if file is None:
-            file = read_base64(part.source) if part.kind == "audio" else read_data_url(part.source)
-        if not file:
-            raise Unusable("it is empty")
-        most = min(self._most_pixels, SMALL_PIXELS) if part.small else self._most_pixels
-        content: Image | Sound
-        try:
-            if part.kind == "audio":
-                content = read_audio(file, self._rate, self._most_seconds)
-            else:
-                content = read_image(file, most, resize=self._resize or part.small)
-        except Unusable:
-            raise
-        except Exception as error:  # noqa: BLE001  decoders raise whatever they like over what is broken
-            raise Unusable(f"its data is damaged or ends early ({type(error).__name__}: {error})") from None
-        return Medium(part.kind, content, hashlib.sha256(b"%d %s " % (most, part.kind.encode()) + file).digest())
+    def _load(self, part: Part) -> Generator[None, None, Medium]:
+        is_remote = part.kind == "image" and not is_data_url(part.source)
+        file, digest = yield from (self._downloads if is_remote else self._readers).run(partial(self._read, part))
+        content: Image | AudioSamples
+        if part.kind == "audio":
+            samples = yield from self._decoders.decode_audio(file, self._sample_rate, self._audio_limits)
+            content = samples.astype(np.float32) * FULL_SCALE
+        else:
+            content = (yield from self._decoders.decode_image(file, self._image_limits(part))).to_pil()
+        return Medium(part.kind, content, digest)
+
+    def _read(self, part: Part) -> tuple[bytes, bytes]:
+        """Return a file and the digest of what the model gets of it."""
+        if part.kind == "audio":
+            file = decode_base64(part.source, "invalid_audio")
+            return file, hashlib.sha256(b"audio " + file).digest()
+        file = decode_data_url(part.source) if is_data_url(part.source) else self._fetch(part.source)
+        return file, hashlib.sha256(b"image %d " % self._target_pixels(part) + file).digest()
 
     def _fetch(self, url: str) -> bytes:
         if self._fetcher is None:
-            raise Unusable(
-                f"{url[:60]!r} is not fetched; send the picture itself as data:image/png;base64,..., or start the "
-                "server with --allow-remote-media"
+            raise MediaError(
+                f"{url[:60]!r} is not fetched; send the image itself as data:image/png;base64,..., or start the server "
+                "with --allow-remote-media",
+                "invalid_image",
             )
         return self._fetcher.fetch(url)
+
+    def _target_pixels(self, part: Part) -> int:
+        return min(self._max_pixels, LOW_DETAIL_PIXELS) if part.low_detail else self._max_pixels
+
+    def _image_limits(self, part: Part) -> ImageLimits:
+        target = self._target_pixels(part)
+        resize = self._resize or part.low_detail
+        return ImageLimits(max_pixels=MAX_DECODED_PIXELS if resize else target, scale_to=target)

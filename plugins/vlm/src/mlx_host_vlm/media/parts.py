@@ -1,4 +1,4 @@
-"""Finds the pictures and sounds in a conversation; nothing is read or fetched."""
+"""Finds the images and audio clips in a conversation, without reading or fetching them."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Any, Literal
 
 from mlx_host.errors import InvalidRequest
 from mlx_host.requests import Json
+from mlx_host_media.audio import FORMATS
 
 Kind = Literal["image", "audio"]
-AUDIO_FORMATS = ("wav", "mp3")
 DETAILS = (None, "auto", "low", "high", "original")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A picture or sound: `source` is a URL, or base64 if it is a sound; `where` names its place in the request.
+    """An image or audio clip: `source` is the URL of an image, or the base64 data of audio.
 
-    `small` says that a coarse look at a picture is all that is wanted.
+    `where` locates it in the request. `low_detail` is OpenAI's "detail": "low" of an image.
     """
 
     kind: Kind
     where: str
     source: str
-    small: bool = False
+    low_detail: bool = False
 
 
 def kind_of(part: Any) -> Kind | None:
-    """What a message's part holds, if it is no text."""
+    """The kind of a message's content part; None for text and unknown types."""
     kind = part.get("type") if isinstance(part, Mapping) else None
     return "image" if kind == "image_url" else "audio" if kind == "input_audio" else None
 
 
 def find_parts(messages: Sequence[Json]) -> list[Part]:
-    """All pictures and sounds, in the order in which they come; InvalidRequest if one is malformed."""
-    return [part for number, message in enumerate(messages) for part in _of(message, f"messages[{number}]")]
+    """Return all images and audio clips in order; InvalidRequest if one is malformed."""
+    return [part for number, message in enumerate(messages) for part in _find(message, f"messages[{number}]")]
 
 
-def _of(message: Any, where: str) -> Iterator[Part]:
+def _find(message: Any, where: str) -> Iterator[Part]:
     content = message.get("content") if isinstance(message, Mapping) else None
     if isinstance(content, str) or not isinstance(content, Sequence):
         return
@@ -46,12 +46,12 @@ def _of(message: Any, where: str) -> Iterator[Part]:
         place = f"{where}.content[{number}]"
         match kind_of(part):
             case "image":
-                yield _picture(part.get("image_url"), place)
+                yield _image(part.get("image_url"), place)
             case "audio":
-                yield _sound(part.get("input_audio"), place)
+                yield _audio(part.get("input_audio"), place)
 
 
-def _picture(value: Any, where: str) -> Part:
+def _image(value: Any, where: str) -> Part:
     given = {"url": value} if isinstance(value, str) else value
     url = given.get("url") if isinstance(given, Mapping) else None
     if not isinstance(url, str):
@@ -59,17 +59,17 @@ def _picture(value: Any, where: str) -> Part:
     detail = given.get("detail")
     if detail not in DETAILS:
         raise InvalidRequest(
-            f"{where}.image_url.detail is {detail!r}; auto, low, high and original are taken", param="messages"
+            f"{where}.image_url.detail is {detail!r}; supported: auto, low, high, original", param="messages"
         )
-    return Part("image", where, url, small=detail == "low")
+    return Part("image", where, url, low_detail=detail == "low")
 
 
-def _sound(value: Any, where: str) -> Part:
-    data, form = (value.get("data"), value.get("format")) if isinstance(value, Mapping) else (None, None)
+def _audio(value: Any, where: str) -> Part:
+    data, name = (value.get("data"), value.get("format")) if isinstance(value, Mapping) else (None, None)
     if not isinstance(data, str):
+        raise InvalidRequest(f'{where}.input_audio must be {{"data": "<base64>", "format": "wav"}}', param="messages")
+    if name not in FORMATS:
         raise InvalidRequest(
-            f'{where}.input_audio must be {{"data": base64, "format": "wav" or "mp3"}}', param="messages"
+            f"{where}.input_audio.format is {name!r}; supported: {', '.join(FORMATS)}", param="messages"
         )
-    if form not in AUDIO_FORMATS:
-        raise InvalidRequest(f"{where}.input_audio.format is {form!r}; wav and mp3 are taken", param="messages")
     return Part("audio", where, data)

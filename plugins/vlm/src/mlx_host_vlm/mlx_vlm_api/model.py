@@ -20,8 +20,7 @@ from mlx_vlm.prompt_utils import get_message_json
 from mlx_vlm.utils import load_config, prepare_inputs
 from PIL.Image import Image
 
-from mlx_host_vlm.media.audio import MOST_SECONDS
-from mlx_host_vlm.media.loader import Sound
+from mlx_host_vlm.media.loader import MAX_AUDIO_SECONDS, AudioSamples
 from mlx_host_vlm.media.parts import Kind
 from mlx_host_vlm.mlx_vlm_api.arguments import MediaInputs, align_deepstack, slice_argument, slice_from
 from mlx_host_vlm.mlx_vlm_api.batch import VlmCacheOps
@@ -66,7 +65,7 @@ class LoadedModel:
         self.supports_audio = feature_extractor is not None and bool({"audio", "audios"} & set(parameters))
         self.supports_several_audio_clips = bool(getattr(processor, "supports_multiple_audio", False))
         self.sample_rate = int(getattr(feature_extractor, "sampling_rate", SAMPLE_RATE))
-        self.max_audio_seconds = _max_samples(feature_extractor) / self.sample_rate or MOST_SECONDS
+        self.max_audio_seconds = _max_samples(feature_extractor) / self.sample_rate or MAX_AUDIO_SECONDS
         numbers = (getattr(network.config, name, None) for name in PLACEHOLDER_IDS)
         self.placeholder_ids = frozenset(number for number in numbers if isinstance(number, int))
         self._stores_positions = hasattr(self.language_model, "_rope_deltas")
@@ -81,7 +80,7 @@ class LoadedModel:
         return [symbol for symbol in dict.fromkeys([*tokens, *names]) if isinstance(symbol, str) and symbol]
 
     def process(
-        self, text: str, images: Sequence[Image], audio: Sequence[Sound], param: str = "messages"
+        self, text: str, images: Sequence[Image], audio: Sequence[AudioSamples], param: str = "messages"
     ) -> dict[str, Any]:
         """Run the processor: `input_ids` (1, tokens), and its inputs for images and audio."""
         try:

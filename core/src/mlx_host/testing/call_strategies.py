@@ -1,0 +1,59 @@
+"""Random calls of the sample tools, for hypothesis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hypothesis import strategies as st
+
+from mlx_host.parsing.schema import pointed
+from mlx_host.requests import Json
+
+# Whatever markup or JSON may be confused by, but no family's closer.
+_CHARACTERS = "aZ7 -_.,:;{}[]()\"'\\\n\t<>/=&é🙂"
+_INTEGERS = st.integers(-(10**18), 10**18)
+
+
+@st.composite
+def calls_of(draw: st.DrawFn, tools: tuple[Json, ...]) -> tuple[str, dict[str, Any]]:
+    """A call of one of the tools, arguments in the order in which they are declared."""
+    function = draw(st.sampled_from(tools))["function"]
+    schema = function["parameters"]
+    return function["name"], draw(_objects(schema, schema))
+
+
+@st.composite
+def _objects(draw: st.DrawFn, schema: Mapping[str, Any], root: object) -> dict[str, Any]:
+    required = schema.get("required", ())
+    return {
+        key: draw(_values(member, root))
+        for key, member in schema["properties"].items()
+        if key in required or draw(st.booleans())
+    }
+
+
+def _values(schema: Mapping[str, Any], root: object, *, alone: bool = True) -> st.SearchStrategy[Any]:
+    """Values of a schema; beside other types, text is a word that cannot be taken for one of them."""
+    if "$ref" in schema:
+        resolved = pointed(root, schema["$ref"])
+        assert isinstance(resolved, Mapping)
+        return _values(resolved, root)
+    if "anyOf" in schema:
+        return st.one_of([_values(choice, root, alone=False) for choice in schema["anyOf"]])
+    if isinstance(schema["type"], list):
+        return st.one_of([_values({**schema, "type": name}, root, alone=False) for name in schema["type"]])
+    match schema["type"]:
+        case "object":
+            return _objects(schema, root)
+        case "array":
+            return st.lists(_values(schema["items"], root), max_size=3)
+        case "string":
+            return st.text(_CHARACTERS, max_size=12) if alone else st.text("wxyz", min_size=1, max_size=6)
+        case "integer":
+            return _INTEGERS
+        case "number":
+            return st.floats(allow_nan=False, allow_infinity=False) | _INTEGERS
+        case "boolean":
+            return st.booleans()
+    return st.none()

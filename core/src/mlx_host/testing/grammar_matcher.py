@@ -1,0 +1,139 @@
+"""Whether a grammar admits a text, decided on the tree: for tests, on short texts, without llguidance."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from mlx_host.grammar import AnyText, Chain, Exact, Grammar, JsonValue, OneOf, Pattern, Repeated, TextUntil
+from mlx_host.parsing.schema import pointed
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+# One blank after a comma or colon is all the white space that a grammar's JSON has.
+_WRONG_SPACE = re.compile(r"[\t\n\r]|(?<![,:]) ")
+_WRONG_ESCAPE = re.compile(r'\\(?![nrbtf\\"])')
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "object": dict,
+    "array": list,
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "null": type(None),
+}
+
+
+def admits(grammar: Grammar, text: str) -> bool:
+    """Tell whether the whole text is one of the grammar's.
+
+    Of JSON schema it knows what the tools in `mlx_host.testing.samples` use. TypeError for a grammar in Lark.
+    """
+    return len(text) in _ends(grammar, text, {0})
+
+
+def _ends(grammar: Grammar, text: str, starts: set[int]) -> set[int]:
+    """Return where the grammar's texts may end that begin at one of `starts`."""
+    match grammar:
+        case Chain(parts):
+            for part in parts:
+                starts = _ends(part, text, starts)
+            return starts
+        case OneOf(parts):
+            return {end for part in parts for end in _ends(part, text, starts)}
+        case Repeated(part, least, most):
+            return _repeated(part, text, starts, least, most)
+    return {end for start in starts for end in _leaf_ends(grammar, text, start)}
+
+
+def _repeated(part: Grammar, text: str, starts: set[int], least: int, most: int | None) -> set[int]:
+    for _ in range(least):
+        starts = _ends(part, text, starts)
+    found, fresh = set(starts), starts
+    while fresh and (most is None or most > least):
+        fresh = _ends(part, text, fresh) - found
+        found |= fresh
+        most = None if most is None else most - 1
+    return found
+
+
+def _leaf_ends(grammar: Grammar, text: str, start: int) -> Iterator[int]:
+    match grammar:
+        case Exact(exact):
+            if text.startswith(exact, start):
+                yield start + len(exact)
+        case Pattern(regex):
+            yield from (end for end in range(start, len(text) + 1) if re.fullmatch(regex, text[start:end]))
+        case AnyText(without, unless):
+            for end in range(start, len(text) + 1):
+                piece = text[start:end]
+                if not any(string in piece for string in without) and not _matches_any(unless, piece):
+                    yield end
+        case TextUntil():
+            yield from _until(grammar, text, start)
+        case JsonValue(schema):
+            yield from _json_end(schema, text, start)
+        case _:
+            raise TypeError(f"this matcher cannot decide {type(grammar).__name__}")
+
+
+def _until(until: TextUntil, text: str, start: int) -> Iterator[int]:
+    for at in range(start, len(text)):
+        found = [string for string in until.ends if text.startswith(string, at)]
+        before = text[start:at]
+        right = all(re.fullmatch(regex, before) for regex in until.matching)
+        if found and right and not _matches_any(until.unless, before):
+            yield from (at + len(string) for string in found)
+            return
+
+
+def _matches_any(regexes: Sequence[str], text: str) -> bool:
+    return any(re.fullmatch(regex, text) for regex in regexes)
+
+
+def _json_end(schema: Mapping[str, Any] | bool, text: str, start: int) -> Iterator[int]:
+    try:
+        value, end = json.JSONDecoder().raw_decode(text, start)
+    except ValueError:
+        return
+    written = text[start:end]
+    tidy = not _WRONG_SPACE.search(_STRING.sub('""', written)) and not _WRONG_ESCAPE.search(written.replace("\\\\", ""))
+    if tidy and conforms(value, schema, schema):
+        yield end
+
+
+def conforms(value: object, schema: object, root: object) -> bool:
+    """Tell whether a value conforms to a schema, as far as its keywords are known here, properties in their order."""
+    if not isinstance(schema, Mapping):
+        return schema is not False
+    if "$ref" in schema:
+        return conforms(value, pointed(root, schema["$ref"]), root)
+    if "anyOf" in schema and not any(conforms(value, choice, root) for choice in schema["anyOf"]):
+        return False
+    listed = schema.get("enum", [schema["const"]] if "const" in schema else None)
+    if listed is not None and value not in listed:
+        return False
+    if "type" in schema and not _has_type(value, schema["type"]):
+        return False
+    if isinstance(value, list):
+        return all(conforms(item, schema.get("items", True), root) for item in value)
+    return not isinstance(value, dict) or _has_members(value, schema, root)
+
+
+def _has_type(value: object, types: str | Sequence[str]) -> bool:
+    names = [types] if isinstance(types, str) else types
+    if isinstance(value, bool):
+        return "boolean" in names
+    return any(isinstance(value, _TYPES[name]) for name in names)
+
+
+def _has_members(value: Mapping[str, object], schema: Mapping[str, Any], root: object) -> bool:
+    properties = schema.get("properties", {})
+    others = schema.get("additionalProperties", True)
+    declared = [key for key in value if key in properties]
+    return (
+        set(schema.get("required", ())) <= value.keys()
+        and declared == [key for key in properties if key in value]
+        and all(conforms(member, properties.get(key, others), root) for key, member in value.items())
+    )

@@ -1,0 +1,109 @@
+"""Texts to test a parser on, for hypothesis: samples that are damaged, and medleys of samples, markers and noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from mlx_host.parsing import Parser
+from mlx_host.requests import Json
+from mlx_host.testing.samples import Sample
+
+NOISE = (
+    " ",
+    "\n",
+    "\n\n",
+    "x",
+    "<",
+    ">",
+    "|",
+    '"',
+    "'",
+    "\\",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "`",
+    "```\n",
+    "é",
+    "🙂",
+    "null",
+)
+ANY_TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A text and how the parser is primed for it."""
+
+    text: str
+    prompt_tail: str = ""
+    tools: Sequence[Json] = ()
+    reasoning: bool = True
+
+    @classmethod
+    def of(cls, sample: Sample) -> Case:
+        return cls(sample.text, sample.prompt_tail, sample.tools)
+
+
+@st.composite
+def pieces_of(draw: st.DrawFn, text: str) -> list[str]:
+    """`text` in pieces of up to about a marker's length, now and then an empty one."""
+    sizes = draw(st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any))
+    pieces: list[str] = []
+    at = 0
+    while at < len(text):
+        size = sizes[len(pieces) % len(sizes)]
+        pieces.append(text[at : at + size])
+        at += size
+    return pieces
+
+
+@st.composite
+def cases(draw: st.DrawFn, samples: Sequence[Sample], text: str, sample: Sample) -> Case:
+    tails = sorted({"", sample.prompt_tail, *(other.prompt_tail for other in samples)})
+    return Case(
+        text,
+        prompt_tail=draw(st.sampled_from([sample.prompt_tail, *tails])),
+        tools=draw(st.sampled_from([sample.tools or (ANY_TOOL,), (ANY_TOOL,), ()])),
+        reasoning=draw(st.sampled_from([True, True, False])),
+    )
+
+
+@st.composite
+def damaged(draw: st.DrawFn, parser: type[Parser], samples: Sequence[Sample]) -> Case:
+    """A sample with stretches taken out and markers or noise put in, bare, quoted or fenced."""
+    sample = draw(st.sampled_from(samples))
+    text = sample.text
+    for _ in range(draw(st.integers(1, 3))):
+        at = draw(st.integers(0, len(text)))
+        taken = draw(st.one_of(st.integers(0, 3), st.integers(0, 40)))
+        put = draw(st.one_of(st.just(""), snippets(parser)))
+        wrap = draw(st.sampled_from(["{}", "{}", '"{}"', "`{}`", "```\n{}\n```"]))
+        text = text[:at] + wrap.replace("{}", put) * bool(put) + text[at + taken :]
+    end = draw(st.sampled_from([len(text), len(text) // 2]))
+    return draw(cases(samples, text[:end], sample))
+
+
+@st.composite
+def medley(draw: st.DrawFn, parser: type[Parser], samples: Sequence[Sample]) -> Case:
+    """Markers, stretches of samples, noise and any characters in any order."""
+    sample = draw(st.sampled_from(samples))
+    stretch = st.tuples(st.sampled_from(samples), st.integers(0, 200), st.integers(0, 60)).map(
+        lambda cut: cut[0].text[cut[1] : cut[1] + cut[2]]
+    )
+    count = draw(st.sampled_from([3, 6, 12]))
+    texts = draw(st.lists(snippets(parser) | stretch, min_size=count, max_size=count))
+    return draw(cases(samples, "".join(texts), sample))
+
+
+def snippets(parser: type[Parser]) -> st.SearchStrategy[str]:
+    markers = parser.markers or ("",)
+    whole = st.sampled_from(markers)
+    part = st.tuples(whole, st.integers(1, 12)).map(lambda cut: cut[0][: cut[1]])
+    return st.one_of(whole, whole, part, st.sampled_from(NOISE), st.text(min_size=1, max_size=4))

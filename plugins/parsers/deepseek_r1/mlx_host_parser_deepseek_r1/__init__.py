@@ -1,0 +1,20 @@
+"""DeepSeek-R1 and its distillations: reasoning in `<think>`, no tool calls."""
+
+from __future__ import annotations
+
+from mlx_host import hookimpl
+from mlx_host.parsing import MarkupParser, Parser
+
+
+class DeepSeekR1Parser(MarkupParser):
+    name = "deepseek_r1"
+    reads = "reasoning in <think>: DeepSeek-R1 and others that think so; no calls"
+    templates = (("<｜Assistant｜><think>\\n",), ("<｜Assistant｜>", "</think>", "<think>"))
+    think_open = ("<think>",)
+    think_close = ("</think>",)
+    noise = ("<｜end▁of▁sentence｜>",)
+
+
+@hookimpl
+def register_parsers() -> list[type[Parser]]:
+    return [DeepSeekR1Parser]

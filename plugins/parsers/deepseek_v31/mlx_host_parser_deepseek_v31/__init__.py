@@ -1,0 +1,23 @@
+"""DeepSeek-V3.1: calls as a name and JSON between DeepSeek-V3's tokens, reasoning in `<think>`."""
+
+from __future__ import annotations
+
+from mlx_host import hookimpl
+from mlx_host.parsing import MarkupParser, Parser
+from mlx_host_parser_deepseek_v3.notation import BEGIN, SEPARATOR, V31_CALLS
+
+
+class DeepSeekV31Parser(MarkupParser):
+    name = "deepseek_v31"
+    aliases = ("deepseekv31",)
+    reads = "calls of DeepSeek-V3.1 as bare JSON, reasoning in <think>"
+    templates = ((BEGIN, SEPARATOR),)
+    think_open = ("<think>",)
+    think_close = ("</think>",)
+    noise = ("<｜end▁of▁sentence｜>",)
+    calls = (V31_CALLS,)
+
+
+@hookimpl
+def register_parsers() -> list[type[Parser]]:
+    return [DeepSeekV31Parser]

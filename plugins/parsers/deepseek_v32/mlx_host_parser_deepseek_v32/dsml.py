@@ -1,0 +1,182 @@
+"""DSML, the markup in which DeepSeek-V3.2 and V4 write calls.
+
+A block of calls is a tag `function_calls` around `invoke` elements; V4 calls that tag `tool_calls`, V4.1 `calls`, with
+a space before the name of each tag. Models mix these up, misspell the block's tag, leave it out in long contexts and
+write plain bars for the full-width ones. The reader accepts whatever contains a complete `invoke`.
+The parser of V4 uses this module, too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_host.grammar import Grammar, chain, one_of
+from mlx_host.parsing import (
+    BareText,
+    CallFormat,
+    CallValues,
+    Function,
+    Opener,
+    Place,
+    Reading,
+    Scanner,
+    Schema,
+    ToolChoice,
+    arguments_of,
+    in_turn,
+    is_json,
+    json_object,
+    json_string,
+    kinds,
+    named,
+    parameters,
+    read_json,
+    value_until,
+)
+
+BLOCKS = ("function_calls", "tool_calls", "calls")
+
+_KEY = re.compile(r'[^\s<>"]+')
+_HOLDERS = ("arguments", "input")
+_BLOCK_NAME = re.compile(r"[ \w]*")
+
+
+class _Tags:
+    """The tags of one spelling of DSML, with and without the space before their names."""
+
+    def __init__(self, mark: str) -> None:
+        self.any = f"<{mark}"
+        self.invoke = tuple(f"<{mark}{gap}invoke" for gap in ("", " "))
+        self.parameter = tuple(f"<{mark}{gap}parameter" for gap in ("", " "))
+        self.end_parameter = tuple(f"</{mark}{gap}parameter>" for gap in ("", " "))
+        self.end_invoke = tuple(f"</{mark}{gap}invoke>" for gap in ("", " "))
+        self.end_block = tuple(f"</{mark}{gap}{block}>" for block in BLOCKS for gap in ("", " "))
+        self.closers = self.end_parameter + self.end_invoke + self.end_block
+
+
+_SPELLINGS = {tags.any: tags for tags in (_Tags("｜DSML｜"), _Tags("|DSML|"))}
+
+
+@dataclass(frozen=True)
+class DsmlCalls(CallFormat):
+    """Calls in a `block` of this name; the models write `gap` before tag names and `newline` after tags."""
+
+    block: str
+    gap: str = ""
+    newline: str = "\n"
+
+    @property
+    def openers(self) -> tuple[Opener, ...]:
+        return tuple(Opener(text, inclusive=True) for text in _SPELLINGS)
+
+    @property
+    def syntax(self) -> tuple[str, ...]:
+        return tuple(closer for tags in _SPELLINGS.values() for closer in tags.closers)
+
+    def read(self, s: Scanner) -> Reading[None]:
+        tags = _SPELLINGS[(yield from s.lookahead(*_SPELLINGS))]
+        while not (yield from s.lookahead(*tags.invoke)):
+            yield from s.expect(tags.any)
+            yield from s.run(_BLOCK_NAME)
+            yield from s.expect(">")
+            yield from s.space()
+        while (yield from s.lookahead(*tags.invoke)):
+            yield from _read_invoke(s, tags)
+            yield from s.space()
+        # Closers that have nothing to close turn up after the last one.
+        while (yield from s.optional(*tags.closers, *("\n" + closer for closer in tags.closers))):
+            pass
+
+    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
+        invokes = one_of(*map(self._invoke, functions))
+        opener, closer = self._element(self.block)
+        return chain(opener + self.newline, in_turn(invokes, choice), closer)
+
+    def _element(self, name: str, attributes: str = "") -> tuple[str, str]:
+        return f"<｜DSML｜{self.gap}{name}{attributes}>", f"</｜DSML｜{self.gap}{name}>"
+
+    def _invoke(self, function: Function) -> Grammar:
+        before = f'<｜DSML｜{self.gap}parameter name="'
+        # A single parameter of a reserved name would be taken for one that holds all arguments.
+        arguments = parameters(function, before, '" string=', _KEY, self._value, reserved=_HOLDERS)
+        opener, closer = self._element("invoke", f' name="{named(function, _KEY)}"')
+        return chain(opener + self.newline, arguments, closer + self.newline)
+
+    def _value(self, place: Place) -> Grammar:
+        """State what stands behind `string=`."""
+        [tags, _] = _SPELLINGS.values()
+        _, closer = self._element("parameter")
+        text = BareText(closer, variants=tags.end_parameter)
+        texts, others = kinds(place)
+        strings = [chain('"true">', text.strings(part), self.newline) for part in texts]
+        return one_of(*strings, *(chain('"false">', part.json(), closer, self.newline) for part in others))
+
+    def write(self, calls: Sequence[CallValues]) -> str:
+        opener, closer = self._element(self.block)
+        return f"{opener}{self.newline}{''.join(self.write_invoke(*call) for call in calls)}{closer}"
+
+    def write_invoke(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Write one call without the block around it."""
+        opener, closer = self._element("invoke", f' name="{name}"')
+        return f"{opener}{self.newline}{''.join(map(self._parameter, arguments.items()))}{closer}{self.newline}"
+
+    def _parameter(self, argument: tuple[str, object]) -> str:
+        key, value = argument
+        kind, text = ("true", value) if isinstance(value, str) else ("false", json.dumps(value, ensure_ascii=False))
+        opener, closer = self._element("parameter", f' name="{key}" string="{kind}"')
+        return f"{opener}{text}{closer}{self.newline}"
+
+
+def _read_invoke(s: Scanner, tags: _Tags) -> Reading[None]:
+    yield from s.expect(*tags.invoke)
+    name, rest = yield from _read_attributes(s)
+    schema = s.schema(name)
+    if rest == "/":
+        s.call(name, "")
+        return
+    yield from s.space()
+    ends = tags.end_invoke + tags.end_block
+    if (yield from s.lookahead("{")):
+        raw = yield from read_json(s, first="{")
+        yield from s.space()
+        yield from s.expect(*ends)
+        s.call(name, raw)
+        return
+    arguments: dict[str, str] = {}
+    while (yield from s.expect(*tags.parameter, *ends)) in tags.parameter:
+        key, kind = yield from _read_attributes(s)
+        value = yield from value_until(s, *tags.end_parameter, json="" if kind == 'string="true"' else '{["')
+        arguments[key] = _typed(value, kind, schema.member(key))
+        yield from s.space()
+    s.call(name, _unwrapped(arguments, schema))
+
+
+def _read_attributes(s: Scanner) -> Reading[tuple[str, str]]:
+    """Read to the end of a tag; return the name and what stands behind it."""
+    yield from s.space()
+    yield from s.expect('name="')
+    name, _ = yield from s.until('"')
+    rest, _ = yield from s.until(">")
+    return name, rest.strip()
+
+
+def _typed(value: str, kind: str, schema: Schema) -> str:
+    """Return a value as JSON: the tag says whether it is a string, or else the schema gives its type."""
+    if kind == 'string="true"':
+        return json_string(value)
+    if kind == 'string="false"' and is_json(value):
+        return value.strip()
+    return schema.json(value)
+
+
+def _unwrapped(arguments: dict[str, str], schema: Schema) -> str:
+    """Return the arguments as JSON; models sometimes put all of them into one that the function does not have."""
+    known = schema.members()
+    for key in _HOLDERS:
+        if known and list(arguments) == [key] and key not in known and arguments[key] != "null":
+            return arguments_of(arguments[key]) or json_object(arguments)
+    return json_object(arguments)

@@ -1,0 +1,65 @@
+"""GLM's notation of a call: a bare name, then a tag for each key and each value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_host.grammar import Grammar, chain
+from mlx_host.parsing import (
+    BareText,
+    Function,
+    Notation,
+    Reading,
+    Scanner,
+    TagArguments,
+    ToolChoice,
+    json_object,
+    named,
+    read_json,
+)
+
+_KEY = re.compile(r"[^\s<>{}]+")
+_FUNCTION_NAME = re.compile(r"[^\s<>{}]*")
+
+
+@dataclass(frozen=True)
+class GlmCall(Notation):
+    """One call; the models write `gap` after each tag."""
+
+    gap: str
+
+    @property
+    def _arguments(self) -> TagArguments:
+        return TagArguments(
+            "<arg_key>",
+            "</arg_key>",
+            BareText("</arg_value>"),
+            _KEY,
+            gap=self.gap,
+            value_opener="<arg_value>",
+            after=self.gap,
+        )
+
+    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+        yield from s.space()
+        name = yield from s.run(_FUNCTION_NAME)
+        yield from s.space()
+        # GLM-5 Flash sometimes writes its arguments as JSON after a stray bracket.
+        if (yield from s.lookahead("{", ">")):
+            yield from s.optional(">")
+            raw = yield from read_json(s, first="{")
+            yield from s.space()
+            yield from s.optional(*closers)
+            s.call(name, raw)
+        else:
+            arguments = yield from self._arguments.read(s, s.schema(name), *closers)
+            s.call(name, json_object(arguments))
+
+    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
+        return chain(named(function, _KEY) + self.gap, self._arguments.grammar(function))
+
+    def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
+        return f"{name}{self.gap}{self._arguments.write(arguments)}"

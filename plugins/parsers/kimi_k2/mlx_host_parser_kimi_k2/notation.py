@@ -1,0 +1,58 @@
+"""Kimi K2's notation of a call: its id, from which the name follows, and its arguments as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from mlx_host.grammar import Grammar, Pattern, chain
+from mlx_host.parsing import Function, Notation, Reader, Reading, Scanner, ToolChoice, named, read_json
+
+BEGIN, ARGUMENT, END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
+
+_IN_ID = re.compile(r"[^<{]*")
+_NAME = re.compile(r"[^\s<{]+")
+_NUMBER = Pattern("0|[1-9][0-9]{0,3}")
+_ID = re.compile(r"(?:functions\.)?(\S+?)(:[0-9]+)?")
+_SPACE_OR_BRACES = re.compile(r"[\s}]*")
+
+
+@dataclass(frozen=True)
+class KimiCall(Notation):
+    """One call with the id `functions.NAME:NUMBER`."""
+
+    @property
+    def begins(self) -> tuple[str, ...]:
+        return (BEGIN,)
+
+    def block_reader(self) -> Reader:
+        return partial(self._read, ids=set())
+
+    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+        return self._read(s, set())
+
+    def _read(self, s: Scanner, ids: set[str]) -> Reading[None]:
+        """Read a call; `ids` are those of the calls before it in the same block."""
+        yield from s.expect(BEGIN)
+        id = (yield from s.run(_IN_ID)).strip()
+        yield from s.optional(ARGUMENT)
+        yield from s.space()
+        empty = bool((yield from s.lookahead(END)))
+        arguments = "" if empty else (yield from read_json(s, first='{"'))
+        yield from s.run(_SPACE_OR_BRACES)
+        yield from s.optional(END)
+        match = _ID.fullmatch(id)
+        # Without its number, or with the id of another call, it does not identify this one.
+        known = match is not None and match[2] is not None and id not in ids
+        ids.add(id)
+        s.call(match[1] if match else "", arguments, id if known else None)
+
+    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
+        return chain(f"{BEGIN}functions.{named(function, _NAME)}:", _NUMBER, ARGUMENT, function.json(), END)
+
+    def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
+        return f"{BEGIN}functions.{name}:{number}{ARGUMENT}{json.dumps(arguments, ensure_ascii=False)}{END}"

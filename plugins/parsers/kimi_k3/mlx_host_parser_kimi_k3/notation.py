@@ -1,0 +1,130 @@
+"""Kimi K3's notation of a call: an element with an element for each argument, which carries the type of its value."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_host.grammar import Grammar, Pattern, chain, one_of
+from mlx_host.parsing import (
+    BareText,
+    Function,
+    Notation,
+    Place,
+    Reading,
+    Scanner,
+    ToolChoice,
+    is_json,
+    json_object,
+    json_string,
+    kinds,
+    named,
+    object_members,
+    parameters,
+    read_json,
+    value_until,
+)
+
+CALL = "<|open|>call "
+
+_SEP = "<|sep|>"
+_CALL_END = "<|close|>call<|sep|>"
+_ARGUMENT, _ARGUMENT_END = "<|open|>argument ", "<|close|>argument<|sep|>"
+_JSON, _JSON_END = "<|open|>json", "<|close|>json<|sep|>"
+
+_TYPES = {"null", "boolean", "integer", "number", "object", "array"}
+_NAMES = {type(None): "null", bool: "boolean", int: "number", float: "number", dict: "object", list: "array"}
+
+_KEY = re.compile(r"[^<>\n]+")
+_PLAIN_KEY = re.compile(r'[^\s<>"&]+')
+_INDEX = Pattern("[1-9][0-9]{0,2}")
+_ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+
+
+@dataclass(frozen=True)
+class KimiK3Call(Notation):
+    """One call with a name, an index from 1 and its arguments."""
+
+    @property
+    def begins(self) -> tuple[str, ...]:
+        return (CALL,)
+
+    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+        yield from s.expect(CALL)
+        name = (yield from _attributes(s)).get("tool", "")
+        schema = s.schema(name)
+        arguments: dict[str, str] = {}
+        while True:
+            yield from s.space()
+            found = yield from s.expect(_ARGUMENT, _JSON, _CALL_END)
+            if found == _CALL_END:
+                break
+            attributes = yield from _attributes(s)
+            if found == _JSON:
+                arguments |= object_members((yield from read_json(s, first="{")))
+                yield from s.space()
+                yield from s.expect(_JSON_END)
+                yield from s.space()
+                yield from s.optional(_CALL_END)
+                break
+            key, is_text = attributes.get("key", ""), attributes.get("type") == "string"
+            value = yield from value_until(s, _ARGUMENT_END, json="" if is_text else '{["')
+            if is_text:
+                arguments[key] = json_string(value)
+            else:
+                arguments[key] = value.strip() if is_json(value) else schema.member(key).json(value)
+        s.call(name, json_object(arguments))
+
+    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
+        name = _escaped(named(function, _KEY))
+        arguments = parameters(
+            function, f'{_ARGUMENT}key="', '" type=', _KEY, _value, escape=_escaped, other_key=_PLAIN_KEY
+        )
+        return chain(f'{CALL}tool="{name}" index="', _INDEX, f'"{_SEP}', arguments, _CALL_END)
+
+    def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
+        inner = "".join(_written(key, value) for key, value in arguments.items())
+        return self.write_element(name, inner, number)
+
+    def write_element(self, name: str, inner: str, number: int = 0) -> str:
+        """Write a call with its arguments exactly as given."""
+        return f'{CALL}tool="{_escaped(name)}" index="{number + 1}"{_SEP}{inner}{_CALL_END}'
+
+
+def _attributes(s: Scanner) -> Reading[dict[str, str]]:
+    written, _ = yield from s.until(_SEP)
+    return {key: value.replace("&quot;", '"').replace("&amp;", "&") for key, value in _ATTRIBUTE.findall(written)}
+
+
+def _value(place: Place) -> Grammar:
+    """State what stands behind `type=`."""
+    texts, others = kinds(place)
+    strings = [chain(f'"string"{_SEP}', BareText(_ARGUMENT_END).strings(part)) for part in texts]
+    typed = [(kind, part) for part in others for kind in sorted(part.types() or _TYPES - {"integer"})]
+    values = [
+        chain(f'"{"number" if kind == "integer" else kind}"{_SEP}', _of(part, kind).json(), _ARGUMENT_END)
+        for kind, part in typed
+    ]
+    return one_of(*strings, *values)
+
+
+def _of(place: Place, kind: str) -> Place:
+    return place if place.types() else place.at({**place.node, "type": kind})
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace('"', "&quot;")
+
+
+def _written(key: str, value: object) -> str:
+    if isinstance(value, str):
+        return write_argument(key, "string", value)
+    return write_argument(key, _NAMES[type(value)], json.dumps(value, ensure_ascii=False))
+
+
+def write_argument(key: str, kind: str, value: str) -> str:
+    """Write an argument of the type `kind` with its value exactly as given."""
+    return f'{_ARGUMENT}key="{_escaped(key)}" type="{kind}"{_SEP}{value}{_ARGUMENT_END}'

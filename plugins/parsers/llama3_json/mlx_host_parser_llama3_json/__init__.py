@@ -1,0 +1,83 @@
+"""Llama 3.1 to 4 with JSON calls: an output that is a JSON object with a name and parameters is a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mlx_host import hookimpl
+from mlx_host.grammar import AnyText, Grammar, Repeated, TextUntil, after, chain, joined, one_of
+from mlx_host.parsing import (
+    CallFormat,
+    CallValues,
+    Function,
+    JsonCall,
+    MarkupParser,
+    Opener,
+    Parser,
+    Reading,
+    Scanner,
+    ToolChoice,
+    in_turn,
+    read_json,
+)
+
+_TAG = "<|python_tag|>"
+_CALL = JsonCall("parameters")
+_PROMPT = '{"name": function name, "parameters": dictionary of argument name and its value}'
+# Escapes may spell the same.
+_LIKE_A_CALL = r'\s*\{(?s:.*)(?:"name"|"function"|\\u)(?s:.*)'
+
+
+@dataclass(frozen=True)
+class LlamaCalls(CallFormat):
+    """Calls as JSON objects with a semicolon between them, after a tag or, without one, at the beginning."""
+
+    tag: str = ""
+
+    @property
+    def openers(self) -> tuple[Opener, ...]:
+        return (Opener(self.tag) if self.tag else Opener("{", inclusive=True, leading=True),)
+
+    @property
+    def syntax(self) -> tuple[str, ...]:
+        return (";",)
+
+    def read(self, s: Scanner) -> Reading[None]:
+        separator = ";"
+        while separator:
+            raw = yield from read_json(s, first="{")
+            if not s.json_call(raw, need_arguments=True):
+                return
+            yield from s.space()
+            separator = yield from s.optional(";")
+
+    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
+        call = one_of(*(_CALL.grammar(function, choice) for function in functions))
+        return chain(self.tag, in_turn(call, choice, "; "))
+
+    def write(self, calls: Sequence[CallValues]) -> str:
+        return self.tag + "; ".join(_CALL.write(*call) for call in calls)
+
+
+class Llama3JsonParser(MarkupParser):
+    name = "llama3_json"
+    aliases = ("llama3", "llama4_json")
+    reads = "JSON calls of Llama 3.1, 3.2, 3.3 and 4"
+    templates = ((_TAG,), (_PROMPT,))
+    noise = ("<|eot_id|>", "<|eom_id|>", "<|eot|>", "<|eom|>", "<|end_of_text|>")
+    calls = (LlamaCalls(), LlamaCalls(_TAG))
+
+    def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
+        """State text in which a leading JSON object is a call, or contains no function's name."""
+        # One text each, or else the lexer would take their beginnings for text.
+        calls = joined(calls)
+        tagged = after(calls, _TAG) or calls
+        text = AnyText(without=(_TAG,), unless=(_LIKE_A_CALL,))
+        call = one_of(calls, chain(TextUntil((_TAG,), unless=(_LIKE_A_CALL,)), tagged))
+        return chain(Repeated(call, 0, None if choice.parallel else 1), text)
+
+
+@hookimpl
+def register_parsers() -> list[type[Parser]]:
+    return [Llama3JsonParser]

@@ -1,0 +1,69 @@
+"""MiniMax-M2 to M2.7: reasoning in `<think>`, calls as `<invoke>` elements, several in one `<minimax:tool_call>`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlx_host import hookimpl
+from mlx_host.grammar import Grammar, chain
+from mlx_host.parsing import (
+    BareText,
+    CallBlock,
+    Function,
+    MarkupParser,
+    Notation,
+    Parser,
+    Reading,
+    Scanner,
+    TagArguments,
+    ToolChoice,
+    json_object,
+    named,
+)
+
+_INVOKE, _END_INVOKE = '<invoke name="', "</invoke>"
+_KEY = re.compile(r'[^\s<>"]+')
+# The template writes values bare; some versions of the model add a newline on either side.
+_PARAMETERS = TagArguments(
+    '<parameter name="', '">', BareText("</parameter>", trimmed=True), _KEY, after="\n", strip_key=False
+)
+
+
+@dataclass(frozen=True)
+class MiniMaxCall(Notation):
+    """One call as an `invoke` element with `parameter` elements."""
+
+    @property
+    def begins(self) -> tuple[str, ...]:
+        return (_INVOKE,)
+
+    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+        yield from s.expect(_INVOKE)
+        name, _ = yield from s.until('">')
+        arguments = yield from _PARAMETERS.read(s, s.schema(name), _END_INVOKE)
+        s.call(name, json_object(arguments))
+
+    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
+        opener = f'{_INVOKE}{named(function, _KEY)}">\n'
+        return chain(opener, _PARAMETERS.grammar(function), _END_INVOKE + "\n")
+
+    def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
+        return f'{_INVOKE}{name}">\n{_PARAMETERS.write(arguments)}{_END_INVOKE}\n'
+
+
+class MiniMaxParser(MarkupParser):
+    name = "minimax"
+    aliases = ("minimax_m2",)
+    reads = "reasoning and calls of MiniMax-M2, M2.1, M2.5 and M2.7"
+    think_open = ("<think>",)
+    think_close = ("</think>",)
+    noise = ("[e~[",)
+    calls = (CallBlock("<minimax:tool_call>", MiniMaxCall(), "</minimax:tool_call>", gap="\n"),)
+
+
+@hookimpl
+def register_parsers() -> list[type[Parser]]:
+    return [MiniMaxParser]

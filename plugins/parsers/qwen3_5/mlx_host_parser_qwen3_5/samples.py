@@ -1,0 +1,22 @@
+"""Outputs of Qwen3.5 and those trained like it, and what they mean."""
+
+from mlx_host.testing.samples import OSLO, TOOLS, Sample, standard_samples
+
+from mlx_host_parser_qwen3_5 import Qwen35Parser
+
+SAMPLES = (
+    *standard_samples(Qwen35Parser, malformed="<tool_call>\n{oops}\n</tool_call>"),
+    Sample(
+        "a JSON call",
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Oslo"}}\n</tool_call>',
+        calls=(OSLO,),
+        tools=TOOLS,
+    ),
+    Sample(
+        "cut off in a call in reasoning",
+        "Cold? I <tool_call>\n<function=get_w",
+        reasoning="Cold? I <tool_call>\n<function=get_w",
+        prompt_tail="<think>\n",
+        tools=TOOLS,
+    ),
+)

@@ -1,0 +1,129 @@
+"""The event protocol: each rule by an output that breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from mlx_host._engine.event_checker import EventChecker, EventProtocolError
+from mlx_host.events import (
+    ChoiceFinished,
+    Embedded,
+    Finished,
+    FinishedImage,
+    ImagesStarted,
+    PartialImage,
+    Progress,
+    Segment,
+    Several,
+    Started,
+    Text,
+    Tokenized,
+    TranscriptionStarted,
+)
+from mlx_host.requests import (
+    ChatRequest,
+    EmbeddingRequest,
+    ImageGenerationRequest,
+    Request,
+    TokenizeRequest,
+    TranscriptionRequest,
+)
+
+START = Started(prompt_tokens=1)
+IMAGES = ImagesStarted(prompt_tokens=1, width=8, height=8, steps=1)
+TRANSCRIPT = TranscriptionStarted(prompt_tokens=1, duration=1.0, language="english")
+END = Finished()
+
+
+def chat(n: int = 1) -> ChatRequest:
+    return ChatRequest(id="r", model="m", messages=[], n=n)
+
+
+def embed(*inputs: str, dimensions: int | None = None) -> EmbeddingRequest:
+    return EmbeddingRequest(id="r", model="m", inputs=inputs, dimensions=dimensions)
+
+
+def images(n: int) -> ImageGenerationRequest:
+    return ImageGenerationRequest(id="r", model="m", prompt="p", seed=1, n=n)
+
+
+def segment() -> Segment:
+    numbers: dict[str, Any] = dict.fromkeys(
+        ("start", "end", "seek", "temperature", "avg_logprob", "compression_ratio", "no_speech_prob"), 0
+    )
+    return Segment("a", token_ids=(), **numbers)
+
+
+AUDIO = TranscriptionRequest(id="r", model="m", audio=b"")
+TOKENIZE = TokenizeRequest(id="r", model="m", prompt="p")
+FLOAT = b"\0\0\0\0"
+
+
+def check(request: Request, steps: Sequence[object]) -> None:
+    checker = EventChecker(request)
+    for step in steps:
+        checker.check_step(step)
+    checker.check_end()
+
+
+@pytest.mark.parametrize(
+    ("request_", "steps"),
+    [
+        (chat(), [None, START, None, Progress("prefill", 1, 2), Text("a"), Several(()), END]),
+        (chat(), [Several((START, Text("a"), END))]),
+        (chat(2), [START, Text("a", choice=1), ChoiceFinished("stop", 1), Text("late", choice=1), Text("b"), END]),
+        (embed("a", "b", "c"), [START, Embedded((2, 0), FLOAT * 4), Embedded((1,), FLOAT * 2), END]),
+        (embed("a", dimensions=2), [START, Embedded((0,), FLOAT * 2), END]),
+        (images(2), [IMAGES, PartialImage(0, 0, b""), FinishedImage(1, 1, 1, b""), FinishedImage(0, 1, 1, b""), END]),
+        (AUDIO, [TRANSCRIPT, Progress("audio", 1, 2), segment(), END]),
+        (TOKENIZE, [START, Tokenized((1, 2), ("a", "b")), END]),
+        (Request(id="r", model="m"), [START, Text("whatever"), END]),
+    ],
+)
+def test_output_that_follows_the_protocol_passes(request_: Request, steps: Sequence[object]) -> None:
+    check(request_, steps)
+
+
+@pytest.mark.parametrize(
+    ("request_", "steps", "message"),
+    [
+        (chat(), ["hello"], "'hello' is no event"),
+        (chat(), [Text("a")], "Text before Started"),
+        (chat(), [Several((Text("a"), START))], "Text before Started"),
+        (chat(), [Progress("prefill", 0, 1)], "Progress before Started"),
+        (chat(), [END], "Finished before Started"),
+        (chat(), [START, START], "a second Started"),
+        (chat(), [START, Text("a")], "the output ended without Finished"),
+        (chat(), [], "the output ended without Finished"),
+        (chat(), [START, END, Text("a")], "Text after Finished"),
+        (chat(), [START, END, END], "Finished after Finished"),
+        (chat(), [START, Several((Text("a"), END, Text("b")))], "Text after Finished"),
+        (chat(), [START, Text("a", choice=1)], "Text has choice 1 in a request for 1"),
+        (chat(2), [START, Text("a", choice=-1)], "Text has choice -1 in a request for 2"),
+        (chat(2), [START, ChoiceFinished("stop", 2)], "ChoiceFinished has choice 2 in a request for 2"),
+        (chat(), [START, Progress("prefill", 1, 2, choice=3)], "Progress has choice 3 in a request for 1"),
+        (embed("a", "b"), [START, Embedded((), b"")], "Embedded has no indices"),
+        (embed("a", "b"), [START, Embedded((9,), FLOAT)], "index 9 in a request with 2 inputs"),
+        (embed("a", "b"), [START, Embedded((-1,), FLOAT)], "index -1 in a request with 2 inputs"),
+        (embed("a"), [START, Embedded((0, 0), FLOAT * 2)], "a second vector for input 0"),
+        (embed("a"), [START, Embedded((0,), b"")], "0 bytes for 1 vectors of float32"),
+        (embed("a", "b"), [START, Embedded((0, 1), FLOAT * 3 + b"\0\0")], "14 bytes for 2 vectors of float32"),
+        (embed("a", "b"), [START, Embedded((0, 1), FLOAT + b"\0")], "5 bytes for 2 vectors of float32"),
+        (embed("a", "b"), [START, Embedded((0,), FLOAT), Embedded((1,), FLOAT * 2)], "2 dimensions, expected 1"),
+        (embed("a", dimensions=3), [START, Embedded((0,), FLOAT)], "1 dimensions, expected 3"),
+        (embed("a", "b"), [START, Embedded((0,), FLOAT), END], "without the vectors of 1 of 2 inputs.*input 1"),
+        (images(1), [START], "Started, expected ImagesStarted"),
+        (images(1), [IMAGES, FinishedImage(1, 1, 1, b"")], "FinishedImage has image 1 in a request for 1"),
+        (images(1), [IMAGES, FinishedImage(0, 1, 1, b""), PartialImage(0, 0, b"")], "image 0, which is finished"),
+        (images(2), [IMAGES, FinishedImage(0, 1, 1, b""), END], "Finished without image 1 of 2"),
+        (AUDIO, [START], "Started, expected TranscriptionStarted"),
+        (AUDIO, [TRANSCRIPT, Text("a")], "Text that is no Segment"),
+        (TOKENIZE, [START, Tokenized((1, 2), ("a",))], "1 symbols for 2 tokens"),
+        (TOKENIZE, [START, END], "Finished without Tokenized"),
+    ],
+)
+def test_output_that_breaks_the_protocol_is_named(request_: Request, steps: Sequence[object], message: str) -> None:
+    with pytest.raises(EventProtocolError, match=message):
+        check(request_, steps)

@@ -1,0 +1,85 @@
+"""The parser packages as a whole: what all of them share, and that none is missing where they are listed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FAMILIES = sorted(path.parent.name for path in (ROOT / "plugins" / "parsers").glob("*/pyproject.toml"))
+FAMILIES.remove("all")
+CORE = ROOT / "core" / "src" / "mlx_host"
+
+
+@cache
+def project(*path: str) -> dict[str, Any]:
+    """The contents of a project's pyproject.toml."""
+    return tomllib.loads(ROOT.joinpath(*path, "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def parser(family: str) -> dict[str, Any]:
+    return project("plugins", "parsers", family)
+
+
+def test_the_meta_package_depends_on_every_family_at_its_own_version() -> None:
+    meta = parser("all")["project"]
+    families = [parser(family)["project"] for family in FAMILIES]
+    assert sorted(meta["dependencies"]) == sorted(f"{each['name']}=={meta['version']}" for each in families)
+    assert {each["version"] for each in families} == {meta["version"]}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_packages_agree_in_what_they_share(family: str) -> None:
+    found, meta, core = parser(family), parser("all"), project("core")["project"]
+    name = f"mlx-host-parser-{family.replace('_', '-')}"
+    assert found["build-system"] == meta["build-system"]
+    assert found.keys() == {"build-system", "project"}, "hatchling finds the package by the project's name"
+    own = ("description", "dependencies")
+    description, dependencies = (found["project"][key] for key in own)
+    assert description.startswith("mlx-host parser for ")
+    assert dependencies[0] == f"mlx-host=={core['version']}"
+    others = {f"{other['project']['name']}=={core['version']}" for other in map(parser, FAMILIES)}
+    assert set(dependencies[1:]) <= others
+    shared = {key: meta["project"][key] for key in ("version", "readme", "requires-python", "license")}
+    assert {key: value for key, value in found["project"].items() if key not in own} == {
+        "name": name,
+        **shared,
+        "entry-points": {"mlx_host": {family: name.replace("-", "_")}},
+    }
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_a_typed_package_with_samples(family: str) -> None:
+    folder = ROOT / "plugins" / "parsers" / family / f"mlx_host_parser_{family}"
+    assert {"__init__.py", "samples.py", "py.typed"} <= {path.name for path in folder.iterdir()}
+
+
+def test_parsers_are_found_without_what_only_their_tests_need() -> None:
+    """Samples need the extra `mlx-host[testing]`, which a server does not have."""
+    code = "import sys; from mlx_host._cli import discover; print(len(discover().parsers.found), *sys.modules)"
+    found, *imported = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert int(found) >= len(FAMILIES)
+    assert {f"mlx_host_parser_{family}" for family in FAMILIES} <= set(imported)
+    assert not {name for name in imported if name.startswith(("mlx_host.testing", "hypothesis"))}
+
+
+def test_every_family_is_a_member_of_the_workspace() -> None:
+    uv = project()["tool"]["uv"]
+    assert {f"plugins/parsers/{family}" for family in (*FAMILIES, "all")} <= set(uv["workspace"]["members"])
+    assert {parser(family)["project"]["name"] for family in (*FAMILIES, "all")} <= uv["sources"].keys()
+
+
+def test_imports_of_every_family_are_checked() -> None:
+    linter = project()["tool"]["importlinter"]
+    modules = [f"mlx_host_parser_{family}" for family in FAMILIES]
+    assert set(linter["root_packages"]) >= {"mlx_host", *modules}
+    [contract] = [each for each in linter["contracts"] if each["name"] == "Plugins import public modules only"]
+    assert set(contract["source_modules"]) >= set(modules)
