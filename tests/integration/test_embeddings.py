@@ -146,7 +146,7 @@ def test_too_long_an_input_is_rejected_or_truncated(server: ServerProcess, model
         ({"input": "a", "dimensions": 128}, "dimensions", "not trained for shorter"),
         ({"input": "a", "dimensions": 1000}, "dimensions", "384"),
         ({"input": "a", "input_type": "novel"}, "input_type", "query"),
-        ({"input": "a", "image_url": "data:image/png;base64,AAAA"}, "image_url", "no images"),
+        ({"input": "a", "image_url": "data:image/png;base64,AAAA"}, "image_url", "does not support images"),
         ({"input": ["a", "b"], "image_url": "data:,"}, "image_url", "1 images for 2 inputs"),
         ({"input": "a", "image_url": 7}, "image_url", "must be a URL"),
     ],

@@ -61,7 +61,7 @@ FAMILIES = {
     "gemma3_text": Family(_states, "mean", has_dense=True),
     "llama_bidirec": Family(_states, "mean"),
 }
-IMAGE_MODELS = ("qwen3_vl", "siglip")
+IMAGE_FAMILIES = ("qwen3_vl", "siglip")
 MULTI_VECTOR_MODELS = ("lfm2", "colqwen2_5", "colidefics3")
 
 
@@ -159,7 +159,7 @@ def load(folder: Path) -> LoadedModel | Siglip | Qwen3Vl:
     if kind not in FAMILIES:
         raise LoadError(
             f"{folder.name!r} is a {kind or 'nameless'} model, which is none of those served here: "
-            f"{', '.join(sorted((*FAMILIES, *IMAGE_MODELS)))}."
+            f"{', '.join(sorted((*FAMILIES, *IMAGE_FAMILIES)))}."
         )
     network = load_model(folder, path_to_repo=TRUST_CONFIG)
     if kind == "modernbert" and _dtype(network) == mx.float16:

@@ -80,9 +80,9 @@ def _embedder(
     texts_before = prompts(config, options)
     match loaded:
         case Siglip():
-            return SiglipEmbedder(loaded, texts_before, _context_length(loaded, loaded.positions, options), images)
+            return SiglipEmbedder(loaded, texts_before, images, _context_length(loaded, loaded.positions, options))
         case Qwen3Vl():
-            return Qwen3VlEmbedder(loaded, texts_before, _context_length(loaded, loaded.positions, options), images)
+            return Qwen3VlEmbedder(loaded, texts_before, images, _context_length(loaded, loaded.positions, options))
         case LoadedModel():
             return _text_embedder(loaded, config, texts_before, options)
 

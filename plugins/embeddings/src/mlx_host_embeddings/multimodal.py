@@ -19,9 +19,9 @@ from mlx_host_embeddings.pooling_config import Prompts
 class SiglipEmbedder:
     """Texts and images in one space; a text fills all positions with padding, as the model was trained."""
 
-    def __init__(self, model: Siglip, prompts: Prompts, context_length: int | None, images: ImageLoader) -> None:
+    def __init__(self, model: Siglip, prompts: Prompts, loader: ImageLoader, context_length: int | None) -> None:
         self._model = model
-        self._loader = images
+        self._loader = loader
         self._prompts = prompts
         self.vocabulary_size = model.vocabulary
         self.context_length = context_length
@@ -76,9 +76,9 @@ class Qwen3VlEmbedder:
     attention produces NaN for padding.
     """
 
-    def __init__(self, model: Qwen3Vl, prompts: Prompts, context_length: int | None, images: ImageLoader) -> None:
+    def __init__(self, model: Qwen3Vl, prompts: Prompts, loader: ImageLoader, context_length: int | None) -> None:
         self._model = model
-        self._loader = images
+        self._loader = loader
         self._prompts = prompts
         self.vocabulary_size = model.vocabulary
         self.context_length = context_length

@@ -104,9 +104,9 @@ class TextModel(Model):
 
     def close(self) -> None:
         self._loop.close()
+        self._prompts.close()
         if self._grammars is not None:
             self._grammars.close()
-        self._prompts.close()
         mx.clear_cache()
 
     def _chat(self, request: ChatRequest) -> Iterator[Event | None]:

@@ -60,7 +60,7 @@ class PromptSource(Protocol):
         """The token ids of a text or a conversation, without any length limit."""
 
     def close(self) -> None:
-        """Release resources, such as decoder processes."""
+        """Release what the source holds; called when the model is closed."""
 
 
 class TextPrompts:
@@ -99,7 +99,7 @@ class TextPrompts:
         return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
 
     def close(self) -> None:
-        """Do nothing: text needs no resources."""
+        """Nothing is held."""
 
 
 def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:

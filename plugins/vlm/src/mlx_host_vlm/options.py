@@ -7,24 +7,24 @@ from pydantic import Field
 
 
 class VlmOptions(GenerationOptions):
-    """Options of the backend `vlm`: those of every text model, and limits of images and audio."""
+    """Options of the backend `vlm`: those of every text model, and those for images and audio."""
 
     max_image_pixels: int = Field(
         default=2048 * 2048,
         ge=1,
-        description="Maximum pixels of an image that the model processes; larger images are scaled down to it.",
+        description="Maximum number of pixels of an image for the model; a larger one is scaled down to this.",
     )
     disable_auto_resize: bool = Field(
         default=False,
-        description="Reject images above --max-image-pixels with a 413 instead of scaling them down.",
+        description="Reject an image above --max-image-pixels with a 413 instead of scaling it down.",
     )
     allow_remote_media: bool = Field(
         default=False,
-        description="Fetch images from http and https URLs in requests; by default only data: URLs are accepted. "
+        description="Fetch images from http and https URLs in requests; without it, only data: URLs are accepted. "
         "Addresses that are not public are rejected.",
     )
     trusted_media_hosts: list[str] = Field(
         default=[],
-        description="A host, as written in URLs, from which images may be fetched although its address is not public; "
-        "can be given more than once.",
+        description="A host, as written in URLs, that images may be fetched from although its address is not public; "
+        "can be repeated.",
     )

@@ -24,7 +24,7 @@ VLM = Backend(
     load=load,
     options=VlmOptions,
     serves=SUPPORTED_REQUESTS,
-    summary="vision and audio models on mlx-vlm: images, audio and text in one running batch",
+    summary="vision and audio models on mlx-vlm: images and audio in one running batch with text",
 )
 
 

@@ -55,6 +55,9 @@ class VlmPrompts:
     def supports_images(self) -> bool:
         return "image" in self._layout.kinds
 
+    def close(self) -> None:
+        self._media.close()
+
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]:
         parts = find_parts(request.messages)
         if not parts:
@@ -105,9 +108,6 @@ class VlmPrompts:
         rendered = self._template.render_text(request, add_generation_prompt=False)
         processed = self._process(rendered, [image], "image_url")
         return self._loaded.embed(processed, _feature_name([image]), "image_url")
-
-    def close(self) -> None:
-        self._media.close()
 
     def _inputs(
         self, processed: dict[str, Any], feature_name: str, cached_tokens: int
