@@ -117,5 +117,5 @@ def test_a_very_short_clip_is_accepted_or_rejected(hearing: TextModel) -> None:
         try:
             assert answer_one(hearing, request).completion_tokens == 2
         except InvalidRequest as refusal:
-            assert re.search("audio|sounds", str(refusal))  # noqa: PT017  either is right
+            assert "audio" in str(refusal)  # noqa: PT017  either is right
     assert answer_one(hearing, ask(listen(300), max_tokens=2)).completion_tokens == 2
