@@ -321,6 +321,42 @@ def hook_list() -> str:
     return "\n\n".join(parts)
 
 
+def module_reference(name: str) -> str:
+    """Every public name of a module: its signature, docstring, fields and methods."""
+    module = importlib.import_module(name)
+    return "\n\n".join(_entry(public, getattr(module, public)) for public in module.__all__)
+
+
+def _entry(name: str, thing: Any) -> str:
+    if inspect.isclass(thing):
+        bases = [base.__name__ for base in thing.__bases__ if base.__name__ not in ("object", "Generic", "Protocol")]
+        parts = [f"## {name}" + (f" ({', '.join(bases)})" if bases else ""), text_of(thing)]
+        if dataclasses.is_dataclass(thing):
+            parts.append(table(("field", "type", "default"), map(_field, dataclasses.fields(thing))))
+        parts += [_method(each, member) for each, member in vars(thing).items() if not each.startswith("_")]
+    elif inspect.isfunction(thing):
+        parts = [f"## {name}", f"```text\n{_signature(name, thing)}\n```", text_of(thing)]
+    else:
+        shown = " | ".join(each.__name__ for each in get_args(thing) if hasattr(each, "__name__")) or repr(thing)
+        parts = [f"## {name}", f"```text\n{name} = {shown}\n```"]
+    return "\n\n".join(filter(None, parts))
+
+
+def _method(name: str, member: Any) -> str:
+    if isinstance(member, property):
+        return f"### {name}\n\n{text_of(member)}" if text_of(member) else ""
+    function = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+    if not inspect.isfunction(function):
+        return ""
+    keyword = "async " if inspect.iscoroutinefunction(function) else ""
+    return f"### {name}\n\n```text\n{keyword}{_signature(name, function)}\n```\n\n{text_of(function)}"
+
+
+def _signature(name: str, function: Callable[..., Any]) -> str:
+    signature = f"{name}{inspect.signature(function)}".replace("'", "")
+    return signature if len(signature) <= 80 else signature.replace(", ", ",\n    ").replace("(", "(\n    ", 1)
+
+
 def dataclasses_of(module: Any) -> dict[str, type]:
     """The public dataclasses of a module by name."""
     return {
@@ -378,6 +414,7 @@ SECTIONS: Mapping[str, Callable[..., str]] = {
     "metrics": metric_list,
     "errors": error_table,
     "hooks": hook_list,
+    "module": module_reference,
     "requests": lambda: dataclass_list(requests),
     "events": lambda: dataclass_list(events),
     "parsers": parsers,
