@@ -45,7 +45,7 @@ def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]
 
 def read(parser: type[Parser], sample: Sample, pieces: list[str]) -> list[Part]:
     """Feed a parser that is primed as for the sample."""
-    reading = parser(prompt_tail=sample.prompt_tail, tools=sample.tools)
+    reading = parser(generation_prompt=sample.generation_prompt, tools=sample.tools)
     return [part for piece in pieces for part in reading.feed(piece)] + reading.finish()
 
 

@@ -19,9 +19,9 @@ from tempfile import TemporaryDirectory
 import rich_click as click
 from mlx_host._engine.ipc import Submit
 from mlx_host._engine.loop import Loop
-from mlx_host.backend import Load
-from mlx_host.events import Text
-from mlx_host.grammar import Form, JsonValue
+from mlx_host.backend import LoadContext
+from mlx_host.events import TextDelta
+from mlx_host.grammar import FixedConstraint, JsonValue
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_lm.loader import load_model
@@ -59,7 +59,7 @@ def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterato
             messages=[{"role": "user", "content": f"Tell a very long story about {number + 10} people."}],
             sampling=Sampling(temperature=0.7),
             max_tokens=max_tokens,
-            constraint=Form(JsonValue(PEOPLE)) if constrained else None,
+            constraint=FixedConstraint(JsonValue(PEOPLE)) if constrained else None,
         )
 
 
@@ -73,14 +73,14 @@ def measure(model: TextModel, concurrency: int, max_tokens: int, *, constrained:
         for _, said in loop.step():
             if isinstance(said, Exception):
                 raise click.ClickException(str(said))
-            if isinstance(said, Text):
+            if isinstance(said, TextDelta):
                 tokens += said.tokens
                 begin = begin or time.perf_counter()
     return (tokens - concurrency) / (time.perf_counter() - begin)
 
 
 def table(name: str, folder: Path, rounds: int, max_tokens: int) -> Iterator[str]:
-    model = load_model(Load(ref=name, path=folder, options=LmOptions(prompt_cache_bytes=0), progress=progress))
+    model = load_model(LoadContext(ref=name, path=folder, options=LmOptions(prompt_cache_bytes=0), progress=progress))
     for concurrency in (1, 8):
         measure(model, concurrency, 8, constrained=True)
         speeds: dict[bool, list[float]] = {False: [], True: []}

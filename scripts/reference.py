@@ -148,12 +148,12 @@ def backends() -> dict[str, Backend[Any]]:
 def options() -> str:
     parts = []
     for name, backend in backends().items():
-        serves = ", ".join(f"`{kind.__name__}`" for kind in backend.serves)
+        supported_requests = ", ".join(f"`{kind.__name__}`" for kind in backend.supported_requests)
         own = ", ".join(f"`{flag_name(key)} {value}`" for key, value in backend.settings.items())
         parts += [
             f"## {name}",
             f"From the package `{plugins().backends.owners[name].distribution}`: {backend.summary}. "
-            f"It serves {serves}." + (f" Its own defaults of the model settings: {own}." if own else ""),
+            f"It serves {supported_requests}." + (f" Its own defaults of the model settings: {own}." if own else ""),
             settings(option_names(backend.options)),
         ]
     return "\n\n".join(parts)

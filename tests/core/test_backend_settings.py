@@ -11,10 +11,10 @@ from mlx_host._cli import build, builtin_commands
 from mlx_host._cli.configuration import configure_model
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
-from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.backend import Backend, LoadContext, Model, Options
 
 
-def load(load: Load[Any]) -> Model:
+def load(load: LoadContext[Any]) -> Model:
     raise AssertionError("nobody loads it")
 
 

@@ -16,7 +16,7 @@ from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import Settings
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
-from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.backend import Backend, LoadContext, Model, Options
 from pydantic import Field
 
 
@@ -35,7 +35,7 @@ class NeedySettings(ApiSettings):
     token: str = Field(description="Required.")
 
 
-def load(load: Load[Any]) -> Model:
+def load(load: LoadContext[Any]) -> Model:
     raise AssertionError("nobody loads it")
 
 

@@ -50,7 +50,7 @@ def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
     recorded = tmp_path / "answers.jsonl"
     recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
     first, second = read_recordings(recorded, "")
-    assert (first.text, first.prompt_tail, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
+    assert (first.text, first.generation_prompt, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from mlx_host._host.parser_selection import Auto, ParserSelection
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HostSettings, ModelConfig, Settings
-from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.backend import Backend, LoadContext, Model, Options
 from pydantic import Field, field_validator, model_validator
 
 
@@ -69,7 +69,7 @@ class OtherOptions(Options):
         return self
 
 
-def load(load: Load[Any]) -> Model:
+def load(load: LoadContext[Any]) -> Model:
     raise AssertionError("nobody loads it")
 
 

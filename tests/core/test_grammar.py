@@ -5,19 +5,19 @@ from __future__ import annotations
 import pickle
 
 import pytest
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import (
-    AnyText,
-    Exact,
+    FreeText,
     JsonValue,
+    LiteralText,
     Pattern,
-    Repeated,
-    after,
+    Repeat,
     chain,
-    joined,
-    leaves,
+    iter_leaves,
+    merge_literals,
     one_of,
     optional,
+    strip_prefix,
 )
 from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
 from mlx_host.parsing.call_grammars import MAX_CALLS, in_turn
@@ -32,23 +32,23 @@ BYTES = Vocabulary()
 
 def test_what_is_left_after_a_beginning() -> None:
     call = chain(chain("<call>\n", JsonValue(True)), "</call>")
-    assert after(call, "<call>") == chain(chain("\n", JsonValue(True)), "</call>")
-    assert after(one_of("a1", "b1", "a2"), "a") == one_of("1", "2")
-    assert after(one_of("b"), "a") is None
-    assert after(chain(Pattern("a")), "a") is None
-    repeated = after(Repeated(Exact("ab"), 2, 3), "a")
+    assert strip_prefix(call, "<call>") == chain(chain("\n", JsonValue(True)), "</call>")
+    assert strip_prefix(one_of("a1", "b1", "a2"), "a") == one_of("1", "2")
+    assert strip_prefix(one_of("b"), "a") is None
+    assert strip_prefix(chain(Pattern("a")), "a") is None
+    repeated = strip_prefix(Repeat(LiteralText("ab"), 2, 3), "a")
     assert repeated is not None
     assert [n for n in range(5) if BYTES.admits(repeated, "b" + "ab" * n)] == [1, 2]
 
 
 def test_fixed_texts_are_joined() -> None:
     grammar = chain("a", chain("b", one_of(chain("c", "d"), "e")), "f", "g")
-    assert joined(grammar) == chain("ab", one_of(chain("cd"), "e"), "fg")
+    assert merge_literals(grammar) == chain("ab", one_of(chain("cd"), "e"), "fg")
 
 
 def test_leaves_come_in_the_order_of_the_text() -> None:
     grammar = chain("a", optional(one_of("b", Pattern("c"))))
-    assert list(leaves(grammar)) == [Exact("a"), Exact("b"), Pattern("c")]
+    assert list(iter_leaves(grammar)) == [LiteralText("a"), LiteralText("b"), Pattern("c")]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_bare_text(node: dict[str, object], admitted: list[str], refused: list[s
     ],
 )
 def test_what_bare_text_cannot_guarantee(node: dict[str, object], keyword: str) -> None:
-    with pytest.raises(UnsupportedRequest, match=f"'f'.*{keyword[1:]}") as caught:
+    with pytest.raises(UnsupportedRequestError, match=f"'f'.*{keyword[1:]}") as caught:
         BareText("</p>").value(place(node))
     assert caught.value.param == "tools"
 
@@ -162,13 +162,13 @@ def test_arguments_as_json(parameters: object, admitted: list[str], refused: lis
 
 @pytest.mark.parametrize("parameters", [{"type": "array"}, "x", 7, {"properties": []}, {"properties": {"a": "x"}}])
 def test_parameters_that_are_no_schema_of_objects(parameters: object) -> None:
-    with pytest.raises(UnsupportedRequest) as caught:
+    with pytest.raises(UnsupportedRequestError) as caught:
         arguments(parameters).json()
     assert caught.value.param == "tools"
 
 
 def test_a_constraint_travels_to_the_models_process() -> None:
-    constraint = AnswerConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), Exact("x"))
+    constraint = AnswerConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), LiteralText("x"))
     assert pickle.loads(pickle.dumps(constraint)) == constraint
 
 
@@ -181,13 +181,13 @@ def test_a_constraint_travels_to_the_models_process() -> None:
     ],
 )
 def test_the_form_begins_where_the_thinking_ends(tail: str, admitted: list[str], refused: list[str]) -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=Exact("yes")).grammar(tail)
+    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes")).grammar(tail)
     assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
     assert [text for text in refused if BYTES.admits(grammar, text)] == []
 
 
 def test_a_model_that_does_not_think_is_not_offered_to() -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=Exact("yes"), thinks=False).grammar("")
+    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes"), thinks=False).grammar("")
     assert BYTES.admits(grammar, "yes")
     assert not BYTES.admits(grammar, "<think>")
 
@@ -199,16 +199,16 @@ def test_the_chat_template_tells_whether_a_model_thinks() -> None:
 
 
 def test_a_model_may_call_often_but_not_for_ever() -> None:
-    many = in_turn(Exact("f()"), ToolChoice(required=True), between=";")
+    many = in_turn(LiteralText("f()"), ToolChoice(required=True), between=";")
     assert BYTES.admits(many, "f()" + ";f()" * (MAX_CALLS - 1))
     assert not BYTES.admits(many, "f()" + ";f()" * MAX_CALLS)
 
 
 def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
-    assert AnswerConstraint(None, None, (), form=Exact("yes")).grammar("<think>") == Exact("yes")
-    assert AnswerConstraint(None, None).grammar("") == AnyText()
+    assert AnswerConstraint(None, None, (), form=LiteralText("yes")).grammar("<think>") == LiteralText("yes")
+    assert AnswerConstraint(None, None).grammar("") == FreeText()
 
 
 def test_a_family_that_states_no_calls_refuses() -> None:
-    with pytest.raises(UnsupportedRequest, match="'glm' cannot force"):
+    with pytest.raises(UnsupportedRequestError, match="'glm' cannot force"):
         AnswerConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")

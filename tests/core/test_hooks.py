@@ -15,7 +15,7 @@ from mlx_host._plugins.guards import guard_prepare_request, guard_request_finish
 from mlx_host._plugins.manager import Plugins
 from mlx_host._plugins.registry import PluginInfo
 from mlx_host.api import ModelState, ModelStatus, RequestRecord
-from mlx_host.errors import InvalidRequest, PluginFailedError
+from mlx_host.errors import InvalidRequestError, PluginFailedError
 from mlx_host.requests import ChatRequest, CompletionRequest, Request
 
 REQUEST = ChatRequest(id="r", model="m", messages=({"role": "user", "content": "hi"},))
@@ -146,7 +146,7 @@ def test_a_plugin_may_reject_a_request(caplog: pytest.LogCaptureFixture) -> None
 
     @hookimpl
     def reject(request: Request) -> Request:
-        raise InvalidRequest("not today", param="messages")
+        raise InvalidRequestError("not today", param="messages")
 
     @hookimpl(wrapper=True)
     def pass_on(request: Request) -> Generator[None, Request, Request]:
@@ -156,7 +156,7 @@ def test_a_plugin_may_reject_a_request(caplog: pytest.LogCaptureFixture) -> None
             seen.append(request.id)
 
     loaded = plugins(rejecting={"prepare_request": reject}, passing={"prepare_request": pass_on})
-    with pytest.raises(InvalidRequest, match="not today"):
+    with pytest.raises(InvalidRequestError, match="not today"):
         prepare(loaded)
     assert seen == ["r"]
     assert failures(caplog) == []
@@ -253,13 +253,13 @@ def guardless() -> Callable[..., Any]:
 def test_a_wrapper_may_not_take_back_a_rejection(caplog: pytest.LogCaptureFixture) -> None:
     @hookimpl
     def reject(request: Request) -> Request:
-        raise InvalidRequest("not today")
+        raise InvalidRequestError("not today")
 
     @hookimpl(wrapper=True)
     def swallow(request: Request) -> Generator[None, Request, Request]:
         try:
             return (yield)
-        except InvalidRequest:
+        except InvalidRequestError:
             return request
 
     loaded = plugins(rejecting={"prepare_request": reject}, swallowing={"prepare_request": swallow})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mlx_host.backend import message_text
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,6 @@ def test_text_parts_are_joined(content: Any, text: str) -> None:
     ],
 )
 def test_other_content_is_rejected(message: dict[str, Any], named: str) -> None:
-    with pytest.raises(UnsupportedRequest, match=named) as error:
+    with pytest.raises(UnsupportedRequestError, match=named) as error:
         message_text(message)
     assert (error.value.status, error.value.param) == (400, "messages")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlx_host import __version__, hookimpl
 from mlx_host._plugins.manager import Plugins
-from mlx_host.backend import Backend, Load, Model, Options
+from mlx_host.backend import Backend, LoadContext, Model, Options
 from mlx_host.errors import PluginError, UsageError
 
 from tests.support.client import get, post
@@ -21,7 +21,7 @@ from tests.support.server import running_server
 HEAD = """\
 from mlx_host import hookimpl
 from mlx_host.api import Api, ApiSettings, Endpoints
-from mlx_host.backend import Backend, Options, Source
+from mlx_host.backend import Backend, Options, ModelSource
 from mlx_host.parsing import Content, Parser
 
 def load(load):
@@ -540,7 +540,7 @@ def test_parsers_are_found_whatever_their_case_and_dashes() -> None:
     assert plugins.parser("Qwen3-MoE") is plugins.parser("qwen3")
 
 
-def fail_to_load(load: Load[Options]) -> Model:
+def fail_to_load(load: LoadContext[Options]) -> Model:
     raise AssertionError("nobody loads it")
 
 

@@ -11,16 +11,16 @@ def read(
     parser: type[Parser],
     pieces: Iterable[str],
     *,
-    prompt_tail: str = "",
+    generation_prompt: str = "",
     tools: Sequence[Json] = TOOLS,
     reasoning: bool = True,
 ) -> list[list[Part]]:
     """Return what comes out after each piece, and at the end."""
-    reading = parser(prompt_tail=prompt_tail, tools=tools, reasoning=reasoning)
+    reading = parser(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
     return [*map(reading.feed, pieces), reading.finish()]
 
 
-def parts_of(parser: type[Parser], text: str, *, prompt_tail: str = "", reasoning: bool = True) -> list[Part]:
+def parts_of(parser: type[Parser], text: str, *, generation_prompt: str = "", reasoning: bool = True) -> list[Part]:
     """Return what comes out of the whole text."""
-    fed = read(parser, [text], prompt_tail=prompt_tail, reasoning=reasoning)
+    fed = read(parser, [text], generation_prompt=generation_prompt, reasoning=reasoning)
     return [part for parts in fed for part in parts]

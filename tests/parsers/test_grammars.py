@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from mlx_host._cli import discover
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import Grammar, JsonValue
 from mlx_host.parsing import AnswerConstraint, Content, Parser, Part, ToolCall, ToolChoice
 from mlx_host.requests import Json
@@ -49,11 +49,11 @@ def grammar_of(parser: type[Parser], schema: str, choice: ToolChoice) -> Grammar
     return parser().grammar(tools_of(schema), choice)
 
 
-def parts_of(parser: type[Parser], text: str, tools: tuple[Json, ...], prompt_tail: str = "") -> list[Part]:
+def parts_of(parser: type[Parser], text: str, tools: tuple[Json, ...], generation_prompt: str = "") -> list[Part]:
     """What comes out of a text, whole and in pieces."""
     pieces = [text[at : at + 5] for at in range(0, len(text), 5)]
     whole, cut = (
-        [part for parts in read(parser, way, tools=tools, prompt_tail=prompt_tail) for part in parts]
+        [part for parts in read(parser, way, tools=tools, generation_prompt=generation_prompt) for part in parts]
         for way in ([text], pieces)
     )
     assert calls(cut) == calls(whole)
@@ -64,9 +64,9 @@ def calls(parts: list[Part]) -> list[tuple[str, dict[str, Any]]]:
     return [(part.name, json.loads(part.arguments)) for part in parts if isinstance(part, ToolCall)]
 
 
-def check(parser: type[Parser], text: str, tools: tuple[Json, ...], *, one: bool, prompt_tail: str = "") -> None:
+def check(parser: type[Parser], text: str, tools: tuple[Json, ...], *, one: bool, generation_prompt: str = "") -> None:
     """A text is calls that conform to the tools, and maybe thoughts, and nothing else."""
-    parts = parts_of(parser, text, tools, prompt_tail)
+    parts = parts_of(parser, text, tools, generation_prompt)
     made = calls(parts)
     assert made, text
     assert not one or len(made) == 1, text
@@ -100,7 +100,7 @@ def test_forced_calls_are_read_back_and_conform(family: str) -> None:
 
 @pytest.mark.parametrize(("name", "schema"), sorted((name, schema) for name in REFUSED for schema in REFUSED[name]))
 def test_what_a_format_cannot_guarantee_is_refused(name: str, schema: str) -> None:
-    with pytest.raises(UnsupportedRequest, match="try-it") as caught:
+    with pytest.raises(UnsupportedRequestError, match="try-it") as caught:
         grammar_of(families()[name], schema, ONE)
     assert caught.value.param == "tools"
 
@@ -128,11 +128,11 @@ def test_markers_may_be_tokens_of_their_own(family: str) -> None:
 
 def test_thinking_is_free_and_then_the_calls_begin(family: str) -> None:
     parser = families()[family]
-    tails = {sample.prompt_tail for sample in load_samples(parser)}
+    tails = {sample.generation_prompt for sample in load_samples(parser)}
     for tail in sorted(tails):
         for seed in range(3):
             text = vocabulary().walk(answer(parser, ANY_NUMBER, tail=tail), seed)
-            check(parser, text, tools_of("plain"), one=False, prompt_tail=tail)
+            check(parser, text, tools_of("plain"), one=False, generation_prompt=tail)
 
 
 def test_a_form_and_tools_go_together(family: str) -> None:
@@ -164,7 +164,7 @@ def test_what_the_family_writes_is_admitted(family: str) -> None:
         for noise in ("<|call|>", *getattr(parser, "noise", ())):
             text = text.removesuffix(noise)
         constraint = AnswerConstraint(parser, parser, list(sample.tools), ANY_NUMBER)
-        if vocabulary().admits(constraint.grammar(sample.prompt_tail), text):
+        if vocabulary().admits(constraint.grammar(sample.generation_prompt), text):
             admitted.append(sample.name)
     assert admitted
 
@@ -236,6 +236,6 @@ def test_a_family_may_think_for_another_that_calls(thinker: str) -> None:
 
 def test_a_family_without_calls_refuses_to_force_any() -> None:
     parser = {parser.name: parser for parser in discover().parsers.found.values()}["deepseek_r1"]
-    with pytest.raises(UnsupportedRequest, match="deepseek_r1") as caught:
+    with pytest.raises(UnsupportedRequestError, match="deepseek_r1") as caught:
         parser().grammar(tools_of("plain"), ONE)
     assert caught.value.param == "tool_choice"

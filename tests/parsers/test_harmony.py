@@ -13,7 +13,7 @@ def told(parts: list[Part]) -> list[Part]:
 
 
 def test_nothing_is_told_before_the_header_is_complete() -> None:
-    fed = read(HarmonyParser, ["<|channel|>", "ana", "lysis", "<|mess", "age|>", "Co", "ld?"], prompt_tail=PROMPT)
+    fed = read(HarmonyParser, ["<|channel|>", "ana", "lysis", "<|mess", "age|>", "Co", "ld?"], generation_prompt=PROMPT)
     assert [len(told(parts)) for parts in fed] == [0, 0, 0, 0, 0, 1, 1, 0]
     assert told(fed[5]) == [Reasoning("Co")]
 
@@ -24,7 +24,7 @@ def test_only_what_may_become_a_marker_is_held_back() -> None:
 
 
 def test_text_without_a_header_is_content_at_once() -> None:
-    assert read(HarmonyParser, ["It", " is"], prompt_tail=PROMPT)[0] == [Content("It")]
+    assert read(HarmonyParser, ["It", " is"], generation_prompt=PROMPT)[0] == [Content("It")]
 
 
 def test_a_call_is_told_when_its_arguments_are_complete() -> None:
@@ -96,7 +96,7 @@ def test_words_of_a_header_are_not_the_answer() -> None:
     ],
 )
 def test_what_the_reference_implementation_refuses_is_read(text: str, content: str) -> None:
-    parts = parts_of(HarmonyParser, text, prompt_tail=PROMPT)
+    parts = parts_of(HarmonyParser, text, generation_prompt=PROMPT)
     assert "".join(part.text for part in parts if isinstance(part, Content)) == content
 
 

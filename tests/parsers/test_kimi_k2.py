@@ -39,7 +39,7 @@ def test_each_call_is_told_when_it_is_complete() -> None:
 
 
 def test_reasoning_waits_for_nothing_but_a_call() -> None:
-    fed = read(KimiK2Parser, ["Co", "ld? <|tool_call_begin|>", "functions", " are"], prompt_tail="<think>")
+    fed = read(KimiK2Parser, ["Co", "ld? <|tool_call_begin|>", "functions", " are"], generation_prompt="<think>")
     assert ["".join(part.source for part in parts) for parts in fed] == [
         "Co",
         "ld?",

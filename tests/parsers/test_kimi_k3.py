@@ -39,7 +39,7 @@ def test_a_name_is_unescaped() -> None:
 
 
 def test_thinking_streams_and_ends_where_the_answer_opens() -> None:
-    fed = read(KimiK3Parser, ["Co", "ld?<|open|>resp", "onse<|sep|>Y", "es"], prompt_tail="<|open|>think<|sep|>")
+    fed = read(KimiK3Parser, ["Co", "ld?<|open|>resp", "onse<|sep|>Y", "es"], generation_prompt="<|open|>think<|sep|>")
     assert fed[0] == [Reasoning("Co")]
     assert fed[1] == [Reasoning("ld?")]
     assert fed[2][-1] == Content("Y")

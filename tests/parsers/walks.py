@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
-from mlx_host.grammar import AnyText, Grammar, TextUntil, leaves
+from mlx_host.grammar import FreeText, Grammar, TextThrough, iter_leaves
 from mlx_host_text.llguidance_grammar import to_llguidance
 
 # Pieces of text that a value may be mistaken over.
@@ -87,8 +87,8 @@ class _Walk:
         self._vocabulary = vocabulary
         self._matcher = vocabulary.matcher(grammar)
         self._chance = chance
-        ends = {end for leaf in leaves(grammar) if isinstance(leaf, TextUntil) for end in leaf.ends}
-        ends |= {end for leaf in leaves(grammar) if isinstance(leaf, AnyText) for end in leaf.without}
+        ends = {end for leaf in iter_leaves(grammar) if isinstance(leaf, TextThrough) for end in leaf.ends}
+        ends |= {end for leaf in iter_leaves(grammar) if isinstance(leaf, FreeText) for end in leaf.without}
         self._ends = [vocabulary.tokens(end) for end in sorted(ends)]
         self._pieces = [vocabulary.tokens(piece) for piece in PIECES]
         # The mask is in whole words: there are bits in it that stand for no token.

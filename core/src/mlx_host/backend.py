@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.events import Event
 from mlx_host.requests import ChatRequest, Json, Request
 
@@ -35,7 +35,7 @@ class LoadProgress(Protocol):
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """Where a model comes from; `fetch` makes it a local folder or file, downloading or converting if it must.
 
     Making a Source is cheap and touches no network; `fetch` runs in the model's own process.
@@ -47,7 +47,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Load(Generic[OptionsT]):
+class LoadContext(Generic[OptionsT]):
     """What a backend loads from: the reference as given, its local path (None where no model is needed), options."""
 
     ref: str | None
@@ -77,20 +77,20 @@ class Capabilities:
 class Model(ABC):
     """A loaded model. It lives on one thread of one process and needs no lock, thread or queue.
 
-    `serves` are the types of request it takes; the type of a request routes it. `concurrency` is how many generators
+    `supported_requests` are the types of request it takes; the type of a request routes it. `concurrency` is how many generators
     may be open at once. `context_length` is in tokens. `chat_template` is the source that `--parser auto` reads.
-    `constrains` says that `GenerationRequest.constraint` is honoured.
+    `supports_structured_outputs` says that `GenerationRequest.constraint` is honoured.
     """
 
-    serves: ClassVar[tuple[type[Request], ...]] = (ChatRequest,)
+    supported_requests: ClassVar[tuple[type[Request], ...]] = (ChatRequest,)
     concurrency: int = 1
     context_length: int | None = None
     chat_template: str | None = None
-    constrains: bool = False
+    supports_structured_outputs: bool = False
 
     @abstractmethod
     def generate(self, request: Any) -> Iterator[Event | None]:
-        """Answer one request of a type in `serves`: Started, any events, Finished.
+        """Answer one request of a type in `supported_requests`: Started, any events, Finished.
 
         The engine advances the open generators in turn; None gives way without saying anything, Several says several
         things in one turn. Raising RequestError refuses or ends this request alone. Cancelling closes the generator:
@@ -105,15 +105,15 @@ class Model(ABC):
 class Backend(Generic[OptionsT]):
     """A kind of model that can be loaded, by name.
 
-    `load` imports what it needs itself, so that naming a backend costs nothing. `serves` is what its models can serve
+    `load` imports what it needs itself, so that naming a backend costs nothing. `supported_requests` is what its models can serve
     at most. `needs_model` False means that `--model` may be left out. `settings` are its models' defaults where they
     differ from mlx-host's own, such as {"queue_size": 50}.
     """
 
     name: str
-    load: Callable[[Load[OptionsT]], Model]
+    load: Callable[[LoadContext[OptionsT]], Model]
     options: type[OptionsT]
-    serves: tuple[type[Request], ...] = (ChatRequest,)
+    supported_requests: tuple[type[Request], ...] = (ChatRequest,)
     needs_model: bool = True
     summary: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -122,19 +122,19 @@ class Backend(Generic[OptionsT]):
 def message_text(message: Json) -> str:
     """Return the text of a message whose content is a string or a list of text parts.
 
-    For models that accept text only: UnsupportedRequest if the message has no content or a part of another type.
+    For models that accept text only: UnsupportedRequestError if the message has no content or a part of another type.
     """
     content = message.get("content")
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise UnsupportedRequest("messages: a message has no content; this model needs text.", param="messages")
+        raise UnsupportedRequestError("messages: a message has no content; this model needs text.", param="messages")
     for part in content:
         if part.get("type") != "text":
-            raise UnsupportedRequest(
+            raise UnsupportedRequestError(
                 f"messages: content parts of type {part.get('type')!r} are not supported; this model takes text only.",
                 param="messages",
             )
         if not isinstance(part.get("text"), str):
-            raise UnsupportedRequest("messages: a content part of type 'text' has no text.", param="messages")
+            raise UnsupportedRequestError("messages: a content part of type 'text' has no text.", param="messages")
     return "".join(part["text"] for part in content)

@@ -5,17 +5,17 @@ MlxHostError
 ├── PluginError           a plugin broke the contract
 ├── LoadError             a model could not be loaded
 └── RequestError          one request ends; carries the HTTP status and OpenAI's error fields
-    ├── InvalidRequest            400
-    │   ├── ContextLengthExceeded 400
-    │   ├── UnsupportedRequest    400
-    │   └── TooLarge              413
-    ├── ModelNotFound             404
-    ├── AtCapacity                429
-    ├── EngineFailed              500
-    │   └── EngineDied            500
+    ├── InvalidRequestError            400
+    │   ├── ContextLengthExceededError 400
+    │   ├── UnsupportedRequestError    400
+    │   └── RequestTooLargeError              413
+    ├── ModelNotFoundError             404
+    ├── QueueFullError                429
+    ├── EngineError              500
+    │   └── EngineDeadError            500
     ├── PluginFailedError         500
-    ├── ModelUnavailable          503
-    └── QueueTimeout              504
+    ├── ModelUnavailableError          503
+    └── QueueTimeoutError              504
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class RequestError(MlxHostError):
         return str(self)
 
 
-class InvalidRequest(RequestError):
+class InvalidRequestError(RequestError):
     """The client asked for something malformed or impossible."""
 
     status = 400
     type = "invalid_request_error"
 
 
-class ContextLengthExceeded(InvalidRequest):
+class ContextLengthExceededError(InvalidRequestError):
     """The prompt does not fit the model's context; the text holds both numbers in tokens."""
 
     code = "context_length_exceeded"
@@ -100,20 +100,20 @@ class ContextLengthExceeded(InvalidRequest):
         return type(self), (self.limit, self.prompt_tokens), self.__dict__
 
 
-class UnsupportedRequest(InvalidRequest):
+class UnsupportedRequestError(InvalidRequestError):
     """The model does not serve this kind of request."""
 
     code = "unsupported_request"
 
 
-class TooLarge(InvalidRequest):
+class RequestTooLargeError(InvalidRequestError):
     """The client sent more than is taken here; the text says how much that is."""
 
     status = 413
     code = "too_large"
 
 
-class ModelNotFound(RequestError):
+class ModelNotFoundError(RequestError):
     """No model of that name is served here."""
 
     status = 404
@@ -121,7 +121,7 @@ class ModelNotFound(RequestError):
     code = "model_not_found"
 
 
-class AtCapacity(RequestError):
+class QueueFullError(RequestError):
     """The queue is full."""
 
     status = 429
@@ -129,13 +129,13 @@ class AtCapacity(RequestError):
     code = "rate_limit_exceeded"
 
 
-class EngineFailed(RequestError):
+class EngineError(RequestError):
     """The model failed while it worked on this request."""
 
     code = "engine_failed"
 
 
-class EngineDied(EngineFailed):
+class EngineDeadError(EngineError):
     """The model's process ended while it worked on this request, which may be why; the next one might end, too."""
 
     retryable = False
@@ -147,14 +147,14 @@ class PluginFailedError(RequestError):
     code = "plugin_failed"
 
 
-class ModelUnavailable(RequestError):
+class ModelUnavailableError(RequestError):
     """The model takes no requests: it is not loaded, has failed or is being shut down."""
 
     status = 503
     code = "model_unavailable"
 
 
-class QueueTimeout(RequestError):
+class QueueTimeoutError(RequestError):
     """The request took longer, waiting and running together, than the queue timeout allows."""
 
     status = 504

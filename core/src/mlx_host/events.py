@@ -26,13 +26,13 @@ class Event:
 class Started(Event):
     """The request is accepted: nothing before this event has reached the client, so a refusal comes in its place.
 
-    `cached_tokens` of the `prompt_tokens` need no prefill. `prompt_tail` is what the chat template appended after the
+    `cached_tokens` of the `prompt_tokens` need no prefill. `generation_prompt` is what the chat template appended after the
     last message; it tells the parser whether the prompt already opened the reasoning.
     """
 
     prompt_tokens: int
     cached_tokens: int = 0
-    prompt_tail: str = ""
+    generation_prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Logprobs:
 
 
 @dataclass(frozen=True, slots=True)
-class Text(Event):
+class TextDelta(Event):
     """A piece of answer number `choice`: whole characters, `tokens` tokens' worth; the text may be empty."""
 
     text: str
@@ -83,7 +83,7 @@ class Text(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Echoed(Event):
+class PromptEcho(Event):
     """The prompt that was to be echoed, before any text; it is the beginning of every choice.
 
     `logprobs`, if they were asked for, are those of its tokens, each given the ones before it. The first follows
@@ -115,7 +115,7 @@ class ChoiceFinished(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Embedded(Event):
+class EmbeddingBatch(Event):
     """The vectors of the inputs number `indices`, one after another: float32, little-endian, all of one length."""
 
     indices: tuple[int, ...]
@@ -155,7 +155,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Segment(Text):
+class Segment(TextDelta):
     """A piece of a transcript that is spoken from `start` to `end`, in seconds; the texts of all make the whole.
 
     `seek` is the frame (of 10 ms) where the decoded window begins. All numbers are finite.
@@ -196,7 +196,7 @@ class PartialImage(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedImage(Event):
+class ImageCompleted(Event):
     """Picture number `image` as a file, the seed that makes it again, and how many patches make it up, as tokens."""
 
     image: int
@@ -207,12 +207,12 @@ class FinishedImage(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Several(Event):
+class EventBatch(Event):
     """What came together and is said in one turn, in this order; the last may be Finished."""
 
     events: tuple[Event, ...]
 
 
-def each(said: Event) -> tuple[Event, ...]:
+def iter_events(said: Event) -> tuple[Event, ...]:
     """The events that were said in one turn."""
-    return said.events if isinstance(said, Several) else (said,)
+    return said.events if isinstance(said, EventBatch) else (said,)

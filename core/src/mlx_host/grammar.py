@@ -20,7 +20,7 @@ class Grammar:
 
 
 @dataclass(frozen=True, slots=True)
-class Exact(Grammar):
+class LiteralText(Grammar):
     """This text."""
 
     text: str
@@ -51,7 +51,7 @@ class LarkGrammar(Grammar):
 
 
 @dataclass(frozen=True, slots=True)
-class AnyText(Grammar):
+class FreeText(Grammar):
     """Any text, the empty one too, in which none of `without` stands and which matches none of `unless` as a whole."""
 
     without: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class AnyText(Grammar):
 
 
 @dataclass(frozen=True, slots=True)
-class TextUntil(Grammar):
+class TextThrough(Grammar):
     """Text up to and with the first of some strings that has the right text before it.
 
     That is what matches all regular expressions of `matching` and none of `unless`, each as a whole.
@@ -71,21 +71,21 @@ class TextUntil(Grammar):
 
 
 @dataclass(frozen=True, slots=True)
-class Chain(Grammar):
+class Concat(Grammar):
     """One part after another; without parts, the empty text."""
 
     parts: tuple[Grammar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class OneOf(Grammar):
+class Alternatives(Grammar):
     """Any one of at least one alternative."""
 
     parts: tuple[Grammar, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Repeated(Grammar):
+class Repeat(Grammar):
     """A part again and again; `most` None sets no limit."""
 
     part: Grammar
@@ -95,92 +95,92 @@ class Repeated(Grammar):
 
 def chain(*parts: Grammar | str) -> Grammar:
     """Join parts, strings standing for Exact."""
-    return Chain(tuple(Exact(part) if isinstance(part, str) else part for part in parts))
+    return Concat(tuple(LiteralText(part) if isinstance(part, str) else part for part in parts))
 
 
 def one_of(*parts: Grammar | str) -> Grammar:
     """Offer alternatives, strings standing for Exact."""
-    choices = tuple(Exact(part) if isinstance(part, str) else part for part in parts)
-    return choices[0] if len(choices) == 1 else OneOf(choices)
+    choices = tuple(LiteralText(part) if isinstance(part, str) else part for part in parts)
+    return choices[0] if len(choices) == 1 else Alternatives(choices)
 
 
 def optional(*parts: Grammar | str) -> Grammar:
     """Allow parts or nothing."""
-    return Repeated(chain(*parts), 0, 1)
+    return Repeat(chain(*parts), 0, 1)
 
 
 class Constraint(ABC):
     """What a request asks of its answers' form; a model asks for the grammar once it has rendered the prompt."""
 
     @abstractmethod
-    def grammar(self, prompt_tail: str) -> Grammar:
+    def grammar(self, generation_prompt: str) -> Grammar:
         """State the answer from its first token, given what the chat template appended after the last message."""
 
 
 @dataclass(frozen=True, slots=True)
-class Form(Constraint):
+class FixedConstraint(Constraint):
     """The same form whatever the prompt ends with."""
 
     form: Grammar
 
-    def grammar(self, prompt_tail: str) -> Grammar:
+    def grammar(self, generation_prompt: str) -> Grammar:
         return self.form
 
 
-def after(grammar: Grammar, prefix: str) -> Grammar | None:
+def strip_prefix(grammar: Grammar, prefix: str) -> Grammar | None:
     """What is left of a grammar when `prefix` has been written; None if it cannot begin so.
 
     The prefix is looked for in what begins with fixed text; it must not go beyond that.
     """
     match grammar:
-        case Exact(text):
-            return Exact(text[len(prefix) :]) if text.startswith(prefix) else None
-        case Chain((first, *rest)):
-            left = after(first, prefix)
-            return None if left is None else Chain((left, *rest))
-        case OneOf(parts):
-            lefts = tuple(left for part in parts if (left := after(part, prefix)) is not None)
+        case LiteralText(text):
+            return LiteralText(text[len(prefix) :]) if text.startswith(prefix) else None
+        case Concat((first, *rest)):
+            left = strip_prefix(first, prefix)
+            return None if left is None else Concat((left, *rest))
+        case Alternatives(parts):
+            lefts = tuple(left for part in parts if (left := strip_prefix(part, prefix)) is not None)
             return one_of(*lefts) if lefts else None
-        case Repeated(part, least, most) if most != 0:
-            left = after(part, prefix)
-            more = Repeated(part, max(0, least - 1), None if most is None else most - 1)
-            return None if left is None else Chain((left, more))
+        case Repeat(part, least, most) if most != 0:
+            left = strip_prefix(part, prefix)
+            more = Repeat(part, max(0, least - 1), None if most is None else most - 1)
+            return None if left is None else Concat((left, more))
     return None
 
 
-def joined(grammar: Grammar) -> Grammar:
+def merge_literals(grammar: Grammar) -> Grammar:
     """The same grammar with fixed texts that follow each other made one, which the lexer takes as a whole."""
     match grammar:
-        case Chain(parts):
+        case Concat(parts):
             whole: list[Grammar] = []
-            for part in _flat(map(joined, parts)):
-                if isinstance(part, Exact) and whole and isinstance(last := whole[-1], Exact):
-                    whole[-1] = Exact(last.text + part.text)
+            for part in _flat(map(merge_literals, parts)):
+                if isinstance(part, LiteralText) and whole and isinstance(last := whole[-1], LiteralText):
+                    whole[-1] = LiteralText(last.text + part.text)
                 else:
                     whole.append(part)
-            return Chain(tuple(whole))
-        case OneOf(parts):
-            return OneOf(tuple(map(joined, parts)))
-        case Repeated(part, least, most):
-            return Repeated(joined(part), least, most)
+            return Concat(tuple(whole))
+        case Alternatives(parts):
+            return Alternatives(tuple(map(merge_literals, parts)))
+        case Repeat(part, least, most):
+            return Repeat(merge_literals(part), least, most)
     return grammar
 
 
 def _flat(parts: Iterable[Grammar]) -> Iterator[Grammar]:
     for part in parts:
-        if isinstance(part, Chain):
+        if isinstance(part, Concat):
             yield from _flat(part.parts)
         else:
             yield part
 
 
-def leaves(grammar: Grammar) -> Iterator[Grammar]:
+def iter_leaves(grammar: Grammar) -> Iterator[Grammar]:
     """The parts of a grammar that have no parts."""
     match grammar:
-        case Chain(parts) | OneOf(parts):
+        case Concat(parts) | Alternatives(parts):
             for part in parts:
-                yield from leaves(part)
-        case Repeated(part):
-            yield from leaves(part)
+                yield from iter_leaves(part)
+        case Repeat(part):
+            yield from iter_leaves(part)
         case _:
             yield grammar

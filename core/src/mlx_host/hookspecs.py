@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pluggy
 
 from mlx_host.api import Api, ModelStatus, RequestRecord
-from mlx_host.backend import Backend, Source
+from mlx_host.backend import Backend, ModelSource
 from mlx_host.parsing import Parser
 from mlx_host.requests import Request
 
@@ -42,7 +42,7 @@ def register_apis() -> Iterable[Api[Any]]:  # type: ignore[empty-body]
 
 
 @hookspec(firstresult=True)
-def resolve_source(ref: str) -> Source | None:
+def resolve_source(ref: str) -> ModelSource | None:
     """Return where the model named `ref` comes from, or None if this plugin does not know it.
 
     Runs at startup in the host and again in the model's process; it must be quick and must not use the network.

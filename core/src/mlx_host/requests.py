@@ -63,7 +63,7 @@ class GenerationRequest(Request):
     `max_tokens` None means until the model ends or the context is full. `stop` is matched by core, on text; a model
     need not look at it. `top_logprobs` None means no log-probabilities, 0 those of the chosen tokens alone. `form` is
     what the client wants the content to be; `constraint`, which the host makes of that, of the tools and of the parser
-    when the model is up, is what a model that `constrains` holds each answer to.
+    when the model is up, is what a model that `supports_structured_outputs` holds each answer to.
     """
 
     task: ClassVar[str] = "generation"

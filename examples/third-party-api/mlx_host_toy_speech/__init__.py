@@ -29,7 +29,7 @@ class AudioChunk(Event):
 
 
 class ToneModel(Model):
-    serves = (SpeechRequest,)
+    supported_requests = (SpeechRequest,)
     concurrency = 4
 
     def generate(self, request: SpeechRequest) -> Iterator[Event | None]:

@@ -8,7 +8,7 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 from mlx_host.api import Deadline, Endpoints, Service
 from mlx_host.api.http import Encoder, RawBytes, caller, ignored_header, new_router, respond
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Event, Started
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -53,7 +53,7 @@ class SpeechEndpoints(Endpoints):
         @router.post("/v1/audio/speech", response_model=None)
         async def speech(body: SpeechBody, http: Request) -> Response:
             if len(body.input) > self.settings.max_characters:
-                raise InvalidRequest(f"input: more than {self.settings.max_characters} characters.", param="input")
+                raise InvalidRequestError(f"input: more than {self.settings.max_characters} characters.", param="input")
             pitch = {"low": 110.0, "high": 440.0}[body.voice]
             request = SpeechRequest(id=f"speech-{uuid.uuid4().hex}", model=body.model, text=body.input, pitch=pitch)
             reply = self.service.submit(request, caller=caller(http), deadline=Deadline.FIRST_OUTPUT)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import ClassVar
 
-from mlx_host.errors import EngineFailed
+from mlx_host.errors import EngineError
 from mlx_host.events import Event, Finished, Started
 from mlx_host.testing import ApiContract, FakeService, HttpResponse, request
 from mlx_host_toy_speech import AudioChunk, SpeechSettings, register_apis
@@ -41,7 +41,7 @@ def test_a_wav_file_has_a_header() -> None:
 
 
 def test_a_model_that_fails_aborts_the_response() -> None:
-    events: list[Event | Exception] = [Started(prompt_tokens=3), AudioChunk(b"ab"), EngineFailed("no more tones")]
+    events: list[Event | Exception] = [Started(prompt_tokens=3), AudioChunk(b"ab"), EngineError("no more tones")]
     assert not speak(FakeService(events)).complete
 
 

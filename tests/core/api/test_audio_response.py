@@ -12,7 +12,7 @@ import pytest
 from mlx_host._apis.audio.response import TranscriptCollector, TranscriptEncoder
 from mlx_host._apis.audio.schema import AudioForm
 from mlx_host.api.http import BackendContractError, collect
-from mlx_host.events import Event, Finished, Segment, Started, Text, TranscriptionStarted
+from mlx_host.events import Event, Finished, Segment, Started, TextDelta, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest
 
 from tests.support.replies import ListedReply
@@ -59,7 +59,7 @@ def test_a_stream_and_a_response_have_the_same_text() -> None:
     ("events", "fault"),
     [
         ([Started(prompt_tokens=1)], "emitted Started in place of TranscriptionStarted"),
-        ([STARTED, Text("hello")], "emitted Text in place of Segment"),
+        ([STARTED, TextDelta("hello")], "emitted Text in place of Segment"),
         ([STARTED, segment("a", avg_logprob=math.nan)], "not finite"),
         ([STARTED, segment("a", end=math.inf)], "not finite"),
     ],

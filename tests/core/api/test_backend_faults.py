@@ -18,21 +18,21 @@ from array import array
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, Model, Options
-from mlx_host.events import Embedded, Finished, FinishedImage, ImagesStarted, Several, Started, Text
+from mlx_host.events import EmbeddingBatch, Finished, ImageCompleted, ImagesStarted, EventBatch, Started, TextDelta
 from mlx_host.requests import EmbeddingRequest, ImageGenerationRequest, TranscriptionRequest
 
 SERVES = (EmbeddingRequest, ImageGenerationRequest, TranscriptionRequest)
 ONE = array("f", [1.0]).tobytes()
 EMBEDDED = {
-    "missing": [Embedded((1,), ONE)],
-    "no indices": [Embedded((), ONE)],
-    "out of range": [Embedded((9, 1), ONE * 2)],
-    "not finite": [Embedded((0, 1), array("f", [1.0, float("nan")]).tobytes())],
+    "missing": [EmbeddingBatch((1,), ONE)],
+    "no indices": [EmbeddingBatch((), ONE)],
+    "out of range": [EmbeddingBatch((9, 1), ONE * 2)],
+    "not finite": [EmbeddingBatch((0, 1), array("f", [1.0, float("nan")]).tobytes())],
 }
 
 
 class Faulty(Model):
-    serves = SERVES
+    supported_requests = SERVES
 
     def generate(self, request):
         if isinstance(request, EmbeddingRequest):
@@ -40,17 +40,17 @@ class Faulty(Model):
             yield from EMBEDDED[request.inputs[0]]
         elif isinstance(request, ImageGenerationRequest):
             yield ImagesStarted(prompt_tokens=1, width=16, height=16, steps=1)
-            yield Several((FinishedImage(0, 1, 1, b"image"), Finished()))
+            yield EventBatch((ImageCompleted(0, 1, 1, b"image"), Finished()))
             return
         else:
             yield Started(prompt_tokens=1)
-            yield Text("hello")
+            yield TextDelta("hello")
         yield Finished()
 
 
 @hookimpl
 def register_backends():
-    return [Backend("faulty", lambda load: Faulty(), Options, serves=SERVES, needs_model=False)]
+    return [Backend("faulty", lambda load: Faulty(), Options, supported_requests=SERVES, needs_model=False)]
 """
 
 

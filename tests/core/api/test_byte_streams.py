@@ -42,7 +42,7 @@ from fastapi.responses import Response
 from mlx_host import hookimpl
 from mlx_host.api import Api, ApiSettings, Deadline, Endpoints
 from mlx_host.api.http import Encoder, RawBytes, caller, new_router, respond
-from mlx_host.events import Event, Started, Text
+from mlx_host.events import Event, Started, TextDelta
 from mlx_host.requests import ChatRequest
 from pydantic import BaseModel
 
@@ -59,7 +59,7 @@ class ByteEncoder(Encoder[Event]):
     def encode(self, events):
         if any(isinstance(event, Started) for event in events):
             self.framing = RawBytes("audio/toy")
-        return [event.text.encode() for event in events if isinstance(event, Text)]
+        return [event.text.encode() for event in events if isinstance(event, TextDelta)]
 
 
 class ToyEndpoints(Endpoints):

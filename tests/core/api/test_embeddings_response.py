@@ -22,7 +22,7 @@ from mlx_host._apis.embeddings.response import (
     floats_json,
 )
 from mlx_host.api.http import BackendContractError, collect
-from mlx_host.events import Embedded, Event, Finished, Started
+from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 
 from tests.support.replies import ListedReply
@@ -50,7 +50,12 @@ def response(events: Sequence[Event], inputs: int, encode: VectorEncoder = float
 
 
 def test_vectors_are_in_the_order_of_the_inputs() -> None:
-    events = [STARTED, Embedded((2, 0), vectors([2, 3], [0, 1])), Embedded((1,), vectors([1, 2])), Finished()]
+    events = [
+        STARTED,
+        EmbeddingBatch((2, 0), vectors([2, 3], [0, 1])),
+        EmbeddingBatch((1,), vectors([1, 2])),
+        Finished(),
+    ]
     assert response(events, 3) == {
         "object": "list",
         "data": [
@@ -65,7 +70,7 @@ def test_vectors_are_in_the_order_of_the_inputs() -> None:
 
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1, max_size=9))
 def test_both_encodings_are_exact(values: list[float]) -> None:
-    events = [STARTED, Embedded((0,), vectors(values)), Finished()]
+    events = [STARTED, EmbeddingBatch((0,), vectors(values)), Finished()]
     (as_floats,) = response(events, 1)["data"]
     assert array("f", as_floats["embedding"]) == array("f", values)
     (as_base64,) = response(events, 1, base64_json)["data"]
@@ -75,7 +80,7 @@ def test_both_encodings_are_exact(values: list[float]) -> None:
 def test_many_vectors_are_encoded_with_breaks() -> None:
     """However many vectors arrive at once, other tasks run after every MAX_VECTORS_PER_TURN of them."""
     count = MAX_VECTORS_PER_TURN * 3 + 1
-    events = [STARTED, Embedded(tuple(range(count)), vectors(*([number] for number in range(count)))), Finished()]
+    events = [STARTED, EmbeddingBatch(tuple(range(count)), vectors(*([number] for number in range(count)))), Finished()]
     encoded: list[bytes] = []
 
     def encode(vector: bytes) -> bytes:
@@ -109,18 +114,21 @@ def test_many_vectors_are_encoded_with_breaks() -> None:
     ("events", "fault"),
     [
         ([], "returned 0 of 2 vectors"),
-        ([Embedded((0,), vectors([1]))], "returned 1 of 2 vectors"),
-        ([Embedded((), vectors([1]))], "returned 4 bytes for 0 float32 vectors"),
-        ([Embedded((0, 1), b"")], "returned 0 bytes for 2 float32 vectors"),
-        ([Embedded((0, 1), vectors([1, 2, 3]))], "returned 12 bytes for 2 float32 vectors"),
-        ([Embedded((0, 1), vectors([1, 2]) + b"?")], "returned 9 bytes for 2 float32 vectors"),
-        ([Embedded((9,), vectors([1]))], "returned vector 9 for 2 inputs"),
-        ([Embedded((-1,), vectors([1]))], "returned vector -1 for 2 inputs"),
-        ([Embedded((0, 0), vectors([1], [2]))], "returned vector 0 twice"),
-        ([Embedded((0,), vectors([1])), Embedded((1,), vectors([1, 2]))], "vectors of different sizes: 1 and 2"),
-        ([Embedded((0, 1), vectors([1], [math.nan]))], "returned vector 1 with a value that is not finite"),
-        ([Embedded((0, 1), vectors([math.inf], [1]))], "returned vector 0 with a value that is not finite"),
-        ([Embedded((0, 1), vectors([math.inf, -math.inf], [1, 1]))], "returned vector 0 with a value"),
+        ([EmbeddingBatch((0,), vectors([1]))], "returned 1 of 2 vectors"),
+        ([EmbeddingBatch((), vectors([1]))], "returned 4 bytes for 0 float32 vectors"),
+        ([EmbeddingBatch((0, 1), b"")], "returned 0 bytes for 2 float32 vectors"),
+        ([EmbeddingBatch((0, 1), vectors([1, 2, 3]))], "returned 12 bytes for 2 float32 vectors"),
+        ([EmbeddingBatch((0, 1), vectors([1, 2]) + b"?")], "returned 9 bytes for 2 float32 vectors"),
+        ([EmbeddingBatch((9,), vectors([1]))], "returned vector 9 for 2 inputs"),
+        ([EmbeddingBatch((-1,), vectors([1]))], "returned vector -1 for 2 inputs"),
+        ([EmbeddingBatch((0, 0), vectors([1], [2]))], "returned vector 0 twice"),
+        (
+            [EmbeddingBatch((0,), vectors([1])), EmbeddingBatch((1,), vectors([1, 2]))],
+            "vectors of different sizes: 1 and 2",
+        ),
+        ([EmbeddingBatch((0, 1), vectors([1], [math.nan]))], "returned vector 1 with a value that is not finite"),
+        ([EmbeddingBatch((0, 1), vectors([math.inf], [1]))], "returned vector 0 with a value that is not finite"),
+        ([EmbeddingBatch((0, 1), vectors([math.inf, -math.inf], [1, 1]))], "returned vector 0 with a value"),
     ],
 )
 @pytest.mark.parametrize("encode", [floats_json, base64_json])

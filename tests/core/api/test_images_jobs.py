@@ -19,8 +19,8 @@ from mlx_host._apis.images.service import ImageService
 from mlx_host._apis.images.settings import ImageSettings
 from mlx_host._apis.images.store import ImageNotFoundError
 from mlx_host.api import LOCAL, Caller, Deadline, Service
-from mlx_host.errors import AtCapacity, EngineFailed, RequestError
-from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, Progress
+from mlx_host.errors import EngineError, QueueFullError, RequestError
+from mlx_host.events import Event, Finished, ImageCompleted, ImagesStarted, Progress
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest
 
 from tests.support.replies import MODEL, ListedService, connected
@@ -54,7 +54,7 @@ async def forever() -> None:
 
 
 async def rejected() -> None:
-    raise AtCapacity("full")
+    raise QueueFullError("full")
 
 
 def with_jobs(
@@ -91,7 +91,7 @@ def test_a_job_reports_its_progress() -> None:
             job.results.add(Progress("image", 3, 4))
             proceed.clear()
             await proceed.wait()
-            job.results.add(FinishedImage(0, 1, 1, b"image"))
+            job.results.add(ImageCompleted(0, 1, 1, b"image"))
 
         await jobs.start(job, generate())
         assert (job.status, job.body()["steps"]) == ("queued", None)
@@ -112,7 +112,7 @@ def test_a_job_reports_its_progress() -> None:
 def test_a_job_that_is_rejected_at_once_is_not_created() -> None:
     async def work(jobs: ImageJobs) -> None:
         job = new_job()
-        with pytest.raises(AtCapacity, match="full"):
+        with pytest.raises(QueueFullError, match="full"):
             await jobs.start(job, rejected())
         assert not has(jobs, job)
 
@@ -124,7 +124,7 @@ def test_a_rejected_job_evicts_no_finished_one() -> None:
         finished = new_job()
         await jobs.start(finished, nothing())
         await until_ended(finished)
-        with pytest.raises(AtCapacity, match="full"):
+        with pytest.raises(QueueFullError, match="full"):
             await jobs.start(new_job(), rejected())
         assert has(jobs, finished)
 
@@ -137,7 +137,7 @@ def test_a_failed_job_has_the_error() -> None:
 
         async def fail() -> None:
             await asyncio.sleep(0)
-            raise EngineFailed("broken")
+            raise EngineError("broken")
 
         await jobs.start(job, fail())
         await until_ended(job)
@@ -210,7 +210,7 @@ def test_finished_jobs_make_room_and_running_ones_do_not() -> None:
         third = new_job()
         await jobs.start(third, forever())
         assert [has(jobs, job) for job in (finished, running, third)] == [False, True, True]
-        with pytest.raises(AtCapacity, match="2 image jobs are queued or running"):
+        with pytest.raises(QueueFullError, match="2 image jobs are queued or running"):
             await jobs.start(new_job(), nothing())
         await running.cancel()
         await jobs.start(new_job(), nothing())
@@ -224,7 +224,7 @@ def test_the_limit_holds_for_jobs_that_start_together() -> None:
     async def work(jobs: ImageJobs) -> None:
         new_jobs = [new_job() for _ in range(10)]
         outcomes = await asyncio.gather(*(jobs.start(job, forever()) for job in new_jobs), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [type(None)] + [AtCapacity] * 9
+        assert [type(outcome) for outcome in outcomes] == [type(None)] + [QueueFullError] * 9
         assert [has(jobs, job) for job in new_jobs] == [True] + [False] * 9
         await new_jobs[0].cancel()
 
@@ -272,7 +272,7 @@ class Upload(bytes):
 
 
 def images(n: int) -> list[Event]:
-    return [FinishedImage(number, number, 1, b"image %d" % number) for number in range(n)]
+    return [ImageCompleted(number, number, 1, b"image %d" % number) for number in range(n)]
 
 
 async def started_job(service: ImageService, request: ImageRequest, **fields: Any) -> ImageJob:
@@ -367,7 +367,7 @@ def test_an_ended_job_does_not_keep_its_uploads(outcome: str) -> None:
     accepted, never = asyncio.Event(), asyncio.Event()
     batches: dict[str, list[Any]] = {
         "completed": [accepted, [STARTED, *images(1), Finished()]],
-        "failed": [accepted, [STARTED], EngineFailed("broken")],
+        "failed": [accepted, [STARTED], EngineError("broken")],
         "broken": [accepted, [STARTED, Finished()]],
         "cancelled": [accepted, [STARTED], never],
     }

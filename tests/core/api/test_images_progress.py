@@ -15,7 +15,7 @@ from mlx_host._apis.images.schema import ImageBody
 from mlx_host._apis.images.service import ImageService
 from mlx_host._apis.images.settings import ImageSettings
 from mlx_host.api import Service
-from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, Progress
+from mlx_host.events import Event, Finished, ImageCompleted, ImagesStarted, Progress
 from mlx_host.requests import ImageGenerationRequest
 from rich.console import Console
 from rich.logging import RichHandler
@@ -36,7 +36,7 @@ def terminal() -> Iterator[io.StringIO]:
 
 
 def image(number: int) -> list[Event]:
-    return [Progress("image", 1, 2, number), Progress("image", 2, 2, number), FinishedImage(number, 1, 1, b"")]
+    return [Progress("image", 1, 2, number), Progress("image", 2, 2, number), ImageCompleted(number, 1, 1, b"")]
 
 
 def test_each_image_has_a_bar(terminal: io.StringIO) -> None:

@@ -8,7 +8,7 @@ import pytest
 from mlx_host._apis.images.request import EDIT_SEED, edit_request, generation_request
 from mlx_host._apis.images.schema import MAX_SEED, ImageBody, edit_schema
 from mlx_host.api.http import MultipartForm, UploadedFile
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, Priority
 from pydantic import ValidationError
 
@@ -90,7 +90,7 @@ def test_a_form_has_the_same_fields_as_text() -> None:
     ],
 )
 def test_an_invalid_form_is_rejected(fields: dict[str, str], files: dict[str, list[bytes]], param: str) -> None:
-    with pytest.raises(InvalidRequest) as rejection:
+    with pytest.raises(InvalidRequestError) as rejection:
         edit(fields, **files)
     assert rejection.value.param == param
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from mlx_host._apis.images.response import ImageCollector, ImageEncoder, ImageResults
 from mlx_host.api.http import BackendContractError, collect
-from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, PartialImage, Started
+from mlx_host.events import Event, Finished, ImageCompleted, ImagesStarted, PartialImage, Started
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest
 
 from tests.support.replies import MODEL, ListedReply
@@ -19,8 +19,8 @@ from tests.support.replies import MODEL, ListedReply
 STARTED = ImagesStarted(prompt_tokens=5, width=32, height=16, steps=2, image_tokens=2)
 
 
-def image(number: int, transparent: bool = False) -> FinishedImage:
-    return FinishedImage(number, 10 + number, 3, b"image %d" % number, transparent)
+def image(number: int, transparent: bool = False) -> ImageCompleted:
+    return ImageCompleted(number, 10 + number, 3, b"image %d" % number, transparent)
 
 
 def generation(n: int = 1) -> ImageGenerationRequest:

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response
 from mlx_host._http.app import MountedApi, make_app, mount
 from mlx_host.api import Api, ApiSettings, Endpoints
 from mlx_host.api.http import new_router
-from mlx_host.errors import AtCapacity, PluginError, RequestError
+from mlx_host.errors import PluginError, QueueFullError, RequestError
 from pydantic import BaseModel
 from starlette.testclient import TestClient
 
@@ -33,7 +33,7 @@ class Shouting(Endpoints):
             @router.post(path, response_model=None)
             async def handle(body: Body, http: Request) -> Response:
                 if body.number == 0:
-                    raise AtCapacity("full")
+                    raise QueueFullError("full")
                 if body.number == 1:
                     raise KeyError("a fault of the handler")
                 return PlainTextResponse("ok")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mlx_host.api import multipart
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.http import ClientDisconnectError
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from starlette.types import Message
 
 CONTENT_TYPE = "multipart/form-data; boundary=b"
@@ -81,16 +81,16 @@ def test_the_form_of_a_client_is_parsed() -> None:
     ids=["empty", "cut", "none", "nameless", "latin", "many", "long", "header"],
 )
 def test_an_invalid_form_is_rejected(body: bytes, words: str) -> None:
-    with pytest.raises(InvalidRequest, match=words):
+    with pytest.raises(InvalidRequestError, match=words):
         read([body])
 
 
 def test_the_content_type_must_be_multipart() -> None:
     with pytest.raises(UnsupportedMediaTypeError, match="'application/json' is not supported"):
         read([FORM], "application/json")
-    with pytest.raises(InvalidRequest, match="no boundary"):
+    with pytest.raises(InvalidRequestError, match="no boundary"):
         read([FORM], "multipart/form-data")
-    with pytest.raises(InvalidRequest, match="not valid multipart/form-data"):
+    with pytest.raises(InvalidRequestError, match="not valid multipart/form-data"):
         read([FORM], f"multipart/form-data; boundary={'b' * 1000}")
 
 

@@ -24,7 +24,7 @@ from mlx_host.api.http import (
     respond,
 )
 from mlx_host.api.responding import StreamResponse
-from mlx_host.errors import AtCapacity, RequestError
+from mlx_host.errors import QueueFullError, RequestError
 from mlx_host.events import Progress
 
 from tests.support.replies import ListedReply, Verbatim
@@ -96,8 +96,8 @@ def test_messages_are_framed_in_the_format_of_the_encoder(framing: Framing, body
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_error_before_the_first_byte_is_raised_for_its_own_status(framing: Framing) -> None:
     async def main() -> None:
-        client, reply = Client(), ListedReply([[], AtCapacity("full")])
-        with pytest.raises(AtCapacity):
+        client, reply = Client(), ListedReply([[], QueueFullError("full")])
+        with pytest.raises(QueueFullError):
             await client.run(reply, FramedVerbatim(framing))
         assert client.status == 0
         assert reply.left
@@ -105,7 +105,7 @@ def test_error_before_the_first_byte_is_raised_for_its_own_status(framing: Frami
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("error", [AtCapacity("full"), KeyError("a fault of ours")])
+@pytest.mark.parametrize("error", [QueueFullError("full"), KeyError("a fault of ours")])
 @pytest.mark.parametrize("framing", FRAMINGS)
 def test_error_after_the_first_byte_never_looks_like_success(framing: Framing, error: Exception) -> None:
     async def main() -> Client:
@@ -133,7 +133,7 @@ def test_encoder_ends_a_failed_stream_in_its_own_format() -> None:
 
     async def main() -> bytes:
         client = Client()
-        await client.run(ListedReply([["x"], AtCapacity("full")]), Own())
+        await client.run(ListedReply([["x"], QueueFullError("full")]), Own())
         return client.body
 
     assert asyncio.run(main()) == b"data: x\n\nevent: failed\ndata: full\n\n"
@@ -233,9 +233,9 @@ class Joined(Collector[str]):
 def test_collector_may_respond_to_a_request_that_fails() -> None:
     async def main() -> Response:
         http = Request({"type": "http"}, Client()._receive)
-        with pytest.raises(AtCapacity):
-            await respond(http, ListedReply([["x"], AtCapacity("full")]), Joined())
-        return await respond(http, ListedReply([["x"], AtCapacity("full")]), Joined("cancelled"))
+        with pytest.raises(QueueFullError):
+            await respond(http, ListedReply([["x"], QueueFullError("full")]), Joined())
+        return await respond(http, ListedReply([["x"], QueueFullError("full")]), Joined("cancelled"))
 
     assert bytes(asyncio.run(main()).body) == b'"cancelled: full"'
 
@@ -266,8 +266,8 @@ def test_context_lasts_as_long_as_the_response_is_made(stream: bool, ending: str
         client, never = Client(), asyncio.Event()
         batches: dict[str, list[Any]] = {
             "completed": [["x"]],
-            "failed": [["x"], AtCapacity("full")],
-            "rejected": [AtCapacity("full")],
+            "failed": [["x"], QueueFullError("full")],
+            "rejected": [QueueFullError("full")],
             "disconnected": [["x"], never],
         }
         reply = ListedReply(batches[ending])
@@ -284,9 +284,9 @@ def test_context_lasts_as_long_as_the_response_is_made(stream: bool, ending: str
             assert entered == [True]
             client.leave()
         raised = {
-            ("rejected", True): AtCapacity,
-            ("rejected", False): AtCapacity,
-            ("failed", False): AtCapacity,
+            ("rejected", True): QueueFullError,
+            ("rejected", False): QueueFullError,
+            ("failed", False): QueueFullError,
             ("disconnected", False): ClientDisconnectError,
         }.get((ending, stream))
         if raised is None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlx_host._apis.responses.chat_messages import to_messages
 from mlx_host._apis.responses.items import MAX_REFERENCES, ItemNotFoundError, normalize_items, referenced_ids
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from openai.types.responses import ResponseItemList
 
 from tests.support.counted_text import CountedText
@@ -161,7 +161,7 @@ def test_instructions_come_first_and_are_joined_with_developer_messages() -> Non
     ],
 )
 def test_invalid_items_are_rejected_by_name(item: dict[str, Any], part: str) -> None:
-    with pytest.raises(InvalidRequest) as rejected:
+    with pytest.raises(InvalidRequestError) as rejected:
         normalize_items([{"role": "user", "content": "x"}, item], {})
     assert part in rejected.value.message
     assert rejected.value.param == "input"
@@ -183,9 +183,9 @@ def test_references_are_replaced_by_the_stored_items() -> None:
 def test_the_number_of_references_is_limited() -> None:
     given = [reference(f"msg_{number}") for number in range(MAX_REFERENCES)]
     assert len(referenced_ids(given)) == MAX_REFERENCES
-    with pytest.raises(InvalidRequest, match=f"input has {MAX_REFERENCES + 1} item references; at most"):
+    with pytest.raises(InvalidRequestError, match=f"input has {MAX_REFERENCES + 1} item references; at most"):
         referenced_ids([*given, reference("one_more")])
-    with pytest.raises(InvalidRequest, match=r"input\[1\] references item 'a' again"):
+    with pytest.raises(InvalidRequestError, match=r"input\[1\] references item 'a' again"):
         referenced_ids([reference("a"), reference("a")])
 
 

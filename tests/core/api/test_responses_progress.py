@@ -15,7 +15,7 @@ from mlx_host._apis.responses.builder import ResponseBuilder
 from mlx_host._apis.responses.service import ResponseService
 from mlx_host._http.app import make_app, mount
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, ModelState, ModelStatus, OutputCompleted
-from mlx_host.errors import EngineFailed, RequestError
+from mlx_host.errors import EngineError, RequestError
 from mlx_host.events import Progress, Started
 from mlx_host.parsing import Content
 from mlx_host.requests import ChatRequest
@@ -142,7 +142,7 @@ def test_a_response_is_available_at_every_moment(stream: bool, monkeypatch: pyte
     monkeypatch.setattr(ResponseService, "store", slow_store)
 
     async def test(service: ScriptedService, client: httpx2.AsyncClient) -> None:
-        for arrived in ([END, None], [EngineFailed("it broke")]):
+        for arrived in ([END, None], [EngineError("it broke")]):
             storing.clear()
             may_store.clear()
             task, reply = await begin(service, client, stream=stream)
@@ -179,7 +179,7 @@ def test_a_rejected_request_leaves_nothing_behind() -> None:
     async def test(service: ScriptedService, client: httpx2.AsyncClient) -> None:
         for stream in (False, True):
             task, reply = await begin(service, client, stream=stream)
-            reply.put(EngineFailed("it broke", param="messages"))
+            reply.put(EngineError("it broke", param="messages"))
             response = await task
             assert response.status_code == 500
             assert response.json()["error"]["param"] == "input"
@@ -208,7 +208,7 @@ def test_a_stream_that_was_kept_alive_fails_with_all_events() -> None:
         task, reply = await begin(service, client, stream=True)
         reply.progress = WatchedProgress(sent := asyncio.Event())
         await sent.wait()
-        reply.put(EngineFailed("it broke"))
+        reply.put(EngineError("it broke"))
         response = await task
         assert response.text.startswith(": loading\n\n")
         failed = grown(named_events(response.text))
@@ -220,7 +220,7 @@ def test_a_stream_that_was_kept_alive_fails_with_all_events() -> None:
 
 def test_sequence_numbers_continue_when_a_response_fails() -> None:
     builder = ResponseBuilder({"id": "resp_1", "output": [], "store": True})
-    events = [*builder.add(started("He")), *builder.fail(EngineFailed("it broke"))]
+    events = [*builder.add(started("He")), *builder.fail(EngineError("it broke"))]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert [event["type"] for event in events[-4:]] == [
         "response.output_text.done",

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from mlx_host.api.tool_choice import choose
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 from tests.support.client import error_of, post, says
 from tests.support.server import ServerProcess
@@ -67,7 +67,7 @@ def test_no_choice_means_no_tools() -> None:
     ],
 )
 def test_what_cannot_be_chosen(given: Any, tools: list[Any], param: str, part: str) -> None:
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(InvalidRequestError) as refused:
         choose(given, tools)
     assert refused.value.param == param
     assert part in refused.value.message

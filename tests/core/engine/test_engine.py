@@ -14,8 +14,8 @@ from mlx_host._engine.engine import _log
 from mlx_host._engine.ipc import LogMessage
 from mlx_host._engine.worker import ThreadWorker
 from mlx_host.backend import Model
-from mlx_host.errors import EngineFailed, ModelUnavailable, RequestError
-from mlx_host.events import Event, Finished, Several, Started, Text
+from mlx_host.errors import EngineError, ModelUnavailableError, RequestError
+from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta
 from mlx_host.requests import ChatRequest
 
 
@@ -32,13 +32,13 @@ class Talking(Model):
         try:
             self.may_talk.wait()
             if self.at_once:
-                yield Several((Started(prompt_tokens=1), *[Text("x")] * 3, Finished(completion_tokens=3)))
+                yield EventBatch((Started(prompt_tokens=1), *[TextDelta("x")] * 3, Finished(completion_tokens=3)))
                 return
             yield Started(prompt_tokens=1)
             said = 0
             while request.max_tokens is None or said < request.max_tokens:
                 said += 1
-                yield Text("x")
+                yield TextDelta("x")
             yield Finished(completion_tokens=said)
         finally:
             self.closed.set()
@@ -70,7 +70,7 @@ def test_output_arrives_whole_and_in_order() -> None:
         finished = []
         handle = RequestHandle(ask(), lambda: finished.append(True))
         engine.submit(handle)
-        assert await all_of(handle) == [Started(prompt_tokens=1), *[Text("x")] * 3, Finished(completion_tokens=3)]
+        assert await all_of(handle) == [Started(prompt_tokens=1), *[TextDelta("x")] * 3, Finished(completion_tokens=3)]
         assert finished == [True]
         assert handle.finished
         assert handle.started
@@ -125,7 +125,7 @@ def test_request_that_does_not_pickle_fails_alone() -> None:
         bad, good = RequestHandle(ask("bad", template_kwargs={"f": lambda: None})), RequestHandle(ask("good"))
         engine.submit(bad)
         engine.submit(good)
-        with pytest.raises(EngineFailed, match="cannot be sent to the model"):
+        with pytest.raises(EngineError, match="cannot be sent to the model"):
             await all_of(bad)
         assert len(await all_of(good)) == 5
 
@@ -144,7 +144,7 @@ def test_request_that_does_not_unpickle_fails_alone() -> None:
         bad, good = RequestHandle(ask("bad", template_kwargs={"f": Unreadable()})), RequestHandle(ask("good"))
         engine.submit(bad)
         engine.submit(good)
-        with pytest.raises(EngineFailed, match="cannot be unpickled in the model's process: ValueError"):
+        with pytest.raises(EngineError, match="cannot be unpickled in the model's process: ValueError"):
             await all_of(bad)
         assert len(await all_of(good)) == 5
 
@@ -169,8 +169,8 @@ def test_nothing_comes_after_an_error() -> None:
         finished = []
         handle = RequestHandle(ask(), lambda: finished.append(True))
         handle.push(Started(prompt_tokens=1))
-        handle.push(ModelUnavailable("gone"))
-        handle.push(Text("late"))
+        handle.push(ModelUnavailableError("gone"))
+        handle.push(TextDelta("late"))
         handle.push(Finished())
         assert await anext(handle) == [Started(prompt_tokens=1)]
         with pytest.raises(RequestError, match="gone"):

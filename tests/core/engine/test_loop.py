@@ -9,8 +9,8 @@ import pytest
 from mlx_host._engine import loop
 from mlx_host._engine.ipc import Cancel, CancelAck, Shutdown, StepOutput, Submit
 from mlx_host.backend import Model
-from mlx_host.errors import EngineFailed, InvalidRequest, RequestError, UnsupportedRequest
-from mlx_host.events import Event, Finished, Several, Started, Text
+from mlx_host.errors import EngineError, InvalidRequestError, RequestError, UnsupportedRequestError
+from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta
 from mlx_host.requests import ChatRequest, Request
 
 Said = list[tuple[str, Event | RequestError]]
@@ -36,7 +36,7 @@ def ask(what: str, id: str = "r", **more: Any) -> ChatRequest:
 
 def fine() -> Iterator[Event | None]:
     yield Started(prompt_tokens=1)
-    yield Text("a")
+    yield TextDelta("a")
     yield Finished(completion_tokens=1)
 
 
@@ -56,7 +56,7 @@ def run_to_the_end(model: Model, *requests: Request) -> Said:
 
 def error(said: Said) -> str:
     last = said[-1][1]
-    assert isinstance(last, EngineFailed)
+    assert isinstance(last, EngineError)
     return last.message
 
 
@@ -78,23 +78,23 @@ def test_failing_request_leaves_others_alone() -> None:
 
 def test_refusal_keeps_its_kind() -> None:
     def refuse() -> Iterator[Event]:
-        raise InvalidRequest("no", param="messages")
+        raise InvalidRequestError("no", param="messages")
 
     (_, refused), *rest = run_to_the_end(Doing(refuse=refuse), ask("refuse"))
-    assert isinstance(refused, InvalidRequest)
+    assert isinstance(refused, InvalidRequestError)
     assert (refused.message, refused.param) == ("no", "messages")
     assert not rest
 
 
 def test_request_of_a_kind_that_is_not_served_is_refused() -> None:
     ((_, refused),) = run_to_the_end(Doing(), Request(id="r", model="m"))
-    assert isinstance(refused, UnsupportedRequest)
+    assert isinstance(refused, UnsupportedRequestError)
 
 
 def test_answer_must_end_with_finished() -> None:
     def silent() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
-        yield Text("a")
+        yield TextDelta("a")
 
     assert "ended without Finished" in error(run_to_the_end(Doing(silent=silent), ask("silent")))
 
@@ -102,7 +102,7 @@ def test_answer_must_end_with_finished() -> None:
 def test_answer_must_begin_with_started() -> None:
     def hasty() -> Iterator[Event | None]:
         yield None
-        yield Text("a")
+        yield TextDelta("a")
         yield Finished()
 
     assert "Text before Started" in error(run_to_the_end(Doing(hasty=hasty), ask("hasty")))
@@ -119,18 +119,18 @@ def test_only_events_may_be_said() -> None:
 def test_empty_batch_of_events_yields_control() -> None:
     def quiet() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
-        yield Several(())
-        yield Several((Text("a"), Finished()))
+        yield EventBatch(())
+        yield EventBatch((TextDelta("a"), Finished()))
 
     said = run_to_the_end(Doing(quiet=quiet), ask("quiet"))
-    assert [event for _, event in said] == [Started(prompt_tokens=1), Text("a"), Finished()]
+    assert [event for _, event in said] == [Started(prompt_tokens=1), TextDelta("a"), Finished()]
 
 
 def closing(closed: list[str], name: str) -> Iterator[Event]:
     try:
         yield Started(prompt_tokens=1)
         while True:
-            yield Text("a")
+            yield TextDelta("a")
     finally:
         closed.append(name)
 
@@ -161,7 +161,7 @@ def test_model_that_fails_while_it_is_closed_does_not_end_the_loop() -> None:
     def stubborn() -> Iterator[Event]:
         try:
             yield Started(prompt_tokens=1)
-            yield Text("a")
+            yield TextDelta("a")
         finally:
             raise ZeroDivisionError
 
@@ -230,9 +230,9 @@ def test_waiting_model_is_polled_with_growing_pauses_and_a_working_one_without(m
     def waiting() -> Iterator[Event | None]:
         yield Started(prompt_tokens=1)
         yield from [None] * 10
-        yield Text("a")
+        yield TextDelta("a")
         yield None
-        yield from [Text("b")] * 10
+        yield from [TextDelta("b")] * 10
         inbox.put(Shutdown())
         yield Finished()
 
@@ -290,7 +290,7 @@ def test_message_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_broken_protocol_fails_the_request_and_names_the_backend() -> None:
     def broken() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
-        yield Text("a", choice=7)
+        yield TextDelta("a", choice=7)
         raise AssertionError("it must not be advanced again")
 
     running = loop.Loop(Doing(broken=broken, fine=fine), "trial")
@@ -308,7 +308,7 @@ def test_broken_protocol_fails_the_request_and_names_the_backend() -> None:
 def test_stop_strings_do_not_hide_a_broken_protocol() -> None:
     def broken() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
-        yield Text("a", choice=1)
+        yield TextDelta("a", choice=1)
         yield Finished()
 
     assert "Text has choice 1" in error(run_to_the_end(Doing(broken=broken), ask("broken", stop=("x",))))

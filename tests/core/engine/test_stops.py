@@ -7,28 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mlx_host._engine.stop_strings import with_stops
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Started, Text, TokenLogprob, each
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Started, TextDelta, TokenLogprob, iter_events
 
 
-def token(text: str, choice: int = 0) -> Text:
-    return Text(text, choice=choice, logprobs=(Logprobs(TokenLogprob(text, -1.0, text.encode())),))
+def token(text: str, choice: int = 0) -> TextDelta:
+    return TextDelta(text, choice=choice, logprobs=(Logprobs(TokenLogprob(text, -1.0, text.encode())),))
 
 
 def stopped(pieces: Sequence[Event], stops: Sequence[str], n: int = 1) -> list[Event]:
     def model() -> Iterator[Event | None]:
         yield Started(prompt_tokens=1)
         yield from pieces
-        yield Finished(reason="length", completion_tokens=sum(p.tokens for p in pieces if isinstance(p, Text)))
+        yield Finished(reason="length", completion_tokens=sum(p.tokens for p in pieces if isinstance(p, TextDelta)))
 
-    return [event for said in with_stops(model(), stops, n) if said is not None for event in each(said)]
+    return [event for said in with_stops(model(), stops, n) if said is not None for event in iter_events(said)]
 
 
 def text(events: Sequence[Event], choice: int = 0) -> str:
-    return "".join(e.text for e in events if isinstance(e, Text) and e.choice == choice)
+    return "".join(e.text for e in events if isinstance(e, TextDelta) and e.choice == choice)
 
 
 def shown_tokens(events: Sequence[Event]) -> list[str]:
-    return [lp.chosen.token for e in events if isinstance(e, Text) for lp in e.logprobs]
+    return [lp.chosen.token for e in events if isinstance(e, TextDelta) for lp in e.logprobs]
 
 
 def finished(events: Sequence[Event]) -> Finished:
@@ -82,12 +82,12 @@ def test_how_the_text_is_cut_never_shows(pieces: list[str], stops: list[str]) ->
 
 def test_nothing_is_held_back_that_can_be_no_stop() -> None:
     events = stopped([token("hello"), token(" wo"), token("rld")], ["wx"])
-    assert [e.text for e in events if isinstance(e, Text) and e.tokens] == ["hello", " wo", "rld"]
+    assert [e.text for e in events if isinstance(e, TextDelta) and e.tokens] == ["hello", " wo", "rld"]
 
 
 def test_logprobs_go_out_with_the_text_they_belong_to() -> None:
     events = stopped([token("a"), token("b"), token("S"), token("T"), token("c")], ["STOP"])
-    with_text = [(e.text, [lp.chosen.token for lp in e.logprobs]) for e in events if isinstance(e, Text)]
+    with_text = [(e.text, [lp.chosen.token for lp in e.logprobs]) for e in events if isinstance(e, TextDelta)]
     assert with_text == [("a", ["a"]), ("b", ["b"]), ("", []), ("", []), ("STc", ["S", "T", "c"]), ("", [])]
 
 
@@ -128,12 +128,12 @@ def test_model_is_closed_when_it_is_stopped() -> None:
     def model() -> Iterator[Event | None]:
         try:
             yield Started(prompt_tokens=1)
-            yield Text("stop")
-            yield Text("more")
+            yield TextDelta("stop")
+            yield TextDelta("more")
         finally:
             closed.append(True)
 
     turns = list(with_stops(model(), ["stop"], 1))
     assert turns[-1] is not None
-    assert isinstance(each(turns[-1])[-1], Finished)
+    assert isinstance(iter_events(turns[-1])[-1], Finished)
     assert closed

@@ -14,8 +14,8 @@ from mlx_host._host.parser_selection import Auto, ParserSelection
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HostSettings, ModelConfig, ModelSettings, Settings
-from mlx_host.backend import Backend, Load, Model, Options
-from mlx_host.errors import ModelNotFound, UsageError
+from mlx_host.backend import Backend, LoadContext, Model, Options
+from mlx_host.errors import ModelNotFoundError, UsageError
 
 
 class SizedOptions(Options):
@@ -23,7 +23,7 @@ class SizedOptions(Options):
     folder: Path = Path("x")
 
 
-def load(load: Load[Any]) -> Model:
+def load(load: LoadContext[Any]) -> Model:
     raise AssertionError("a catalog loads nothing")
 
 
@@ -102,10 +102,10 @@ def test_resolve() -> None:
     one, two = named("a"), named("b", "a")
     assert one.resolve("anything").name == "a"
     assert two.resolve("a").name == "a"
-    with pytest.raises(ModelNotFound) as error:
+    with pytest.raises(ModelNotFoundError) as error:
         two.resolve("c")
     assert (error.value.param, error.value.message) == ("model", "Model 'c' not found. Available models: a, b.")
-    with pytest.raises(ModelNotFound, match="Available models: none"):
+    with pytest.raises(ModelNotFoundError, match="Available models: none"):
         Catalog().resolve("a")
 
 
@@ -115,7 +115,7 @@ def test_models_are_added_and_removed_in_a_new_catalog() -> None:
     assert [spec.name for spec in one] == ["a"]
     assert [spec.name for spec in more] == ["a", "b"]
     assert [spec.name for spec in more.without("a")] == ["b"]
-    with pytest.raises(ModelNotFound, match="Available models: a, b"):
+    with pytest.raises(ModelNotFoundError, match="Available models: a, b"):
         more.without("c")
-    with pytest.raises(ModelNotFound):
+    with pytest.raises(ModelNotFoundError):
         one.without("anything")

@@ -10,18 +10,18 @@ import pytest
 from mlx_host._host.constraints import constrained
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.backend import Capabilities
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import (
-    Chain,
-    Exact,
-    Form,
+    Alternatives,
+    Concat,
+    FixedConstraint,
     Grammar,
     JsonValue,
-    OneOf,
+    LiteralText,
     Pattern,
-    TextUntil,
+    TextThrough,
     chain,
-    leaves,
+    iter_leaves,
     optional,
 )
 from mlx_host.parsing import AnswerConstraint, MarkupParser, Part
@@ -46,7 +46,7 @@ class Plain(Parser):
 
     def grammar(self, tools: Any, choice: ToolChoice) -> Grammar:
         calls = [chain(f"{tool['function']['name']}:", JsonValue(tool["function"]["parameters"])) for tool in tools]
-        return OneOf((*calls, Exact("several"))) if choice.parallel else OneOf(tuple(calls))
+        return Alternatives((*calls, LiteralText("several"))) if choice.parallel else Alternatives(tuple(calls))
 
 
 class Silent(Plain):
@@ -64,7 +64,7 @@ class Thinker(Plain):
     name = "thinker"
 
     def thinking(self) -> Grammar:
-        return optional("<", TextUntil((">",)))
+        return optional("<", TextThrough((">",)))
 
 
 BOTH = ParserSelection(Plain, Plain)
@@ -79,8 +79,8 @@ def ask(**more: Any) -> ChatRequest:
     return ChatRequest(id="r", model="m", messages=[], **more)
 
 
-def held(request: Any, parsers: ParserSelection = BOTH, *, constrains: bool = True) -> Any:
-    info = Capabilities((ChatRequest,), 1, None, None, constrains)
+def held(request: Any, parsers: ParserSelection = BOTH, *, supports_structured_outputs: bool = True) -> Any:
+    info = Capabilities((ChatRequest,), 1, None, None, supports_structured_outputs)
     return constrained(request, "m", info, parsers)
 
 
@@ -92,7 +92,7 @@ def grammar(request: GenerationRequest, parsers: ParserSelection = BOTH) -> Gram
 
 
 def schemas(request: GenerationRequest) -> list[Any]:
-    return [leaf.schema for leaf in leaves(grammar(request)) if isinstance(leaf, JsonValue)]
+    return [leaf.schema for leaf in iter_leaves(grammar(request)) if isinstance(leaf, JsonValue)]
 
 
 @pytest.mark.parametrize("parsers", [BOTH, ParserSelection()])
@@ -108,18 +108,20 @@ def schemas(request: GenerationRequest) -> list[Any]:
         TokenizeRequest(id="r", model="m", prompt="a"),
     ],
 )
-def test_nothing_asked_is_nothing_held(request_: Any, parsers: ParserSelection, constrains: bool) -> None:
-    assert held(request_, parsers, constrains=constrains) == request_
+def test_nothing_asked_is_nothing_held(
+    request_: Any, parsers: ParserSelection, supports_structured_outputs: bool
+) -> None:
+    assert held(request_, parsers, supports_structured_outputs=supports_structured_outputs) == request_
 
 
 def test_a_completion_is_its_form() -> None:
-    assert held(CompletionRequest(id="r", model="m", prompt="a", form=FORM)).constraint == Form(FORM)
+    assert held(CompletionRequest(id="r", model="m", prompt="a", form=FORM)).constraint == FixedConstraint(FORM)
 
 
 def test_a_chat_answer_has_a_form_with_a_parser_and_without() -> None:
     assert grammar(ask(form=FORM), ParserSelection()) == FORM
-    assert FORM in leaves(grammar(ask(form=FORM)))
-    assert FORM in leaves(grammar(ask(form=FORM, tools=[tool("f")]), ParserSelection()))
+    assert FORM in iter_leaves(grammar(ask(form=FORM)))
+    assert FORM in iter_leaves(grammar(ask(form=FORM, tools=[tool("f")]), ParserSelection()))
 
 
 def test_white_space_may_come_before_a_form_only_after_thinking() -> None:
@@ -127,11 +129,11 @@ def test_white_space_may_come_before_a_form_only_after_thinking() -> None:
     thinks, at_once = alternatives = one_of_parts(grammar(ask(form=FORM), ParserSelection(Thinker)))
     assert len(alternatives) == 2
     assert at_once == FORM
-    assert [type(part) for part in leaves(thinks)] == [Exact, TextUntil, Pattern, JsonValue]
+    assert [type(part) for part in iter_leaves(thinks)] == [LiteralText, TextThrough, Pattern, JsonValue]
 
 
 def one_of_parts(written: Grammar) -> tuple[Grammar, ...]:
-    assert isinstance(written, OneOf)
+    assert isinstance(written, Alternatives)
     return written.parts
 
 
@@ -160,13 +162,13 @@ def test_strict_tools_conform_without_being_required() -> None:
 @pytest.mark.parametrize("parallel", [True, False])
 def test_one_call_at_a_time_is_part_of_the_grammar(parallel: bool) -> None:
     asked = ask(tools=[tool("f")], tool_choice="required", parallel_tool_calls=parallel)
-    assert (Exact("several") in leaves(grammar(asked))) == parallel
+    assert (LiteralText("several") in iter_leaves(grammar(asked))) == parallel
 
 
 def test_a_named_function_is_called_once() -> None:
     asked = ask(tools=[tool("f"), tool("g")], tool_choice="required", allowed_tools=["f"])
-    assert Exact("several") not in leaves(grammar(asked))
-    assert Exact("several") in leaves(grammar(replace(asked, allowed_tools=["f", "g"])))
+    assert LiteralText("several") not in iter_leaves(grammar(asked))
+    assert LiteralText("several") in iter_leaves(grammar(replace(asked, allowed_tools=["f", "g"])))
 
 
 @pytest.mark.parametrize(
@@ -179,31 +181,31 @@ def test_a_named_function_is_called_once() -> None:
     ],
 )
 def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -> None:
-    with pytest.raises(UnsupportedRequest, match="Model 'm' does not support") as refused:
-        held(request_, constrains=False)
+    with pytest.raises(UnsupportedRequestError, match="Model 'm' does not support") as refused:
+        held(request_, supports_structured_outputs=False)
     assert refused.value.param == ("response_format" if request_.form else "tool_choice")
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"allowed_tools": ["f"]}])
 def test_calls_that_nobody_reads_are_not_forced(more: Any) -> None:
-    with pytest.raises(UnsupportedRequest, match="--parser"):
+    with pytest.raises(UnsupportedRequestError, match="--parser"):
         held(ask(tools=[tool("f")], **more), ParserSelection(reasoning=Plain))
 
 
 def test_strict_is_no_reason_to_refuse_where_nothing_can_hold_to_it() -> None:
     request = ask(tools=[tool("f", True)])
-    assert held(request, constrains=False) == request
+    assert held(request, supports_structured_outputs=False) == request
     assert held(request, ParserSelection(reasoning=Plain)) == request
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"form": FORM}, {"tools": [tool("f", True)]}])
 def test_a_family_that_cannot_say_its_calls_refuses(more: Any) -> None:
-    with pytest.raises(UnsupportedRequest, match="'silent'"):
+    with pytest.raises(UnsupportedRequestError, match="'silent'"):
         grammar(ask(**{"tools": [tool("f")], **more}), ParserSelection(Silent, Silent))
 
 
 def test_no_form_and_no_call_leaves_nothing_out() -> None:
-    assert grammar(ask(form=FORM), ParserSelection(Silent, Silent)) != Chain()
+    assert grammar(ask(form=FORM), ParserSelection(Silent, Silent)) != Concat()
 
 
 def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:

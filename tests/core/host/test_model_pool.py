@@ -18,7 +18,7 @@ from mlx_host._host.catalog import DEFAULT_LIMITS
 from mlx_host._host.parser_selection import NO_PARSERS
 from mlx_host._host.supervisor import RestartPolicy
 from mlx_host.api import ModelState
-from mlx_host.errors import LoadError, ModelUnavailable, UsageError
+from mlx_host.errors import LoadError, ModelUnavailableError, UsageError
 
 from tests.core.host.workers import NEVER, Workers, served, text, until
 
@@ -107,7 +107,7 @@ def test_models_can_be_added_and_removed() -> None:
         added = pool.add(spec("b"))
         with pytest.raises(UsageError, match="Two models are named 'b'"):
             pool.add(spec("b"))
-        with pytest.raises(ModelUnavailable, match="'b' is not loaded"):
+        with pytest.raises(ModelUnavailableError, match="'b' is not loaded"):
             await text(added)
         await added.load()
         assert await text(added) == "xxx"
@@ -119,7 +119,7 @@ def test_models_can_be_added_and_removed() -> None:
         assert [model.name for model in pool] == ["a"]
         # Models that are being removed end with the others.
         await pool.stop(60)
-        with pytest.raises(ModelUnavailable, match="shut down"):
+        with pytest.raises(ModelUnavailableError, match="shut down"):
             await stream
         await removing
         seen = [(change.name, change.state.value) async for change in changes]
@@ -167,7 +167,7 @@ def test_unloading_while_loading_kills_the_process(tmp_path: Path) -> None:
         assert (model.state, model.status().pid) == (ModelState.UNLOADED, None)
         with pytest.raises(LoadError, match="was not loaded"):
             await loading
-        with pytest.raises(ModelUnavailable, match="being unloaded"):
+        with pytest.raises(ModelUnavailableError, match="being unloaded"):
             await waiting
         (tmp_path / "gate").touch()
         await model.load()

@@ -9,7 +9,7 @@ from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Telltales
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
-from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
@@ -78,7 +78,7 @@ def summary(out: list[ChatEvent], choice: int = 0) -> tuple[str, str, list[str],
 
 
 def answer_of(pieces: str, **finished: Any) -> list[Event]:
-    return [Started(prompt_tokens=5, cached_tokens=2), *map(Text, pieces), Finished(**finished)]
+    return [Started(prompt_tokens=5, cached_tokens=2), *map(TextDelta, pieces), Finished(**finished)]
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
@@ -100,11 +100,11 @@ def test_first_call_ends_the_answer_and_the_count_where_calls_may_not_be_paralle
 def test_each_choice_ends_for_itself(batch: int) -> None:
     events = [
         Started(prompt_tokens=1),
-        Text("a", choice=1),
-        Text("b", choice=0),
+        TextDelta("a", choice=1),
+        TextDelta("b", choice=0),
         ChoiceFinished("length", 1),
-        Text("late", choice=1),
-        Text("c", choice=0),
+        TextDelta("late", choice=1),
+        TextDelta("c", choice=0),
         Finished(reason="stop"),
     ]
     out = read(ask(n=2), events, batch)

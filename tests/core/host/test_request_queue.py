@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from mlx_host._host.request_queue import MAX_CANCELLED, MAX_RETRY_AFTER, QueueEntry, RequestQueue
-from mlx_host.errors import AtCapacity, ModelUnavailable
+from mlx_host.errors import ModelUnavailableError, QueueFullError
 from mlx_host.requests import Priority
 
 
@@ -52,7 +52,7 @@ def test_full_queue_rejects_with_retry_after() -> None:
         crowd = Crowd(RequestQueue(1, slots=1))
         await crowd.acquire("running")
         waiting = await crowd.acquire("waiting")
-        with pytest.raises(AtCapacity, match="at capacity") as caught:
+        with pytest.raises(QueueFullError, match="at capacity") as caught:
             await crowd.queue.acquire("late", Priority.HIGH)
         assert caught.value.retry_after is not None
         assert 1 <= caught.value.retry_after <= MAX_RETRY_AFTER
@@ -66,7 +66,7 @@ def test_retry_after_follows_the_duration_of_requests_and_is_limited() -> None:
         queue = RequestQueue(0, slots=1)
 
         async def refused() -> float:
-            with pytest.raises(AtCapacity) as caught:
+            with pytest.raises(QueueFullError) as caught:
                 await queue.acquire("r", Priority.NORMAL)
             assert caught.value.retry_after is not None
             return caught.value.retry_after
@@ -137,10 +137,10 @@ def test_all_waiting_requests_can_be_rejected() -> None:
         crowd = Crowd(RequestQueue(5, slots=1))
         await crowd.acquire("running")
         waiting = [await crowd.acquire(str(number)) for number in range(2)]
-        crowd.queue.reject_all(lambda: ModelUnavailable("the model is gone"))
+        crowd.queue.reject_all(lambda: ModelUnavailableError("the model is gone"))
         await settle()
         assert [str(task.exception()) for task in waiting] == ["the model is gone"] * 2
-        assert all(isinstance(task.exception(), ModelUnavailable) for task in waiting)
+        assert all(isinstance(task.exception(), ModelUnavailableError) for task in waiting)
         assert (crowd.queue.running, crowd.queue.waiting) == (1, 0)
 
     asyncio.run(main())
@@ -151,8 +151,8 @@ def test_one_waiting_request_can_be_rejected() -> None:
         crowd = Crowd(RequestQueue(5, slots=1))
         await crowd.acquire("running")
         first, second = await crowd.acquire("first"), await crowd.acquire("second")
-        assert crowd.queue.reject("first", ModelUnavailable("cancelled"))
-        assert not crowd.queue.reject("unknown", ModelUnavailable("cancelled"))
+        assert crowd.queue.reject("first", ModelUnavailableError("cancelled"))
+        assert not crowd.queue.reject("unknown", ModelUnavailableError("cancelled"))
         await settle()
         assert str(first.exception()) == "cancelled"
         crowd.queue.release()

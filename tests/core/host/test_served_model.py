@@ -15,7 +15,7 @@ from mlx_host._host import ServedModel
 from mlx_host._host.request_queue import MAX_RETRY_AFTER
 from mlx_host._host.supervisor import RestartPolicy
 from mlx_host.api import ModelState
-from mlx_host.errors import EngineDied, LoadError, ModelUnavailable, UsageError
+from mlx_host.errors import EngineDeadError, LoadError, ModelUnavailableError, UsageError
 
 from tests.core.host.workers import (
     AT_ONCE,
@@ -60,7 +60,7 @@ def test_unexpected_error_fails_the_model_and_its_waiting_requests() -> None:
         waiting = asyncio.create_task(text(model))
         with pytest.raises(LoadError, match="'m' failed to load: Unexpected error: ZeroDivisionError: no worker"):
             await model.wait_loaded()
-        with pytest.raises(ModelUnavailable, match="'m' failed: Unexpected error") as caught:
+        with pytest.raises(ModelUnavailableError, match="'m' failed: Unexpected error") as caught:
             await waiting
         assert not caught.value.retryable
         assert model.status().retry_at is None
@@ -77,7 +77,7 @@ def test_load_that_fails_is_not_retried_until_it_is_requested(error: LoadError |
         with pytest.raises(LoadError, match=str(error)):
             await model.load()
         assert (model.state, model.status().error, model.status().retry_at) == (ModelState.FAILED, str(error), None)
-        with pytest.raises(ModelUnavailable, match=str(error)) as caught:
+        with pytest.raises(ModelUnavailableError, match=str(error)) as caught:
             await text(model)
         assert (caught.value.retryable, caught.value.retry_after) == (False, None)
         assert len(workers.started) == 1
@@ -111,7 +111,7 @@ def test_requests_during_a_failure_are_rejected_with_the_time_of_the_next_attemp
         retry_at = model.status().retry_at
         assert retry_at is not None
         assert before + 300 <= retry_at <= time.time() + 300
-        with pytest.raises(ModelUnavailable, match="exited while loading") as caught:
+        with pytest.raises(ModelUnavailableError, match="exited while loading") as caught:
             await text(model)
         assert (caught.value.retryable, caught.value.retry_after) == (True, MAX_RETRY_AFTER)
         # Loading it explicitly does not wait for that time.
@@ -163,7 +163,7 @@ def test_model_is_restarted_and_its_waiting_requests_are_kept() -> None:
             workers.crash()
             assert await asyncio.gather(*waiting) == ["xxx"] * 3
             for stream in streams:
-                with pytest.raises(EngineDied, match="exited while it ran the request"):
+                with pytest.raises(EngineDeadError, match="exited while it ran the request"):
                     await stream
             assert (model.status().restarts, model.queue.running, model.status().error) == (1, 0, None)
 
@@ -199,7 +199,7 @@ def test_failed_model_says_why_and_fails_what_waits() -> None:
             stream = asyncio.create_task(text(model, "stream", None))
             await until(lambda: model.status().batch_sizes)
             workers.crash()
-            with pytest.raises(EngineDied):
+            with pytest.raises(EngineDeadError):
                 await stream
             await in_state(model, ModelState.FAILED)
             status = model.status()
@@ -222,10 +222,10 @@ def test_requests_that_wait_for_a_restart_fail_with_the_model() -> None:
             waiting = asyncio.create_task(text(model, "waiting"))
             await until(lambda: model.queue.waiting)
             workers.crash()
-            with pytest.raises(ModelUnavailable, match="'m' failed: Its process exited 3 times"):
+            with pytest.raises(ModelUnavailableError, match="'m' failed: Its process exited 3 times"):
                 await waiting
             for stream in streams:
-                with pytest.raises(EngineDied):
+                with pytest.raises(EngineDeadError):
                     await stream
             assert model.state is ModelState.FAILED
             assert (model.queue.running, model.queue.waiting) == (0, 0)
@@ -245,9 +245,9 @@ def test_unloading_lets_running_requests_finish_and_rejects_the_others() -> None
             waiting = asyncio.create_task(text(model, "waiting"))
             await until(lambda: model.queue.waiting)
             unloading = asyncio.create_task(model.unload())
-            with pytest.raises(ModelUnavailable, match="'m' is being unloaded"):
+            with pytest.raises(ModelUnavailableError, match="'m' is being unloaded"):
                 await waiting
-            with pytest.raises(ModelUnavailable, match="'m' is being unloaded"):
+            with pytest.raises(ModelUnavailableError, match="'m' is being unloaded"):
                 await text(model, "late")
             assert (model.state, model.queue.running) == (ModelState.DRAINING, 2)
             # It goes on without the one that asked for it.
@@ -260,7 +260,7 @@ def test_unloading_lets_running_requests_finish_and_rejects_the_others() -> None
             await model.unload()
             assert (model.state, workers.alive) == (ModelState.UNLOADED, 0)
             assert model.status().capabilities is not None
-            with pytest.raises(ModelUnavailable, match="'m' is not loaded"):
+            with pytest.raises(ModelUnavailableError, match="'m' is not loaded"):
                 await text(model)
             await model.unload()
 
@@ -278,7 +278,7 @@ def test_forced_unloading_ends_running_requests() -> None:
             await model.unload(force=True)
             await drained
             for stream in streams:
-                with pytest.raises(ModelUnavailable, match="'m' is being unloaded"):
+                with pytest.raises(ModelUnavailableError, match="'m' is being unloaded"):
                     await stream
             assert (model.state, model.queue.running, workers.alive) == (ModelState.UNLOADED, 0, 0)
 
@@ -295,7 +295,7 @@ def test_crash_while_unloading_ends_it() -> None:
             await until(lambda: model.state is ModelState.DRAINING)
             workers.crash()
             await unloading
-            with pytest.raises(EngineDied):
+            with pytest.raises(EngineDeadError):
                 await stream
             assert (model.state, model.queue.running, len(workers.started)) == (ModelState.UNLOADED, 0, 1)
 
@@ -319,7 +319,7 @@ def test_unloading_ends_the_attempts_to_start_the_process(state: ModelState) -> 
         await model.unload()
         assert (model.state, model.status().error) == (ModelState.UNLOADED, None)
         if waiting is not None:
-            with pytest.raises(ModelUnavailable):
+            with pytest.raises(ModelUnavailableError):
                 await waiting
         await model.load()
         assert await text(model) == "xxx"
@@ -339,7 +339,7 @@ def test_loading_and_unloading_under_load_leaks_no_slot_and_no_worker() -> None:
                 while not stopped:
                     try:
                         finished.append(await text(model, f"client {number}", 20))
-                    except ModelUnavailable:
+                    except ModelUnavailableError:
                         await model.load()
 
             clients = [asyncio.create_task(client(number)) for number in range(6)]
@@ -364,11 +364,11 @@ def test_waiting_and_running_requests_can_be_ended() -> None:
             await until(lambda: model.status().batch_sizes)
             waiting = asyncio.create_task(text(model, "waiting"))
             await until(lambda: model.queue.waiting)
-            assert model.end("waiting", ModelUnavailable("cancelled"))
-            assert model.end("stream 0", ModelUnavailable("cancelled"))
-            assert not model.end("unknown", ModelUnavailable("cancelled"))
+            assert model.end("waiting", ModelUnavailableError("cancelled"))
+            assert model.end("stream 0", ModelUnavailableError("cancelled"))
+            assert not model.end("unknown", ModelUnavailableError("cancelled"))
             for ended in (waiting, streams[0]):
-                with pytest.raises(ModelUnavailable, match="cancelled"):
+                with pytest.raises(ModelUnavailableError, match="cancelled"):
                     await ended
             workers.released.set()
             assert set(await streams[1]) == {"x"}

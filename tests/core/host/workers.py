@@ -14,7 +14,7 @@ from mlx_host._host.supervisor import RestartPolicy
 from mlx_host.api import Deadline, ModelState
 from mlx_host.backend import Model
 from mlx_host.errors import MlxHostError
-from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.events import Event, Finished, Started, TextDelta
 from mlx_host.requests import ChatRequest
 
 # No test waits for a delay: it is either none, or longer than any test.
@@ -38,7 +38,7 @@ class Speaker(Model):
             (not tokens or not self._released.is_set()) if request.max_tokens is None else tokens < request.max_tokens
         ):
             tokens += 1
-            yield Text("x")
+            yield TextDelta("x")
         yield Finished(completion_tokens=tokens)
 
 
@@ -92,7 +92,7 @@ def reply(model: ServedModel, id: str = "r", max_tokens: int | None = 3) -> Mode
 async def text(model: ServedModel, id: str = "r", max_tokens: int | None = 3) -> str:
     """Run a request and return its text."""
     async with reply(model, id, max_tokens) as events:
-        return "".join([event.text async for batch in events for event in batch if isinstance(event, Text)])
+        return "".join([event.text async for batch in events for event in batch if isinstance(event, TextDelta)])
 
 
 async def in_state(model: ServedModel, state: ModelState) -> None:

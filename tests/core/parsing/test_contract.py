@@ -83,12 +83,12 @@ class HidesText(Tagged):
 
 class CallsWithoutTools(Tagged):
     def __init__(self, **primed: object) -> None:
-        super().__init__(prompt_tail=str(primed["prompt_tail"]), tools=TOOLS, reasoning=bool(primed["reasoning"]))
+        super().__init__(generation_prompt=str(primed["prompt_tail"]), tools=TOOLS, reasoning=bool(primed["reasoning"]))
 
 
 class ReasonsAlways(Tagged):
     def __init__(self, **primed: object) -> None:
-        super().__init__(prompt_tail=str(primed["prompt_tail"]), tools=TOOLS if primed["tools"] else ())
+        super().__init__(generation_prompt=str(primed["prompt_tail"]), tools=TOOLS if primed["tools"] else ())
 
 
 class ShowsNothing(Tagged):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import pytest
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.parsing import (
     CallReader,
     Content,
@@ -32,8 +32,10 @@ CALL = '<call>{"name": "f", "arguments": {"s": "x"}}</call>'
 OPEN = "<think>\n"
 
 
-def read(family: type[MarkupParser], text: str, prompt_tail: str = "", tools: Sequence[Json] = TOOLS) -> list[Part]:
-    parser = family(prompt_tail=prompt_tail, tools=tools)
+def read(
+    family: type[MarkupParser], text: str, generation_prompt: str = "", tools: Sequence[Json] = TOOLS
+) -> list[Part]:
+    parser = family(generation_prompt=generation_prompt, tools=tools)
     return parser.feed(text) + parser.finish()
 
 
@@ -72,8 +74,8 @@ def shown(parts: Sequence[Part]) -> str:
         (f"C\n{CALL}\nc\n", "", "C\n[f]\nc\n"),
     ],
 )
-def test_who_owns_which_text(text: str, prompt_tail: str, expected: str) -> None:
-    assert shown(read(Tagged, text, prompt_tail)) == expected
+def test_who_owns_which_text(text: str, generation_prompt: str, expected: str) -> None:
+    assert shown(read(Tagged, text, generation_prompt)) == expected
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_a_format_that_is_only_read_is_neither_written_nor_forced() -> None:
 
     assert Declared.can_force_calls()
     assert not OnlyReads.can_force_calls()
-    with pytest.raises(UnsupportedRequest, match="cannot force"):
+    with pytest.raises(UnsupportedRequestError, match="cannot force"):
         OnlyReads().grammar([TOOL], ToolChoice(required=True))
 
 
@@ -211,10 +213,10 @@ PIECES = 2000
 @pytest.mark.parametrize("prompt_tail", ["", OPEN])
 @pytest.mark.parametrize("start", ["", "<function=f><parameter=s>", '<call>{"name": "', '<call>{"name": "f"}'])
 def test_unread_text_stays_short_and_is_reread_a_bounded_number_of_times(
-    unit: str, prompt_tail: str, start: str
+    unit: str, generation_prompt: str, start: str
 ) -> None:
     """Cost is in proportion to the length: what each piece has to look at again does not grow."""
-    parser = Tagged(prompt_tail=prompt_tail, tools=TOOLS)
+    parser = Tagged(generation_prompt=generation_prompt, tools=TOOLS)
     scanner = parser._scanner
     looked_at = 0
     text = start + unit * (4 * PIECES // len(unit))

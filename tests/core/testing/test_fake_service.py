@@ -9,8 +9,8 @@ import pytest
 from mlx_host._apis.chat import CHAT
 from mlx_host._plugins.manager import Plugins
 from mlx_host.api import ChoiceCompleted, ChoiceDelta, ModelState, ModelStatus, OutputCompleted, Service
-from mlx_host.errors import AtCapacity, EngineFailed, ModelNotFound
-from mlx_host.events import Finished, Progress, Started, Text
+from mlx_host.errors import EngineError, ModelNotFoundError, QueueFullError
+from mlx_host.events import Finished, Progress, Started, TextDelta
 from mlx_host.parsing import Content, Reasoning
 from mlx_host.requests import ChatRequest
 from mlx_host.testing import FakeReply, FakeService, HttpResponse, request
@@ -27,14 +27,16 @@ def post(service: Service, disconnect_after: int | None = None, **fields: Any) -
 
 def test_a_reply_follows_its_script() -> None:
     async def collect() -> tuple[list[Any], FakeReply[Any]]:
-        service: Service = FakeService([STARTED, [Text("a"), Text("b", tokens=2)], Progress("x", 1), Finished()])
+        service: Service = FakeService(
+            [STARTED, [TextDelta("a"), TextDelta("b", tokens=2)], Progress("x", 1), Finished()]
+        )
         async with service.submit(REQUEST) as reply:
             batches = [list(batch) async for batch in reply]
         assert isinstance(reply, FakeReply)
         return batches, reply
 
     batches, reply = asyncio.run(collect())
-    assert batches == [[STARTED], [Text("a"), Text("b", tokens=2)], [Progress("x", 1)], [Finished()]]
+    assert batches == [[STARTED], [TextDelta("a"), TextDelta("b", tokens=2)], [Progress("x", 1)], [Finished()]]
     assert (reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens) == (3, 1, 3)
     assert reply.progress == Progress("x", 1)
     assert (reply.entered, reply.closed, reply.completed) == (True, True, True)
@@ -43,7 +45,8 @@ def test_a_reply_follows_its_script() -> None:
 def test_chat_events_are_made_of_the_models_events() -> None:
     async def collect() -> list[Any]:
         service = FakeService(
-            [STARTED, Text("<think>Hm.</think>"), Text("Yes."), Finished()], parser=Plugins({}).parser("qwen3")
+            [STARTED, TextDelta("<think>Hm.</think>"), TextDelta("Yes."), Finished()],
+            parser=Plugins({}).parser("qwen3"),
         )
         async with service.chat(REQUEST) as reply:
             return [event async for batch in reply for event in batch]
@@ -56,7 +59,7 @@ def test_chat_events_are_made_of_the_models_events() -> None:
 
 
 def test_a_handler_works_with_it() -> None:
-    service = FakeService([STARTED, Text("Hello"), Finished(reason="length")])
+    service = FakeService([STARTED, TextDelta("Hello"), Finished(reason="length")])
     response = post(service, user="u")
     assert response.json()["choices"][0]["message"]["content"] == "Hello"
     assert response.json()["choices"][0]["finish_reason"] == "length"
@@ -69,7 +72,7 @@ def test_a_handler_works_with_it() -> None:
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("where", ["entering", "first batch"])
 def test_a_rejection_has_its_status(stream: bool, where: str) -> None:
-    error = AtCapacity("full", retry_after=2)
+    error = QueueFullError("full", retry_after=2)
     service = FakeService(rejection=error) if where == "entering" else FakeService([error])
     response = post(service, stream=stream)
     assert (response.status, response.headers["retry-after"]) == (429, "2")
@@ -77,7 +80,7 @@ def test_a_rejection_has_its_status(stream: bool, where: str) -> None:
 
 
 def test_an_error_in_a_stream_is_its_last_message() -> None:
-    response = post(FakeService([STARTED, Text("a"), EngineFailed("broken")]), stream=True)
+    response = post(FakeService([STARTED, TextDelta("a"), EngineError("broken")]), stream=True)
     assert response.status == 200
     assert '"broken"' in response.messages()[-1][1]
 
@@ -98,11 +101,11 @@ def test_cancelling_ends_a_reply_that_waits() -> None:
         service = FakeService([STARTED, asyncio.Event()])
         async with service.submit(REQUEST) as reply:
             await anext(reply)
-            assert service.cancel("r", EngineFailed("cancelled"))
-            assert not service.cancel("other", EngineFailed("cancelled"))
-            with pytest.raises(EngineFailed, match="cancelled"):
+            assert service.cancel("r", EngineError("cancelled"))
+            assert not service.cancel("other", EngineError("cancelled"))
+            with pytest.raises(EngineError, match="cancelled"):
                 await anext(reply)
-        assert not service.cancel("r", EngineFailed("cancelled"))
+        assert not service.cancel("r", EngineError("cancelled"))
 
     asyncio.run(run())
 
@@ -110,7 +113,7 @@ def test_cancelling_ends_a_reply_that_waits() -> None:
 def test_models_are_loaded_and_unloaded() -> None:
     async def run() -> list[ModelState]:
         service = FakeService(models=[ModelStatus("a", ModelState.READY), ModelStatus("b", ModelState.UNLOADED)])
-        with pytest.raises(ModelNotFound, match="Available models: a, b"):
+        with pytest.raises(ModelNotFoundError, match="Available models: a, b"):
             service.model("c")
         changes = service.changes()
         first = asyncio.ensure_future(anext(changes))

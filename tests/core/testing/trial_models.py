@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from mlx_host.backend import Backend, Model, Options
-from mlx_host.errors import ContextLengthExceeded, EngineFailed, InvalidRequest
-from mlx_host.events import ChoiceFinished, Embedded, Event, Finished, Progress, Started, Text
+from mlx_host.errors import ContextLengthExceededError, EngineError, InvalidRequestError
+from mlx_host.events import ChoiceFinished, EmbeddingBatch, Event, Finished, Progress, Started, TextDelta
 from mlx_host.requests import ChatRequest, EmbeddingRequest, Request
 from mlx_host.testing import ModelContract, chat
 from pydantic import Field
@@ -42,9 +42,9 @@ class Sound(Model):
     def read(self, request: ChatRequest) -> str:
         content = request.messages[-1].get("content")
         if not isinstance(content, str):
-            raise InvalidRequest("a message needs text", param="messages")
+            raise InvalidRequestError("a message needs text", param="messages")
         if self.context_length is not None and len(content) > self.context_length:
-            raise ContextLengthExceeded(self.context_length, len(content))
+            raise ContextLengthExceededError(self.context_length, len(content))
         return content
 
     @contextmanager
@@ -58,7 +58,7 @@ class Sound(Model):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         for choice in range(n):
             for letter in content:
-                yield Text(letter, choice=choice)
+                yield TextDelta(letter, choice=choice)
                 yield None
             yield ChoiceFinished("stop", choice)
 
@@ -104,7 +104,7 @@ class TestEndless(TrialContract):
 class TalksOn(Sound):
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
         yield from super().generate(request)
-        yield Text("by the way")
+        yield TextDelta("by the way")
 
 
 class TestTalksOn(TrialContract):
@@ -134,7 +134,7 @@ class TestStartsTwice(TrialContract):
 class NumbersChoicesFromOne(Sound):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         for event in super().spell(content, n):
-            yield replace(event, choice=event.choice + 1) if isinstance(event, (Text, ChoiceFinished)) else event
+            yield replace(event, choice=event.choice + 1) if isinstance(event, (TextDelta, ChoiceFinished)) else event
 
 
 class TestNumbersChoicesFromOne(TrialContract):
@@ -144,7 +144,7 @@ class TestNumbersChoicesFromOne(TrialContract):
 class Embeds(Model):
     """Embeds a text as the numbers of its letters, padded with zeros."""
 
-    serves = (EmbeddingRequest,)
+    supported_requests = (EmbeddingRequest,)
     concurrency = 2
 
     def generate(self, request: EmbeddingRequest) -> Iterator[Event | None]:
@@ -154,7 +154,7 @@ class Embeds(Model):
 
     def embed(self, texts: Sequence[str]) -> Iterator[Event]:
         for index, text in enumerate(texts):
-            yield Embedded((index,), self.vector(text))
+            yield EmbeddingBatch((index,), self.vector(text))
 
     def vector(self, text: str) -> bytes:
         return array("f", [*map(ord, text), *[0] * (8 - len(text))]).tobytes()
@@ -167,35 +167,35 @@ class EmbeddingContract(ModelContract):
 
 
 class TestEmbeds(EmbeddingContract):
-    backend = backend(Embeds, serves=(EmbeddingRequest,))
+    backend = backend(Embeds, supported_requests=(EmbeddingRequest,))
 
 
 class LeavesVectorsOut(Embeds):
     def embed(self, texts: Sequence[str]) -> Iterator[Event]:
-        yield Embedded((0,), self.vector(texts[0]))
+        yield EmbeddingBatch((0,), self.vector(texts[0]))
 
 
 class TestLeavesVectorsOut(EmbeddingContract):
-    backend = backend(LeavesVectorsOut, serves=(EmbeddingRequest,))
+    backend = backend(LeavesVectorsOut, supported_requests=(EmbeddingRequest,))
 
 
 class GivesNoIndices(Embeds):
     def embed(self, texts: Sequence[str]) -> Iterator[Event]:
-        yield Embedded((), b"".join(map(self.vector, texts)))
+        yield EmbeddingBatch((), b"".join(map(self.vector, texts)))
 
 
 class TestGivesNoIndices(EmbeddingContract):
-    backend = backend(GivesNoIndices, serves=(EmbeddingRequest,))
+    backend = backend(GivesNoIndices, supported_requests=(EmbeddingRequest,))
 
 
 class RepeatsIndices(Embeds):
     def embed(self, texts: Sequence[str]) -> Iterator[Event]:
         yield from super().embed(texts)
-        yield Embedded((0,), self.vector(texts[0]))
+        yield EmbeddingBatch((0,), self.vector(texts[0]))
 
 
 class TestRepeatsIndices(EmbeddingContract):
-    backend = backend(RepeatsIndices, serves=(EmbeddingRequest,))
+    backend = backend(RepeatsIndices, supported_requests=(EmbeddingRequest,))
 
 
 class SaysStrings(Sound):
@@ -211,7 +211,7 @@ class TestSaysStrings(TrialContract):
 class Miscounts(Sound):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         yield from super().spell(content, n - 1)
-        yield Text(content, choice=n - 1)
+        yield TextDelta(content, choice=n - 1)
 
 
 class TestMiscounts(TrialContract):
@@ -292,7 +292,7 @@ class MixesNeighbours(Sound):
         self.content = content
         for choice in range(n):
             for index in range(len(content)):
-                yield Text(self.content[index : index + 1], choice=choice)
+                yield TextDelta(self.content[index : index + 1], choice=choice)
             yield ChoiceFinished("stop", choice)
 
 
@@ -311,7 +311,7 @@ class LosesNeighboursOnCancel(Sound):
         before = self.cancelled
         try:
             for event in super().spell(content, n):
-                yield event if self.cancelled == before or not isinstance(event, Text) else replace(event, text="")
+                yield event if self.cancelled == before or not isinstance(event, TextDelta) else replace(event, text="")
         except GeneratorExit:
             self.cancelled += 1
             raise
@@ -361,8 +361,8 @@ class BlamesItself(Sound):
     def read(self, request: ChatRequest) -> str:
         try:
             return super().read(request)
-        except InvalidRequest as error:
-            raise EngineFailed(str(error)) from error
+        except InvalidRequestError as error:
+            raise EngineError(str(error)) from error
 
 
 class TestBlamesItself(TrialContract):
@@ -389,7 +389,7 @@ class Embed(Request):
 
 
 class ServesMore(Sound):
-    serves = (ChatRequest, Embed)
+    supported_requests = (ChatRequest, Embed)
 
 
 class TestServesMore(TrialContract):

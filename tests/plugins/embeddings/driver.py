@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from mlx.utils import tree_flatten
 from mlx_embeddings.utils import _get_classes
-from mlx_host.backend import Load, Model
-from mlx_host.events import Embedded, Event, Finished, Started
+from mlx_host.backend import LoadContext, Model
+from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 from mlx_host.testing.model_contract import Visit, together
 from mlx_host_demo.plugin import resolve_source
@@ -59,7 +59,9 @@ def no_progress(stage: str, done: int, total: int, note: str = "") -> None:
 
 
 def load(folder: Path, **options: Any) -> EmbeddingModel:
-    return load_model(Load(ref=str(folder), path=folder, options=EmbeddingsOptions(**options), progress=no_progress))
+    return load_model(
+        LoadContext(ref=str(folder), path=folder, options=EmbeddingsOptions(**options), progress=no_progress)
+    )
 
 
 def ask(*inputs: Any, **more: Any) -> EmbeddingRequest:
@@ -70,7 +72,7 @@ def vectors_of(events: list[Event]) -> Vectors:
     """An answer's vectors (inputs, dimensions), in the order of the inputs."""
     rows: dict[int, Vectors] = {}
     for event in events:
-        if isinstance(event, Embedded):
+        if isinstance(event, EmbeddingBatch):
             vectors = np.frombuffer(event.vectors, "<f4").reshape(len(event.indices), -1)
             rows.update(zip(event.indices, vectors, strict=True))
     assert isinstance(events[0], Started)

@@ -10,7 +10,7 @@ import mlx.core as mx
 import mlx_embeddings
 import numpy as np
 import pytest
-from mlx_host.errors import EngineFailed, LoadError
+from mlx_host.errors import EngineError, LoadError
 from mlx_host.testing.model_contract import Visit, together
 from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MULTI_VECTOR_MODELS
 
@@ -61,7 +61,7 @@ def test_weights_that_are_not_finite_end_in_an_error_and_no_vector(tmp_path: Pat
     weights["embeddings.word_embeddings.weight"] = mx.where(mx.arange(table.shape[0])[:, None] == cat, mx.nan, table)
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     model = load(folder)
-    with pytest.raises(EngineFailed, match="input 1 is not finite"):
+    with pytest.raises(EngineError, match="input 1 is not finite"):
         embed(model, "a dog", "a cat")
     assert np.isfinite(embed(model, "a dog")).all()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from mlx_host.events import Embedded, Event, Started
+from mlx_host.events import EmbeddingBatch, Event, Started
 from mlx_host.testing import ModelContract
 from mlx_host_embeddings.plugin import EMBEDDINGS
 
@@ -46,7 +46,7 @@ class TestEmbeddings(ModelContract):
         tokens = sum(event.prompt_tokens for event in events if isinstance(event, Started))
         rows: dict[int, Vectors] = {}
         for event in events:
-            if isinstance(event, Embedded):
+            if isinstance(event, EmbeddingBatch):
                 rows.update(
                     zip(event.indices, np.frombuffer(event.vectors, "<f4").reshape(len(event.indices), -1), strict=True)
                 )

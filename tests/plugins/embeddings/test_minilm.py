@@ -7,7 +7,7 @@ from typing import Any
 import mlx_embeddings
 import numpy as np
 import pytest
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
 from mlx_host.testing.model_contract import Visit, together
 from mlx_host_embeddings.model import EmbeddingModel
@@ -86,12 +86,12 @@ def test_the_limit_is_what_the_model_was_trained_for(model: EmbeddingModel) -> N
     assert model.context_length == 256
     fits, too_long = "word " * 254, "word " * 255
     assert embed(model, fits).shape == (1, 384)
-    with pytest.raises(ContextLengthExceeded, match=r"256 tokens.* 257 tokens"):
+    with pytest.raises(ContextLengthExceededError, match=r"256 tokens.* 257 tokens"):
         embed(model, too_long)
     np.testing.assert_allclose(embed(model, too_long, truncate=True), embed(model, fits), atol=1e-5)
 
 
 def test_it_is_not_trained_for_shorter_vectors(model: EmbeddingModel) -> None:
-    with pytest.raises(InvalidRequest, match="384 and it is not trained for shorter ones"):
+    with pytest.raises(InvalidRequestError, match="384 and it is not trained for shorter ones"):
         embed(model, "x", dimensions=128)
     assert embed(model, "x", dimensions=384).shape == (1, 384)

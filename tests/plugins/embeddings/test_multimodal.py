@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlx_embeddings.models.qwen3_vl import Processor
 from mlx_embeddings.utils import load_model
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
 from mlx_host.testing.model_contract import Visit, together
 from mlx_host_embeddings.model import EmbeddingModel
@@ -84,7 +84,7 @@ def test_siglip_s_texts_fill_all_positions(siglip: EmbeddingModel, siglip_folder
     text, other = embed(siglip, "a cat", "a dog in a garden")
     np.testing.assert_allclose(text, expected / np.linalg.norm(expected), atol=1e-4)
     assert np.abs(text - other).max() > 0.01
-    with pytest.raises(ContextLengthExceeded, match="16 tokens"):
+    with pytest.raises(ContextLengthExceededError, match="16 tokens"):
         embed(siglip, "word " * 20)
 
 
@@ -93,7 +93,7 @@ def test_siglip_takes_texts_and_images_apart_at_once(siglip: EmbeddingModel) -> 
     np.testing.assert_allclose(vectors_of(images), embed(siglip, "", "", images=(RED, BLUE)), atol=1e-5)
     np.testing.assert_allclose(vectors_of(texts), embed(siglip, "a cat", "a dog"), atol=1e-5)
     assert images[0] == Started(prompt_tokens=2 * 16)
-    with pytest.raises(InvalidRequest, match="not a text together with an image"):
+    with pytest.raises(InvalidRequestError, match="not a text together with an image"):
         embed(siglip, "a cat", images=(RED,))
 
 
@@ -124,10 +124,10 @@ def test_qwen3_vl_takes_a_prefix_for_its_instruction(qwen_folder: Path) -> None:
 def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
     with closing(load(qwen_folder, context_length=40)) as model:
         assert embed(model, "", images=(image_url("red"),)).shape == (1, 32)
-        with pytest.raises(ContextLengthExceeded) as refusal:
+        with pytest.raises(ContextLengthExceededError) as refusal:
             embed(model, "", images=(image_url("red", (400, 400)),))
         assert refusal.value.param == "image_url"
-        with pytest.raises(ContextLengthExceeded):
+        with pytest.raises(ContextLengthExceededError):
             embed(model, "word " * 60)
         assert embed(model, "word " * 60, truncate=True).shape == (1, 32)
 
@@ -149,13 +149,15 @@ def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
     ],
 )
 def test_unusable_images_are_rejected(url: str, words: str, siglip: EmbeddingModel) -> None:
-    with pytest.raises(InvalidRequest, match=words) as refusal:
+    with pytest.raises(InvalidRequestError, match=words) as refusal:
         embed(siglip, "", images=(url,))
     assert (refusal.value.param, refusal.value.code) == ("image_url", "invalid_image")
 
 
 def test_an_image_with_too_many_pixels_is_rejected(siglip: EmbeddingModel) -> None:
-    with pytest.raises(InvalidRequest, match="10000x9000 pixels, which is more than the limit of 80000000") as error:
+    with pytest.raises(
+        InvalidRequestError, match="10000x9000 pixels, which is more than the limit of 80000000"
+    ) as error:
         embed(siglip, "", images=(data_url(png_header(10_000, 9_000)),))
     assert (error.value.status, error.value.code) == (413, "image_too_large")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host_embeddings.pooling_config import POOLING_KEYS, PoolingConfig, read_pooling_config
 
 from tests.plugins.embeddings.driver import add_stages, embed, load, minilm, write_tiny
@@ -126,5 +126,5 @@ def test_vectors_are_shortened_where_the_model_is_trained_for_it(
     model = load(write_tiny(tmp_path, "bert", **config), **options)
     whole, short = embed(model, "a cat")[0], embed(model, "a cat", dimensions=given)[0]
     np.testing.assert_allclose(short, whole[:given] / np.linalg.norm(whole[:given]), atol=1e-5)
-    with pytest.raises(InvalidRequest, match=f"does not support {refused}"):
+    with pytest.raises(InvalidRequestError, match=f"does not support {refused}"):
         embed(model, "a cat", dimensions=refused)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mlx_host.errors import InvalidRequest, TooLarge
+from mlx_host.errors import InvalidRequestError, RequestTooLargeError
 from mlx_host_flux.image_io import ImageReader, encode
 from PIL import Image
 
@@ -44,20 +44,22 @@ def test_formats(reader: ImageReader, format: str) -> None:
 
 @pytest.mark.parametrize("file", [b"", b"garbage", b"<svg/>", encoded(noise())[:60], encoded(noise(), "PPM")])
 def test_other_files_are_rejected(reader: ImageReader, file: bytes) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequestError) as refusal:
         finish(reader.read(file, "mask", alpha=False))
     assert (refusal.value.status, refusal.value.param, refusal.value.code) == (400, "mask", "invalid_image")
 
 
 @pytest.mark.parametrize("side", [8_000, 12_000, 60_000])
 def test_an_image_with_too_many_pixels_is_rejected_by_its_header(reader: ImageReader, side: int) -> None:
-    with pytest.raises(TooLarge, match="more than the limit of 50000000") as refusal:
+    with pytest.raises(RequestTooLargeError, match="more than the limit of 50000000") as refusal:
         finish(reader.read(png_header(side, side), "image", alpha=False))
     assert (refusal.value.status, refusal.value.code) == (413, "image_too_large")
 
 
 def test_a_file_that_is_too_large_is_rejected(reader: ImageReader) -> None:
-    with pytest.raises(TooLarge, match=r"the file has 2.0 MB, which is more than the limit of 1 MB \(--max-image-mb\)"):
+    with pytest.raises(
+        RequestTooLargeError, match=r"the file has 2.0 MB, which is more than the limit of 1 MB \(--max-image-mb\)"
+    ):
         finish(reader.read(b"x" * 2_000_000, "image", alpha=False))
 
 
@@ -80,7 +82,7 @@ def test_a_mask_without_transparency_is_used_as_it_is(reader: ImageReader) -> No
 
 
 def test_a_mask_must_have_the_size_of_its_image(reader: ImageReader) -> None:
-    with pytest.raises(InvalidRequest, match="the mask has 4x2 pixels, the image 8x8"):
+    with pytest.raises(InvalidRequestError, match="the mask has 4x2 pixels, the image 8x8"):
         finish(reader.read_mask(encoded(Image.new("L", (4, 2))), (8, 8)))
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_host.backend import Load, Model
-from mlx_host.errors import InvalidRequest, LoadError
-from mlx_host.events import FinishedImage
+from mlx_host.backend import LoadContext, Model
+from mlx_host.errors import InvalidRequestError, LoadError
+from mlx_host.events import ImageCompleted
 from mlx_host.requests import ImageGenerationRequest
 from mlx_host.testing.model_contract import answer
 from mlx_host_flux.configs import BY_NAME
@@ -26,7 +26,7 @@ from tests.support.tiny_flux import write_tiny_flux
 
 def load(folder: Path, **options: Any) -> Model:
     said: list[tuple[Any, ...]] = []
-    return load_model(Load(str(folder), folder, FluxOptions(**options), lambda *progress: said.append(progress)))
+    return load_model(LoadContext(str(folder), folder, FluxOptions(**options), lambda *progress: said.append(progress)))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_weights_are_quantized_as_they_are_loaded(tmp_path: Path) -> None:
     pictures = set()
     for bits in (16, 8, 4):
         model = load(folder, config_name="flux2-klein-4b", quantize=bits)
-        (finished,) = (event for event in answer(model, request) if isinstance(event, FinishedImage))
+        (finished,) = (event for event in answer(model, request) if isinstance(event, ImageCompleted))
         pictures.add(finished.content)
         model.close()
     assert len(pictures) == 3
@@ -106,9 +106,9 @@ def test_captions_that_a_model_was_not_trained_on_are_refused() -> None:
     assert painter_of("flux-dev").caption("{") == "{"
     assert painter_of("fibo").caption('{"a": 1}') == '{"a": 1}'
     assert painter_of("fibo2").caption("a cat") == "a cat"
-    with pytest.raises(InvalidRequest, match="prompt: "):
+    with pytest.raises(InvalidRequestError, match="prompt: "):
         painter_of("fibo2").caption('{"short_description": 5}')
-    with pytest.raises(InvalidRequest, match="edit_instruction"):
+    with pytest.raises(InvalidRequestError, match="edit_instruction"):
         painter_of("fibo-edit").caption('{"a": 1}')
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest
 from mlx_host_flux.options import FluxOptions
 from mlx_host_flux.plan import Plan, Planner, files, show_at
@@ -49,7 +49,7 @@ def size_of(file: str) -> tuple[int, int]:
 
 
 def refusal(name: str, asked: ImageRequest, **options: Any) -> str:
-    with pytest.raises(InvalidRequest) as error:
+    with pytest.raises(InvalidRequestError) as error:
         plan_with(planner(name, **options), asked)
     assert error.value.param is not None
     return f"{error.value.param}: {error.value}"

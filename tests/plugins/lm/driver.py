@@ -8,8 +8,18 @@ from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mlx_host.backend import Load
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Progress, Started, StopReason, Text, each
+from mlx_host.backend import LoadContext
+from mlx_host.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    Logprobs,
+    Progress,
+    Started,
+    StopReason,
+    TextDelta,
+    iter_events,
+)
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Sampling
 from mlx_host_lm.loader import load_model
 from mlx_host_lm.options import LmOptions
@@ -35,7 +45,7 @@ def result(steps: Generator[None, None, T]) -> T:
 
 
 def load(folder: Path, **options: Any) -> TextModel:
-    return load_model(Load(ref=str(folder), path=folder, options=LmOptions(**options), progress=no_progress))
+    return load_model(LoadContext(ref=str(folder), path=folder, options=LmOptions(**options), progress=no_progress))
 
 
 def ask(
@@ -63,7 +73,7 @@ class Answered:
     logprobs: dict[int, list[Logprobs]] = field(default_factory=dict)
     reasons: dict[int, StopReason] = field(default_factory=dict)
     prefilled: list[Progress] = field(default_factory=list)
-    pieces: list[Text] = field(default_factory=list)
+    pieces: list[TextDelta] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -98,7 +108,7 @@ class Answered:
                 self.started = event
             case Progress():
                 self.prefilled.append(event)
-            case Text():
+            case TextDelta():
                 assert event.choice not in self.reasons
                 self.pieces.append(event)
                 self.texts[event.choice] = self.texts.get(event.choice, "") + event.text
@@ -133,7 +143,7 @@ class Round:
         for generator, answered in list(self._open):
             try:
                 said = next(generator)
-                for event in (None,) if said is None else each(said):
+                for event in (None,) if said is None else iter_events(said):
                     answered.add(event)
             except StopIteration:
                 assert answered.finished is not None

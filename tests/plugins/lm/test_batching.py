@@ -3,7 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mlx_host.events import Finished, Started, each
+from mlx_host.events import Finished, Started, iter_events
 from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import GREEDY, Round, answer, answer_one, ask, load
@@ -22,7 +22,9 @@ def test_a_batch_answers_as_each_would_alone(kind: str, request: pytest.FixtureR
     folder: Path = request.getfixturevalue(kind)
     model = load(folder, prompt_cache_bytes=0)
     alone = [answer_one(model, ask(question, max_tokens=40)).text for question in QUESTIONS]
-    together = [each.text for each in answer(model, *(ask(question, max_tokens=40) for question in QUESTIONS))]
+    together = [
+        iter_events.text for iter_events in answer(model, *(ask(question, max_tokens=40) for question in QUESTIONS))
+    ]
     assert together == alone
 
 
@@ -35,12 +37,12 @@ def test_requests_join_and_leave_at_any_step(model: TextModel) -> None:
         for _ in range(3 * i):
             running.turn()
     running.finish()
-    assert [each.text for each in answers] == alone
+    assert [iter_events.text for iter_events in answers] == alone
 
 
 def test_more_requests_than_the_batch_holds_all_get_answers(model: TextModel) -> None:
     answers = answer(model, *(ask(f"Number {i}", max_tokens=3, n=2) for i in range(model.concurrency)))
-    assert [each.completion_tokens for each in answers] == [6] * model.concurrency
+    assert [iter_events.completion_tokens for iter_events in answers] == [6] * model.concurrency
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 9])
@@ -85,7 +87,7 @@ def test_a_slow_reader_gets_every_token(model: TextModel) -> None:
     turns = [next(slow)]
     answer_one(model, ask(QUESTIONS[2], max_tokens=40))
     turns += list(slow)
-    events = [event for said in turns if said is not None for event in each(said)]
+    events = [event for said in turns if said is not None for event in iter_events(said)]
     assert "".join(getattr(event, "text", "") for event in events) == expected.text
     assert events[-1] == Finished(reason="length", completion_tokens=20)
 
@@ -100,11 +102,11 @@ def test_a_prompt_is_read_in_chunks_between_the_steps_of_others(tiny_llama: Path
     reading = running.join(ask("words " * 200))
     while not reading.pieces:
         running.turn()
-    done = [each.done for each in reading.prefilled]
+    done = [iter_events.done for iter_events in reading.prefilled]
     assert done == sorted(set(done))
     assert done[:3] == [32, 64, 96]
     assert done[-1] == reading.prompt_tokens
-    assert {each.total for each in reading.prefilled} == {reading.prompt_tokens}
+    assert {iter_events.total for iter_events in reading.prefilled} == {reading.prompt_tokens}
     assert len(talking.pieces) - said >= len(done) - 1
     running.finish()
 
@@ -119,7 +121,10 @@ class TestSeveralAnswers:
     def test_the_prompt_is_read_once(self, tiny_llama: Path) -> None:
         model = load(tiny_llama, prompt_cache_bytes=0)
         answered = answer_one(model, ask(QUESTIONS[0], n=4))
-        assert [each.done for each in answered.prefilled] == [answered.prompt_tokens - 1, answered.prompt_tokens]
+        assert [iter_events.done for iter_events in answered.prefilled] == [
+            answered.prompt_tokens - 1,
+            answered.prompt_tokens,
+        ]
         assert sorted(answered.texts) == [0, 1, 2, 3]
 
     @pytest.mark.parametrize("kind", ["tiny_sliding", "tiny_lfm2"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mlx_host.backend import Load, Model
-from mlx_host.errors import InvalidRequest
-from mlx_host.events import Started, Text, Tokenized
+from mlx_host.backend import LoadContext, Model
+from mlx_host.errors import InvalidRequestError
+from mlx_host.events import Started, TextDelta, Tokenized
 from mlx_host.requests import CompletionRequest, Sampling, TokenizeRequest
 from mlx_host.testing.model_contract import answer
 from mlx_host_lm.plugin import LM
@@ -21,13 +21,13 @@ LAYOUTS = {
 
 
 def loaded(folder: Path) -> Model:
-    return LM.load(Load(str(folder), folder, LM.options(), lambda stage, done, total, note="": None))
+    return LM.load(LoadContext(str(folder), folder, LM.options(), lambda stage, done, total, note="": None))
 
 
 def said(model: Model, request: CompletionRequest) -> tuple[str, int]:
     started, *events = answer(model, request)
     assert isinstance(started, Started)
-    return "".join(event.text for event in events if isinstance(event, Text)), started.prompt_tokens
+    return "".join(event.text for event in events if isinstance(event, TextDelta)), started.prompt_tokens
 
 
 def completion(prompt: str | list[int], suffix: str | None = None, echo: bool = False) -> CompletionRequest:
@@ -57,6 +57,6 @@ def test_fill_in_the_middle_uses_the_tokens_of_the_family(tmp_path: Path, name: 
     assert filled == said(model, completion(layout.format(*symbols, prefix="def f(", suffix="return x")))
     assert filled == said(model, completion(tokens(model, "def f("), suffix="return x"))
     assert filled[1] == len(tokens(model, "def f(")) + len(tokens(model, "return x")) + (3 if name == "qwen" else 2)
-    with pytest.raises(InvalidRequest, match="echo cannot be combined with suffix"):
+    with pytest.raises(InvalidRequestError, match="echo cannot be combined with suffix"):
         said(model, completion("a", suffix="b", echo=True))
     model.close()

@@ -14,17 +14,17 @@ from typing import Any
 import jsonschema
 import pytest
 from mlx_host._cli import discover
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Logprobs, Tokenized
 from mlx_host.grammar import (
-    AnyText,
     Constraint,
-    Form,
+    FixedConstraint,
+    FreeText,
     Grammar,
     JsonValue,
     LarkGrammar,
     Pattern,
-    TextUntil,
+    TextThrough,
     chain,
     one_of,
 )
@@ -43,7 +43,7 @@ THIN = Pattern("[a-f]{30,60}")
 
 
 def held(grammar: Grammar, prompt: str = "Say something.", **more: Any) -> ChatRequest:
-    return ask(prompt, **{"sampling": HOT, "max_tokens": 48, **more}, constraint=Form(grammar))
+    return ask(prompt, **{"sampling": HOT, "max_tokens": 48, **more}, constraint=FixedConstraint(grammar))
 
 
 def check(schema: Any, text: str) -> None:
@@ -87,7 +87,7 @@ def test_every_finished_answer_validates(llama: TextModel, closers: dict[int, fl
         (one_of("red", "green", "red hot"), "red|green|red hot"),
         (LarkGrammar('start: word (", " word){2}\nword: /[a-z]{1,3}/'), "[a-z]{1,3}(, [a-z]{1,3}){2}"),
         (chain("<a>", Pattern("[0-9]{2}"), "</a>"), "<a>[0-9]{2}</a>"),
-        (chain(Pattern("[a-z]{3}"), TextUntil(tuple("aeiou")), "end"), "(?s:[a-z]{3}[^aeiou]*[aeiou]end)"),
+        (chain(Pattern("[a-z]{3}"), TextThrough(tuple("aeiou")), "end"), "(?s:[a-z]{3}[^aeiou]*[aeiou]end)"),
     ],
 )
 def test_other_grammars_are_obeyed(llama: TextModel, grammar: Grammar, regex: str) -> None:
@@ -97,7 +97,7 @@ def test_other_grammars_are_obeyed(llama: TextModel, grammar: Grammar, regex: st
 
 
 def test_a_free_grammar_leaves_the_answer_as_it_is(llama: TextModel) -> None:
-    free, loose = answer(llama, ask(max_tokens=24), held(AnyText(), sampling=GREEDY, max_tokens=24))
+    free, loose = answer(llama, ask(max_tokens=24), held(FreeText(), sampling=GREEDY, max_tokens=24))
     assert loose.text == free.text
 
 
@@ -244,7 +244,7 @@ class Thinking(Constraint):
 
     inner: AnswerConstraint
 
-    def grammar(self, prompt_tail: str) -> Grammar:
+    def grammar(self, generation_prompt: str) -> Grammar:
         return self.inner.grammar("<|im_start|>assistant\n<think>\n")
 
 
@@ -277,7 +277,7 @@ def test_an_answer_that_llguidance_gives_up_fails_alone(llama: TextModel) -> Non
     running = Round(llama)
     other = running.join(ask(max_tokens=40))
     fails = running.join(held(Pattern("(.{0,500}a){0,500}"), max_tokens=None))
-    with pytest.raises(InvalidRequest, match="too complex to continue"):
+    with pytest.raises(InvalidRequestError, match="too complex to continue"):
         running.finish()
     running.leave(fails)
     running.finish()
@@ -292,7 +292,7 @@ def test_a_completion_obeys_as_a_chat_does(llama: TextModel) -> None:
         prompt="Once upon a time",
         sampling=HOT,
         max_tokens=40,
-        constraint=Form(JsonValue(PERSON)),
+        constraint=FixedConstraint(JsonValue(PERSON)),
     )
     answered = answer_one(llama, request)
     assert answered.text.startswith('{"name":')
@@ -305,7 +305,7 @@ def test_a_schema_that_cannot_be_kept_is_refused_before_anything_is_said(llama: 
     running = Round(llama)
     other = running.join(ask(max_tokens=12))
     refused = running.join(held(JsonValue(schema, "response_format")))
-    with pytest.raises(InvalidRequest, match=r"keyword .uniqueItems. at #/properties/tags") as raised:
+    with pytest.raises(InvalidRequestError, match=r"keyword .uniqueItems. at #/properties/tags") as raised:
         running.finish()
     assert raised.value.param == "response_format"
     assert refused.started is None

@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 import numpy.typing as npt
 import pytest
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
-from mlx_host.events import Embedded, Event, Started, Text
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedRequestError
+from mlx_host.events import EmbeddingBatch, Event, Started, TextDelta
 from mlx_host.requests import EmbeddingRequest
 from mlx_host.testing.model_contract import Visit, together
 from mlx_host_lm.mlx_lm_api import hidden_states
@@ -31,7 +31,7 @@ def embedding(*inputs: Any, **more: Any) -> EmbeddingRequest:
 def vectors_of(events: list[Event]) -> Vectors:
     rows: dict[int, Vectors] = {}
     for event in events:
-        if isinstance(event, Embedded):
+        if isinstance(event, EmbeddingBatch):
             vectors = np.frombuffer(event.vectors, "<f4").reshape(len(event.indices), -1)
             rows.update(zip(event.indices, vectors, strict=True))
     return np.stack([rows[index] for index in range(len(rows))])
@@ -57,7 +57,7 @@ def test_vectors_are_means_of_hidden_states_whoever_is_in_the_batch(kind: str, r
 
 def test_an_answer_beside_it_stays_what_it_is(model: TextModel) -> None:
     def text(events: list[Event]) -> str:
-        return "".join(event.text for event in events if isinstance(event, Text))
+        return "".join(event.text for event in events if isinstance(event, TextDelta))
 
     (alone,) = together(model, [Visit(ask("Hello"))])
     beside, _ = together(model, [Visit(ask("Hello")), Visit(embedding(*TEXTS * 5), start=3)])
@@ -69,13 +69,13 @@ def test_tokens_are_counted_and_ids_taken_as_they_are(model: TextModel) -> None:
     assert tokens[0] == Started(prompt_tokens=3)
     assert isinstance(text[0], Started)
     assert text[0].prompt_tokens > 1
-    with pytest.raises(InvalidRequest, match="token id 49152 is out of range"):
+    with pytest.raises(InvalidRequestError, match="token id 49152 is out of range"):
         embed(model, [49152])
 
 
 def test_too_long_an_input_is_refused_or_cut(tiny_llama: Path) -> None:
     model = load(tiny_llama, context_length=8)
-    with pytest.raises(ContextLengthExceeded, match=r"8 tokens.* 300 tokens|8 tokens.* 301 tokens"):
+    with pytest.raises(ContextLengthExceededError, match=r"8 tokens.* 300 tokens|8 tokens.* 301 tokens"):
         embed(model, "one " * 300)
     np.testing.assert_allclose(
         embed(model, "one two three four five six seven eight nine ten", truncate=True),
@@ -86,7 +86,7 @@ def test_too_long_an_input_is_refused_or_cut(tiny_llama: Path) -> None:
 
 def test_dimensions_are_those_of_the_model(model: TextModel) -> None:
     assert embed(model, "a cat", dimensions=64).shape == (1, 64)
-    with pytest.raises(InvalidRequest, match="64 and it is not trained for shorter ones"):
+    with pytest.raises(InvalidRequestError, match="64 and it is not trained for shorter ones"):
         embed(model, "a cat", dimensions=32)
 
 
@@ -104,5 +104,5 @@ def test_a_network_without_a_backbone_has_no_hidden_states() -> None:
 
 def test_a_model_that_cannot_embed_refuses(model: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_embeddings", None)
-    with pytest.raises(UnsupportedRequest, match="does not support embeddings"):
+    with pytest.raises(UnsupportedRequestError, match="does not support embeddings"):
         embed(model, "a cat")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_host.errors import EngineFailed, InvalidRequest
+from mlx_host.errors import EngineError, InvalidRequestError
 from mlx_host.requests import Sampling
 from mlx_host_text.model import TextModel
 from mlx_host_text.sampling import SamplerFactory, SamplingSettings, greedy
@@ -46,13 +46,13 @@ def test_a_failing_batch_fails_all_its_requests_and_none_after(faulty: TextModel
         faulty.generate(ask(text, sampling=sampling, max_tokens=40))
         for text, sampling in (("One", GREEDY), ("Two", BREAKING), ("Three", GREEDY))
     ]
-    failures: list[EngineFailed] = []
+    failures: list[EngineError] = []
     open_ones = list(generators)
     while open_ones:
         for generator in list(open_ones):
             try:
                 next(generator)
-            except EngineFailed as failure:
+            except EngineError as failure:
                 failures.append(failure)
                 open_ones.remove(generator)
     assert len(failures) == 3
@@ -61,7 +61,7 @@ def test_a_failing_batch_fails_all_its_requests_and_none_after(faulty: TextModel
 
 
 def test_nothing_that_a_failed_batch_left_is_used_again(faulty: TextModel) -> None:
-    with pytest.raises(EngineFailed):
+    with pytest.raises(EngineError):
         answer_one(faulty, ask("words " * 50, sampling=BREAKING))
     assert answer_one(faulty, ask("words " * 50)).cached_tokens == 0
 
@@ -70,7 +70,7 @@ def test_closing_after_a_failure_is_fine(faulty: TextModel) -> None:
     running = Round(faulty)
     bystander = running.join(ask("Hi", max_tokens=40))
     running.turn()
-    with pytest.raises(EngineFailed):
+    with pytest.raises(EngineError):
         answer_one(faulty, ask(sampling=BREAKING))
     running.leave(bystander)
     faulty.close()
@@ -83,7 +83,7 @@ def test_a_refused_request_disturbs_nobody(model: TextModel) -> None:
     for _ in range(4):
         running.turn()
     for bad in (ask([]), ask(sampling=Sampling(logit_bias={-1: 1.0})), ask("words " * 10000)):
-        with pytest.raises(InvalidRequest):
+        with pytest.raises(InvalidRequestError):
             answer_one(model, bad)
     running.finish()
     assert neighbour.text == expected

@@ -4,7 +4,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from mlx_host.errors import ContextLengthExceeded
+from mlx_host.errors import ContextLengthExceededError
 from mlx_host.requests import Sampling
 from mlx_host_text.model import TextModel
 
@@ -59,7 +59,7 @@ class TestContext:
 
     def test_that_is_exceeded_is_refused_with_both_numbers(self, tiny_llama: Path, length: int) -> None:
         model = load(tiny_llama, context_length=length - 1)
-        with pytest.raises(ContextLengthExceeded) as refusal:
+        with pytest.raises(ContextLengthExceededError) as refusal:
             answer_one(model, ask())
         assert (refusal.value.limit, refusal.value.prompt_tokens) == (length - 1, length)
         assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)

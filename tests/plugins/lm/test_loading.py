@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx_host.backend import Load
+from mlx_host.backend import LoadContext
 from mlx_host.errors import LoadError
 from mlx_host_lm.loader import load_model
 from mlx_host_lm.options import LmOptions
@@ -19,7 +19,7 @@ from tests.plugins.lm.driver import answer_one, ask, no_progress
 
 
 def load(path: Path | None, **options: object) -> object:
-    return load_model(Load(ref="some/model", path=path, options=LmOptions(**options), progress=no_progress))
+    return load_model(LoadContext(ref="some/model", path=path, options=LmOptions(**options), progress=no_progress))
 
 
 class TestOptions:
@@ -80,7 +80,7 @@ class TestLoad:
         def progress(stage: str, done: int, total: int, note: str = "") -> None:
             seen.append((stage, done, total))
 
-        model = LM.load(Load(ref="tiny", path=tiny_llama, options=LmOptions(), progress=progress))
+        model = LM.load(LoadContext(ref="tiny", path=tiny_llama, options=LmOptions(), progress=progress))
         assert seen == [("load", 0, 1), ("load", 1, 1), ("warm-up", 0, 1), ("warm-up", 1, 1)]
         assert isinstance(model, TextModel)
         assert answer_one(model, ask()).completion_tokens == 16

@@ -62,7 +62,7 @@ class TestAnswers:
         model = load(folder, chat_template_file=template)
         first = answer_one(model, ask(conversation(LONG)))
         assert first.started is not None
-        assert first.started.prompt_tail == "<|im_start|>assistant\n<think>\n"
+        assert first.started.generation_prompt == "<|im_start|>assistant\n<think>\n"
         second = answer_one(model, ask(conversation(LONG, "without the thinking", "Why?")))
         assert second.cached_tokens >= first.prompt_tokens - 8  # the header
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import Sampling
 from mlx_host_text import sampling as kit
 from mlx_host_text.model import TextModel
@@ -121,7 +121,7 @@ class TestLogitBias:
 
     @pytest.mark.parametrize("token", [-1, VOCABULARY])
     def test_refuses_a_token_that_is_not_there(self, model: TextModel, token: int) -> None:
-        with pytest.raises(InvalidRequest, match=rf"{token}.*0 to {VOCABULARY - 1}") as refusal:
+        with pytest.raises(InvalidRequestError, match=rf"{token}.*0 to {VOCABULARY - 1}") as refusal:
             answer_one(model, ask(sampling=Sampling(logit_bias={token: 1.0})))
         assert refusal.value.param == "logit_bias"
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host_embeddings.images import ImageLoader
 from mlx_host_flux.image_io import ImageReader
 from mlx_host_vlm.media import Loader, Part
@@ -63,7 +63,7 @@ def decode(request: pytest.FixtureRequest) -> Decode:
 
 def check(decode: Decode, odd: OddImage, expected: tuple[int, ...]) -> None:
     if odd.error is not None:
-        with pytest.raises(InvalidRequest) as error:
+        with pytest.raises(InvalidRequestError) as error:
             decode(odd.file)
         assert error.value.code == odd.error
         assert error.value.status == (413 if odd.error == "image_too_large" else 400)
@@ -93,6 +93,6 @@ def test_data_urls_in_every_spelling(decode_url: DecodeUrl, spelling: str) -> No
 
 @pytest.mark.parametrize("name", BROKEN_DATA_URLS)
 def test_invalid_data_urls(decode_url: DecodeUrl, name: str) -> None:
-    with pytest.raises(InvalidRequest) as error:
+    with pytest.raises(InvalidRequestError) as error:
         decode_url(BROKEN_DATA_URLS[name])
     assert (error.value.status, error.value.code) == (400, "invalid_image")

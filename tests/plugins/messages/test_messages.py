@@ -10,12 +10,12 @@ import httpx2
 import pytest
 from anthropic.types import Message
 from mlx_host.errors import (
-    AtCapacity,
-    EngineDied,
-    EngineFailed,
-    ModelNotFound,
-    ModelUnavailable,
-    QueueTimeout,
+    EngineDeadError,
+    EngineError,
+    ModelNotFoundError,
+    ModelUnavailableError,
+    QueueFullError,
+    QueueTimeoutError,
     RequestError,
 )
 from mlx_host_messages.errors import error_response
@@ -303,12 +303,12 @@ def test_a_single_model_accepts_any_name(server: ServerProcess) -> None:
 @pytest.mark.parametrize(
     ("error", "status", "kind"),
     [
-        (ModelNotFound("no"), 404, "not_found_error"),
-        (AtCapacity("full", retry_after=1.5), 429, "rate_limit_error"),
-        (EngineFailed("no"), 500, "api_error"),
-        (EngineDied("no"), 500, "api_error"),
-        (ModelUnavailable("no"), 503, "overloaded_error"),
-        (QueueTimeout("late"), 504, "timeout_error"),
+        (ModelNotFoundError("no"), 404, "not_found_error"),
+        (QueueFullError("full", retry_after=1.5), 429, "rate_limit_error"),
+        (EngineError("no"), 500, "api_error"),
+        (EngineDeadError("no"), 500, "api_error"),
+        (ModelUnavailableError("no"), 503, "overloaded_error"),
+        (QueueTimeoutError("late"), 504, "timeout_error"),
     ],
 )
 def test_error_types_depend_on_the_status(error: RequestError, status: int, kind: str) -> None:

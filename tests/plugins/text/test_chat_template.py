@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.requests import ChatRequest, Json
 from mlx_host_text.chat_template import ChatTemplate
 from mlx_host_text.messages import TemplateFormat
@@ -169,7 +169,7 @@ class TestContent:
     @pytest.mark.parametrize(("kind", "seen"), [("image_url", True), ("input_audio", True), ("file", False)])
     def test_other_than_text_is_refused_with_advice(self, tokenizer: Tokenizer, kind: str, seen: bool) -> None:
         with pytest.raises(
-            InvalidRequest, match=rf"messages\[0\].content\[0\].*{kind!r}.*supports text only"
+            InvalidRequestError, match=rf"messages\[0\].content\[0\].*{kind!r}.*supports text only"
         ) as refusal:
             render(tokenizer, None, [{"role": "user", "content": [{"type": kind}]}])
         assert ("--backend vlm" in str(refusal.value)) is seen
@@ -192,12 +192,12 @@ class TestContent:
         ],
     )
     def test_that_is_no_message_is_refused(self, tokenizer: Tokenizer, messages: list[Any]) -> None:
-        with pytest.raises(InvalidRequest, match="messages") as refusal:
+        with pytest.raises(InvalidRequestError, match="messages") as refusal:
             render(tokenizer, None, messages)
         assert refusal.value.param == "messages"
 
     def test_that_renders_to_nothing_is_refused(self, tokenizer: Tokenizer) -> None:
-        with pytest.raises(InvalidRequest, match="empty prompt"):
+        with pytest.raises(InvalidRequestError, match="empty prompt"):
             render(tokenizer, "{{ messages[0].content }}", [{"role": "user", "content": ""}])
 
 
@@ -207,7 +207,7 @@ class TestTemplate:
             ([{"role": "system", "content": "x"}], "System role not supported"),
             ([{"role": "user", "content": "x"}, {"role": "user", "content": "y"}], "Roles must alternate"),
         ):
-            with pytest.raises(InvalidRequest, match=words) as refusal:
+            with pytest.raises(InvalidRequestError, match=words) as refusal:
                 render(tokenizer, templates.STRICT, messages)
             assert refusal.value.param == "messages"
 
@@ -215,7 +215,7 @@ class TestTemplate:
         "expression", ["messages[9].content", "1 / 0", "messages + 'x'", "nothing.at.all", "'%d' % 'x'"]
     )
     def test_that_breaks_over_messages_refuses_them(self, tokenizer: Tokenizer, expression: str) -> None:
-        with pytest.raises(InvalidRequest, match="chat template rejects"):
+        with pytest.raises(InvalidRequestError, match="chat template rejects"):
             render(tokenizer, "{{ " + expression + " }}", [{"role": "user", "content": "x"}])
 
     def test_gets_the_tools_and_only_if_there_are_any(self, tokenizer: Tokenizer) -> None:
@@ -229,7 +229,7 @@ class TestTemplate:
         model = load(tiny_llama, chat_template_file=file)
         assert model.chat_template == templates.VARIABLES
         assert "<|im_start|>" in (load(tiny_llama).chat_template or "")
-        assert answer_one(model, ask()).started.prompt_tail == "<think>"  # type: ignore[union-attr]
+        assert answer_one(model, ask()).started.generation_prompt == "<think>"  # type: ignore[union-attr]
 
     def test_missing_is_a_load_error_with_advice(self, tiny_llama: Path, tmp_path: Path) -> None:
         for file in tiny_llama.iterdir():
@@ -266,7 +266,7 @@ class TestVariables:
 
     @pytest.mark.parametrize("name", ["messages", "tools", "chat_template", "add_generation_prompt", "tokenize"])
     def test_may_not_stand_in_for_the_request(self, tokenizer: Tokenizer, name: str) -> None:
-        with pytest.raises(InvalidRequest, match=repr(name)) as refusal:
+        with pytest.raises(InvalidRequestError, match=repr(name)) as refusal:
             prompt_of(tokenizer, None, ask("Hi", template_kwargs={name: "x"}))
         assert refusal.value.param == "chat_template_kwargs"
 

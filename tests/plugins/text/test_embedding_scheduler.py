@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_host.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, RequestError
-from mlx_host.events import Embedded, Event, Finished, Started
+from mlx_host.errors import ContextLengthExceededError, EngineError, InvalidRequestError, RequestError
+from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 from mlx_host_text.embedding_scheduler import (
     EmbeddingInput,
@@ -99,7 +99,7 @@ def vectors(events: list[Event] | RequestError) -> list[bytes]:
     assert isinstance(events, list)
     found: dict[int, bytes] = {}
     for event in events:
-        if isinstance(event, Embedded):
+        if isinstance(event, EmbeddingBatch):
             size = len(event.vectors) // len(event.indices)
             for place, index in enumerate(event.indices):
                 assert index not in found
@@ -144,7 +144,7 @@ def test_a_request_that_arrives_in_the_round_of_a_pass_is_in_it() -> None:
     assert isinstance(next(first), Started)
     assert next(first) is None
     assert isinstance(next(second), Started)
-    assert isinstance(next(first), Embedded)
+    assert isinstance(next(first), EmbeddingBatch)
     assert letters.batches == [[3, 4]]
 
 
@@ -160,7 +160,7 @@ def test_a_short_request_is_not_behind_all_of_a_long_one() -> None:
     for _ in range(3):
         next(long)
     said: list[Event | None] = []
-    while not any(isinstance(event, Embedded) for event in said):
+    while not any(isinstance(event, EmbeddingBatch) for event in said):
         said.append(next(short))
         next(long)
     assert len(letters.batches) <= 4
@@ -170,7 +170,7 @@ def test_one_pass_a_turn_and_a_turn_for_others_between_two() -> None:
     subject, letters = embeddings(batch_tokens=32)
     events = subject.generate(ask(*["a" * 30] * 3))
     steps = list(events)
-    assert [type(step) for step in steps] == [Started, *[type(None), Embedded] * 3, Finished]
+    assert [type(step) for step in steps] == [Started, *[type(None), EmbeddingBatch] * 3, Finished]
     assert len(letters.batches) == 3
 
 
@@ -196,7 +196,7 @@ def test_a_failed_pass_ends_all_requests_in_it_and_no_other() -> None:
         subject.generate(ask([BROKEN, 1, 2])), subject.generate(ask("abc", "a" * 30)), subject.generate(ask("b" * 30))
     )
     for each in (broken, beside):
-        assert isinstance(each, EngineFailed)
+        assert isinstance(each, EngineError)
         assert "ZeroDivisionError: out of luck" in str(each)
     assert vectors(apart) == [vector_of([98] * 30)]
     assert vectors(answer(subject, ask("abc"))) == [vector_of([97, 98, 99])]
@@ -205,7 +205,7 @@ def test_a_failed_pass_ends_all_requests_in_it_and_no_other() -> None:
 def test_a_vector_that_is_not_finite_ends_its_request_alone() -> None:
     subject, letters = embeddings()
     spoilt, beside = drive(subject.generate(ask("abc", [NOT_FINITE])), subject.generate(ask("b")))
-    assert isinstance(spoilt, EngineFailed)
+    assert isinstance(spoilt, EngineError)
     assert "input 1 is not finite" in str(spoilt)
     assert vectors(beside) == [vector_of([98])]
     assert letters.batches == [[1, 1, 3]]
@@ -214,10 +214,10 @@ def test_a_vector_that_is_not_finite_ends_its_request_alone() -> None:
 @pytest.mark.parametrize("inputs", [["a" * 41], [list(range(41))]])
 def test_too_long_an_input_is_refused_with_both_numbers(inputs: list[Any]) -> None:
     subject, letters = embeddings()
-    with pytest.raises(ContextLengthExceeded, match=r"40 tokens.* 41 tokens") as refusal:
+    with pytest.raises(ContextLengthExceededError, match=r"40 tokens.* 41 tokens") as refusal:
         answer(subject, ask(*inputs))
     assert refusal.value.param == "input"
-    with pytest.raises(ContextLengthExceeded) as refusal:
+    with pytest.raises(ContextLengthExceededError) as refusal:
         answer(subject, ask("abc", *inputs))
     assert refusal.value.param == "input[1]"
     assert letters.batches == []
@@ -232,12 +232,12 @@ def test_truncate_cuts_what_is_too_long_and_counts_what_is_left() -> None:
 
 @pytest.mark.parametrize("token", [-1, 1000, 2**70])
 def test_token_ids_that_the_model_does_not_have_are_refused(token: int) -> None:
-    with pytest.raises(InvalidRequest, match=rf"token id {token} is out of range \(0 to 999\)"):
+    with pytest.raises(InvalidRequestError, match=rf"token id {token} is out of range \(0 to 999\)"):
         answer(embeddings()[0], ask([1, token]))
 
 
 def test_an_input_without_tokens_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="has no tokens"):
+    with pytest.raises(InvalidRequestError, match="has no tokens"):
         answer(embeddings()[0], ask("a", ""))
 
 
@@ -250,7 +250,7 @@ def test_dimensions_the_model_is_trained_for_are_unit_vectors() -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 4])
 def test_other_dimensions_are_refused(dimensions: int) -> None:
-    with pytest.raises(InvalidRequest, match=f"does not support {dimensions}") as refusal:
+    with pytest.raises(InvalidRequestError, match=f"does not support {dimensions}") as refusal:
         answer(embeddings()[0], ask("abc", dimensions=dimensions))
     assert refusal.value.param == "dimensions"
 
@@ -263,7 +263,7 @@ def test_images_are_encoded_over_several_turns_with_their_texts() -> None:
 
 
 def test_an_image_with_token_ids_is_rejected() -> None:
-    with pytest.raises(InvalidRequest, match="not with token ids"):
+    with pytest.raises(InvalidRequestError, match="not with token ids"):
         answer(embeddings()[0], ask("", [1], images=("a", "a")))
 
 

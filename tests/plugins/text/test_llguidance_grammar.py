@@ -6,16 +6,16 @@ import json
 
 import pytest
 from mlx_host.grammar import (
-    AnyText,
-    Chain,
-    Exact,
+    Alternatives,
+    Concat,
+    FreeText,
     Grammar,
     JsonValue,
     LarkGrammar,
-    OneOf,
+    LiteralText,
     Pattern,
-    Repeated,
-    TextUntil,
+    Repeat,
+    TextThrough,
     chain,
     one_of,
     optional,
@@ -31,24 +31,24 @@ TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))
 @pytest.mark.parametrize(
     ("grammar", "admitted", "rejected"),
     [
-        (Exact('a"b\\\n/é'), ['a"b\\\n/é'], ["", "a"]),
-        (Exact(""), [""], ["x"]),
-        (Chain(), [""], ["x"]),
+        (LiteralText('a"b\\\n/é'), ['a"b\\\n/é'], ["", "a"]),
+        (LiteralText(""), [""], ["x"]),
+        (Concat(), [""], ["x"]),
         (Pattern("a/b+|[\n]"), ["a/bb", "\n"], ["a/", "xa/b"]),
-        (chain("a", Repeated(Exact("b"), 1, 2), optional("c", "d")), ["ab", "abbcd"], ["a", "abbb", "abc"]),
+        (chain("a", Repeat(LiteralText("b"), 1, 2), optional("c", "d")), ["ab", "abbcd"], ["a", "abbb", "abc"]),
         (one_of("try", "try-it"), ["try", "try-it"], ["tr", "trytry"]),
         (JsonValue({"type": "integer"}), ["7"], ["7.5", "x"]),
         (JsonValue({"type": "object"}), ["{}", '{"a": [1,2]}', '{"a":null, "b": 1}'], ['{ "a": 1}', '{"a":  1}']),
         (JsonValue(True), ["7", '"x"'], ["x"]),
         (LarkGrammar('start: "a" b\nb: "b"+'), ["abb"], ["a"]),
-        (AnyText(), ["", "x\n<a>🙂"], []),
-        (AnyText(without=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
-        (AnyText(unless=("[0-9]+",)), ["", "x1"], ["1", "12"]),
-        (TextUntil(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
-        (TextUntil(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
-        (TextUntil(("/",), unless=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
-        (chain(TextUntil(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
-        (OneOf((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
+        (FreeText(), ["", "x\n<a>🙂"], []),
+        (FreeText(without=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
+        (FreeText(unless=("[0-9]+",)), ["", "x1"], ["1", "12"]),
+        (TextThrough(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
+        (TextThrough(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
+        (TextThrough(("/",), unless=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
+        (chain(TextThrough(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
+        (Alternatives((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
     ],
 )
 def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
@@ -59,11 +59,11 @@ def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], rejected: 
 @pytest.mark.parametrize(
     ("grammar", "admitted", "rejected"),
     [
-        (Exact("x<a>y</a>"), ["x<a>y</a>"], ["x<a>y"]),
-        (TextUntil(("</a>",)), ["</a>", "x</a>"], ["x"]),
-        (TextUntil(("[/T]", "</b>")), ["x[/T]", "x</b>"], ["x</b>[/T]"]),
-        (TextUntil(("x</a>y", "z")), ["wx</a>y", "wz"], ["w</a>y", "zx</a>y"]),
-        (AnyText(), ["x"], ["<a>"]),
+        (LiteralText("x<a>y</a>"), ["x<a>y</a>"], ["x<a>y"]),
+        (TextThrough(("</a>",)), ["</a>", "x</a>"], ["x"]),
+        (TextThrough(("[/T]", "</b>")), ["x[/T]", "x</b>"], ["x</b>[/T]"]),
+        (TextThrough(("x</a>y", "z")), ["wx</a>y", "wz"], ["w</a>y", "zx</a>y"]),
+        (FreeText(), ["x"], ["<a>"]),
     ],
 )
 def test_a_text_may_be_a_token(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
@@ -74,8 +74,8 @@ def test_a_text_may_be_a_token(grammar: Grammar, admitted: list[str], rejected: 
 def test_a_token_is_not_spelled() -> None:
     """A reader of the text could not tell it from the token."""
     spelled = list(b"x</a>")
-    assert TOKENS.matcher(TextUntil(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
-    assert TOKENS.matcher(Exact("</a>")).try_consume_tokens(list(b"</a>")) == 0
+    assert TOKENS.matcher(TextThrough(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
+    assert TOKENS.matcher(LiteralText("</a>")).try_consume_tokens(list(b"</a>")) == 0
 
 
 def test_a_shared_part_is_written_once() -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Chain, JsonValue, OneOf, Repeated, chain, one_of
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import Alternatives, Concat, JsonValue, Repeat, chain, one_of
 from mlx_host_text.portable_regex import AmbiguousRegexError, to_portable_regex
 from mlx_host_text.schema_narrowing import narrow_grammar, narrow_schema
 
@@ -41,7 +41,7 @@ def validates(schema: Any, value: Any) -> bool:
     ],
 )
 def test_schemas_on_which_validators_differ_are_rejected_with_the_location(schema: Any, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(said)) as raised:
+    with pytest.raises(InvalidRequestError, match=re.escape(said)) as raised:
         narrow_schema(schema, "response_format")
     assert raised.value.param == "response_format"
 
@@ -100,13 +100,13 @@ def test_keywords_that_ask_for_nothing_are_dropped() -> None:
 
 def test_schemas_are_narrowed_wherever_they_stand_and_shared_parts_stay_shared() -> None:
     value = JsonValue({"format": "float"}, "p")
-    narrowed = narrow_grammar(chain("x", one_of(value, Repeated(value, 0, 2))))
-    assert isinstance(narrowed, Chain)
+    narrowed = narrow_grammar(chain("x", one_of(value, Repeat(value, 0, 2))))
+    assert isinstance(narrowed, Concat)
     choice = narrowed.parts[1]
-    assert isinstance(choice, OneOf)
+    assert isinstance(choice, Alternatives)
     first, again = choice.parts
     assert first == JsonValue({}, "p")
-    assert isinstance(again, Repeated)
+    assert isinstance(again, Repeat)
     assert again.part is first
 
 

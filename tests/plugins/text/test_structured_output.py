@@ -11,8 +11,18 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import AnyText, Exact, Form, Grammar, JsonValue, LarkGrammar, Pattern, chain, one_of
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import (
+    FixedConstraint,
+    FreeText,
+    Grammar,
+    JsonValue,
+    LarkGrammar,
+    LiteralText,
+    Pattern,
+    chain,
+    one_of,
+)
 from mlx_host_text.structured_output import CompiledGrammar, GrammarCompiler, GrammarMatcher
 from mlx_host_text.tokenizer import Vocabulary
 
@@ -45,7 +55,7 @@ def compiler() -> Iterator[GrammarCompiler]:
 
 
 def compiled(compiler: GrammarCompiler, grammar: Grammar, *, starts: bool = True) -> CompiledGrammar:
-    compiling = compiler.compile(Form(grammar), "", starts=starts)
+    compiling = compiler.compile(FixedConstraint(grammar), "", starts=starts)
     while True:
         try:
             next(compiling)
@@ -81,14 +91,14 @@ def test_only_what_the_grammar_goes_on_with_is_allowed(compiler: GrammarCompiler
 
 
 def test_special_tokens_are_said_only_where_the_grammar_names_them(compiler: GrammarCompiler) -> None:
-    assert allowed(compiled(compiler, AnyText()).matcher()).isdisjoint({SPECIAL, HOLE})
+    assert allowed(compiled(compiler, FreeText()).matcher()).isdisjoint({SPECIAL, HOLE})
     matcher = compiled(compiler, chain("<think>", "a")).matcher()
     assert allowed(matcher) == {SPECIAL}
     assert allowed(matcher, SPECIAL) == {ord("a")}
 
 
 def test_logits_may_be_more_or_fewer_than_tokens(compiler: GrammarCompiler) -> None:
-    assert allowed(compiled(compiler, AnyText()).matcher(), width=400) <= set(range(len(TOKENS)))
+    assert allowed(compiled(compiler, FreeText()).matcher(), width=400) <= set(range(len(TOKENS)))
     assert allowed(compiled(compiler, one_of("a", "b")).matcher(), width=98) == {ord("a")}
 
 
@@ -120,10 +130,10 @@ def test_answers_of_one_rule_go_their_own_ways(compiler: GrammarCompiler) -> Non
 
 
 def test_only_so_many_rules_are_kept(compiler: GrammarCompiler) -> None:
-    first = compiled(compiler, Exact("first"))
+    first = compiled(compiler, LiteralText("first"))
     for number in range(40):
-        compiled(compiler, Exact(str(number)))
-    assert compiled(compiler, Exact("first")) is not first
+        compiled(compiler, LiteralText(str(number)))
+    assert compiled(compiler, LiteralText("first")) is not first
 
 
 def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
@@ -137,7 +147,7 @@ def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
     matcher = compiled(compiler, one_of("nothing", "Y")).matcher()
     # What is not certain may be cut in any way.
     assert {ord("n"), no, nothing, ord("Y")} <= allowed(matcher, width=len(words))
-    matcher = compiled(compiler, Exact("nothing")).matcher()
+    matcher = compiled(compiler, LiteralText("nothing")).matcher()
     assert allowed(matcher, width=len(words)) == {no}
     compiler.close()
 
@@ -145,7 +155,7 @@ def test_certain_text_is_written_as_the_tokenizer_cuts_it() -> None:
 def test_where_the_tokenizer_adds_to_the_text_the_longest_tokens_are_taken() -> None:
     words = [*TOKENS, b"no", b"nothing"]
     compiler = GrammarCompiler(replace(VOCABULARY, tokens=words, encode=lambda text: f" {text}".encode()))
-    assert allowed(compiled(compiler, Exact("nothing!")).matcher(), width=len(words)) == {len(words) - 1}
+    assert allowed(compiled(compiler, LiteralText("nothing!")).matcher(), width=len(words)) == {len(words) - 1}
     compiler.close()
 
 
@@ -169,7 +179,7 @@ def test_an_answer_that_llguidance_gives_up_may_only_end(compiler: GrammarCompil
     for _ in range(100_000):
         if allowed(matcher, ord("a")) == VOCABULARY.eos_ids:
             break
-    assert isinstance(matcher.error, InvalidRequest)
+    assert isinstance(matcher.error, InvalidRequestError)
     assert "too complex" in str(matcher.error)
 
 
@@ -192,7 +202,7 @@ def test_an_answer_that_llguidance_gives_up_may_only_end(compiler: GrammarCompil
     ],
 )
 def test_what_cannot_be_kept_is_named(compiler: GrammarCompiler, leaf: Grammar, said: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(said)) as raised:
+    with pytest.raises(InvalidRequestError, match=re.escape(said)) as raised:
         compiled(compiler, chain("fine: ", one_of(JsonValue(True, "other"), leaf)))
     assert raised.value.param == "form"
     assert "\n" not in str(raised.value)
@@ -200,7 +210,7 @@ def test_what_cannot_be_kept_is_named(compiler: GrammarCompiler, leaf: Grammar, 
 
 def test_what_no_answer_can_satisfy_is_refused(compiler: GrammarCompiler) -> None:
     schema = {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
-    with pytest.raises(InvalidRequest, match="form: unsupported JSON schema") as raised:
+    with pytest.raises(InvalidRequestError, match="form: unsupported JSON schema") as raised:
         compiled(compiler, JsonValue(schema, "form"))
     assert raised.value.param == "form"
 
@@ -236,7 +246,7 @@ HOSTILE: dict[str, Grammar] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_grammars_take_bounded_time(compiler: GrammarCompiler, name: str) -> None:
     """They are refused or obeyed; nothing of it may take longer than the test's timeout."""
-    with suppress(InvalidRequest):
+    with suppress(InvalidRequestError):
         matcher = compiled(compiler, HOSTILE[name]).matcher()
         last = None
         for _ in range(30):
@@ -247,7 +257,7 @@ def test_schemas_too_deep_are_refused(compiler: GrammarCompiler) -> None:
     schema: dict[str, Any] = {}
     for _ in range(300):
         schema = {"items": schema}
-    with pytest.raises(InvalidRequest, match="more than 100 levels deep"):
+    with pytest.raises(InvalidRequestError, match="more than 100 levels deep"):
         compiled(compiler, JsonValue(schema, "form"))
 
 

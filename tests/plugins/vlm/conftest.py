@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlx_host.backend import Load
+from mlx_host.backend import LoadContext
 from mlx_host.requests import ChatRequest
 from mlx_host_text.model import TextModel
 from mlx_host_vlm.loader import load_model
@@ -44,7 +44,7 @@ def load(folder: Path, **options: object) -> TextModel:
     with warnings.catch_warnings():
         # transformers finds Gemma's own spectrograms finer than they can be.
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
-        return load_model(Load(str(folder), folder, VlmOptions.model_validate(options), no_progress))
+        return load_model(LoadContext(str(folder), folder, VlmOptions.model_validate(options), no_progress))
 
 
 @pytest.fixture(scope="session")

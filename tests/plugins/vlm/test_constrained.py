@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import jsonschema
 import pytest
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Form, Grammar, JsonValue, Pattern
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import FixedConstraint, Grammar, JsonValue, Pattern
 from mlx_host.requests import ChatRequest, Sampling
 from mlx_host_text.model import TextModel
 
@@ -27,16 +27,16 @@ COUNT = {
 
 def held(grammar: Grammar, *pictures: int) -> ChatRequest:
     request = ask(look(*pictures, text="Which colours?"), sampling=SEEDED, max_tokens=40)
-    return replace(request, constraint=Form(grammar))
+    return replace(request, constraint=FixedConstraint(grammar))
 
 
 def test_constrained_and_free_answers_share_a_batch(gemma: TextModel) -> None:
-    assert gemma.constrains
+    assert gemma.supports_structured_outputs
     requests = [
         held(JsonValue(COUNT), 1),
         ask(look(2, text="What is it?"), sampling=SEEDED, max_tokens=12),
         held(Pattern("[a-c]{10}"), 3),
-        replace(ask("No picture.", sampling=SEEDED), constraint=Form(Pattern("yes|no"))),
+        replace(ask("No picture.", sampling=SEEDED), constraint=FixedConstraint(Pattern("yes|no"))),
     ]
     alone = [answer_one(gemma, one).text for one in requests]
     together = answer(gemma, *requests)
@@ -48,5 +48,5 @@ def test_constrained_and_free_answers_share_a_batch(gemma: TextModel) -> None:
 
 
 def test_what_cannot_be_kept_is_refused(gemma: TextModel) -> None:
-    with pytest.raises(InvalidRequest, match="uniqueItems"):
+    with pytest.raises(InvalidRequestError, match="uniqueItems"):
         answer_one(gemma, held(JsonValue({"uniqueItems": True}, "response_format"), 1))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host_vlm.content_layout import ContentLayout, detect_layout
 from mlx_host_vlm.media.parts import Kind
 
@@ -48,15 +48,17 @@ class TestContentLayout:
 
     def test_a_template_without_placeholders_supports_text_only(self) -> None:
         layout = detect_layout(of_strings, lambda parts: None, {"image": ["<image>"]})
-        with pytest.raises(InvalidRequest, match="supports text only; run a model that supports it with --backend vlm"):
+        with pytest.raises(
+            InvalidRequestError, match="supports text only; run a model that supports it with --backend vlm"
+        ):
             layout.content([IMAGE], "m")
 
     def test_each_medium_has_one_placeholder_in_a_text(self) -> None:
         layout = detect_layout(of_lists, add_placeholders, CANDIDATES)
         layout.check("<s><I>Hi<I><A>", {"image": 2, "audio": 1}, "messages")
-        with pytest.raises(InvalidRequest, match="'<I>' is this model's placeholder for an image_url; remove it"):
+        with pytest.raises(InvalidRequestError, match="'<I>' is this model's placeholder for an image_url; remove it"):
             layout.check("<s><I>Hi<I>", {"image": 1}, "messages")
-        with pytest.raises(InvalidRequest, match="renders 1 of the 2 image_url parts; it drops"):
+        with pytest.raises(InvalidRequestError, match="renders 1 of the 2 image_url parts; it drops"):
             layout.check("<s><I>Hi", {"image": 2}, "messages")
 
     def test_unknown_placeholders_are_not_counted(self) -> None:
@@ -74,5 +76,5 @@ class TestContentLayout:
         ],
     )
     def test_unsupported_parts_are_named(self, part: Any, says: str) -> None:
-        with pytest.raises(InvalidRequest, match=says):
+        with pytest.raises(InvalidRequestError, match=says):
             ContentLayout(frozenset({"image"})).content([part], "m")

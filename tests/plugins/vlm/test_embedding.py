@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlx_host.errors import InvalidRequest
-from mlx_host.events import Embedded, Event, Started
+from mlx_host.errors import InvalidRequestError
+from mlx_host.events import EmbeddingBatch, Event, Started
 from mlx_host.requests import EmbeddingRequest
 from mlx_host.testing.model_contract import answer
 from mlx_host_text.model import TextModel
@@ -22,7 +22,7 @@ def embed(model: TextModel, inputs: Sequence[str], images: Sequence[str] = ()) -
     events: list[Event] = answer(model, EmbeddingRequest(id="e", model="m", inputs=inputs, images=images))
     rows: dict[int, Vectors] = {}
     for event in events:
-        if isinstance(event, Embedded):
+        if isinstance(event, EmbeddingBatch):
             vectors = np.frombuffer(event.vectors, "<f4").reshape(len(event.indices), -1)
             rows |= dict(zip(event.indices, vectors, strict=True))
     assert isinstance(events[0], Started)
@@ -52,12 +52,12 @@ def test_pictures_are_told_apart_and_so_is_the_text_beside_them(model: TextModel
 
 
 def test_a_broken_picture_is_named(model: TextModel) -> None:
-    with pytest.raises(InvalidRequest, match=r"^image_url\[1\]: the file is not an image") as refusal:
+    with pytest.raises(InvalidRequestError, match=r"^image_url\[1\]: the file is not an image") as refusal:
         embed(model, ["", ""], [image_url(1), data_url(b"hello")])
     assert refusal.value.param == "image_url"
 
 
 def test_a_text_with_the_mark_of_a_picture_is_refused(qwen: TextModel) -> None:
-    with pytest.raises(InvalidRequest, match="placeholder for an image_url") as refusal:
+    with pytest.raises(InvalidRequestError, match="placeholder for an image_url") as refusal:
         embed(qwen, ["<|image_pad|>"], [image_url(1)])
     assert refusal.value.param == "image_url"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mlx_host.errors import EngineFailed, LoadError
+from mlx_host.errors import EngineError, LoadError
 from mlx_host.requests import Sampling
 from mlx_host_text.model import TextModel
 
@@ -26,7 +26,7 @@ def test_a_failing_batch_fails_all_its_requests_and_none_after(
             together.join(ask(messages, sampling=Sampling(temperature=1.0, seed=seed), max_tokens=40))
         for left in (3, 2, 1):
             assert len(together._open) == left
-            with pytest.raises(EngineFailed, match="no memory left"):
+            with pytest.raises(EngineError, match="no memory left"):
                 together.finish()
             together._open = [pair for pair in together._open if pair[0].gi_frame is not None]  # type: ignore[attr-defined]  # it is a generator
     assert answer_one(qwen, ask(look(1))).text == expected

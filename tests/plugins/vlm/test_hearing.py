@@ -5,7 +5,7 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import Sampling
 from mlx_host_text.model import TextModel
 
@@ -98,13 +98,13 @@ def test_audio_formats(gemma: TextModel, suffix: str) -> None:
     [(b"RIFF and no more", "truncated|cannot be decoded"), (tone(300.0)[:500], "truncated"), (b"", "empty")],
 )
 def test_a_damaged_clip_is_rejected(hearing: TextModel, file: bytes, says: str) -> None:
-    with pytest.raises(InvalidRequest, match=rf"^messages\[0\].content\[0\]: .*({says})"):
+    with pytest.raises(InvalidRequestError, match=rf"^messages\[0\].content\[0\]: .*({says})"):
         answer_one(hearing, ask([{"role": "user", "content": [audio_part(file)]}]))
 
 
 def test_a_clip_that_the_model_would_cut_off_is_rejected(hearing: TextModel) -> None:
     with pytest.raises(
-        InvalidRequest, match=r"content\[0\]: the audio is longer than the limit of 30 seconds"
+        InvalidRequestError, match=r"content\[0\]: the audio is longer than the limit of 30 seconds"
     ) as error:
         answer_one(hearing, ask(listen(300, seconds=31)))
     assert (error.value.status, error.value.code) == (413, "audio_too_long")
@@ -116,6 +116,6 @@ def test_a_very_short_clip_is_accepted_or_rejected(hearing: TextModel) -> None:
         request = ask([{"role": "user", "content": [audio_part(tone(300.0, seconds))]}], max_tokens=2)
         try:
             assert answer_one(hearing, request).completion_tokens == 2
-        except InvalidRequest as refusal:
+        except InvalidRequestError as refusal:
             assert "audio" in str(refusal)  # noqa: PT017  either is right
     assert answer_one(hearing, ask(listen(300), max_tokens=2)).completion_tokens == 2

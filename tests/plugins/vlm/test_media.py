@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host_media.audio import FORMATS
 from mlx_host_media.fetcher import Fetcher, FetchLimits
 from mlx_host_vlm.media import Loader, Part, find_parts
@@ -55,7 +55,7 @@ class TestParts:
         ],
     )
     def test_what_is_malformed_is_named(self, part: dict[str, Any], says: str) -> None:
-        with pytest.raises(InvalidRequest, match=rf"messages\[0\].content\[0\].*{says}"):
+        with pytest.raises(InvalidRequestError, match=rf"messages\[0\].content\[0\].*{says}"):
             find_parts([{"role": "user", "content": [part]}])
 
 
@@ -108,7 +108,7 @@ class TestLoader:
         parts = [Part("image", f"[{number}]", image_url(1)) for number in range(3)]
         assert len(result(loader.load(parts[:2]))) == 2
         with pytest.raises(
-            InvalidRequest, match=r"^\[2\]: the images up to this one have 21168 pixels in total"
+            InvalidRequestError, match=r"^\[2\]: the images up to this one have 21168 pixels in total"
         ) as error:
             result(loader.load(parts))
         assert (error.value.status, error.value.code) == (413, "image_too_large")
@@ -124,7 +124,7 @@ class TestLoader:
         ],
     )
     def test_an_error_names_the_place(self, loader: Loader, source: str, says: str) -> None:
-        with pytest.raises(InvalidRequest, match=f"^here: .*({says})") as refusal:
+        with pytest.raises(InvalidRequestError, match=f"^here: .*({says})") as refusal:
             result(loader.load([Part("image", "here", source)]))
         assert refusal.value.param == "messages"
 

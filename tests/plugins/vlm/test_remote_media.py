@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 from tests.plugins.lm.driver import Round, ask
 from tests.plugins.vlm.conftest import load
@@ -24,7 +24,7 @@ def test_a_download_does_not_delay_other_requests(tiny_qwen: Path) -> None:
                 together.turn()
             assert waits.started is None
             server.over.set()
-            with pytest.raises(InvalidRequest, match="the server sent 1 of 100 bytes"):
+            with pytest.raises(InvalidRequestError, match="the server sent 1 of 100 bytes"):
                 together.finish()
         finally:
             model.close()

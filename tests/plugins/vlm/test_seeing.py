@@ -11,7 +11,7 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest, UnsupportedRequest
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedRequestError
 from mlx_host.requests import ChatRequest, EmbeddingRequest, Sampling
 from mlx_host_text.model import TextModel
 
@@ -149,7 +149,7 @@ def test_a_model_that_reads_prompts_whole_answers_one_at_a_time(tmp_path: Path) 
         assert first != pytest.approx(second, abs=1e-3)
         assert answer_one(model, see(1)).cached_tokens == 0
         assert answer_one(model, ask("Hello", max_tokens=3)).completion_tokens == 3
-        with pytest.raises(InvalidRequest, match=r"^n: 2 is more than this model supports \(1\)"):
+        with pytest.raises(InvalidRequestError, match=r"^n: 2 is more than this model supports \(1\)"):
             answer_one(model, see(1, n=2))
     finally:
         model.close()
@@ -237,8 +237,8 @@ def test_a_request_that_leaves_while_it_is_read_is_gone(qwen: TextModel) -> None
 
 
 class TestRefusals:
-    def refused(self, model: TextModel, *parts: object) -> InvalidRequest:
-        with pytest.raises(InvalidRequest) as refusal:
+    def refused(self, model: TextModel, *parts: object) -> InvalidRequestError:
+        with pytest.raises(InvalidRequestError) as refusal:
             answer_one(model, ask([{"role": "user", "content": list(parts)}]))
         assert refusal.value.param == "messages"
         return refusal.value
@@ -258,7 +258,7 @@ class TestRefusals:
         request = ask([{"role": "user", "content": [image_part(image_url(1, size))]}], max_tokens=2)
         try:
             assert answer_one(model, request).completion_tokens == 2
-        except InvalidRequest as refusal:
+        except InvalidRequestError as refusal:
             assert "reject" in str(refusal)  # noqa: PT017  either is right
 
     @pytest.mark.parametrize(
@@ -273,14 +273,14 @@ class TestRefusals:
         assert answer_one(model, ask(mark, max_tokens=2)).completion_tokens == 2
 
     def test_pictures_that_do_not_fit_are_refused_by_their_tokens(self, strict: TextModel) -> None:
-        with pytest.raises(ContextLengthExceeded, match="60 tokens"):
+        with pytest.raises(ContextLengthExceededError, match="60 tokens"):
             answer_one(strict, see(1, 2, 3, 4, 5))
 
     def test_a_long_prompt_is_refused_without_a_word_in_the_log(
         self, strict: TextModel, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
-        with pytest.raises(ContextLengthExceeded, match="60 tokens"):
+        with pytest.raises(ContextLengthExceededError, match="60 tokens"):
             answer_one(strict, see(1, text="word " * 9000))
         assert caplog.messages == []
 
@@ -295,9 +295,11 @@ def test_a_model_that_only_reads_says_who_sees(tiny_reader: Path) -> None:
     model = load(tiny_reader)
     try:
         assert answer_one(model, ask("Hello", max_tokens=3)).completion_tokens == 3
-        with pytest.raises(InvalidRequest, match="supports text only; run a model that supports it with --backend vlm"):
+        with pytest.raises(
+            InvalidRequestError, match="supports text only; run a model that supports it with --backend vlm"
+        ):
             answer_one(model, see(1))
-        with pytest.raises(UnsupportedRequest, match="does not support images"):
+        with pytest.raises(UnsupportedRequestError, match="does not support images"):
             list(model.generate(EmbeddingRequest(id="e", model="m", inputs=[""], images=[image_url(1)])))
     finally:
         model.close()

@@ -10,8 +10,8 @@ from typing import Any
 
 import mlx.core as mx
 import pytest
-from mlx_host.backend import Load, Model
-from mlx_host.errors import InvalidRequest, LoadError, TooLarge
+from mlx_host.backend import LoadContext, Model
+from mlx_host.errors import InvalidRequestError, LoadError, RequestTooLargeError
 from mlx_host.events import Event, Finished, Progress, Segment, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest, TranslationRequest
 from mlx_host.testing.model_contract import Visit, together
@@ -28,7 +28,7 @@ def load(folder: Path, **options: Any) -> Model:
     def no_progress(stage: str, done: int, total: int, note: str = "") -> None:
         pass
 
-    return load_model(Load(str(folder), folder, WhisperOptions(**options), no_progress))
+    return load_model(LoadContext(str(folder), folder, WhisperOptions(**options), no_progress))
 
 
 def ask(model: Model, kind: type[TranscriptionRequest] = TranscriptionRequest, **more: Any) -> list[Event]:
@@ -55,7 +55,7 @@ def test_the_option_is_for_requests_that_name_no_language(multilingual_folder: P
 
 
 def test_an_unknown_language_is_refused(multilingual_folder: Path) -> None:
-    with pytest.raises(InvalidRequest, match="'klingon' is none that Whisper knows"):
+    with pytest.raises(InvalidRequestError, match="'klingon' is none that Whisper knows"):
         ask(load(multilingual_folder), language="klingon")
     with pytest.raises(LoadError, match="--language 'klingon'"):
         load(multilingual_folder, language="klingon")
@@ -63,7 +63,7 @@ def test_an_unknown_language_is_refused(multilingual_folder: Path) -> None:
 
 def test_an_english_model_refuses_other_languages(tiny_folder: Path) -> None:
     assert started(ask(load(tiny_folder), language="english")).language == "english"
-    with pytest.raises(InvalidRequest, match="knows English only, not 'german'") as refused:
+    with pytest.raises(InvalidRequestError, match="knows English only, not 'german'") as refused:
         ask(load(tiny_folder), language="de")
     assert refused.value.param == "language"
 
@@ -106,12 +106,12 @@ def test_words_are_timed_only_when_asked_for(tiny_folder: Path) -> None:
 
 
 def test_the_file_may_be_so_large(tiny_folder: Path) -> None:
-    with pytest.raises(TooLarge, match=r"0\.0 MB; this model takes 0\.001 MB \(--max-audio-mb\)"):
+    with pytest.raises(RequestTooLargeError, match=r"0\.0 MB; this model takes 0\.001 MB \(--max-audio-mb\)"):
         ask(load(tiny_folder, max_audio_mb=0.001))
 
 
 def test_the_audio_may_be_so_long(tiny_folder: Path) -> None:
-    with pytest.raises(TooLarge, match=r"file: the audio is longer than the limit of 2.4 seconds"):
+    with pytest.raises(RequestTooLargeError, match=r"file: the audio is longer than the limit of 2.4 seconds"):
         ask(load(tiny_folder, max_audio_minutes=0.04))
 
 

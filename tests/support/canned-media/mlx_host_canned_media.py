@@ -9,12 +9,12 @@ from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, Model, Options
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.events import (
-    Embedded,
+    EmbeddingBatch,
     Event,
     Finished,
-    FinishedImage,
+    ImageCompleted,
     ImagesStarted,
     Segment,
     Started,
@@ -34,7 +34,7 @@ SUPPORTED = (EmbeddingRequest, TranscriptionRequest, TranslationRequest, ImageGe
 
 
 class CannedModel(Model):
-    serves = SUPPORTED
+    supported_requests = SUPPORTED
     concurrency = 4
 
     def generate(self, request: Request) -> Iterator[Event | None]:
@@ -43,7 +43,7 @@ class CannedModel(Model):
                 _reject("refuse" in inputs, "input")
                 yield Started(prompt_tokens=len(inputs))
                 vectors = [value for text in inputs for value in (float(len(text)), 1.0)]
-                yield Embedded(tuple(range(len(inputs))), struct.pack(f"<{len(vectors)}f", *vectors))
+                yield EmbeddingBatch(tuple(range(len(inputs))), struct.pack(f"<{len(vectors)}f", *vectors))
                 yield Finished()
             case TranscriptionRequest(prompt=prompt):
                 _reject(prompt == "refuse", "prompt")
@@ -55,13 +55,13 @@ class CannedModel(Model):
                 _reject(prompt == "refuse", "prompt")
                 yield ImagesStarted(prompt_tokens=1, width=16, height=16, steps=1)
                 for number in range(n):
-                    yield FinishedImage(number, seed + number, 1, f"{prompt} {number}".encode())
+                    yield ImageCompleted(number, seed + number, 1, f"{prompt} {number}".encode())
                 yield Finished(completion_tokens=n)
 
 
 def _reject(rejected: bool, param: str) -> None:
     if rejected:
-        raise InvalidRequest(f"{param}: rejected by the model", param=param)
+        raise InvalidRequestError(f"{param}: rejected by the model", param=param)
 
 
 def _segment(text: str, start: float) -> Segment:
@@ -80,4 +80,4 @@ def _segment(text: str, start: float) -> Segment:
 
 @hookimpl
 def register_backends() -> Iterable[Backend[Any]]:
-    return [Backend("canned", lambda context: CannedModel(), Options, serves=SUPPORTED, needs_model=False)]
+    return [Backend("canned", lambda context: CannedModel(), Options, supported_requests=SUPPORTED, needs_model=False)]

@@ -7,7 +7,7 @@
 ["block", path]       do not even give way until the file exists
 ["touch", path]       make the file, so that a test knows the place was reached
 ["note", path, line]  add a line to the file
-["refuse", message]   raise InvalidRequest
+["refuse", message]   raise InvalidRequestError
 ["fail", message]     raise an unexpected exception
 ["die"]               kill the model's own process
 ["start", path]       start a process that does nothing, and write its id into the file
@@ -41,18 +41,18 @@ from pathlib import Path
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model, Options
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.backend import Backend, LoadContext, Model, Options
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.events import (
     ChoiceFinished,
-    Echoed,
     Event,
     Finished,
     Logprobs,
     Progress,
+    PromptEcho,
     Started,
     StopReason,
-    Text,
+    TextDelta,
     Tokenized,
     TokenLogprob,
 )
@@ -69,7 +69,7 @@ from pydantic import Field
 
 class ScriptedOptions(Options):
     slots: int = Field(4, ge=1, description="How many requests run at once.")
-    prompt_tail: str = Field("", description="What the pretended chat template ends with.")
+    generation_prompt: str = Field("", description="What the pretended chat template ends with.")
     fail_load: bool = Field(False, description="Fail to load.")
     load_until: Path | None = Field(None, description="Load until this file exists.")
     die_once: Path | None = Field(None, description="Die while loading, unless this file exists; make it first.")
@@ -96,11 +96,11 @@ SERVES = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
 
 
 class ScriptedModel(Model):
-    serves = SERVES
+    supported_requests = SERVES
 
     def __init__(self, options: ScriptedOptions) -> None:
         self.concurrency = options.slots
-        self._prompt_tail = options.prompt_tail
+        self._prompt_tail = options.generation_prompt
 
     def generate(self, request: Request) -> Iterator[Event | None]:
         match request:
@@ -110,17 +110,19 @@ class ScriptedModel(Model):
                 return _tokenize(request)
             case DetokenizeRequest():
                 if any(token > sys.maxunicode for token in request.tokens):
-                    raise InvalidRequest("this model's tokens are Unicode's characters", param="tokens")
-                return iter((Started(prompt_tokens=0), Text("".join(map(chr, request.tokens)), tokens=0), Finished()))
+                    raise InvalidRequestError("this model's tokens are Unicode's characters", param="tokens")
+                return iter(
+                    (Started(prompt_tokens=0), TextDelta("".join(map(chr, request.tokens)), tokens=0), Finished())
+                )
         raise TypeError(request)
 
     def _answer(self, request: GenerationRequest) -> Iterator[Event | None]:
         steps = _steps(request)
         if steps and steps[0][0] == "refuse":
-            raise InvalidRequest(steps[0][1], param="messages")
+            raise InvalidRequestError(steps[0][1], param="messages")
         if steps and steps[0][0] == "before":
             yield from _do(steps.pop(0)[1])
-        yield Started(prompt_tokens=len(steps), prompt_tail=self._prompt_tail)
+        yield Started(prompt_tokens=len(steps), generation_prompt=self._prompt_tail)
         if isinstance(request, CompletionRequest) and request.echo:
             yield _echoed(request)
         tokens = 0
@@ -129,7 +131,7 @@ class ScriptedModel(Model):
             match step:
                 case ["say", text, *choice]:
                     tokens += 1
-                    yield Text(text, choice=choice[0] if choice else 0, logprobs=_logprobs(request, text))
+                    yield TextDelta(text, choice=choice[0] if choice else 0, logprobs=_logprobs(request, text))
                 case ["end", reason, choice]:
                     yield ChoiceFinished(reason, choice)
                 case ["end", reason]:
@@ -137,7 +139,7 @@ class ScriptedModel(Model):
                 case ["forever", text]:
                     while request.max_tokens is None or tokens < request.max_tokens:
                         tokens += 1
-                        yield Text(text, logprobs=_logprobs(request, text))
+                        yield TextDelta(text, logprobs=_logprobs(request, text))
                     reason = "length"
                 case _:
                     yield from _do(step)
@@ -174,26 +176,26 @@ def _do(step: list[Any]) -> Iterator[Event | None]:
         case ["unreadable"]:
             yield Unreadable()
         case ["improbable", logprob]:
-            yield Text("x", logprobs=(Logprobs(TokenLogprob("x", float(logprob), b"x")),))
+            yield TextDelta("x", logprobs=(Logprobs(TokenLogprob("x", float(logprob), b"x")),))
         case ["surrogate"]:
-            yield Text("a\ud800")
+            yield TextDelta("a\ud800")
         case ["hang"]:
             threading.Event().wait()
         case ["grip"]:
             # Takes longer than the universe will, in C.
             re.match("(a|aa)+$", "a" * 200 + "b")
         case _:
-            raise InvalidRequest(f"no step {step!r}", param="messages")
+            raise InvalidRequestError(f"no step {step!r}", param="messages")
 
 
-def _echoed(request: CompletionRequest) -> Echoed:
+def _echoed(request: CompletionRequest) -> PromptEcho:
     text = request.prompt if isinstance(request.prompt, str) else f"{request.prompt}"
     if request.top_logprobs is None:
-        return Echoed(text)
+        return PromptEcho(text)
     middle = len(text) // 2
     first, second = text[:middle], text[middle:]
     start = Logprobs(TokenLogprob(first, 0.0, first.encode()))
-    return Echoed(text, (start, *_logprobs(request, second)))
+    return PromptEcho(text, (start, *_logprobs(request, second)))
 
 
 def _tokenize(request: TokenizeRequest) -> Iterator[Event | None]:
@@ -210,7 +212,7 @@ def _tokenize(request: TokenizeRequest) -> Iterator[Event | None]:
 def _steps(request: GenerationRequest) -> list[list[Any]]:
     if isinstance(request, CompletionRequest):
         if request.suffix == "refuse":
-            raise InvalidRequest("no suffix", param="suffix")
+            raise InvalidRequestError("no suffix", param="suffix")
         script: Any = request.prompt if isinstance(request.prompt, str) else json.dumps([["say", f"{request.prompt}"]])
     else:
         assert isinstance(request, ChatRequest)
@@ -224,7 +226,7 @@ def _steps(request: GenerationRequest) -> list[list[Any]]:
     return [["say", "What is the script?"]]
 
 
-def load(load: Load[ScriptedOptions]) -> ScriptedModel:
+def load(load: LoadContext[ScriptedOptions]) -> ScriptedModel:
     if load.options.fail_load:
         raise LoadError("the script says not to load")
     load.progress("load", 0, 1)
@@ -240,4 +242,4 @@ def load(load: Load[ScriptedOptions]) -> ScriptedModel:
 
 @hookimpl
 def register_backends() -> Iterable[Backend[Any]]:
-    return [Backend("scripted", load, ScriptedOptions, serves=SERVES, needs_model=False)]
+    return [Backend("scripted", load, ScriptedOptions, supported_requests=SERVES, needs_model=False)]

@@ -77,7 +77,7 @@ class Recording:
     """A model's raw output, and how the parser was primed for it."""
 
     text: str
-    prompt_tail: str = ""
+    generation_prompt: str = ""
     tools: Sequence[Json] = (ANY_TOOL,)
 
 
@@ -85,7 +85,7 @@ class _Entry(BaseModel):
     """A line of JSONL."""
 
     text: str
-    prompt_tail: str | None = None
+    generation_prompt: str | None = None
     tools: list[Json] | None = None
 
 
@@ -94,7 +94,7 @@ class _Entry(BaseModel):
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--prompt-tail", default="", help="What the chat template appended last, such as '<think>\\n'.")
 @click.pass_obj
-def test_command(plugins: Plugins, name: str, file: Path, prompt_tail: str) -> None:
+def test_command(plugins: Plugins, name: str, file: Path, generation_prompt: str) -> None:
     """Run the recorded output in FILE through the parser NAME, cut in every way, and print what comes out.
 
     FILE is plain text, or JSONL with an object a line: "text", and if need be "prompt_tail" and "tools". The exit code
@@ -103,7 +103,7 @@ def test_command(plugins: Plugins, name: str, file: Path, prompt_tail: str) -> N
     parser = plugins.parser(name)
     console = Console()
     failed = False
-    for number, recording in enumerate(read_recordings(file, prompt_tail), start=1):
+    for number, recording in enumerate(read_recordings(file, generation_prompt), start=1):
         whole = run(parser, recording, [recording.text])
         console.rule(f"recording {number}: {len(recording.text)} characters")
         for part in whole:
@@ -120,7 +120,7 @@ def test_command(plugins: Plugins, name: str, file: Path, prompt_tail: str) -> N
         raise SystemExit(1)
 
 
-def read_recordings(file: Path, prompt_tail: str) -> list[Recording]:
+def read_recordings(file: Path, generation_prompt: str) -> list[Recording]:
     """Read text or JSONL; UsageError says what is wrong with it."""
     try:
         # As it was written: `read_text` would make one character of a carriage return and a newline.
@@ -128,7 +128,7 @@ def read_recordings(file: Path, prompt_tail: str) -> list[Recording]:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(file)!r} cannot be read: {error}") from error
     if file.suffix != ".jsonl":
-        return [Recording(text, prompt_tail)]
+        return [Recording(text, generation_prompt)]
     recordings = []
     # `splitlines` would cut at what JSON may hold in a string, such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -142,7 +142,7 @@ def read_recordings(file: Path, prompt_tail: str) -> list[Recording]:
                     f'Line {number} of {str(file)!r} must be a JSON object with a "text", and if need be "prompt_tail" '
                     f'and "tools"; {field}{fault["msg"]}.'
                 ) from error
-            tail = prompt_tail if entry.prompt_tail is None else entry.prompt_tail
+            tail = generation_prompt if entry.generation_prompt is None else entry.generation_prompt
             recordings.append(Recording(entry.text, tail, entry.tools or (ANY_TOOL,)))
     if not recordings:
         raise UsageError(f"{str(file)!r} holds no recording.")
@@ -160,7 +160,7 @@ def chunkings(text: str) -> Iterator[list[str]]:
 
 def run(parser: type[Parser], recording: Recording, pieces: Sequence[str]) -> list[Part]:
     """Feed a parser; neighbouring parts of one kind are joined."""
-    reading = parser(prompt_tail=recording.prompt_tail, tools=recording.tools)
+    reading = parser(generation_prompt=recording.generation_prompt, tools=recording.tools)
     parts: list[Part] = []
     for part in [part for piece in pieces for part in reading.feed(piece)] + reading.finish():
         last = parts[-1] if parts else None

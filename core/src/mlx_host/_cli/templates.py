@@ -46,8 +46,8 @@ mlx-host run --backend $name
 
 * load it in `load`: `context.path` is the local folder of `--model` once `needs_model` is true, `context.options` are
   the options. Import heavy libraries there and not at the top;
-* yield a `Text` for each piece of output as it is generated;
-* reject what you do not support with `UnsupportedRequest`.
+* yield a `TextDelta` for each piece of output as it is generated;
+* reject what you do not support with `UnsupportedRequestError`.
 
 `tests/test_contract.py` tests the model the way mlx-host uses it.
 """,
@@ -59,9 +59,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model, Options, message_text
-from mlx_host.errors import UnsupportedRequest
-from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.backend import Backend, LoadContext, Model, Options, message_text
+from mlx_host.errors import UnsupportedRequestError
+from mlx_host.events import Event, Finished, Started, TextDelta
 from mlx_host.requests import ChatRequest
 from pydantic import Field
 
@@ -81,17 +81,17 @@ class ${title}Model(Model):
 
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
         if request.n > 1 or request.top_logprobs is not None:
-            raise UnsupportedRequest("This model supports one choice (n = 1) without logprobs.")
+            raise UnsupportedRequestError("This model supports one choice (n = 1) without logprobs.")
         prompt = message_text(request.messages[-1]).split()
         words = [self.greeting, *(f" {word}" for word in prompt)]
         output = words[: request.max_tokens]
         yield Started(prompt_tokens=len(prompt))
         for word in output:
-            yield Text(word)
+            yield TextDelta(word)
         yield Finished(reason="length" if len(output) < len(words) else "stop", completion_tokens=len(output))
 
 
-def load(context: Load[${title}Options]) -> ${title}Model:
+def load(context: LoadContext[${title}Options]) -> ${title}Model:
     return ${title}Model(context.options)
 
 
@@ -199,7 +199,7 @@ mlx-host run --backend $name
   a `Collector` for a plain response;
 * an API for models that exist submits one of the requests of `mlx_host.requests` and needs no backend of its own; a
   `ChatRequest` is submitted with `service.chat`;
-* reject what you do not support with `InvalidRequest`, and list what has no effect in `ignored_header`.
+* reject what you do not support with `InvalidRequestError`, and list what has no effect in `ignored_header`.
 
 `tests/test_contract.py` starts a server with the API and tests it the way clients use it.
 """,
@@ -214,8 +214,8 @@ from typing import Any, ClassVar
 
 from mlx_host import hookimpl
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
-from mlx_host.backend import Backend, Load, Model, Options
-from mlx_host.events import Event, Finished, Started, Text
+from mlx_host.backend import Backend, LoadContext, Model, Options
+from mlx_host.events import Event, Finished, Started, TextDelta
 from mlx_host.requests import Request
 from pydantic import Field
 
@@ -236,18 +236,18 @@ class ${title}Settings(ApiSettings):
 
 
 class ${title}Model(Model):
-    serves = (${title}Request,)
+    supported_requests = (${title}Request,)
     concurrency = 4
 
     def generate(self, request: ${title}Request) -> Iterator[Event | None]:
         words = request.text.split()
         yield Started(prompt_tokens=len(words))
         for word in words:
-            yield Text(f"{word} ")
+            yield TextDelta(f"{word} ")
         yield Finished(completion_tokens=len(words))
 
 
-def load(context: Load[Options]) -> ${title}Model:
+def load(context: LoadContext[Options]) -> ${title}Model:
     return ${title}Model()
 
 
@@ -275,7 +275,7 @@ def register_apis() -> list[Api[Any]]:
 
 @hookimpl
 def register_backends() -> list[Backend[Options]]:
-    serves = (${title}Request,)
+    supported_requests = (${title}Request,)
     return [Backend("$name", load, Options, serves, needs_model=False, summary="repeats a text")]
 ''',
     "$module/routes.py": '''\
@@ -298,8 +298,8 @@ from mlx_host.api.http import (
     new_router,
     respond,
 )
-from mlx_host.errors import InvalidRequest
-from mlx_host.events import Event, Text
+from mlx_host.errors import InvalidRequestError
+from mlx_host.events import Event, TextDelta
 from pydantic import BaseModel, ConfigDict, Field
 
 from . import (
@@ -317,7 +317,7 @@ class Body(BaseModel):
 
 
 def text_of(events: Sequence[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Text))
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
 
 
 class TextCollector(Collector[Event]):
@@ -353,7 +353,7 @@ class TextEndpoints(Endpoints):
         async def endpoint(body: Body, http: Request) -> Response:
             if len(body.text) > self.settings.max_characters:
                 limit = self.settings.max_characters
-                raise InvalidRequest(f"text: {len(body.text)} characters; the limit is {limit}.", param="text")
+                raise InvalidRequestError(f"text: {len(body.text)} characters; the limit is {limit}.", param="text")
             request = ${title}Request(
                 id=f"req-{uuid.uuid4().hex}",
                 model=body.model,

@@ -23,7 +23,7 @@ from mlx_host._engine.ipc import (
 from mlx_host._engine.request_handle import RequestHandle
 from mlx_host._engine.worker import Worker
 from mlx_host.backend import Capabilities
-from mlx_host.errors import EngineFailed, LoadError
+from mlx_host.errors import EngineError, LoadError
 from mlx_host.requests import Request
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class Engine:
             except Exception as error:  # noqa: BLE001  whatever pickling raises
                 # A request that cannot be sent must not fail those behind it.
                 assert isinstance(message, Request)
-                failed = EngineFailed(f"The request cannot be sent to the model: {type(error).__name__}: {error}")
+                failed = EngineError(f"The request cannot be sent to the model: {type(error).__name__}: {error}")
                 self._loop.call_soon_threadsafe(self._handle_message, StepOutput([(message.id, failed)]))
 
     def _receive(self) -> None:

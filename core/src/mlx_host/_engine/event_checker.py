@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from mlx_host.events import (
     ChoiceFinished,
-    Embedded,
+    EmbeddingBatch,
     Event,
     Finished,
-    FinishedImage,
+    ImageCompleted,
     ImagesStarted,
     PartialImage,
     Progress,
     Segment,
     Started,
-    Text,
+    TextDelta,
     Tokenized,
     TranscriptionStarted,
-    each,
+    iter_events,
 )
 from mlx_host.requests import (
     EmbeddingRequest,
@@ -59,7 +59,7 @@ class EmbeddingRules(Rules):
         self._size = None if request.dimensions is None else request.dimensions * FLOAT32_SIZE
 
     def check(self, event: Event) -> None:
-        if not isinstance(event, Embedded):
+        if not isinstance(event, EmbeddingBatch):
             return
         if not event.indices:
             raise EventProtocolError("Embedded has no indices")
@@ -98,13 +98,13 @@ class ImageRules(Rules):
         self._missing = set(range(request.n))
 
     def check(self, event: Event) -> None:
-        if not isinstance(event, (PartialImage, FinishedImage)):
+        if not isinstance(event, (PartialImage, ImageCompleted)):
             return
         if event.image not in range(self._count):
             raise EventProtocolError(f"{_name(event)} has image {event.image} in a request for {self._count}")
         if event.image not in self._missing:
             raise EventProtocolError(f"{_name(event)} for image {event.image}, which is finished")
-        if isinstance(event, FinishedImage):
+        if isinstance(event, ImageCompleted):
             self._missing.remove(event.image)
 
     def check_complete(self) -> None:
@@ -118,7 +118,7 @@ class TranscriptionRules(Rules):
     started = TranscriptionStarted
 
     def check(self, event: Event) -> None:
-        if isinstance(event, Text) and not isinstance(event, Segment):
+        if isinstance(event, TextDelta) and not isinstance(event, Segment):
             raise EventProtocolError("Text that is no Segment in a transcript")
 
 
@@ -167,12 +167,12 @@ class EventChecker:
     def check_step(self, step: object) -> None:
         """Check what a model yielded, which may be None."""
         # Nearly all events are text: this check spares them the others.
-        if step is None or (type(step) is Text and step.choice in self._unchecked_choices):
+        if step is None or (type(step) is TextDelta and step.choice in self._unchecked_choices):
             return
         if not isinstance(step, Event):
             raise EventProtocolError(f"{step!r} is no event")
-        for event in each(step):
-            if type(event) is not Text or event.choice not in self._unchecked_choices:
+        for event in iter_events(step):
+            if type(event) is not TextDelta or event.choice not in self._unchecked_choices:
                 self._check(event)
 
     def check_end(self) -> None:
@@ -189,7 +189,7 @@ class EventChecker:
         if not self._started:
             raise EventProtocolError(f"{_name(event)} before Started")
         match event:
-            case Text(choice=choice) | ChoiceFinished(choice=choice) | Progress(choice=choice):
+            case TextDelta(choice=choice) | ChoiceFinished(choice=choice) | Progress(choice=choice):
                 if choice not in self._choices:
                     raise EventProtocolError(
                         f"{_name(event)} has choice {choice} in a request for {len(self._choices)}"

@@ -11,8 +11,8 @@ from mlx_host._engine.event_checker import EventChecker, EventProtocolError
 from mlx_host._engine.ipc import Cancel, CancelAck, Shutdown, StepOutput, Submit
 from mlx_host._engine.stop_strings import with_stops
 from mlx_host.backend import Capabilities, Model
-from mlx_host.errors import EngineFailed, RequestError, UnsupportedRequest
-from mlx_host.events import Event, Finished, each
+from mlx_host.errors import EngineError, RequestError, UnsupportedRequestError
+from mlx_host.events import Event, Finished, iter_events
 from mlx_host.requests import GenerationRequest, Request
 
 log = logging.getLogger(__name__)
@@ -50,11 +50,11 @@ class Loop:
             request = message.request()
         except Exception as error:
             log.exception("request %s cannot be unpickled", message.id)
-            raise EngineFailed(
+            raise EngineError(
                 f"The request cannot be unpickled in the model's process: {type(error).__name__}: {error}"
             ) from error
-        if not isinstance(request, self._model.serves):
-            raise UnsupportedRequest(f"This model does not serve {request.task} requests.", param="model")
+        if not isinstance(request, self._model.supported_requests):
+            raise UnsupportedRequestError(f"This model does not serve {request.task} requests.", param="model")
         events = self._checked(request)
         if isinstance(request, GenerationRequest) and request.stop:
             events = with_stops(events, request.stop, request.n)
@@ -74,7 +74,7 @@ class Loop:
             checker.check_end()
         except EventProtocolError as error:
             log.error("request %s: backend %r broke the event protocol: %s", request.id, self._backend, error)
-            raise EngineFailed(f"The backend {self._backend!r} broke the event protocol: {error}.") from error
+            raise EngineError(f"The backend {self._backend!r} broke the event protocol: {error}.") from error
         finally:
             _close(events)
 
@@ -110,11 +110,11 @@ class Loop:
                 # A model is third-party code; its failure ends this request and no other.
                 log.exception("request %s: the model failed", id)
                 self._close(id)
-                output.append((id, EngineFailed(f"The model failed: {type(error).__name__}: {error}")))
+                output.append((id, EngineError(f"The model failed: {type(error).__name__}: {error}")))
             else:
                 if event is None:
                     continue
-                events = each(event)
+                events = iter_events(event)
                 output += [(id, one) for one in events]
                 if events and isinstance(events[-1], Finished):
                     self._close(id)
@@ -128,7 +128,13 @@ def _close(events: Iterator[Event | None]) -> None:
 
 def capabilities(model: Model) -> Capabilities:
     """Describe a loaded model to the host."""
-    return Capabilities(model.serves, model.concurrency, model.context_length, model.chat_template, model.constrains)
+    return Capabilities(
+        model.supported_requests,
+        model.concurrency,
+        model.context_length,
+        model.chat_template,
+        model.supports_structured_outputs,
+    )
 
 
 def run(model: Model, inbox: Inbox, send: Callable[[StepOutput | CancelAck], None], backend: str = "") -> None:

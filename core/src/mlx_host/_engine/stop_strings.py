@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 
-from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Several, Text, each
+from mlx_host.events import ChoiceFinished, Event, EventBatch, Finished, Logprobs, TextDelta, iter_events
 
 
 def partial_stop_length(text: str, stops: Sequence[str]) -> int:
@@ -33,7 +33,7 @@ class StopMatcher:
         # Log-probabilities with the offset of their text in the held text.
         self._logprobs: deque[tuple[int, tuple[Logprobs, ...]]] = deque()
 
-    def feed(self, text: Text) -> tuple[Text, bool]:
+    def feed(self, text: TextDelta) -> tuple[TextDelta, bool]:
         """Return the text that can be passed on and whether the choice is complete."""
         if text.logprobs:
             self._logprobs.append((len(self._held), text.logprobs))
@@ -44,17 +44,17 @@ class StopMatcher:
             return self._release(text, at), True
         return self._release(text, len(self._held) - partial_stop_length(self._held, self._stops)), False
 
-    def flush(self, choice: int) -> Text:
+    def flush(self, choice: int) -> TextDelta:
         """Return the held text when the choice ended without a stop string."""
-        return self._release(Text("", tokens=0, choice=choice), len(self._held))
+        return self._release(TextDelta("", tokens=0, choice=choice), len(self._held))
 
-    def _release(self, text: Text, length: int) -> Text:
+    def _release(self, text: TextDelta, length: int) -> TextDelta:
         """Release `length` characters; a token's log-probabilities go with the first of its characters."""
         released, self._held = self._held[:length], self._held[length:]
         logprobs: tuple[Logprobs, ...] = ()
         while self._logprobs and (self._logprobs[0][0] < length or not self._held):
             logprobs += self._logprobs.popleft()[1]
-        self._logprobs = deque((at - length, each) for at, each in self._logprobs)
+        self._logprobs = deque((at - length, iter_events) for at, iter_events in self._logprobs)
         return replace(text, text=released, logprobs=logprobs)
 
 
@@ -69,9 +69,9 @@ class StopFilter:
     def process(self, event: Event) -> Iterator[Event]:
         """Yield what is left of an event."""
         match event:
-            case Text(choice=choice) if choice not in self._matchers:
+            case TextDelta(choice=choice) if choice not in self._matchers:
                 self._discarded_tokens += event.tokens
-            case Text():
+            case TextDelta():
                 yield from self._text(event)
             case ChoiceFinished(choice=choice):
                 if choice in self._matchers:
@@ -86,7 +86,7 @@ class StopFilter:
             case _:
                 yield event
 
-    def _text(self, event: Text) -> Iterator[Event]:
+    def _text(self, event: TextDelta) -> Iterator[Event]:
         self._tokens += event.tokens
         text, stopped = self._matchers[event.choice].feed(event)
         yield text
@@ -106,11 +106,11 @@ def with_stops(events: Iterator[Event | None], stops: Sequence[str], n: int) -> 
     try:
         for step in events:
             remaining: list[Event] = []
-            for event in () if step is None else each(step):
+            for event in () if step is None else iter_events(step):
                 remaining += stops_filter.process(event)
                 if stops_filter.finished:
                     break
-            yield Several(tuple(remaining)) if remaining else None
+            yield EventBatch(tuple(remaining)) if remaining else None
             if stops_filter.finished:
                 return
     finally:

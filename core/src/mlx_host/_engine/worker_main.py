@@ -23,7 +23,7 @@ from mlx_host._engine import loop
 from mlx_host._engine.ipc import LoadFailed, Loading, LogMessage, WorkerConfig, send
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
-from mlx_host.backend import Load, Model
+from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import LoadError, MlxHostError
 
 # From <linux/prctl.h>.
@@ -81,7 +81,7 @@ def load(config: WorkerConfig, channel: Channel) -> Model:
     except ValidationError as error:
         raise LoadError(f"invalid options of backend {config.backend!r}: {error}") from error
     path = plugins.source(config.model).fetch(progress) if config.model is not None else None
-    return backend.load(Load(config.model, path, options, progress))
+    return backend.load(LoadContext(config.model, path, options, progress))
 
 
 def end_with_host() -> None:

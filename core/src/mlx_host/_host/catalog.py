@@ -12,7 +12,7 @@ from mlx_host._host.parser_selection import Auto, ParserSelection
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import ModelConfig, ModelSettings, Settings, flag_name, option_values
 from mlx_host.backend import Backend
-from mlx_host.errors import ModelNotFound, UsageError
+from mlx_host.errors import ModelNotFoundError, UsageError
 from mlx_host.parsing import Parser
 
 
@@ -71,7 +71,7 @@ class Catalog:
         return len(self._specs)
 
     def resolve(self, name: str) -> ModelSpec:
-        """Find a model by name; a single model answers to any name. ModelNotFound lists the available ones."""
+        """Find a model by name; a single model answers to any name. ModelNotFoundError lists the available ones."""
         if name in self._specs:
             return self._specs[name]
         if len(self._specs) == 1:
@@ -83,14 +83,14 @@ class Catalog:
         return Catalog([*self._specs.values(), spec])
 
     def without(self, name: str) -> Catalog:
-        """Return a catalog without this model; ModelNotFound if there is none of exactly this name."""
+        """Return a catalog without this model; ModelNotFoundError if there is none of exactly this name."""
         if name not in self._specs:
             raise self._not_found(name)
         return Catalog(spec for spec in self._specs.values() if spec.name != name)
 
-    def _not_found(self, name: str) -> ModelNotFound:
+    def _not_found(self, name: str) -> ModelNotFoundError:
         available = ", ".join(sorted(self._specs)) or "none"
-        return ModelNotFound(f"Model {name!r} not found. Available models: {available}.", param="model")
+        return ModelNotFoundError(f"Model {name!r} not found. Available models: {available}.", param="model")
 
 
 def model_spec(config: ModelConfig, plugins: Plugins) -> ModelSpec:

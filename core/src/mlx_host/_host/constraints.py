@@ -11,21 +11,21 @@ from dataclasses import replace
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.api.tool_choice import is_strict
 from mlx_host.backend import Capabilities
-from mlx_host.errors import UnsupportedRequest
-from mlx_host.grammar import Constraint, Form, Grammar, JsonValue, LarkGrammar, Pattern, leaves
+from mlx_host.errors import UnsupportedRequestError
+from mlx_host.grammar import Constraint, FixedConstraint, Grammar, JsonValue, LarkGrammar, Pattern, iter_leaves
 from mlx_host.parsing.constraint import AnswerConstraint
 from mlx_host.parsing.parser import ToolChoice
 from mlx_host.requests import ChatRequest, GenerationRequest, Request
 
 
 def constrained(request: Request, model: str, info: Capabilities, parsers: ParserSelection) -> Request:
-    """Return the request with its constraint; UnsupportedRequest if the model cannot enforce it."""
+    """Return the request with its constraint; UnsupportedRequestError if the model cannot enforce it."""
     match request:
         case ChatRequest():
             return replace(request, constraint=_of_chat(request, model, info, parsers))
         case GenerationRequest(form=Grammar() as form):
             _must_constrain(model, info, _param(form))
-            return replace(request, constraint=Form(form))
+            return replace(request, constraint=FixedConstraint(form))
     return request
 
 
@@ -42,7 +42,7 @@ def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: Pars
     if required or allowed is not None:
         _must_constrain(model, info, "tool_choice")
         if parsers.tools is None:
-            raise UnsupportedRequest(
+            raise UnsupportedRequestError(
                 f"Model {model!r} has no tool-call parser, so tool_choice cannot be enforced. Serve it with the "
                 "--parser of its model family; `mlx-host parsers` lists them.",
                 param="tool_choice",
@@ -64,7 +64,7 @@ def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: Pars
 
 def _must_constrain(model: str, info: Capabilities, param: str | None) -> None:
     if not info.structured_outputs:
-        raise UnsupportedRequest(
+        raise UnsupportedRequestError(
             f"Model {model!r} does not support {param or 'structured output'}: its backend has no structured output. "
             "Use --backend lm or vlm.",
             param=param,
@@ -73,5 +73,5 @@ def _must_constrain(model: str, info: Capabilities, param: str | None) -> None:
 
 def _param(form: Grammar) -> str | None:
     """The request field that a grammar comes from, if it is recorded."""
-    params = [leaf.param for leaf in leaves(form) if isinstance(leaf, JsonValue | Pattern | LarkGrammar)]
+    params = [leaf.param for leaf in iter_leaves(form) if isinstance(leaf, JsonValue | Pattern | LarkGrammar)]
     return params[0] if params else None

@@ -12,7 +12,7 @@ from mlx_host._host.reply import ChatReply, ModelReply
 from mlx_host._host.served_model import ServedModel
 from mlx_host._plugins.manager import Plugins
 from mlx_host.api import LOCAL, Caller, Deadline, ModelStatus
-from mlx_host.errors import RequestError, UnsupportedRequest
+from mlx_host.errors import RequestError, UnsupportedRequestError
 from mlx_host.events import Tokenized
 from mlx_host.requests import ChatRequest, Request, TokenizeRequest
 
@@ -107,10 +107,10 @@ class Host:
         return replace(request, tools=(), allowed_tools=None)
 
     def _reply(self, model: ServedModel, request: Request, deadline: Deadline) -> ModelReply:
-        if not model.serves(request):
+        if not model.supports(request):
             assert model.capabilities is not None
             tasks = ", ".join(sorted(kind.task for kind in model.capabilities.supported_requests))
-            raise UnsupportedRequest(
+            raise UnsupportedRequestError(
                 f"Model {model.name!r} does not support {request.task} requests (supported: {tasks}). "
                 f"{self._alternatives(request)}",
                 param="model",
@@ -118,10 +118,12 @@ class Host:
         return ModelReply(model, request, deadline, self._keep_alive, self._plugins.request_finished)
 
     def _alternatives(self, request: Request) -> str:
-        names = [model.name for model in self._pool if model.capabilities is not None and model.serves(request)]
+        names = [model.name for model in self._pool if model.capabilities is not None and model.supports(request)]
         if names:
             return f"Models that support them: {', '.join(sorted(names))}."
-        backends = [name for name, each in self._plugins.backends.found.items() if isinstance(request, each.serves)]
+        backends = [
+            name for name, each in self._plugins.backends.found.items() if isinstance(request, each.supported_requests)
+        ]
         if backends:
             return f"Start a model with --backend {' or '.join(sorted(backends))}."
         return "No installed backend supports them; `mlx-host plugins` lists the backends."

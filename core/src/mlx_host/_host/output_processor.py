@@ -8,7 +8,7 @@ from mlx_host._host.parser_factory import Verbatim, make_parser
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Leftovers, Telltales
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, FinishReason, OutputCompleted, VisiblePart
-from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, Text
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, TextDelta
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
 
@@ -29,7 +29,7 @@ class ChoiceState:
         self._new_call_id = new_call_id
         self.one_call = one_call
 
-    def parse(self, texts: list[Text]) -> list[VisiblePart]:
+    def parse(self, texts: list[TextDelta]) -> list[VisiblePart]:
         if isinstance(self._parser, Verbatim):
             return self._visible(self._parser.feed("".join([text.text for text in texts])))
         parts: list[Part] = []
@@ -106,10 +106,10 @@ class OutputProcessor:
     def process(self, events: list[Event]) -> list[ChatEvent]:
         """Process one batch; neighbouring text of a choice becomes one ChoiceDelta."""
         out: list[ChatEvent] = []
-        pieces: dict[int, list[Text]] = {}
+        pieces: dict[int, list[TextDelta]] = {}
         for event in events:
             match event:
-                case Text(choice=choice):
+                case TextDelta(choice=choice):
                     pieces.setdefault(choice, []).append(event)
                 case Started():
                     self._start(event)
@@ -136,12 +136,12 @@ class OutputProcessor:
         self._started = started
         family = self._parsers.tools or self._parsers.reasoning or Verbatim
         for index in range(self._request.n):
-            parser = make_parser(self._parsers, self._request, started.prompt_tail)
+            parser = make_parser(self._parsers, self._request, started.generation_prompt)
             one_call = not self._request.parallel_tool_calls
             leftovers = Leftovers(self._telltales)
             self._choices[index] = ChoiceState(index, parser, family.new_call_id, one_call, leftovers)
 
-    def _flush(self, pieces: dict[int, list[Text]], out: list[ChatEvent]) -> None:
+    def _flush(self, pieces: dict[int, list[TextDelta]], out: list[ChatEvent]) -> None:
         for index, texts in pieces.items():
             choice = self._choices.get(index)
             # Where the first call ends the choice, text after it must not be counted, however it is batched.
@@ -154,7 +154,7 @@ class OutputProcessor:
                 self._parse(choice, group, out)
         pieces.clear()
 
-    def _parse(self, choice: ChoiceState, texts: list[Text], out: list[ChatEvent]) -> None:
+    def _parse(self, choice: ChoiceState, texts: list[TextDelta], out: list[ChatEvent]) -> None:
         parts = choice.parse(texts)
         logprobs = tuple([lp for text in texts for lp in text.logprobs])
         if parts or logprobs:

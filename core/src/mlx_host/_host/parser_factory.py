@@ -83,21 +83,22 @@ class Formed(Parser):
         return out
 
 
-def make_parser(parsers: ParserSelection, request: ChatRequest, prompt_tail: str) -> Parser:
+def make_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
     """Make the parser for one choice of an answer."""
-    parser = _make(parsers, request, prompt_tail)
+    parser = _make(parsers, request, generation_prompt)
     return parser if request.form is None or isinstance(parser, Verbatim) else Formed(parser)
 
 
-def _make(parsers: ParserSelection, request: ChatRequest, prompt_tail: str) -> Parser:
+def _make(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
     tools = request.tools if parsers.tools else ()
     if parsers.tools is None and parsers.reasoning is None:
         return Verbatim()
     if parsers.reasoning is None and parsers.tools is not None:
-        return parsers.tools(prompt_tail=prompt_tail, tools=tools, reasoning=False)
+        return parsers.tools(generation_prompt=generation_prompt, tools=tools, reasoning=False)
     assert parsers.reasoning is not None
     if parsers.tools is None or parsers.tools is parsers.reasoning:
-        return parsers.reasoning(prompt_tail=prompt_tail, tools=tools)
+        return parsers.reasoning(generation_prompt=generation_prompt, tools=tools)
     return Chained(
-        parsers.reasoning(prompt_tail=prompt_tail), parsers.tools(prompt_tail="", tools=tools, reasoning=False)
+        parsers.reasoning(generation_prompt=generation_prompt),
+        parsers.tools(generation_prompt="", tools=tools, reasoning=False),
     )

@@ -13,8 +13,8 @@ from mlx_host._host.lifecycle import STARTING
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.served_model import ServedModel
 from mlx_host.api import ChatEvent, Deadline, ModelStatus, RequestRecord
-from mlx_host.errors import QueueTimeout, RequestError
-from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, Progress, Started, Text
+from mlx_host.errors import QueueTimeoutError, RequestError
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, PromptEcho, Started, TextDelta
 from mlx_host.requests import ChatRequest, Request
 
 QUEUED = Progress("queued", 0)
@@ -95,7 +95,7 @@ class ModelReply:
         has_output = False
         for event in events:
             match event:
-                case Text(tokens=tokens):
+                case TextDelta(tokens=tokens):
                     has_output = True
                     self.completion_tokens += tokens
                 case Started():
@@ -105,7 +105,7 @@ class ModelReply:
                     self.outcome = self.outcome or event.reason
                 case Progress():
                     self._progress = event
-                case Echoed() | ChoiceFinished():
+                case PromptEcho() | ChoiceFinished():
                     pass
                 case _:
                     has_output = True
@@ -130,8 +130,8 @@ class ModelReply:
     ) -> None:
         self._end(error)
 
-    def _timeout(self) -> QueueTimeout:
-        return QueueTimeout(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds")
+    def _timeout(self) -> QueueTimeoutError:
+        return QueueTimeoutError(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds")
 
     def _expire(self) -> None:
         self.served.cancel(self._handle)

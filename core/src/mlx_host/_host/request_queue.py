@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from mlx_host.errors import AtCapacity, RequestError
+from mlx_host.errors import QueueFullError, RequestError
 from mlx_host.requests import Priority
 
 # SDKs wait for a Retry-After of up to two minutes, and do not retry at all after a longer one.
@@ -66,12 +66,12 @@ class RequestQueue:
         return len(self._waiting)
 
     async def acquire(self, request_id: str, priority: Priority) -> None:
-        """Wait for a slot, which `release` gives back; AtCapacity if the queue is full."""
+        """Wait for a slot, which `release` gives back; QueueFullError if the queue is full."""
         if self.running < self._slots and not self._waiting:
             self.running += 1
             return
         if len(self._waiting) >= self.max_waiting:
-            raise AtCapacity("Too many requests. Service is at capacity.", retry_after=self._retry_after())
+            raise QueueFullError("Too many requests. Service is at capacity.", retry_after=self._retry_after())
         slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         entry = QueueEntry(priority, next(self._numbers), request_id, slot)
         self._waiting[entry.number] = entry

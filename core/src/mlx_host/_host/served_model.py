@@ -20,7 +20,7 @@ from mlx_host._host.supervisor import DEFAULT_POLICY, RestartPolicy, Supervisor
 from mlx_host._host.unparsed_markup import Telltales
 from mlx_host.api import ModelState, ModelStatus
 from mlx_host.backend import Capabilities
-from mlx_host.errors import EngineDied, LoadError, ModelUnavailable, RequestError
+from mlx_host.errors import EngineDeadError, LoadError, ModelUnavailableError, RequestError
 from mlx_host.events import Progress
 from mlx_host.parsing import Parser
 from mlx_host.requests import Request
@@ -108,7 +108,7 @@ class ServedModel:
             batch_sizes=dict(self._supervisor.batch_sizes),
         )
 
-    def serves(self, request: Request) -> bool:
+    def supports(self, request: Request) -> bool:
         """Whether the model takes this type of request; unknown, so true, until it has loaded once."""
         return self.capabilities is None or isinstance(request, self.capabilities.supported_requests)
 
@@ -193,7 +193,7 @@ class ServedModel:
             handle.crash_count += 1
             if handle.started or handle.crash_count > MAX_RETRIES:
                 message = f"The process of model {self.name!r} exited while it ran the request ({reason})."
-                handle.push(EngineDied(message))
+                handle.push(EngineDeadError(message))
             else:
                 self._retries.append(handle)
         if self.state is ModelState.DRAINING:
@@ -202,7 +202,7 @@ class ServedModel:
     # Requests
 
     def check_available(self) -> None:
-        """Raise ModelUnavailable unless the model runs requests or is about to."""
+        """Raise ModelUnavailableError unless the model runs requests or is about to."""
         if self.state is not ModelState.READY and self.state not in STARTING:
             raise self._unavailable()
 
@@ -254,17 +254,17 @@ class ServedModel:
             self.queue.reject_all(self._unavailable)
             self._fail(self._running())
 
-    def _unavailable(self) -> ModelUnavailable:
+    def _unavailable(self) -> ModelUnavailableError:
         """The error of requests in the current state; a retry helps only if the model is loaded again."""
         match self.state:
             case ModelState.FAILED:
                 message = f"Model {self.name!r} failed: {self.lifecycle.error}"
                 retry_at = self.lifecycle.retry_at
                 if retry_at is None:
-                    return ModelUnavailable(message, retryable=False)
-                return ModelUnavailable(message, retry_after=clamp_retry_after(retry_at - time.time()))
+                    return ModelUnavailableError(message, retryable=False)
+                return ModelUnavailableError(message, retry_after=clamp_retry_after(retry_at - time.time()))
             case ModelState.STOPPED:
-                return ModelUnavailable(f"Model {self.name!r} is being shut down.")
+                return ModelUnavailableError(f"Model {self.name!r} is being shut down.")
             case ModelState.DRAINING:
-                return ModelUnavailable(f"Model {self.name!r} is being unloaded.", retryable=False)
-        return ModelUnavailable(f"Model {self.name!r} is not loaded.", retryable=False)
+                return ModelUnavailableError(f"Model {self.name!r} is being unloaded.", retryable=False)
+        return ModelUnavailableError(f"Model {self.name!r} is not loaded.", retryable=False)

@@ -11,7 +11,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from mlx_host.api import errors, json_io
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 # How long a request's head may take, and how large it may be.
 HEAD_SECONDS = 30.0
@@ -159,7 +159,7 @@ class Protocol(HttpToolsProtocol):
     def _refuse(self, status: HTTPStatus, message: str) -> None:
         running = self._running
         if running is None or running.response_complete or not running.response_started:
-            body = json_io.utf8(json_io.dumps(errors.openai_body(InvalidRequest(message, code="invalid_http"))))
+            body = json_io.utf8(json_io.dumps(errors.openai_body(InvalidRequestError(message, code="invalid_http"))))
             head = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

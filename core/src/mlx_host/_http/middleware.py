@@ -14,14 +14,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlx_host._http.json_size import MAX_CONTAINERS, MAX_ITEMS, JsonSize
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.json_io import HTTPExceptionAdapter
-from mlx_host.errors import InvalidRequest, RequestError, TooLarge
+from mlx_host.errors import InvalidRequestError, RequestError, RequestTooLargeError
 
 MEGABYTE = 1000 * 1000
 # How long the next chunk of a body may take.
 BODY_SECONDS = 30.0
 
 
-class BodyTimeoutError(InvalidRequest):
+class BodyTimeoutError(InvalidRequestError):
     """The client stopped sending the body."""
 
     status = 408
@@ -116,8 +116,10 @@ class BodyLimit:
         length = headers.get("content-length", "0")
         return self._too_large() if not length.isdecimal() or int(length) > self._max_bytes else None
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body exceeds the limit of {self._limit} (--max-body-mb).", code="request_too_large")
+    def _too_large(self) -> RequestTooLargeError:
+        return RequestTooLargeError(
+            f"The body exceeds the limit of {self._limit} (--max-body-mb).", code="request_too_large"
+        )
 
     def _check(self, size: JsonSize) -> None:
         for count, limit, kind in (
@@ -128,4 +130,4 @@ class BodyLimit:
                 message = (
                     f"The body has more than {limit} JSON {kind} ({count} so far). Send fewer, or several requests."
                 )
-                raise HTTPExceptionAdapter(TooLarge(message, code="request_too_large"))
+                raise HTTPExceptionAdapter(RequestTooLargeError(message, code="request_too_large"))

@@ -25,7 +25,7 @@ from mlx_host._plugins.guards import guarded
 from mlx_host._plugins.registry import FailedPlugin, PluginInfo, Registry
 from mlx_host._settings import api_names, option_names
 from mlx_host.api import Api, RequestRecord
-from mlx_host.backend import Backend, Source
+from mlx_host.backend import Backend, ModelSource
 from mlx_host.errors import MlxHostError, PluginError, UsageError
 from mlx_host.hookspecs import GROUP
 from mlx_host.parsing import Parser
@@ -274,7 +274,7 @@ class Plugins:
             return PARSER_PACKAGES
         return "Install the package that provides it; `mlx-host plugins` lists what is installed."
 
-    def source(self, ref: str) -> Source:
+    def source(self, ref: str) -> ModelSource:
         """Find where a model comes from; UsageError if no plugin knows it, PluginError if a plugin fails."""
         try:
             source = self.hook.resolve_source(ref=ref)
@@ -287,7 +287,7 @@ class Plugins:
                 f"--model {ref!r}: no such folder or file, and no plugin knows it. Give a local folder, "
                 "a Hugging Face id such as 'mlx-community/Qwen3-4B-4bit', or a name that a plugin resolves."
             )
-        if not isinstance(source, Source):
+        if not isinstance(source, ModelSource):
             raise PluginError(f"A plugin's resolve_source of {ref!r} returned {source!r}, expected a Source.")
         return source
 

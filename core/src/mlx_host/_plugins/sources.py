@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mlx_host.backend import LoadProgress, Source
+from mlx_host.backend import LoadProgress, ModelSource
 from mlx_host.errors import LoadError
 from mlx_host.hookspecs import hookimpl
 
@@ -25,13 +25,13 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 @hookimpl(trylast=True)
-def resolve_source(ref: str) -> Source | None:
+def resolve_source(ref: str) -> ModelSource | None:
     """Take what exists on disk, else what looks like a hub id."""
     path = os.path.expanduser(ref)
     if os.path.exists(path):
-        return Source(ref, f"local: {path}", lambda progress: Path(path).resolve())
+        return ModelSource(ref, f"local: {path}", lambda progress: Path(path).resolve())
     if _HUB_ID.fullmatch(ref):
-        return Source(ref, f"Hugging Face hub: {ref}", lambda progress: _download(ref, progress))
+        return ModelSource(ref, f"Hugging Face hub: {ref}", lambda progress: _download(ref, progress))
     return None
 
 

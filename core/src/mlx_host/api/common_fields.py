@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, refuse_former
 from mlx_host.api.service import ModelStatus
 from mlx_host.api.tool_choice import is_strict
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Priority, Sampling
 
@@ -45,12 +45,12 @@ class SamplingBody(BaseModel):
     seed: Seed | None = None
 
     def sampling(self) -> Sampling:
-        """How tokens are chosen; InvalidRequest if a key of logit_bias is no token id."""
+        """How tokens are chosen; InvalidRequestError if a key of logit_bias is no token id."""
         given = {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
         try:
             bias = {int(token): value for token, value in (self.logit_bias or {}).items()}
         except ValueError:
-            raise InvalidRequest("logit_bias: the keys must be token ids.", param="logit_bias") from None
+            raise InvalidRequestError("logit_bias: the keys must be token ids.", param="logit_bias") from None
         return Sampling(**given, logit_bias=bias)
 
     def given_extra(self) -> list[str]:
@@ -83,7 +83,7 @@ class GenerationBody(SamplingBody):
         if self.structured_outputs is None:
             return wanted
         if wanted is not None:
-            raise InvalidRequest(f"Give {param} or {STRUCTURED}, and not both.", param=STRUCTURED)
+            raise InvalidRequestError(f"Give {param} or {STRUCTURED}, and not both.", param=STRUCTURED)
         return self.structured_outputs.form()
 
     def priority(self) -> Priority:
@@ -94,7 +94,7 @@ class GenerationBody(SamplingBody):
         """The strings that end an answer."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > MAX_STOPS:
-            raise InvalidRequest(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
+            raise InvalidRequestError(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
         return tuple(stop for stop in stops if stop)
 
 

@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from mlx_host.api.json_io import JsonResponse
 from mlx_host.api.service import ModelStatus
-from mlx_host.errors import EngineFailed, InvalidRequest, RequestError
+from mlx_host.errors import EngineError, InvalidRequestError, RequestError
 
 # Prefixes of what pydantic adds to the path of an error to say which member of a union it tried.
 UNION_MEMBERS = ("list[", "dict[", "tagged-union[", "function-")
@@ -35,21 +35,21 @@ def openai_error(error: RequestError) -> Response:
     return JsonResponse(openai_body(error), error.status, retry_headers(error))
 
 
-class RouteNotFoundError(InvalidRequest):
+class RouteNotFoundError(InvalidRequestError):
     """No endpoint has this path, or none that takes this method."""
 
     status = 404
     code = "not_found"
 
 
-class UnsupportedMediaTypeError(InvalidRequest):
+class UnsupportedMediaTypeError(InvalidRequestError):
     """The body has a content type or an encoding that the endpoint does not accept."""
 
     status = 415
     code = "unsupported_media_type"
 
 
-class HttpStatusError(InvalidRequest):
+class HttpStatusError(InvalidRequestError):
     """An error that the web framework raised, with its status."""
 
     def __init__(self, status: int, message: str, *, code: str | None = None) -> None:
@@ -63,7 +63,7 @@ class InternalError(RequestError):
     code = "internal_error"
 
 
-class BackendContractError(EngineFailed):
+class BackendContractError(EngineError):
     """A model's events break the backend contract, for example because one of several outputs is missing.
 
     `fault` continues a sentence about the model, such as "returned 1 of 2 images".
@@ -74,11 +74,11 @@ class BackendContractError(EngineFailed):
         super().__init__(f"Model {model.name!r}{backend} {fault}; this is a bug in the backend.")
 
 
-def validation_error(errors: Sequence[Any]) -> InvalidRequest:
+def validation_error(errors: Sequence[Any]) -> InvalidRequestError:
     """Turn pydantic's errors into one: it names the first invalid field and counts the others."""
     first = errors[0]
     if first["loc"] == ("body",) and first["type"] in NOT_AN_OBJECT:
-        return InvalidRequest(f"{NOT_AN_OBJECT[first['type']]}; send an object with the fields of the request.")
+        return InvalidRequestError(f"{NOT_AN_OBJECT[first['type']]}; send an object with the fields of the request.")
     path = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
     path = [part for part in path if not part.startswith(UNION_MEMBERS) and part != "str"]
     param = ".".join(path) or None
@@ -86,4 +86,4 @@ def validation_error(errors: Sequence[Any]) -> InvalidRequest:
     message = f"{param}: {message}" if param else message
     if len(errors) > 1:
         message += f" (and {len(errors) - 1} more)"
-    return InvalidRequest(f"{message}.".replace("..", "."), param=param)
+    return InvalidRequestError(f"{message}.".replace("..", "."), param=param)

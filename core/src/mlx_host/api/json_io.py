@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from mlx_host.errors import InvalidRequest, RequestError
+from mlx_host.errors import InvalidRequestError, RequestError
 
 # More than any schema needs, and few enough for code that walks a request recursively.
 MAX_DEPTH = 100
@@ -48,7 +48,7 @@ def _constant(name: str) -> NoReturn:
 
 
 def loads(body: bytes, what: str = "The body") -> Any:
-    """Parse JSON strictly: valid UTF-8, standard numbers, at most MAX_DEPTH levels; raises InvalidRequest.
+    """Parse JSON strictly: valid UTF-8, standard numbers, at most MAX_DEPTH levels; raises InvalidRequestError.
 
     `what` is the subject of the error message.
     """
@@ -59,19 +59,19 @@ def loads(body: bytes, what: str = "The body") -> Any:
         if b"\\u" in body:
             _write(value).encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
-        raise InvalidRequest(f"{what} is not valid Unicode: {error.reason}.") from None
+        raise InvalidRequestError(f"{what} is not valid Unicode: {error.reason}.") from None
     except RecursionError:
-        raise InvalidRequest(too_deep) from None
+        raise InvalidRequestError(too_deep) from None
     except json.JSONDecodeError as error:
-        raise InvalidRequest(f"{what} is not valid JSON: {error.msg} at character {error.pos}.") from None
+        raise InvalidRequestError(f"{what} is not valid JSON: {error.msg} at character {error.pos}.") from None
     except _NotANumberError as error:
-        raise InvalidRequest(f"{what} is not valid JSON: {error}.") from None
+        raise InvalidRequestError(f"{what} is not valid JSON: {error}.") from None
     except ValueError:
         # Python's own message is about changing its limit, which a client cannot do.
-        raise InvalidRequest(f"{what} has an integer with too many digits.") from None
+        raise InvalidRequestError(f"{what} has an integer with too many digits.") from None
     # Fewer brackets than levels: no need to look.
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
-        raise InvalidRequest(too_deep)
+        raise InvalidRequestError(too_deep)
     return value
 
 

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.responding import ClientDisconnectError
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 MAX_PARTS = 100
 MAX_TEXT_BYTES = 1_000_000
@@ -35,7 +35,7 @@ class MultipartForm:
 
 
 async def read(request: Request) -> MultipartForm:
-    """Parse the form in a request's body; raises InvalidRequest or UnsupportedMediaTypeError."""
+    """Parse the form in a request's body; raises InvalidRequestError or UnsupportedMediaTypeError."""
     content_type = request.headers.get("content-type", "")
     media_type, parameters = parse_options_header(content_type)
     if media_type != b"multipart/form-data":
@@ -43,18 +43,18 @@ async def read(request: Request) -> MultipartForm:
             f"Content-Type {content_type!r} is not supported; send the body as multipart/form-data."
         )
     if not parameters.get(b"boundary"):
-        raise InvalidRequest("Content-Type has no boundary; multipart/form-data needs one.")
+        raise InvalidRequestError("Content-Type has no boundary; multipart/form-data needs one.")
     builder = _FormBuilder()
     try:
         parser = MultipartParser(parameters[b"boundary"], builder.callbacks())
         async for chunk in request.stream():
             parser.write(chunk)
     except FormParserError as error:
-        raise InvalidRequest(f"The form is not valid multipart/form-data: {error}.") from error
+        raise InvalidRequestError(f"The form is not valid multipart/form-data: {error}.") from error
     except ClientDisconnect:
         raise ClientDisconnectError("The client closed the connection while it sent the form.") from None
     if not builder.complete:
-        raise InvalidRequest("The form is incomplete: its closing boundary is missing.")
+        raise InvalidRequestError("The form is incomplete: its closing boundary is missing.")
     return builder.form
 
 
@@ -86,7 +86,7 @@ class _FormBuilder:
     def _part_begin(self) -> None:
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise InvalidRequest(f"The form has more than {MAX_PARTS} parts.")
+            raise InvalidRequestError(f"The form has more than {MAX_PARTS} parts.")
         self._headers, self._content = {}, bytearray()
 
     def _header_end(self) -> None:
@@ -96,7 +96,7 @@ class _FormBuilder:
     def _headers_finished(self) -> None:
         _, parameters = parse_options_header(self._headers.get(b"content-disposition", b""))
         if b"name" not in parameters:
-            raise InvalidRequest("A part of the form has no name.")
+            raise InvalidRequestError("A part of the form has no name.")
         self._name = parameters[b"name"].decode(errors="replace").removesuffix("[]")
         self._file_name = parameters[b"filename"].decode(errors="replace") if b"filename" in parameters else None
 
@@ -104,7 +104,9 @@ class _FormBuilder:
         if self._file_name is None:
             self._text_bytes += end - start
             if self._text_bytes > MAX_TEXT_BYTES:
-                raise InvalidRequest(f"The text fields of the form have more than {MAX_TEXT_BYTES:,} bytes together.")
+                raise InvalidRequestError(
+                    f"The text fields of the form have more than {MAX_TEXT_BYTES:,} bytes together."
+                )
         self._content += memoryview(data)[start:end]
 
     def _part_end(self) -> None:
@@ -115,7 +117,7 @@ class _FormBuilder:
         try:
             text = content.decode()
         except UnicodeDecodeError:
-            raise InvalidRequest(f"{self._name}: not valid UTF-8.", param=self._name) from None
+            raise InvalidRequestError(f"{self._name}: not valid UTF-8.", param=self._name) from None
         self.form.fields.setdefault(self._name, []).append(text)
 
     def _end(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlx_host.api.json_io import loads
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern
 
 Schema = dict[str, Any]
@@ -97,7 +97,7 @@ class StructuredOutputs(BaseModel):
             ("disable_additional_properties", "; write additionalProperties: false into the schema"),
         ):
             if getattr(self, name):
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{STRUCTURED}.{name} is not supported by this server{instead}.", param=f"{STRUCTURED}.{name}"
                 )
         given = {
@@ -110,7 +110,9 @@ class StructuredOutputs(BaseModel):
         forms = {name: form for name, form in given.items() if form is not None}
         if len(forms) != 1:
             got = " and ".join(forms) or "none"
-            raise InvalidRequest(f"{STRUCTURED} takes exactly one of {', '.join(KINDS)}; got {got}.", param=STRUCTURED)
+            raise InvalidRequestError(
+                f"{STRUCTURED} takes exactly one of {', '.join(KINDS)}; got {got}.", param=STRUCTURED
+            )
         (form,) = forms.values()
         return form
 
@@ -124,11 +126,11 @@ class StructuredOutputs(BaseModel):
         where = f"{STRUCTURED}.json"
         try:
             schema = loads(self.json_schema.encode(), where)
-        except InvalidRequest as error:
+        except InvalidRequestError as error:
             error.param = where
             raise
         if not isinstance(schema, dict):
-            raise InvalidRequest(f"{where} must be a schema, an object.", param=where)
+            raise InvalidRequestError(f"{where} must be a schema, an object.", param=where)
         return schema
 
     def ignored(self) -> list[str]:
@@ -154,8 +156,8 @@ def refuse_former(fields: Mapping[str, Any]) -> None:
     for name, now in FORMER.items():
         if fields.get(name) is not None:
             instead = f"; write it as {STRUCTURED}: {{{now!r}: ...}}" if now else ""
-            raise InvalidRequest(f"{name} is not supported by this server{instead}.", param=name)
+            raise InvalidRequestError(f"{name} is not supported by this server{instead}.", param=name)
 
 
-def _missing(where: str, what: str) -> InvalidRequest:
-    return InvalidRequest(f"{where} is missing: {what}.", param=where)
+def _missing(where: str, what: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{where} is missing: {what}.", param=where)

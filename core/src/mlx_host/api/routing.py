@@ -14,7 +14,7 @@ from fastapi.routing import APIRoute
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.json_io import HTTPExceptionAdapter, loads
 from mlx_host.api.service import LOCAL, Caller
-from mlx_host.errors import InvalidRequest, PluginError
+from mlx_host.errors import InvalidRequestError, PluginError
 
 CALLER = "mlx_host.caller"
 JSON_MEDIA_TYPE = re.compile(r"application/([\w.-]+\+)?json")
@@ -26,7 +26,7 @@ class JsonRequest(Request):
     async def json(self) -> Any:
         try:
             return loads(await self.body())
-        except InvalidRequest as error:
+        except InvalidRequestError as error:
             raise HTTPExceptionAdapter(error) from None
 
 

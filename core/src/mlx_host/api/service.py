@@ -160,7 +160,7 @@ class Service(Protocol):
         ...
 
     def model(self, name: str, caller: Caller = LOCAL) -> ModelStatus:
-        """Return a snapshot of the model that `name` resolves to; ModelNotFound if there is none."""
+        """Return a snapshot of the model that `name` resolves to; ModelNotFoundError if there is none."""
         ...
 
     def submit(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import Json
 
 Mode = Literal["auto", "none", "required"]
@@ -27,7 +27,7 @@ class ToolFields(TypedDict):
 
 
 def choose(choice: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> ToolFields:
-    """Translate a tool_choice; InvalidRequest says what is missing or not supported."""
+    """Translate a tool_choice; InvalidRequestError says what is missing or not supported."""
     match choice:
         case None:
             return tool_fields("auto", tools)
@@ -45,7 +45,7 @@ def choose(choice: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> Too
 
 
 def tool_fields(mode: Mode, tools: Sequence[Json], names: Sequence[str] | None = None) -> ToolFields:
-    """Allow the tools with these names, or all if None; InvalidRequest if a name is unknown or none are left."""
+    """Allow the tools with these names, or all if None; InvalidRequestError if a name is unknown or none are left."""
     if mode == "none":
         return {"tools": (), "tool_choice": mode, "allowed_tools": None}
     defined = {tool["function"]["name"]: None for tool in tools}
@@ -80,8 +80,8 @@ def _listed(names: Iterable[Any]) -> str:
     return ", ".join(listed[:MAX_LISTED]) + more
 
 
-def _invalid(message: str, path: str = "") -> InvalidRequest:
-    return InvalidRequest(message, param=f"tool_choice{path}")
+def _invalid(message: str, path: str = "") -> InvalidRequestError:
+    return InvalidRequestError(message, param=f"tool_choice{path}")
 
 
 def is_strict(tool: Json) -> bool:

@@ -58,7 +58,7 @@ class CallFormat(CallReader):
 
     @abstractmethod
     def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
-        """State one call, or one or more if `choice.parallel`; UnsupportedRequest if a schema cannot be guaranteed."""
+        """State one call, or one or more if `choice.parallel`; UnsupportedRequestError if a schema cannot be guaranteed."""
 
     @abstractmethod
     def write(self, calls: Sequence[CallValues]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from mlx_host.errors import UnsupportedRequest
-from mlx_host.grammar import Chain, Exact, Grammar, OneOf, Repeated, TextUntil, chain, optional
+from mlx_host.errors import UnsupportedRequestError
+from mlx_host.grammar import Alternatives, Concat, Grammar, LiteralText, Repeat, TextThrough, chain, optional
 from mlx_host.parsing.parser import ToolChoice
 from mlx_host.parsing.schema_nodes import Function, Place, branches, members
 
@@ -16,18 +16,18 @@ MAX_CALLS = 16
 
 def in_turn(call: Grammar, choice: ToolChoice, between: str = "") -> Grammar:
     """State a call, or several if the choice allows it."""
-    return chain(call, Repeated(chain(between, call), 0, MAX_CALLS - 1)) if choice.parallel else call
+    return chain(call, Repeat(chain(between, call), 0, MAX_CALLS - 1)) if choice.parallel else call
 
 
 def named(function: Function, name: re.Pattern[str]) -> str:
-    """Return the name of a function for a format without quotes; UnsupportedRequest unless `name` matches it."""
+    """Return the name of a function for a format without quotes; UnsupportedRequestError unless `name` matches it."""
     return writable(function.name, name, function.name)
 
 
 def writable(text: str, allowed: re.Pattern[str], tool: str) -> str:
-    """Return a name or key unchanged; UnsupportedRequest if the parser would not read it back."""
+    """Return a name or key unchanged; UnsupportedRequestError if the parser would not read it back."""
     if not allowed.fullmatch(text):
-        raise UnsupportedRequest(
+        raise UnsupportedRequestError(
             f"the tool {tool!r} cannot be forced or strict with this model: {text!r} cannot be written in "
             f"the format of its calls",
             param="tools",
@@ -59,8 +59,8 @@ def parameters(
         parts.append(part if member.required else optional(part))
     if others is not None:
         known = [*(escape(member.key) for member in declared), *reserved]
-        parts.append(Repeated(chain(before, undeclared(behind, known, other_key or key), value(others))))
-    return Chain(tuple(parts))
+        parts.append(Repeat(chain(before, undeclared(behind, known, other_key or key), value(others))))
+    return Concat(tuple(parts))
 
 
 def separated_parameters(
@@ -82,7 +82,7 @@ def undeclared(behind: str, declared: Sequence[str], key: re.Pattern[str]) -> Gr
     """State a key that is not among the `declared` ones, through the text `behind` it."""
     unless = ("|".join(map(re.escape, declared)),) if declared else ()
     # Python's \s includes these, llguidance's does not.
-    return TextUntil((behind,), (key.pattern.replace(r"\s", r"\s\x1c-\x1f"),), unless)
+    return TextThrough((behind,), (key.pattern.replace(r"\s", r"\s\x1c-\x1f"),), unless)
 
 
 def kinds(place: Place) -> tuple[list[Place], list[Place]]:
@@ -106,14 +106,14 @@ def separated(parts: Sequence[tuple[Grammar, bool]], more: Grammar | None, separ
     """State (part, required) pairs in order, then any number of `more`, with a separator between any two."""
 
     def following(rest: Sequence[tuple[Grammar, bool]]) -> list[Grammar]:
-        last = [] if more is None else [Repeated(chain(separator, more))]
+        last = [] if more is None else [Repeat(chain(separator, more))]
         return [chain(separator, part) if must else optional(separator, part) for part, must in rest] + last
 
     starts: list[Grammar] = []
     for n, (part, must) in enumerate(parts):
         starts.append(chain(part, *following(parts[n + 1 :])))
         if must:
-            return OneOf(tuple(starts))
+            return Alternatives(tuple(starts))
     if more is not None:
         starts.append(chain(more, *following([])))
-    return OneOf((*starts, Exact("")))
+    return Alternatives((*starts, LiteralText("")))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlx_host.grammar import AnyText, Constraint, Grammar
+from mlx_host.grammar import Constraint, FreeText, Grammar
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import Json
 
@@ -28,16 +28,16 @@ class AnswerConstraint(Constraint):
     form: Grammar | None = None
     thinks: bool = True
 
-    def grammar(self, prompt_tail: str) -> Grammar:
+    def grammar(self, generation_prompt: str) -> Grammar:
         tools = [tool if self.choice.required or _strict(tool) else _relaxed(tool) for tool in self._callable()]
         thinker = None
         if self.reasoning is not None:
-            thinker = self.reasoning(prompt_tail=prompt_tail, tools=tools, reasoning=self.thinks)
+            thinker = self.reasoning(generation_prompt=generation_prompt, tools=tools, reasoning=self.thinks)
         if self.calls is None or not tools:
-            return self.form or AnyText() if thinker is None else thinker.constrained(None, self.form, self.choice)
+            return self.form or FreeText() if thinker is None else thinker.constrained(None, self.form, self.choice)
         if thinker is not None and self.calls is self.reasoning:
             return thinker.constrained(thinker.grammar(tools, self.choice), self.form, self.choice)
-        caller = self.calls(prompt_tail="" if thinker else prompt_tail, tools=tools, reasoning=False)
+        caller = self.calls(generation_prompt="" if thinker else generation_prompt, tools=tools, reasoning=False)
         body = caller.constrained(caller.grammar(tools, self.choice), self.form, self.choice)
         return body if thinker is None else thinker.constrained(None, body, self.choice)
 

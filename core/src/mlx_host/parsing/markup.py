@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from mlx_host.grammar import Chain, Grammar, TextUntil, one_of, optional
+from mlx_host.grammar import Concat, Grammar, TextThrough, one_of, optional
 from mlx_host.parsing.call_format import CallFormat, CallReader, Opener
 from mlx_host.parsing.literal_matcher import Literals
 from mlx_host.parsing.parser import Parser, Part, ToolCall, ToolChoice
@@ -77,10 +77,10 @@ class MarkupParser(Parser):
         declared = functions(tools)
         return one_of(*(form.grammar(declared, choice) for form in formats))
 
-    def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
-        super().__init__(prompt_tail=prompt_tail, tools=tools, reasoning=reasoning)
+    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
+        super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
         self._scanner = Scanner(tools)
-        self._writer = Writer(inside=self._opens_inside(prompt_tail), reasoning=reasoning)
+        self._writer = Writer(inside=self._opens_inside(generation_prompt), reasoning=reasoning)
         self._reading: Reading[None] | None = None
         self._unopened = 0
         self._called = False
@@ -111,13 +111,13 @@ class MarkupParser(Parser):
 
     def thinking(self) -> Grammar:
         if not self.reasoning or not self.think_close:
-            return Chain()
-        closed = TextUntil(self.think_close)
-        if self._opens_inside(self.prompt_tail):
+            return Concat()
+        closed = TextThrough(self.think_close)
+        if self._opens_inside(self.generation_prompt):
             return closed
         # A prompt that speaks of thinking and ends outside of it has done with it.
-        if any(marker in self.prompt_tail for marker in self.think_close) or not self.think_open:
-            return Chain()
+        if any(marker in self.generation_prompt for marker in self.think_close) or not self.think_open:
+            return Concat()
         return optional(one_of(*self.think_open), closed)
 
     def counts(self, marker: str, *, thinking: bool, fresh: bool) -> bool:
@@ -127,9 +127,9 @@ class MarkupParser(Parser):
         """
         return True
 
-    def _opens_inside(self, prompt_tail: str) -> bool:
-        opened = max((prompt_tail.rfind(marker) for marker in self.think_open), default=-1)
-        return opened > max((prompt_tail.rfind(marker) for marker in self.think_close), default=-1)
+    def _opens_inside(self, generation_prompt: str) -> bool:
+        opened = max((generation_prompt.rfind(marker) for marker in self.think_open), default=-1)
+        return opened > max((generation_prompt.rfind(marker) for marker in self.think_close), default=-1)
 
     def _parts(self) -> list[Part]:
         while self._scan() if self._reading is None else self._read(self._reading):

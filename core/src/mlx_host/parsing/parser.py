@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from mlx_host.errors import PluginError, UnsupportedRequest
-from mlx_host.grammar import AnyText, Chain, Grammar, Pattern, Repeated, TextUntil, after, chain, one_of
+from mlx_host.errors import PluginError, UnsupportedRequestError
+from mlx_host.grammar import Concat, FreeText, Grammar, Pattern, Repeat, TextThrough, chain, one_of, strip_prefix
 from mlx_host.requests import Json
 
 
@@ -81,7 +81,7 @@ class ToolChoice:
 class Parser(ABC):
     """Reads one answer of one model family: no I/O, no tokenizer, pieces of any size.
 
-    A parser is made for one answer. `prompt_tail` is what the chat template appended after the last message. Without
+    A parser is made for one answer. `generation_prompt` is what the chat template appended after the last message. Without
     `tools` calls are left alone as text; with `reasoning` False thinking is left in the content, markers and all.
     No input makes it raise: what cannot be read comes back as the text it was.
 
@@ -99,8 +99,8 @@ class Parser(ABC):
     telltales: ClassVar[tuple[str, ...]] = ()
     openers: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
-        self.prompt_tail = prompt_tail
+    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
+        self.generation_prompt = generation_prompt
         self.tools = tools
         self.reasoning = reasoning
 
@@ -129,19 +129,19 @@ class Parser(ABC):
         """State calls as the family's models write them: one, or one or more where `choice` allows it, and no text.
 
         `tools` are OpenAI's shapes of those that `choice` leaves, at least one. What the grammar admits, the parser
-        reads as a call to one of them whose arguments conform to its schema. UnsupportedRequest if that cannot be said.
+        reads as a call to one of them whose arguments conform to its schema. UnsupportedRequestError if that cannot be said.
 
-        Two traps of llguidance's lexer: text goes on as long as it can, so what ends it belongs to it (TextUntil); and
+        Two traps of llguidance's lexer: text goes on as long as it can, so what ends it belongs to it (TextThrough); and
         of fixed texts of which one begins like the other, only the longer is left once the shorter is written.
         """
-        raise UnsupportedRequest(
+        raise UnsupportedRequestError(
             f"the parser {self.name!r} cannot force or constrain calls: its format is not stated as a grammar",
             param="tool_choice",
         )
 
     def thinking(self) -> Grammar:
         """State what may come before the answer proper, given the prompt's tail; by default nothing."""
-        return Chain()
+        return Concat()
 
     @classmethod
     def thinks(cls, template: str) -> bool:
@@ -154,7 +154,7 @@ class Parser(ABC):
         `calls` is what `grammar` gave, None where none may be made.
         """
         if calls is None or choice.required:
-            body = calls if calls is not None else form if form is not None else AnyText()
+            body = calls if calls is not None else form if form is not None else FreeText()
         elif form is not None:
             body = one_of(calls, form)
         else:
@@ -162,25 +162,25 @@ class Parser(ABC):
         # White space belongs to the thinking before it; without any, it would be content.
         layout = Pattern(r"[ \n]{0,2}")
         match self.thinking():
-            case Chain(()):
+            case Concat(()):
                 return body
-            case Repeated(thought, 0, 1):
+            case Repeat(thought, 0, 1):
                 return one_of(chain(thought, layout, body), body)
             case thought:
                 return chain(thought, layout, body)
 
     def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
         """State text in which each call, once opened, is one of `calls`; openers that none has do not occur."""
-        text = AnyText(without=self.openers)
+        text = FreeText(without=self.openers)
         triggered = []
         for opener in self.openers:
-            if (rest := after(calls, opener)) is not None:
+            if (rest := strip_prefix(calls, opener)) is not None:
                 others = tuple(re.escape(other) for other in self.openers if other != opener)
                 unless = (f"(?s:.*)(?:{'|'.join(others)})(?s:.*)",) if others else ()
-                triggered.append(chain(TextUntil((opener,), unless=unless), rest))
+                triggered.append(chain(TextThrough((opener,), unless=unless), rest))
         if not triggered:
             raise PluginError(f"the calls of the parser {self.name!r} begin with none of its openers {self.openers}")
-        return chain(Repeated(one_of(*triggered), 0, None if choice.parallel else 1), text)
+        return chain(Repeat(one_of(*triggered), 0, None if choice.parallel else 1), text)
 
     @classmethod
     def new_call_id(cls) -> str:

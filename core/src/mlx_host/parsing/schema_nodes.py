@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing.arguments import is_name
 from mlx_host.parsing.schema import Schema, pointed
@@ -48,7 +48,9 @@ class Place:
         if isinstance(node, bool):
             node = {} if node else {"not": {}}
         if not isinstance(node, Mapping):
-            raise UnsupportedRequest(f"the schema of the tool {self.tool!r} holds {node!r} for a schema", param="tools")
+            raise UnsupportedRequestError(
+                f"the schema of the tool {self.tool!r} holds {node!r} for a schema", param="tools"
+            )
         return Place(node, self.root, self.tool, self.refs)
 
     def resolved(self) -> Place:
@@ -81,7 +83,7 @@ class Place:
         return JsonValue({**self.node, **definitions}, param="tools")
 
     def refuse(self, keyword: str) -> NoReturn:
-        raise UnsupportedRequest(
+        raise UnsupportedRequestError(
             f"the tool {self.tool!r} cannot be forced or strict with this model: in the format of its calls the "
             f"schema's {keyword!r} at {json.dumps(self.node)[:200]} cannot be guaranteed",
             param="tools",
@@ -122,7 +124,7 @@ def functions(tools: Iterable[Json]) -> list[Function]:
 def _function(declared: Mapping[str, Any]) -> Function:
     name, schema = declared["name"], declared.get("parameters")
     if not is_name(name):
-        raise UnsupportedRequest(f"the tool name {name!r} cannot be written in a call", param="tools")
+        raise UnsupportedRequestError(f"the tool name {name!r} cannot be written in a call", param="tools")
     if schema is None:
         schema = {"properties": {}}
     place = Place({}, {}, name).at(schema)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlx_host.grammar import ANY, Grammar, TextUntil, chain, one_of
+from mlx_host.grammar import ANY, Grammar, TextThrough, chain, one_of
 from mlx_host.parsing.schema import Schema
 from mlx_host.parsing.schema_nodes import Place, branches, values
 from mlx_host.parsing.schema_regex import whole_regex
@@ -61,7 +61,7 @@ class BareText:
         parts = branches(place)
         if not types:
             free = any(not part.says() for part in parts)
-            return TextUntil(self.closers) if free else self._json(place)
+            return TextThrough(self.closers) if free else self._json(place)
         not_first = "".join(sorted({_FIRST.get(name, "") for part in parts for name in _guarded(part)}))
         return one_of(*(choice for part in parts for choice in self._choices(part, not_first, place.schema())))
 
@@ -91,13 +91,13 @@ class BareText:
             begun = least + len(self.pad) if least else 0
             head = f"(?:[^{first}]|{first}[^{first}{second}]){{{begun}}}"
             longest = "" if most is None else max(0, most - 2 * begun)
-            return TextUntil(self.closers, (f"(?s:{head}.{{0,{longest}}})",))
+            return TextThrough(self.closers, (f"(?s:{head}.{{0,{longest}}})",))
         if self.trimmed and regexes:
             unless += [r"\n(?s:.*)", r"(?s:.*)\n"]
         matching = [f"(?:{regex}){self.pad}" for regex in regexes]
         if not_first:
             matching.append(rf"(?:[^\s\x1c-\x1f{not_first}](?s:.*))?(?:{self.pad})?")
-        return TextUntil(self.closers, tuple(matching) or (ANY,), tuple(unless))
+        return TextThrough(self.closers, tuple(matching) or (ANY,), tuple(unless))
 
     def _json(self, place: Place) -> Grammar:
         return chain(place.json(), self.pad + self.closer)
@@ -117,7 +117,7 @@ class BareText:
         elif types == {"boolean"}:
             yield one_of("true" + self.pad + self.closer, "false" + self.pad + self.closer)
         elif types <= {"integer", "number"} and not part.says() & _LIMITS:
-            yield TextUntil(self.closers, ("|".join(_WORDS[name] + self.pad for name in types),))
+            yield TextThrough(self.closers, ("|".join(_WORDS[name] + self.pad for name in types),))
         else:
             yield self._json(part)
 

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mlx_host.api import Api, Endpoints
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import Request
 from mlx_host.testing.fake_service import FakeService
 from mlx_host.testing.http import HttpResponse
@@ -107,7 +107,7 @@ class ApiContract:
     @classmethod
     def rejection(cls, endpoints: Endpoints) -> Response:
         """An error response in the API's own format."""
-        return endpoints.error(InvalidRequest(MESSAGE, param="field", code="contract"))
+        return endpoints.error(InvalidRequestError(MESSAGE, param="field", code="contract"))
 
     # What is registered
 

@@ -12,8 +12,8 @@ from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import Telltales
 from mlx_host.api import LOCAL, Caller, ChatEvent, Deadline, ModelState, ModelStatus
-from mlx_host.errors import ModelNotFound, RequestError
-from mlx_host.events import Event, Finished, Progress, Started, Text
+from mlx_host.errors import ModelNotFoundError, RequestError
+from mlx_host.events import Event, Finished, Progress, Started, TextDelta
 from mlx_host.parsing import Parser
 from mlx_host.requests import ChatRequest, Request
 
@@ -107,7 +107,7 @@ class FakeReply(Generic[EventT]):
             match event:
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
-                case Text():
+                case TextDelta():
                     self.completion_tokens += event.tokens
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
@@ -156,7 +156,7 @@ class FakeService:
         if len(self._models) == 1:
             return next(iter(self._models.values()))
         available = ", ".join(sorted(self._models)) or "none"
-        raise ModelNotFound(f"Model {name!r} not found. Available models: {available}.", param="model")
+        raise ModelNotFoundError(f"Model {name!r} not found. Available models: {available}.", param="model")
 
     def submit(
         self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE

@@ -7,7 +7,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mlx_host.grammar import AnyText, Chain, Exact, Grammar, JsonValue, OneOf, Pattern, Repeated, TextUntil
+from mlx_host.grammar import (
+    Alternatives,
+    Concat,
+    FreeText,
+    Grammar,
+    JsonValue,
+    LiteralText,
+    Pattern,
+    Repeat,
+    TextThrough,
+)
 from mlx_host.parsing.schema import pointed
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
@@ -36,13 +46,13 @@ def admits(grammar: Grammar, text: str) -> bool:
 def _ends(grammar: Grammar, text: str, starts: set[int]) -> set[int]:
     """Return where the grammar's texts may end that begin at one of `starts`."""
     match grammar:
-        case Chain(parts):
+        case Concat(parts):
             for part in parts:
                 starts = _ends(part, text, starts)
             return starts
-        case OneOf(parts):
+        case Alternatives(parts):
             return {end for part in parts for end in _ends(part, text, starts)}
-        case Repeated(part, least, most):
+        case Repeat(part, least, most):
             return _repeated(part, text, starts, least, most)
     return {end for start in starts for end in _leaf_ends(grammar, text, start)}
 
@@ -60,17 +70,17 @@ def _repeated(part: Grammar, text: str, starts: set[int], least: int, most: int 
 
 def _leaf_ends(grammar: Grammar, text: str, start: int) -> Iterator[int]:
     match grammar:
-        case Exact(exact):
+        case LiteralText(exact):
             if text.startswith(exact, start):
                 yield start + len(exact)
         case Pattern(regex):
             yield from (end for end in range(start, len(text) + 1) if re.fullmatch(regex, text[start:end]))
-        case AnyText(without, unless):
+        case FreeText(without, unless):
             for end in range(start, len(text) + 1):
                 piece = text[start:end]
                 if not any(string in piece for string in without) and not _matches_any(unless, piece):
                     yield end
-        case TextUntil():
+        case TextThrough():
             yield from _until(grammar, text, start)
         case JsonValue(schema):
             yield from _json_end(schema, text, start)
@@ -78,7 +88,7 @@ def _leaf_ends(grammar: Grammar, text: str, start: int) -> Iterator[int]:
             raise TypeError(f"this matcher cannot decide {type(grammar).__name__}")
 
 
-def _until(until: TextUntil, text: str, start: int) -> Iterator[int]:
+def _until(until: TextThrough, text: str, start: int) -> Iterator[int]:
     for at in range(start, len(text)):
         found = [string for string in until.ends if text.startswith(string, at)]
         before = text[start:at]

@@ -12,9 +12,9 @@ import pytest
 
 from mlx_host._engine.event_checker import EventChecker, EventProtocolError
 from mlx_host._settings import HostSettings, ModelSettings
-from mlx_host.backend import Backend, Load, Model, Options
-from mlx_host.errors import ContextLengthExceeded, RequestError
-from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, Text, each
+from mlx_host.backend import Backend, LoadContext, Model, Options
+from mlx_host.errors import ContextLengthExceededError, RequestError
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, TextDelta, iter_events
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Request, Sampling
 
 # Enough places to cut an answer at, few enough to be quick for a long one.
@@ -66,7 +66,7 @@ class ModelContract:
     def model(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         path = cls.path(tmp_path_factory.mktemp("model"))
         ref = None if path is None else str(path)
-        model = cls.backend.load(Load(ref, path, cls.backend.options(**cls.options), _no_progress))
+        model = cls.backend.load(LoadContext(ref, path, cls.backend.options(**cls.options), _no_progress))
         yield model
         model.close()
 
@@ -89,10 +89,10 @@ class ModelContract:
         for event in events:
             match event:
                 case Started():
-                    others.append((event.prompt_tokens, event.prompt_tail))
+                    others.append((event.prompt_tokens, event.generation_prompt))
                 case Progress():
                     pass
-                case Text():
+                case TextDelta():
                     texts[event.choice] = texts.get(event.choice, "") + event.text
                 case ChoiceFinished():
                     reasons[event.choice] = event.reason
@@ -116,9 +116,11 @@ class ModelContract:
         _assert_pickles(self.backend.options(**self.options))
 
     def test_a_model_serves_what_its_backend_serves(self, model: Model) -> None:
-        assert model.serves, "the model serves nothing"
-        for served in model.serves:
-            assert issubclass(served, self.backend.serves), f"the backend's `serves` does not say {served.__name__}"
+        assert model.supported_requests, "the model serves nothing"
+        for served in model.supported_requests:
+            assert issubclass(served, self.backend.supported_requests), (
+                f"the backend's `supported_requests` does not say {served.__name__}"
+            )
         assert model.concurrency >= 1, f"concurrency is {model.concurrency}"
         assert model.context_length is None or model.context_length >= 1, f"context_length is {model.context_length}"
 
@@ -127,7 +129,7 @@ class ModelContract:
     def test_requests_are_fit_to_try(self, model: Model, alone: Sequence[object]) -> None:
         assert len(self.requests) >= 2, "neighbours can be told apart only with two or more requests"
         for request in self.requests:
-            assert isinstance(request, model.serves), f"the model does not serve {type(request).__name__}"
+            assert isinstance(request, model.supported_requests), f"the model does not serve {type(request).__name__}"
         assert any(outcome != alone[0] for outcome in alone), "all answers are alike: mixing them up would not show"
 
     def test_requests_and_events_pickle(self, model: Model) -> None:
@@ -156,7 +158,7 @@ class ModelContract:
         for request in self.requests:
             finished: set[int] = set()
             for event in answer(model, request):
-                if isinstance(event, (Text, ChoiceFinished)):
+                if isinstance(event, (TextDelta, ChoiceFinished)):
                     assert event.choice not in finished, f"{event!r} comes after the end of its choice"
                 if isinstance(event, ChoiceFinished):
                     finished.add(event.choice)
@@ -223,9 +225,9 @@ class ModelContract:
             self.check(0, answer(model, self.requests[0]), alone, f"after {request!r}")
 
     def test_a_prompt_beyond_the_context_is_refused(self, model: Model, alone: Sequence[object]) -> None:
-        if model.context_length is None or ChatRequest not in model.serves:
+        if model.context_length is None or ChatRequest not in model.supported_requests:
             pytest.skip("the model says no context length")
-        with pytest.raises(ContextLengthExceeded) as refusal:
+        with pytest.raises(ContextLengthExceededError) as refusal:
             answer(model, chat("word " * model.context_length))
         check_refusal(refusal.value)
         self.check(0, answer(model, self.requests[0]), alone, "after too long a prompt")
@@ -255,7 +257,7 @@ def together(model: Model, visits: Sequence[Visit]) -> list[list[Event]]:
                 visit = visits[number]
                 leaves = visit.leave is not None and turn - visit.start >= visit.leave
                 event = None if leaves else next(events, _END)
-                news = each(event) if isinstance(event, Event) and event is not _END else ()
+                news = iter_events(event) if isinstance(event, Event) and event is not _END else ()
                 said[number] += news
                 if leaves or event is _END or (news and isinstance(news[-1], Finished)):
                     _close(running.pop(number))
@@ -299,7 +301,7 @@ def check_counts(request: Request, events: Sequence[Event]) -> None:
             case Progress():
                 assert event.done >= 0, f"{event!r}: done is negative"
                 assert event.total is None or event.done <= event.total, f"{event!r}: more is done than the total"
-            case Text():
+            case TextDelta():
                 tokens[event.choice] = tokens.get(event.choice, 0) + event.tokens
             case Finished():
                 if tokens or isinstance(request, GenerationRequest):

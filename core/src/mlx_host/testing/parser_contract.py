@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import Grammar
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolChoice
 from mlx_host.requests import Json
@@ -141,7 +141,7 @@ class ParserContract:
                 parser = self.parser(tools=[tool])
                 try:
                     answer = parser.constrained(parser.grammar([tool], choice), None, choice)
-                except UnsupportedRequest as error:
+                except UnsupportedRequestError as error:
                     known, stated = error.param in ("tools", "tool_choice"), True
                 else:
                     known, stated = True, isinstance(answer, Grammar)
@@ -200,7 +200,7 @@ class ParserContract:
         check()
 
     def parse(self, case: Case, pieces: Iterable[str]) -> list[Part]:
-        parser = self.parser(prompt_tail=case.prompt_tail, tools=case.tools, reasoning=case.reasoning)
+        parser = self.parser(generation_prompt=case.generation_prompt, tools=case.tools, reasoning=case.reasoning)
         parts = [part for piece in pieces for part in parser.feed(piece)]
         return list(joined(parts + parser.finish()))
 

@@ -21,7 +21,7 @@ from mlx_host.requests import Json
 class Sample:
     """An output of the family's models, and what it means; the contract tests it and its mutations.
 
-    `calls` are names and arguments as Python values. `prompt_tail` primes the parser, `tools` are OpenAI's shapes.
+    `calls` are names and arguments as Python values. `generation_prompt` primes the parser, `tools` are OpenAI's shapes.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Sample:
     content: str = ""
     reasoning: str = ""
     calls: tuple[tuple[str, dict[str, Any]], ...] = ()
-    prompt_tail: str = ""
+    generation_prompt: str = ""
     tools: Sequence[Json] = ()
 
 
@@ -115,16 +115,18 @@ def _reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
     opener, closer = parser.think_open[0], parser.think_close[0]
     closed = f"Cold?\n{closer}\n\nIt is cold."
     yield Sample("reasoning", f"{opener}\n{closed}", "It is cold.", "Cold?")
-    yield Sample("reasoning opened by the prompt", closed, "It is cold.", "Cold?", prompt_tail=f"{opener}\n")
+    yield Sample("reasoning opened by the prompt", closed, "It is cold.", "Cold?", generation_prompt=f"{opener}\n")
     yield Sample(
         "reasoning opened by the prompt and again by the model",
         f"{opener}\n{closed}",
         content="It is cold.",
         reasoning="Cold?",
-        prompt_tail=f"{opener}\n",
+        generation_prompt=f"{opener}\n",
     )
-    yield Sample("reasoning closed by the prompt", "Yes.", content="Yes.", prompt_tail=f"{opener}\n\n{closer}\n\n")
-    yield Sample("reasoning cut off", "Cold? Let", reasoning="Cold? Let", prompt_tail=f"{opener}\n")
+    yield Sample(
+        "reasoning closed by the prompt", "Yes.", content="Yes.", generation_prompt=f"{opener}\n\n{closer}\n\n"
+    )
+    yield Sample("reasoning cut off", "Cold? Let", reasoning="Cold? Let", generation_prompt=f"{opener}\n")
 
 
 def _calls(parser: type[MarkupParser], malformed: str) -> Iterator[Sample]:
@@ -175,7 +177,7 @@ def _calls_and_reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
         f"Cold? I ask.\n\n{oslo}",
         reasoning="Cold? I ask.",
         calls=(OSLO,),
-        prompt_tail=f"{opener}\n",
+        generation_prompt=f"{opener}\n",
         tools=TOOLS,
     )
     yield Sample(
@@ -190,7 +192,7 @@ def _calls_and_reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
         f"I could {rome}.{closer}{oslo}",
         reasoning=f"I could {rome}.",
         calls=(OSLO,),
-        prompt_tail=f"{opener}\n",
+        generation_prompt=f"{opener}\n",
         tools=TOOLS,
     )
     mention = f"A {parser.openers[0]} is due."
@@ -199,7 +201,7 @@ def _calls_and_reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
         f"{mention}\n{closer}\n\nNo.",
         content="No.",
         reasoning=mention,
-        prompt_tail=f"{opener}\n",
+        generation_prompt=f"{opener}\n",
         tools=TOOLS,
     )
 

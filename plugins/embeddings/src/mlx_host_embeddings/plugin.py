@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model
+from mlx_host.backend import Backend, LoadContext, Model
 from mlx_host.requests import EmbeddingRequest
 
 from mlx_host_embeddings.options import EmbeddingsOptions
 
 
-def load(request: Load[EmbeddingsOptions]) -> Model:
+def load(request: LoadContext[EmbeddingsOptions]) -> Model:
     # mlx-embeddings and transformers take seconds to import, and naming a backend must cost nothing.
     from mlx_host_embeddings.model import load_model
 
@@ -23,7 +23,7 @@ EMBEDDINGS = Backend(
     name="embeddings",
     load=load,
     options=EmbeddingsOptions,
-    serves=(EmbeddingRequest,),
+    supported_requests=(EmbeddingRequest,),
     summary="embedding models on mlx-embeddings: shared batches, the model's own pooling, shortened vectors",
 )
 

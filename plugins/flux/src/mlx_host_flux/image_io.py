@@ -6,7 +6,7 @@ import io
 from collections.abc import Generator
 from typing import Literal
 
-from mlx_host.errors import InvalidRequest, TooLarge
+from mlx_host.errors import InvalidRequestError, RequestTooLargeError
 from mlx_host_media.errors import MediaError
 from mlx_host_media.images import DecodedImage, ImageLimits, Size, on_white
 from mlx_host_media.pool import DecoderPool
@@ -22,8 +22,8 @@ Format = Literal["png", "jpeg", "webp"]
 class ImageReader:
     """Decodes uploads of up to `max_megabytes`, scaled down to `scale_to` pixels; its processes run until `close`.
 
-    The methods are generators that yield None until the image is there. They raise InvalidRequest for unusable files
-    and TooLarge for those above a limit, with the name of the form field in `param`.
+    The methods are generators that yield None until the image is there. They raise InvalidRequestError for unusable files
+    and RequestTooLargeError for those above a limit, with the name of the form field in `param`.
     """
 
     def __init__(self, *, max_megabytes: float, scale_to: int) -> None:
@@ -34,7 +34,7 @@ class ImageReader:
     def read(self, file: bytes, param: str, *, alpha: bool) -> Generator[None, None, DecodedImage]:
         """Decode an image to RGB, or with `alpha` to RGBA if it has transparency."""
         if len(file) > self._max_megabytes * MEGABYTE:
-            raise TooLarge(
+            raise RequestTooLargeError(
                 f"{param}: the file has {len(file) / MEGABYTE:.1f} MB, which is more than the limit of "
                 f"{self._max_megabytes:g} MB (--max-image-mb).",
                 param=param,
@@ -53,7 +53,7 @@ class ImageReader:
         mask = yield from self.read(file, "mask", alpha=True)
         if mask.original_size != size:
             width, height = mask.original_size
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"mask: the mask has {width}x{height} pixels, the image {size[0]}x{size[1]}; send a mask of the same "
                 "size as the image.",
                 param="mask",

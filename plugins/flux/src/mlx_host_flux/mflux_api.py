@@ -24,7 +24,7 @@ from mflux.models.common.resolution.config_resolution import ConfigResolution
 from mflux.models.common.weights.saving.saved_model_info import SavedModelInfo
 from mflux.utils.exceptions import ModelConfigError
 from mflux.utils.image_util import ImageUtil
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from PIL import Image
 
 from mlx_host_flux.configs import Config, Pipeline
@@ -216,7 +216,7 @@ class Painter:
         """Make of a prompt what the model reads; for most models that is the prompt.
 
         FIBO reads JSON; plain text is put into it by mflux's own vision model, as mflux's commands do. Raises
-        InvalidRequest for JSON that is not what the model was trained on.
+        InvalidRequestError for JSON that is not what the model was trained on.
         """
         match self._pipeline.caption:
             case "json" | "json-edit" if not _is_object(prompt):
@@ -295,7 +295,7 @@ def _edit_caption(prompt: str) -> str:
     try:
         return str(FiboEditUtil.ensure_edit_instruction(prompt))
     except ValueError as error:
-        raise InvalidRequest(f"prompt: {error}", param="prompt") from error
+        raise InvalidRequestError(f"prompt: {error}", param="prompt") from error
 
 
 def _check_caption(prompt: str, *, edit: bool) -> None:
@@ -304,4 +304,4 @@ def _check_caption(prompt: str, *, edit: bool) -> None:
     try:
         Fibo2CaptionCheck.check(prompt, edit=edit)
     except ValueError as error:
-        raise InvalidRequest(f"prompt: {error}", param="prompt") from error
+        raise InvalidRequestError(f"prompt: {error}", param="prompt") from error

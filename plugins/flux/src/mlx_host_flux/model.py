@@ -6,9 +6,9 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from mlx_host.backend import Load, Model
+from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import LoadError
-from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, PartialImage, Progress, Several
+from mlx_host.events import Event, EventBatch, Finished, ImageCompleted, ImagesStarted, PartialImage, Progress
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest, Request
 from PIL import Image
 
@@ -65,7 +65,7 @@ class FluxModel(Model):
                 yield finished
             else:
                 tokens = request.n * image_tokens(plan.size)
-                yield Several((finished, Finished(completion_tokens=tokens)))
+                yield EventBatch((finished, Finished(completion_tokens=tokens)))
 
     def close(self) -> None:
         self._workbench.do(end_streams)
@@ -76,13 +76,13 @@ class FluxModel(Model):
 class Generator(FluxModel):
     """A model that generates images from a prompt."""
 
-    serves: ClassVar[tuple[type[Request], ...]] = (ImageGenerationRequest,)
+    supported_requests: ClassVar[tuple[type[Request], ...]] = (ImageGenerationRequest,)
 
 
 class Editor(FluxModel):
     """A model that edits images."""
 
-    serves: ClassVar[tuple[type[Request], ...]] = (ImageEditRequest,)
+    supported_requests: ClassVar[tuple[type[Request], ...]] = (ImageEditRequest,)
 
 
 class ImageTask:
@@ -96,7 +96,7 @@ class ImageTask:
         self._painter = painter
         self._shown = 0
 
-    def run(self, emit: Emit) -> FinishedImage:
+    def run(self, emit: Emit) -> ImageCompleted:
         """Generate the image, emitting an event for each step."""
 
         def on_step(step: int, show: Callable[[], Image.Image]) -> None:
@@ -108,7 +108,7 @@ class ImageTask:
                 self._shown += 1
 
         content, transparent = self._encode(self._painter.paint(self._shot, on_step))
-        return FinishedImage(self._number, self._shot.seed, image_tokens(self._plan.size), content, transparent)
+        return ImageCompleted(self._number, self._shot.seed, image_tokens(self._plan.size), content, transparent)
 
     def _encode(self, image: Image.Image) -> tuple[bytes, bool]:
         format = self._request.format
@@ -122,7 +122,7 @@ class ImageTask:
             log.info("%s: image %d of %d, step %d of %d", self._request.id, number, n, step, steps)
 
 
-def load_model(load: Load[FluxOptions]) -> Model:
+def load_model(load: LoadContext[FluxOptions]) -> Model:
     """Load a folder that mflux saved, or have mflux fetch the model that the config names."""
     config, task, pipeline = _choose(load)
     options = load.options
@@ -151,7 +151,7 @@ def load_model(load: Load[FluxOptions]) -> Model:
     return kind(painter, workbench, Planner(config, pipeline, options))
 
 
-def _choose(load: Load[FluxOptions]) -> tuple[Config, Task, Pipeline]:
+def _choose(load: LoadContext[FluxOptions]) -> tuple[Config, Task, Pipeline]:
     name = load.options.config_name
     if load.path is not None and name is None:
         name = key_of(load.path, load.ref or load.path.name)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ImageEditRequest, ImageRequest
 from mlx_host_media.images import DecodedImage, Size, fit_size
 from PIL import Image
@@ -54,11 +54,11 @@ class Planner:
         self._reader.close()
 
     def plan(self, request: ImageRequest) -> Generator[None, None, Plan]:
-        """Validate a request, yielding None while its images are decoded; InvalidRequest names what is unsupported."""
+        """Validate a request, yielding None while its images are decoded; InvalidRequestError names what is unsupported."""
         most = self._options.max_prompt_chars
         for name, text in (("prompt", request.prompt), ("negative_prompt", request.negative_prompt or "")):
             if len(text) > most:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{name} has {len(text)} characters; this model takes {most} (--max-prompt-chars).", param=name
                 )
         steps, guidance = self._steps(request), self._guidance(request)
@@ -85,9 +85,11 @@ class Planner:
         if asked is None or asked == own:
             return own
         if self.config.fixed_steps:
-            raise InvalidRequest(f"{self.config.name} always takes {own} steps, not {asked}.", param="steps")
+            raise InvalidRequestError(f"{self.config.name} always takes {own} steps, not {asked}.", param="steps")
         if asked < self.config.fewest_steps:
-            raise InvalidRequest(f"{self.config.name} takes {self.config.fewest_steps} steps or more.", param="steps")
+            raise InvalidRequestError(
+                f"{self.config.name} takes {self.config.fewest_steps} steps or more.", param="steps"
+            )
         return asked
 
     def _guidance(self, request: ImageRequest) -> float | None:
@@ -95,13 +97,15 @@ class Planner:
         if own is None:
             # With 0 and with 1, the two ways to count, there is no guidance.
             if asked not in (None, 0, 1):
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{name} works without guidance; leave guidance_scale out.", param="guidance_scale"
                 )
             return None
         guidance = own if asked is None else asked
         if guidance < 1 and self.config.guidance_needs_negative:
-            raise InvalidRequest(f"{name} takes a guidance_scale of 1, which is none, or more.", param="guidance_scale")
+            raise InvalidRequestError(
+                f"{name} takes a guidance_scale of 1, which is none, or more.", param="guidance_scale"
+            )
         return guidance
 
     def _negative(self, request: ImageRequest, guidance: float | None) -> str | None:
@@ -117,7 +121,7 @@ class Planner:
         elif takes == "guided" and not guided:
             refusal = f"heeds a negative_prompt only with a guidance_scale above 1; it is {guidance or 0:g}"
         if refusal is not None:
-            raise InvalidRequest(f"{name} {refusal}.", param="negative_prompt")
+            raise InvalidRequestError(f"{name} {refusal}.", param="negative_prompt")
         return negative
 
     def _images(
@@ -128,7 +132,7 @@ class Planner:
             return (), None
         assert inputs is not None
         if len(request.images) > inputs.max_images:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"{self.config.name} takes {_count(inputs.max_images)}; the request has {len(request.images)}.",
                 param="image",
             )
@@ -147,7 +151,7 @@ class Planner:
         shorter, longer = sorted(image.size)
         if shorter < MIN_SIDE or longer > MAX_ASPECT_RATIO * shorter:
             width, height = image.original_size
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"image: {width}x{height} pixels are too few or too elongated: each side needs at least {MIN_SIDE} "
                 f"pixels, and the longer may be up to {MAX_ASPECT_RATIO} times the shorter.",
                 param="image",
@@ -157,11 +161,11 @@ class Planner:
         name = self.config.name
         if request.mask is None:
             if inputs.needs_mask:
-                raise InvalidRequest(f"{name} fills in what a mask leaves out; send one as mask.", param="mask")
+                raise InvalidRequestError(f"{name} fills in what a mask leaves out; send one as mask.", param="mask")
         elif inputs.mask is None:
-            raise InvalidRequest(f"{name} takes no mask; say in the prompt what is to change.", param="mask")
+            raise InvalidRequestError(f"{name} takes no mask; say in the prompt what is to change.", param="mask")
         elif len(request.images) > 1:
-            raise InvalidRequest("A mask goes with one image; the request has several.", param="mask")
+            raise InvalidRequestError("A mask goes with one image; the request has several.", param="mask")
 
     def _size(self, asked: Size | None, images: tuple[Image.Image, ...]) -> Size:
         most, multiple = self._options.max_pixels, self.pipeline.multiple
@@ -172,16 +176,16 @@ class Planner:
         width, height = asked
         if width % multiple or height % multiple:
             near = "x".join(map(str, self._near(asked)))
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"size: {self.config.name} makes images whose sides are multiples of {multiple}, such as {near}.",
                 param="size",
             )
         if min(asked) < shortest or max(asked) > longest:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"size: the sides of an image of {self.config.name} have {shortest} to {longest} pixels.", param="size"
             )
         if width * height > most:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"size: {width}x{height} are {width * height:,} pixels; {most:,} are the most (--max-pixels).",
                 param="size",
             )

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model
+from mlx_host.backend import Backend, LoadContext, Model
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest
 
 from mlx_host_flux.options import FluxOptions
 
 
-def load(request: Load[FluxOptions]) -> Model:
+def load(request: LoadContext[FluxOptions]) -> Model:
     # mflux takes seconds to import, and naming a backend must cost nothing.
     from mlx_host_flux.model import load_model
 
@@ -23,7 +23,7 @@ FLUX = Backend(
     name="flux",
     load=load,
     options=FluxOptions,
-    serves=(ImageGenerationRequest, ImageEditRequest),
+    supported_requests=(ImageGenerationRequest, ImageEditRequest),
     needs_model=False,
     # A picture takes minutes, and one step of a large one may well take one.
     settings={"queue_size": 50, "queue_timeout": 1800, "stall_timeout": 600},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from mlx_host.backend import Load
+from mlx_host.backend import LoadContext
 from mlx_host.errors import LoadError
 from mlx_host_text.chat_template import ChatTemplate, read_template
 from mlx_host_text.embedder import TextEmbedder
@@ -20,7 +20,7 @@ from mlx_host_lm.options import LmOptions
 CONCURRENCY = 32
 
 
-def load_model(request: Load[LmOptions]) -> TextModel:
+def load_model(request: LoadContext[LmOptions]) -> TextModel:
     if request.path is None or not request.path.is_dir():
         raise LoadError(f"the backend lm needs a folder with an MLX model, but {request.ref!r} is not a folder")
     options = request.options

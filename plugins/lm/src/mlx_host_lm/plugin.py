@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model
+from mlx_host.backend import Backend, LoadContext, Model
 from mlx_host_text.options import SUPPORTED_REQUESTS
 
 from mlx_host_lm.options import LmOptions
 
 
-def load(request: Load[LmOptions]) -> Model:
+def load(request: LoadContext[LmOptions]) -> Model:
     # mlx-lm and transformers take seconds to import; registering the backend must not import them.
     from mlx_host_lm.loader import load_model
 
@@ -23,7 +23,7 @@ LM = Backend(
     name="lm",
     load=load,
     options=LmOptions,
-    serves=SUPPORTED_REQUESTS,
+    supported_requests=SUPPORTED_REQUESTS,
     summary="text models on mlx-lm: continuous batching, prompt cache, per-request sampling",
 )
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import Json
 
 from mlx_host_messages.schema import AnthropicMessage, Block
@@ -17,9 +17,9 @@ Part = dict[str, Any]
 def to_messages(
     system: str | list[Block] | None, messages: Sequence[AnthropicMessage], normalize: Callable[[str], str]
 ) -> list[Json]:
-    """Convert a conversation, and normalize its system prompts; InvalidRequest names a block that is not supported."""
+    """Convert a conversation, and normalize its system prompts; InvalidRequestError names a block that is not supported."""
     if messages[-1].role == "assistant":
-        raise InvalidRequest(
+        raise InvalidRequestError(
             "messages: the last one is the assistant's, and this server cannot continue a message. "
             "End with a message of the user.",
             param="messages",
@@ -93,7 +93,7 @@ def _assistant(content: str | list[Block], where: str) -> Json:
 def _call(block: Block, where: str) -> dict[str, Any]:
     arguments = block.get("input")
     if not isinstance(arguments, dict):
-        raise InvalidRequest(f"{where}.input must be an object.", param=f"{where}.input")
+        raise InvalidRequestError(f"{where}.input must be an object.", param=f"{where}.input")
     function = {"name": _string(block, "name", where), "arguments": json.dumps(arguments, ensure_ascii=False)}
     return {"id": _string(block, "id", where), "type": "function", "function": function}
 
@@ -121,7 +121,7 @@ def _image(block: Block, where: str) -> str:
             return f"data:{kind};base64,{data}"
         case {"type": "url", "url": str() as url}:
             return url
-    raise InvalidRequest(f"{where}.source must be of type base64 or url.", param=f"{where}.source")
+    raise InvalidRequestError(f"{where}.source must be of type base64 or url.", param=f"{where}.source")
 
 
 def _document(block: Block, where: str) -> list[Part]:
@@ -130,7 +130,7 @@ def _document(block: Block, where: str) -> list[Part]:
             return [_text(text)]
         case {"type": "content", "content": list() as content}:
             return [part for each, at in _blocks(content, f"{where}.source.content") for part in _parts(each, at)]
-    raise InvalidRequest(
+    raise InvalidRequestError(
         f"{where}.source must be of type text or content; this server does not support other documents.",
         param=f"{where}.source",
     )
@@ -159,21 +159,23 @@ def _text(text: str) -> Part:
 
 
 def _blocks(content: Any, where: str) -> list[tuple[Block, str]]:
-    """Return blocks with their paths; InvalidRequest if one has no type."""
+    """Return blocks with their paths; InvalidRequestError if one has no type."""
     if not isinstance(content, list):
-        raise InvalidRequest(f"{where} must be a string or a list of blocks.", param=where)
+        raise InvalidRequestError(f"{where} must be a string or a list of blocks.", param=where)
     for number, block in enumerate(content):
         if not isinstance(block, dict) or not isinstance(block.get("type"), str):
-            raise InvalidRequest(f"{where}.{number} must be an object with a type.", param=f"{where}.{number}")
+            raise InvalidRequestError(f"{where}.{number} must be an object with a type.", param=f"{where}.{number}")
     return [(block, f"{where}.{number}") for number, block in enumerate(content)]
 
 
 def _string(block: Block, key: str, where: str) -> str:
     value = block.get(key)
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where}.{key} must be a string.", param=f"{where}.{key}")
+        raise InvalidRequestError(f"{where}.{key} must be a string.", param=f"{where}.{key}")
     return value
 
 
-def _unsupported(kind: str, where: str) -> InvalidRequest:
-    return InvalidRequest(f"{where} is of type {kind!r}, which this server does not support.", param=f"{where}.type")
+def _unsupported(kind: str, where: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"{where} is of type {kind!r}, which this server does not support.", param=f"{where}.type"
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi.responses import Response
 from mlx_host.api.http import JsonResponse, retry_headers
-from mlx_host.errors import ContextLengthExceeded, RequestError
+from mlx_host.errors import ContextLengthExceededError, RequestError
 
 # Source: https://docs.anthropic.com/en/api/errors.
 TYPES = {
@@ -27,7 +27,7 @@ def error_body(error: RequestError) -> dict[str, Any]:
 
 
 def _message(error: RequestError) -> str:
-    if isinstance(error, ContextLengthExceeded):
+    if isinstance(error, ContextLengthExceededError):
         # Clients look for this wording when they decide whether to compact the conversation.
         return f"prompt is too long: {error.prompt_tokens} tokens > {error.limit} maximum"
     return error.message

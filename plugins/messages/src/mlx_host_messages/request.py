@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mlx_host.api.text import MAX_STOPS, ToolFields, schema_form, tool_fields
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
 
@@ -24,10 +24,12 @@ def to_prompt(body: PromptBody, normalize: Callable[[str], str]) -> ChatRequest:
 
 
 def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatRequest:
-    """Convert a body; InvalidRequest names a field that cannot be honored."""
+    """Convert a body; InvalidRequestError names a field that cannot be honored."""
     stops = tuple(stop for stop in body.stop_sequences or () if stop)
     if len(stops) > MAX_STOPS:
-        raise InvalidRequest(f"stop_sequences: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop_sequences")
+        raise InvalidRequestError(
+            f"stop_sequences: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop_sequences"
+        )
     return ChatRequest(
         **_prompt(body, normalize),
         parallel_tool_calls=body.tool_choice is None or body.tool_choice.disable_parallel_tool_use is not True,
@@ -64,7 +66,7 @@ def _form(body: PromptBody) -> Grammar | None:
     given = {"output_format": body.output_format, "output_config.format": config.format if config else None}
     formats = {name: format for name, format in given.items() if format is not None}
     if len(formats) > 1:
-        raise InvalidRequest("output_config.format and output_format cannot both be given.", param="output_format")
+        raise InvalidRequestError("output_config.format and output_format cannot both be given.", param="output_format")
     forms = [schema_form(format.type, format.json_schema, name, "schema") for name, format in formats.items()]
     return forms[0] if forms else None
 
@@ -76,12 +78,12 @@ def _choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
     if choice.type not in ("any", "tool"):
         return tool_fields("none" if choice.type == "none" else "auto", tools)
     if body.thinking is not None and body.thinking.type == "enabled":
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"thinking cannot be enabled when tool_choice, {choice.type!r}, forces a call; remove one of them.",
             param="thinking",
         )
     if choice.type == "tool" and choice.name is None:
-        raise InvalidRequest("tool_choice of type 'tool' requires the name of a tool.", param="tool_choice.name")
+        raise InvalidRequestError("tool_choice of type 'tool' requires the name of a tool.", param="tool_choice.name")
     return tool_fields("required", tools, None if choice.name is None or choice.type == "any" else [choice.name])
 
 
@@ -101,11 +103,11 @@ def _is_builtin(tool: dict[str, Any]) -> bool:
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") not in (None, "custom"):
-        raise InvalidRequest(f"{where}.type must be a string.", param=f"{where}.type")
+        raise InvalidRequestError(f"{where}.type must be a string.", param=f"{where}.type")
     if not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise InvalidRequest(f"{where}.name must be a non-empty string.", param=f"{where}.name")
+        raise InvalidRequestError(f"{where}.name must be a non-empty string.", param=f"{where}.name")
     if not isinstance(tool.get("input_schema"), dict):
-        raise InvalidRequest(f"{where}.input_schema must be an object.", param=f"{where}.input_schema")
+        raise InvalidRequestError(f"{where}.input_schema must be an object.", param=f"{where}.input_schema")
     function: dict[str, Any] = {"name": tool["name"], "parameters": tool["input_schema"]}
     if isinstance(tool.get("description"), str):
         function["description"] = tool["description"]

@@ -12,6 +12,6 @@ SAMPLES = (
         "Two and two.\n</think>\n\nIt is 4.<｜end▁of▁sentence｜>",
         content="It is 4.",
         reasoning="Two and two.",
-        prompt_tail="<｜Assistant｜><think>\n",
+        generation_prompt="<｜Assistant｜><think>\n",
     ),
 )

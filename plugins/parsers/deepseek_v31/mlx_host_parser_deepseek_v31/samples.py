@@ -16,9 +16,13 @@ CUT = V31_CALLS.write([OSLO, ROME])[: len(BEGIN + CALL_OSLO) + 50]
 SAMPLES = (
     *standard_samples(DeepSeekV31Parser, malformed=f"{BAD}{END}"),
     Sample(
-        "reasoning without line breaks", "Cold?</think>It is.", "It is.", "Cold?", prompt_tail="<｜Assistant｜><think>"
+        "reasoning without line breaks",
+        "Cold?</think>It is.",
+        "It is.",
+        "Cold?",
+        generation_prompt="<｜Assistant｜><think>",
     ),
-    Sample("stray closer", "</think>It is cold.", content="It is cold.", prompt_tail="<｜Assistant｜></think>"),
+    Sample("stray closer", "</think>It is cold.", content="It is cold.", generation_prompt="<｜Assistant｜></think>"),
     Sample(
         "JSON over several lines",
         V31_CALLS.write([WRITE]).replace(json.dumps(WRITE[1]), json.dumps(WRITE[1], indent=2)),

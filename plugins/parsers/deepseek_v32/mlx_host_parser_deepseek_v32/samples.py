@@ -88,8 +88,10 @@ SAMPLES = (
         f"Cold?</think>\n\n{FORMAT.write([OSLO, ROME])}<｜end▁of▁sentence｜>",
         reasoning="Cold?",
         calls=(OSLO, ROME),
-        prompt_tail="<｜Assistant｜><think>",
+        generation_prompt="<｜Assistant｜><think>",
         tools=TOOLS,
     ),
-    Sample("reasoning closed by the prompt alone", "Yes.\n", content="Yes.\n", prompt_tail="<｜Assistant｜></think>"),
+    Sample(
+        "reasoning closed by the prompt alone", "Yes.\n", content="Yes.\n", generation_prompt="<｜Assistant｜></think>"
+    ),
 )

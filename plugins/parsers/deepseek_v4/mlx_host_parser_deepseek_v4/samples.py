@@ -23,7 +23,7 @@ SAMPLES = (
         content="I look.",
         reasoning="Cold?",
         calls=(OSLO, ROME, LIGHT),
-        prompt_tail="<｜Assistant｜><think>",
+        generation_prompt="<｜Assistant｜><think>",
         tools=TOOLS,
     ),
     Sample("V4.1, strings verbatim", V41.write([WRITE]), calls=(WRITE,), tools=TOOLS),
@@ -48,7 +48,7 @@ SAMPLES = (
         f"Cold?{V41.write([OSLO])}",
         reasoning="Cold?",
         calls=(OSLO,),
-        prompt_tail="<｜Assistant｜><think>",
+        generation_prompt="<｜Assistant｜><think>",
         tools=TOOLS,
     ),
     Sample(
@@ -56,7 +56,7 @@ SAMPLES = (
         "I use <｜DSML｜ calls> with <｜DSML｜ invoke.</think>Yes.",
         content="Yes.",
         reasoning="I use <｜DSML｜ calls> with <｜DSML｜ invoke.",
-        prompt_tail="<｜Assistant｜><think>",
+        generation_prompt="<｜Assistant｜><think>",
         tools=TOOLS,
     ),
     Sample(

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_host.grammar import Grammar, JsonValue, Repeated, TextUntil, chain, one_of, optional
+from mlx_host.grammar import Grammar, JsonValue, Repeat, TextThrough, chain, one_of, optional
 from mlx_host.parsing import (
     BareText,
     CallFormat,
@@ -119,13 +119,13 @@ class _Grammars:
         item = self._value(place.at(node.get("items", {})))
         if most is not None and most < max(least, 1):
             return chain("[]")
-        more = Repeated(chain(",", item), max(least - 1, 0), None if most is None else most - 1)
+        more = Repeat(chain(",", item), max(least - 1, 0), None if most is None else most - 1)
         return chain("[", chain(item, more) if least else optional(item, more), "]")
 
     def _anything(self, depth: int) -> Grammar:
         """State any value, nested no deeper than this."""
         plain = JsonValue({"type": ["boolean", "null", "number"]})
-        choices = [chain(self._delimiter, TextUntil((self._delimiter,))), plain]
+        choices = [chain(self._delimiter, TextThrough((self._delimiter,))), plain]
         if depth:
             inner = self._anything(depth - 1)
             member = chain(undeclared(":", (), _KEYS), inner)

@@ -6,7 +6,7 @@ GLM-4.5 and 4.6 put a newline after each tag, 4.7 and later none; both are read.
 from __future__ import annotations
 
 from mlx_host import hookimpl
-from mlx_host.grammar import Grammar, Repeated, chain, one_of
+from mlx_host.grammar import Grammar, Repeat, chain, one_of
 from mlx_host.parsing import MarkupParser, Parser, TaggedCalls
 
 from mlx_host_parser_glm4_moe.notation import GlmCall
@@ -28,8 +28,8 @@ class Glm4MoeParser(MarkupParser):
     def thinking(self) -> Grammar:
         """Allow a newline before the reasoning, with which GLM-4.5 and 4.6 begin."""
         match super().thinking():
-            case Repeated(thought):
-                return Repeated(one_of(thought, chain("\n", thought)), 0, 1)
+            case Repeat(thought):
+                return Repeat(one_of(thought, chain("\n", thought)), 0, 1)
             case other:
                 return other
 

@@ -13,15 +13,17 @@ SAMPLES = (
         "\n<think>Cold?</think>\nIt is cold.<|user|>",
         content="It is cold.",
         reasoning="Cold?",
-        prompt_tail="<|assistant|>",
+        generation_prompt="<|assistant|>",
     ),
-    Sample("text after a newline", "\nIt is cold.", content="\nIt is cold.", prompt_tail="<|assistant|>", tools=TOOLS),
+    Sample(
+        "text after a newline", "\nIt is cold.", content="\nIt is cold.", generation_prompt="<|assistant|>", tools=TOOLS
+    ),
     Sample(
         "reasoning, then calls of GLM-4.7",
         f"Cold?</think>{GLUED.write([ROME, ROME])}<|observation|>",
         reasoning="Cold?",
         calls=(ROME, ROME),
-        prompt_tail="<|assistant|><think>",
+        generation_prompt="<|assistant|><think>",
         tools=TOOLS,
     ),
     Sample(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mlx_host import hookimpl
-from mlx_host.grammar import Grammar, TextUntil, chain, one_of
+from mlx_host.grammar import Grammar, TextThrough, chain, one_of
 from mlx_host.parsing import (
     JsonArrayCalls,
     JsonCall,
@@ -47,8 +47,8 @@ class GraniteParser(MarkupParser):
     # Without the words, which any output may contain.
     telltales = ("<|tool_call|>", "<tool_call>", "<function_call>", "<think>", "</think>")
 
-    def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
-        super().__init__(prompt_tail=prompt_tail, tools=tools, reasoning=reasoning)
+    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
+        super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
         self._in_response = False
 
     def counts(self, marker: str, *, thinking: bool, fresh: bool) -> bool:
@@ -65,10 +65,10 @@ class GraniteParser(MarkupParser):
     def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
         """Allow the response in its own tag after reasoning in tags, too."""
         answer = super().constrained(calls, form, choice)
-        if form is None or not self.reasoning or "</think>" in self.prompt_tail:
+        if form is None or not self.reasoning or "</think>" in self.generation_prompt:
             return answer
-        inside = self._opens_inside(self.prompt_tail)
-        thoughts = TextUntil(("</think>",), unless=(f"(?s:.*)(?:{'|'.join(_RESPONSE)})(?s:.*)",))
+        inside = self._opens_inside(self.generation_prompt)
+        thoughts = TextThrough(("</think>",), unless=(f"(?s:.*)(?:{'|'.join(_RESPONSE)})(?s:.*)",))
         tagged = chain(one_of("", "\n", "\n\n"), "<response>", form, _END_RESPONSE)
         return one_of(answer, chain("" if inside else "<think>", thoughts, tagged))
 

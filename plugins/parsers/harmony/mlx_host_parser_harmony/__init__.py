@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.grammar import AnyText, Chain, Grammar, Repeated, TextUntil, chain, one_of, optional
+from mlx_host.grammar import Concat, FreeText, Grammar, Repeat, TextThrough, chain, one_of, optional
 from mlx_host.parsing import (
     Content,
     Literals,
@@ -74,8 +74,8 @@ class HarmonyParser(Parser):
     templates = ((_CHANNEL,),)
     markers = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS, *_WORDS)
 
-    def __init__(self, *, prompt_tail: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
-        super().__init__(prompt_tail=prompt_tail, tools=tools, reasoning=reasoning)
+    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
+        super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
         self._scanner = Scanner(tools)
         self._parts: list[Part] = []
         self._reading = self._answer(self._scanner)
@@ -94,7 +94,7 @@ class HarmonyParser(Parser):
         return parts
 
     def _answer(self, s: Scanner) -> Reading[None]:
-        opened = self.prompt_tail.rpartition(_START)[2]
+        opened = self.generation_prompt.rpartition(_START)[2]
         thinking = _thinks(opened, so_far=False)
         if _MESSAGE not in opened:
             thinking = yield from self._header(s, thinking)
@@ -222,17 +222,17 @@ class HarmonyParser(Parser):
 
     def thinking(self) -> Grammar:
         """Messages on the analysis channel, each with the beginning of the next."""
-        opened = self.prompt_tail.rpartition(_START)[2]
-        rest = chain(TextUntil((_ENDS[0],)), f"{_START}assistant")
-        thoughts = Repeated(chain(_message("analysis", "", end=""), rest))
+        opened = self.generation_prompt.rpartition(_START)[2]
+        rest = chain(TextThrough((_ENDS[0],)), f"{_START}assistant")
+        thoughts = Repeat(chain(_message("analysis", "", end=""), rest))
         if _MESSAGE not in opened:
             return thoughts
-        return chain(rest, thoughts) if _thinks(opened, so_far=False) else Chain()
+        return chain(rest, thoughts) if _thinks(opened, so_far=False) else Concat()
 
     def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
         """A call, maybe behind preambles, or a message on the final channel."""
-        told = AnyText() if form is None else form
-        opened = self.prompt_tail.rpartition(_START)[2]
+        told = FreeText() if form is None else form
+        opened = self.generation_prompt.rpartition(_START)[2]
         if _MESSAGE in opened and not _thinks(opened, so_far=False):
             if calls is None:
                 return told
@@ -243,8 +243,8 @@ class HarmonyParser(Parser):
             return chain(self.thinking(), final)
         if choice.required:
             return chain(self.thinking(), calls)
-        preamble = chain(_message("commentary", "", end=""), TextUntil((_ENDS[0],)), f"{_START}assistant")
-        told_before = Chain() if form else Repeated(preamble)
+        preamble = chain(_message("commentary", "", end=""), TextThrough((_ENDS[0],)), f"{_START}assistant")
+        told_before = Concat() if form else Repeat(preamble)
         return chain(self.thinking(), one_of(chain(told_before, calls), final))
 
 

@@ -23,22 +23,22 @@ def called(call: tuple[str, dict[str, Any]], *, channel: str = "commentary", end
 COLD = message("analysis", "Cold?")
 
 SAMPLES = (
-    Sample("final", message("final", "It is cold.\n", end=""), "It is cold.\n", prompt_tail=PROMPT, tools=TOOLS),
+    Sample("final", message("final", "It is cold.\n", end=""), "It is cold.\n", generation_prompt=PROMPT, tools=TOOLS),
     Sample(
         "analysis, then final",
         COLD + PROMPT + message("final", " It is cold.", end="<|return|>"),
         content=" It is cold.",
         reasoning="Cold?",
-        prompt_tail=PROMPT,
+        generation_prompt=PROMPT,
     ),
     Sample("analysis cut off", message("analysis", "Cold? Let", end=""), reasoning="Cold? Let"),
     Sample("header cut off", f"{CHANNEL}ana", content="ana"),
-    Sample("no header", "\nIt is <b>cold</b>.", content="\nIt is <b>cold</b>.", prompt_tail=PROMPT),
+    Sample("no header", "\nIt is <b>cold</b>.", content="\nIt is <b>cold</b>.", generation_prompt=PROMPT),
     Sample(
         "message opened by the prompt",
         "Cold?<|end|>",
         reasoning="Cold?",
-        prompt_tail=PROMPT + message("analysis", "", end=""),
+        generation_prompt=PROMPT + message("analysis", "", end=""),
     ),
     Sample(
         "analysis, preamble, call",
@@ -46,7 +46,7 @@ SAMPLES = (
         content="I look.",
         reasoning="Cold?",
         calls=(OSLO,),
-        prompt_tail=PROMPT,
+        generation_prompt=PROMPT,
         tools=TOOLS,
     ),
     Sample(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 from mlx_host import hookimpl
-from mlx_host.grammar import AnyText, Chain, Grammar, TextUntil, after, chain, one_of, optional
+from mlx_host.grammar import Concat, FreeText, Grammar, TextThrough, chain, one_of, optional, strip_prefix
 from mlx_host.parsing import CallBlock, MarkupParser, Parser, ToolChoice
 
 from mlx_host_parser_kimi_k3.notation import CALL, KimiK3Call
@@ -31,23 +31,23 @@ class KimiK3Parser(MarkupParser):
 
     def thinking(self) -> Grammar:
         """Allow the opening tag of the response after the reasoning."""
-        thoughts = chain(TextUntil((_THINK_END,)), optional(_RESPONSE))
-        if self._opens_inside(self.prompt_tail):
+        thoughts = chain(TextThrough((_THINK_END,)), optional(_RESPONSE))
+        if self._opens_inside(self.generation_prompt):
             return thoughts
-        return Chain() if _RESPONSE in self.prompt_tail else one_of(chain(_THINK, thoughts), optional(_RESPONSE))
+        return Concat() if _RESPONSE in self.generation_prompt else one_of(chain(_THINK, thoughts), optional(_RESPONSE))
 
     def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
         """State calls after the response, and the end of the message."""
         told = None if form is None else chain(form, optional(_RESPONSE_END))
-        called = chain(optional(_RESPONSE_END), calls or Chain())
+        called = chain(optional(_RESPONSE_END), calls or Concat())
         if calls is None:
-            body = told or AnyText()
+            body = told or FreeText()
         elif choice.required:
             body = called
         elif told is None:
-            free = chain(AnyText(without=self.openers), optional(_RESPONSE_END))
-            before = TextUntil((_RESPONSE_END + _TOOLS, _TOOLS), unless=(f"(?s:.*){re.escape(CALL)}(?s:.*)",))
-            body = one_of(free, chain(before, after(calls, _TOOLS) or Chain()))
+            free = chain(FreeText(without=self.openers), optional(_RESPONSE_END))
+            before = TextThrough((_RESPONSE_END + _TOOLS, _TOOLS), unless=(f"(?s:.*){re.escape(CALL)}(?s:.*)",))
+            body = one_of(free, chain(before, strip_prefix(calls, _TOOLS) or Concat()))
         else:
             body = one_of(called, told)
         return chain(self.thinking(), body, optional(_MESSAGE_CLOSE))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_host import hookimpl
-from mlx_host.grammar import AnyText, Grammar, Repeated, TextUntil, after, chain, joined, one_of
+from mlx_host.grammar import FreeText, Grammar, Repeat, TextThrough, chain, merge_literals, one_of, strip_prefix
 from mlx_host.parsing import (
     CallFormat,
     CallValues,
@@ -71,11 +71,11 @@ class Llama3JsonParser(MarkupParser):
     def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
         """State text in which a leading JSON object is a call, or contains no function's name."""
         # One text each, or else the lexer would take their beginnings for text.
-        calls = joined(calls)
-        tagged = after(calls, _TAG) or calls
-        text = AnyText(without=(_TAG,), unless=(_LIKE_A_CALL,))
-        call = one_of(calls, chain(TextUntil((_TAG,), unless=(_LIKE_A_CALL,)), tagged))
-        return chain(Repeated(call, 0, None if choice.parallel else 1), text)
+        calls = merge_literals(calls)
+        tagged = strip_prefix(calls, _TAG) or calls
+        text = FreeText(without=(_TAG,), unless=(_LIKE_A_CALL,))
+        call = one_of(calls, chain(TextThrough((_TAG,), unless=(_LIKE_A_CALL,)), tagged))
+        return chain(Repeat(call, 0, None if choice.parallel else 1), text)
 
 
 @hookimpl

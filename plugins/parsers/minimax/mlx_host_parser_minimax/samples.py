@@ -14,7 +14,7 @@ SAMPLES = (
         f"Cold?\n</think>\n\n{FORMAT.write([OSLO, ROME])}[e~[",
         reasoning="Cold?",
         calls=(OSLO, ROME),
-        prompt_tail="<think>\n",
+        generation_prompt="<think>\n",
         tools=TOOLS,
     ),
     Sample(

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlx_host.grammar import Grammar, Repeated, TextUntil, chain, one_of, optional
+from mlx_host.grammar import Grammar, Repeat, TextThrough, chain, one_of, optional
 from mlx_host.parsing import (
     DEEPEST,
     BareText,
@@ -67,7 +67,7 @@ class MiniMaxM3Call(Notation):
             # A grammar cannot state that a tag of any name is closed by the same name.
             if choice.required or declared:
                 function.parameters.refuse("additionalProperties")
-            return chain(opener, TextUntil((f"{NS}</invoke>",)), "\n")
+            return chain(opener, TextThrough((f"{NS}</invoke>",)), "\n")
         return chain(opener, *(_member(member, "\n") for member in declared), f"{NS}</invoke>\n")
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
@@ -188,4 +188,4 @@ def _container(place: Place, closing: str, *, empty: bool) -> Grammar:
         if keyword in node:
             place.refuse(keyword)
     item = chain(f"{NS}<item>", _value_grammar(place.at(node.get("items", {})), "</item>"))
-    return chain(Repeated(item, max(node.get("minItems", 0), 0 if empty else 1), node.get("maxItems")), NS + closing)
+    return chain(Repeat(item, max(node.get("minItems", 0), 0 if empty else 1), node.get("maxItems")), NS + closing)

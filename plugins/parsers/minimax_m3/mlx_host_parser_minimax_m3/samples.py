@@ -47,7 +47,7 @@ SAMPLES = (
         "a closer although the prompt closed the reasoning",
         "</mm:think>\nIt is cold.",
         content="It is cold.",
-        prompt_tail="<mm:think></mm:think>",
+        generation_prompt="<mm:think></mm:think>",
     ),
     Sample("tags in a string", FORMAT.write([TAGS]), calls=(TAGS,), tools=TOOLS),
     Sample("types without a schema", FORMAT.write([TYPES]), calls=(TYPES,), tools=TOOLS),

@@ -16,7 +16,7 @@ SAMPLES = (
         "cut off in a call in reasoning",
         "Cold? I <tool_call>\n<function=get_w",
         reasoning="Cold? I <tool_call>\n<function=get_w",
-        prompt_tail="<think>\n",
+        generation_prompt="<think>\n",
         tools=TOOLS,
     ),
 )

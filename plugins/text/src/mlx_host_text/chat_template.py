@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import TemplateError, TemplateSyntaxError
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.requests import ChatRequest, Json
 
 from mlx_host_text.messages import ContentConverter, text_content
@@ -91,7 +91,7 @@ class ChatTemplate:
     def _render(self, request: ChatRequest, messages: Sequence[Json], *, add_generation_prompt: bool) -> str:
         for name in request.template_kwargs:
             if name in RESERVED_VARIABLES:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"chat_template_kwargs may not set {name!r}; it is set by other fields of the request",
                     param="chat_template_kwargs",
                 )
@@ -100,7 +100,7 @@ class ChatTemplate:
                 messages, request.tools, request.template_kwargs, add_generation_prompt=add_generation_prompt
             )
         except TEMPLATE_ERRORS as error:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"the model's chat template rejects these messages: {str(error) or type(error).__name__}",
                 param="messages",
             ) from error

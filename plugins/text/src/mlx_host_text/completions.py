@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
-from mlx_host.errors import InvalidRequest
-from mlx_host.events import Echoed, Logprobs
+from mlx_host.errors import InvalidRequestError
+from mlx_host.events import Logprobs, PromptEcho
 from mlx_host.requests import CompletionRequest
 
 from mlx_host_text.logprobs import token_logprob, top_logprobs
@@ -61,7 +61,7 @@ class CompletionPrompts:
             return self._fill_in_the_middle(request, request.suffix)
         tokens = self._encode(request)
         if not tokens:
-            raise InvalidRequest("the prompt is empty; send some text", param="prompt")
+            raise InvalidRequestError("the prompt is empty; send some text", param="prompt")
         return tokens
 
     def _has(self, fim: FimTokens) -> bool:
@@ -76,13 +76,15 @@ class CompletionPrompts:
 
     def _fill_in_the_middle(self, request: CompletionRequest, suffix: str) -> list[int]:
         if self._fim is None:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 "suffix: this model does not support fill-in-the-middle (its tokenizer has no tokens for it); "
                 "leave out suffix",
                 param="suffix",
             )
         if request.echo:
-            raise InvalidRequest("echo cannot be combined with suffix: the prompt is not one text then", param="echo")
+            raise InvalidRequestError(
+                "echo cannot be combined with suffix: the prompt is not one text then", param="echo"
+            )
         if isinstance(request.prompt, str):
             start = self._tokenizer.encode_start("", special_tokens=request.special_tokens)
             before = self._tokenizer.encode(request.prompt)
@@ -100,11 +102,11 @@ class CompletionPrompts:
 
 def echo_prompt(
     request: CompletionRequest, tokens: Sequence[int], tokenizer: Tokenizer, prompt_logprobs: PromptLogprobs
-) -> Generator[None, None, Echoed]:
+) -> Generator[None, None, PromptEcho]:
     """The echo of a prompt, with the log-probabilities that the request asks for; yields between chunks."""
     text = request.prompt if isinstance(request.prompt, str) else tokenizer.decode(request.prompt)
     if request.top_logprobs is None:
-        return Echoed(text)
+        return PromptEcho(text)
     logprobs = [Logprobs(token_logprob(tokens[0], 0.0, tokenizer.token_bytes))]
     for rows in prompt_logprobs(list(tokens[:-1]), LOGPROBS_CHUNK):
         chosen = tokens[len(logprobs) : len(logprobs) + rows.shape[0]]
@@ -113,4 +115,4 @@ def echo_prompt(
         for token, value, top in zip(chosen, values, tops, strict=True):
             logprobs.append(Logprobs(token_logprob(token, value, tokenizer.token_bytes), tuple(top)))
         yield None
-    return Echoed(text, tuple(logprobs))
+    return PromptEcho(text, tuple(logprobs))

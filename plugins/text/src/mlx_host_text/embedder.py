@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
-from mlx_host.errors import UnsupportedRequest
+from mlx_host.errors import UnsupportedRequestError
 
 from mlx_host_text.embedding_scheduler import EmbeddingInput, InputType
 from mlx_host_text.pooling import normalize, pool, to_bytes
@@ -75,7 +75,7 @@ class TextEmbedder:
         self, urls: Sequence[str], texts: Sequence[str], input_type: InputType | None
     ) -> Generator[None, None, list[EmbeddingInput]]:
         yield from ()
-        raise UnsupportedRequest("This model does not support images; send text input only.", param="image_url")
+        raise UnsupportedRequestError("This model does not support images; send text input only.", param="image_url")
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[bytes | None]:
         return to_bytes(self._vectors(inputs))

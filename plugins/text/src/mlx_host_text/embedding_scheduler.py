@@ -14,8 +14,8 @@ from collections.abc import Container, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from mlx_host.errors import ContextLengthExceeded, EngineFailed, InvalidRequest, RequestError
-from mlx_host.events import Embedded, Event, Finished, Started
+from mlx_host.errors import ContextLengthExceededError, EngineError, InvalidRequestError, RequestError
+from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class Embedder(Protocol):
     ) -> Generator[None, None, list[EmbeddingInput]]:
         """Load and encode images, each with a text that may be empty; yields while it waits and between images.
 
-        InvalidRequest for images that are unreadable or too large, UnsupportedRequest if the model takes none.
+        InvalidRequestError for unreadable or too large images, UnsupportedRequestError if the model takes none.
         """
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[bytes | None]:
@@ -163,7 +163,7 @@ class EmbeddingScheduler:
         self._queue = LengthBucketQueue(batch_tokens, max_padding_tokens)
 
     def generate(self, request: EmbeddingRequest) -> Iterator[Event | None]:
-        """Yield Started when all inputs are tokenized, Embedded as vectors arrive, and Finished."""
+        """Yield Started when all inputs are tokenized, EmbeddingBatch as vectors arrive, and Finished."""
         dimensions = self._check_dimensions(request.dimensions)
         task = EmbeddingTask()
         try:
@@ -200,15 +200,17 @@ class EmbeddingScheduler:
             reason = f"it is trained for {embedder.matryoshka_dimensions} of {full}"
         else:
             reason = f"its vectors have {full} and it is not trained for shorter ones"
-        raise InvalidRequest(f"dimensions: this model does not support {wanted}: {reason}.", param="dimensions")
+        raise InvalidRequestError(f"dimensions: this model does not support {wanted}: {reason}.", param="dimensions")
 
     def _encode(self, request: EmbeddingRequest) -> Generator[None, None, list[EmbeddingInput]]:
-        """Tokenize all inputs, some in each turn; InvalidRequest names the one that is invalid."""
+        """Tokenize all inputs, some in each turn; InvalidRequestError names the one that is invalid."""
         inputs: list[EmbeddingInput] = []
         if request.images:
             texts = [text for text in request.inputs if isinstance(text, str)]
             if len(texts) < len(request.inputs):
-                raise InvalidRequest("image_url can be combined with text only, not with token ids.", param="input")
+                raise InvalidRequestError(
+                    "image_url can be combined with text only, not with token ids.", param="input"
+                )
             inputs = yield from self._embedder.encode_images(request.images, texts, request.input_type)
             return [self._check(each, request, index) for index, each in enumerate(inputs)]
         while len(inputs) < len(request.inputs):
@@ -227,11 +229,11 @@ class EmbeddingScheduler:
         given, limit = request.inputs[index], self._embedder.context_length
         param = "input" if len(request.inputs) == 1 else f"input[{index}]"
         if not encoded.tokens:
-            raise InvalidRequest(f"{param} has no tokens.", param=param)
+            raise InvalidRequestError(f"{param} has no tokens.", param=param)
         if not isinstance(given, str):
             invalid = next((token for token in given if not 0 <= token < self._embedder.vocabulary_size), None)
             if invalid is not None:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{param}: token id {invalid} is out of range (0 to {self._embedder.vocabulary_size - 1}). If it "
                     "comes from another tokenizer, send text instead.",
                     param=param,
@@ -239,7 +241,7 @@ class EmbeddingScheduler:
         if limit is None or len(encoded.tokens) <= limit or encoded.image is not None:
             return encoded
         if not request.truncate:
-            raise ContextLengthExceeded(limit, len(encoded.tokens), param=param)
+            raise ContextLengthExceededError(limit, len(encoded.tokens), param=param)
         if isinstance(given, str):
             return self._embedder.encode([given], request.input_type, limit)[0]
         return EmbeddingInput(given[:limit])
@@ -253,12 +255,12 @@ class EmbeddingScheduler:
         except Exception as error:
             log.exception("a forward pass of %d inputs failed", len(batch))
             for task in {pending.task for pending in batch}:
-                self._fail(task, EngineFailed(f"The model failed: {type(error).__name__}: {error}"))
+                self._fail(task, EngineError(f"The model failed: {type(error).__name__}: {error}"))
             return
         for pending, vector in zip(batch, vectors, strict=True):
             if vector is None:
                 reason = f"The model's vector for input {pending.index} is not finite (NaN or infinity)."
-                self._fail(pending.task, EngineFailed(reason, code="not_finite"))
+                self._fail(pending.task, EngineError(reason, code="not_finite"))
             else:
                 pending.task.arrived.append((pending.index, vector))
 
@@ -267,12 +269,12 @@ class EmbeddingScheduler:
         self._queue.remove(task)
 
 
-def _embedded(task: EmbeddingTask, dimensions: int | None) -> Embedded:
+def _embedded(task: EmbeddingTask, dimensions: int | None) -> EmbeddingBatch:
     indices, vectors = zip(*task.arrived, strict=True)
     task.arrived.clear()
     if dimensions is not None:
         vectors = tuple(shorten(each, dimensions) for each in vectors)
-    return Embedded(indices, b"".join(vectors))
+    return EmbeddingBatch(indices, b"".join(vectors))
 
 
 def shorten(vector: bytes, dimensions: int) -> bytes:

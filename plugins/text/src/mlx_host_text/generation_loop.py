@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from mlx_host.errors import EngineFailed
+from mlx_host.errors import EngineError
 
 from mlx_host_text.prefix_cache import PrefixCache
 from mlx_host_text.sampling import greedy
@@ -22,7 +22,7 @@ class BatchClient(Protocol):
 
     def on_token(self, output: TokenOutput) -> None: ...
 
-    def on_failure(self, error: EngineFailed) -> None: ...
+    def on_failure(self, error: EngineError) -> None: ...
 
 
 class GenerationLoop:
@@ -121,4 +121,4 @@ class GenerationLoop:
         # Cached arrays may depend on the failed computation, and memory may be what was missing.
         self.close()
         for client in clients:
-            client.on_failure(EngineFailed(f"the model failed during generation: {type(cause).__name__}: {cause}"))
+            client.on_failure(EngineError(f"the model failed during generation: {type(cause).__name__}: {cause}"))

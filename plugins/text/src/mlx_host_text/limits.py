@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from mlx_host.errors import ContextLengthExceeded, InvalidRequest
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.requests import ChatRequest, GenerationRequest
 
 
@@ -22,7 +22,7 @@ class TextLimits:
 
     def check_n(self, request: GenerationRequest) -> None:
         if self.max_n is not None and request.n > self.max_n:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"n: {request.n} is more than this model supports ({self.max_n}); send several requests instead.",
                 param="n",
             )
@@ -30,7 +30,7 @@ class TextLimits:
     def check_length(self, request: GenerationRequest, prompt_tokens: int) -> None:
         if self.context_length is not None and prompt_tokens > self.context_length:
             param = "messages" if isinstance(request, ChatRequest) else "prompt"
-            raise ContextLengthExceeded(self.context_length, prompt_tokens, param=param)
+            raise ContextLengthExceededError(self.context_length, prompt_tokens, param=param)
 
     def max_new_tokens(self, request: GenerationRequest, prompt_tokens: int, default: int | None) -> int:
         """The number of tokens to generate: the request's limit or `default`, as far as it fits after the prompt."""

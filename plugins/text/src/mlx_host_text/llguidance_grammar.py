@@ -12,16 +12,16 @@ from typing import Any
 
 from mlx_host.grammar import (
     ANY,
-    AnyText,
-    Chain,
-    Exact,
+    Alternatives,
+    Concat,
+    FreeText,
     Grammar,
     JsonValue,
     LarkGrammar,
-    OneOf,
+    LiteralText,
     Pattern,
-    Repeated,
-    TextUntil,
+    Repeat,
+    TextThrough,
 )
 
 # Models tend to repeat whitespace forever; one space after a comma or colon is what they write most. Without \u, keys
@@ -65,15 +65,15 @@ class _Writer:
 
     def _write(self, grammar: Grammar) -> str:
         match grammar:
-            case Exact(text):
+            case LiteralText(text):
                 return " ".join(self._pieces(text)) or '""'
-            case Chain(parts):
+            case Concat(parts):
                 return self._group(" ".join(map(self._expression, parts)) or '""')
-            case OneOf(parts):
+            case Alternatives(parts):
                 return self._group(" | ".join(map(self._expression, parts)))
-            case Repeated(part, minimum, maximum):
+            case Repeat(part, minimum, maximum):
                 return f"({self._expression(part)}){{{minimum},{'' if maximum is None else maximum}}}"
-            case AnyText(without, unless):
+            case FreeText(without, unless):
                 texts = [f"(?s:.*)(?:{_either(without)})(?s:.*)"] if without else []
                 return self._text([ANY], [*texts, *unless])
             case Pattern(regex):
@@ -88,11 +88,11 @@ class _Writer:
                 name = f"lark{len(self._grammars)}"
                 self._grammars.append({"name": name, "lark_grammar": source})
                 return f"@{name}"
-            case TextUntil():
+            case TextThrough():
                 return self._group(" | ".join(self._until(grammar)))
         raise TypeError(f"{grammar!r} is not a Grammar of mlx_host.grammar")
 
-    def _until(self, until: TextUntil) -> Iterator[str]:
+    def _until(self, until: TextThrough) -> Iterator[str]:
         """A lazy lexeme for the ends that are text; special tokens cannot occur in text."""
         texts = [end for end in until.ends if not self._split.search(end)]
         for end in until.ends:

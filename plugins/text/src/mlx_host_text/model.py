@@ -7,8 +7,8 @@ from typing import Any
 
 import mlx.core as mx
 from mlx_host.backend import Model
-from mlx_host.errors import UnsupportedRequest
-from mlx_host.events import Event, Finished, Several, Started, Text, Tokenized
+from mlx_host.errors import UnsupportedRequestError
+from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta, Tokenized
 from mlx_host.requests import (
     ChatRequest,
     CompletionRequest,
@@ -47,7 +47,7 @@ class TextModel(Model):
     `generation_config` are the sampling defaults of the model's authors.
     """
 
-    serves = SUPPORTED_REQUESTS
+    supported_requests = SUPPORTED_REQUESTS
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class TextModel(Model):
         self._loop = GenerationLoop(batch, self._prefix_cache, options.prompt_cache_bytes)
         vocabulary = tokenizer.vocabulary()
         self._grammars = None if vocabulary is None else GrammarCompiler(vocabulary)
-        self.constrains = vocabulary is not None
+        self.supports_structured_outputs = vocabulary is not None
         self._embeddings: EmbeddingScheduler | None = None
         if embedder is not None:
             # A pass of embeddings delays decoding as a prefill chunk does.
@@ -97,7 +97,7 @@ class TextModel(Model):
                 return self._detokenize(request)
             case EmbeddingRequest():
                 return self._embed(request)
-        raise UnsupportedRequest(f"This model does not support {request.task} requests.", param="model")
+        raise UnsupportedRequestError(f"This model does not support {request.task} requests.", param="model")
 
     def warm_up(self) -> None:
         self._loop.warm_up()
@@ -120,7 +120,7 @@ class TextModel(Model):
         opening: Event = _started(plan)
         if request.echo:
             echoed = yield from echo_prompt(request, prompt.tokens, self._tokenizer, self._prompt_logprobs)
-            opening = Several((opening, echoed))
+            opening = EventBatch((opening, echoed))
         yield from self._run(plan, opening)
 
     def _run(self, plan: GenerationPlan, opening: Event) -> Iterator[Event | None]:
@@ -140,12 +140,12 @@ class TextModel(Model):
     def _detokenize(self, request: DetokenizeRequest) -> Iterator[Event | None]:
         check_tokens(request.tokens, self._vocabulary_size, "tokens")
         yield Started(prompt_tokens=0)
-        yield Text(self._tokenizer.decode(request.tokens), tokens=0)
+        yield TextDelta(self._tokenizer.decode(request.tokens), tokens=0)
         yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:
         if self._embeddings is None:
-            raise UnsupportedRequest("This model's architecture does not support embeddings.", param="model")
+            raise UnsupportedRequestError("This model's architecture does not support embeddings.", param="model")
         return self._embeddings.generate(request)
 
     def _plan(
@@ -185,7 +185,7 @@ class TextModel(Model):
         if request.constraint is None:
             return None
         if self._grammars is None:
-            raise UnsupportedRequest(
+            raise UnsupportedRequestError(
                 "This model does not support structured output: the bytes of its tokens are unknown."
             )
         return (yield from self._grammars.compile(request.constraint, generation_prompt, starts=starts))
@@ -202,4 +202,6 @@ class TextModel(Model):
 
 
 def _started(plan: GenerationPlan, generation_prompt: str = "") -> Started:
-    return Started(prompt_tokens=len(plan.prompt), cached_tokens=plan.cached_tokens, prompt_tail=generation_prompt)
+    return Started(
+        prompt_tokens=len(plan.prompt), cached_tokens=plan.cached_tokens, generation_prompt=generation_prompt
+    )

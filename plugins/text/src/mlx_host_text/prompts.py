@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest, CompletionRequest, TokenizeRequest
 
 from mlx_host_text.chat_template import ChatTemplate
@@ -105,7 +105,7 @@ class TextPrompts:
 def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:
     """The end of the last message, where the next turn's prompt branches off; empty if it is unknown."""
     if not tokens:
-        raise InvalidRequest("the messages render to an empty prompt; send some text", param="messages")
+        raise InvalidRequestError("the messages render to an empty prompt; send some text", param="messages")
     tail = tokenizer.encode(generation_prompt) if generation_prompt else []
     found = bool(tail) and list(tokens[-len(tail) :]) == tail
     return (len(tokens) - len(tail),) if found else ()

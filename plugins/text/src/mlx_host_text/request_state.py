@@ -21,16 +21,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mlx_host.errors import EngineFailed, RequestError
+from mlx_host.errors import EngineError, RequestError
 from mlx_host.events import (
     ChoiceFinished,
     Event,
+    EventBatch,
     Finished,
     Logprobs,
     Progress,
-    Several,
     StopReason,
-    Text,
+    TextDelta,
 )
 
 from mlx_host_text.detokenizer import Detokenizer
@@ -100,11 +100,11 @@ class ChoiceState:
         self._text += self._detokenizer.finish()
         self.reason = reason
 
-    def take(self) -> Text | None:
+    def take(self) -> TextDelta | None:
         """Whole characters only: tokens without text wait for the token that completes it, or for the end."""
         if not self._text and not (self._tokens and self.reason is not None):
             return None
-        delta = Text(self._text, self._tokens, self.index, tuple(self._logprobs))
+        delta = TextDelta(self._text, self._tokens, self.index, tuple(self._logprobs))
         self._text, self._tokens, self._logprobs = "", 0, []
         return delta
 
@@ -143,7 +143,7 @@ class RequestState:
                 if self._failure is not None:
                     raise self._failure
                 events = tuple(self._process_inbox())
-                yield Several(events) if events else None
+                yield EventBatch(events) if events else None
         finally:
             self._loop.remove(self)
 
@@ -173,7 +173,7 @@ class RequestState:
                 self._failure = matcher.error
         self._inbox.append(output)
 
-    def on_failure(self, error: EngineFailed) -> None:
+    def on_failure(self, error: EngineError) -> None:
         self._failure = error
 
     def _join(self) -> None:

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.requests import Sampling
 
 from mlx_host_text.options import GenerationOptions
@@ -42,7 +42,7 @@ def resolve(sampling: Sampling, options: GenerationOptions, generation_config: M
 def check_logit_bias(bias: Mapping[int, float], vocabulary_size: int) -> None:
     for token in bias:
         if not 0 <= token < vocabulary_size:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"logit_bias: token id {token!r} is out of range (0 to {vocabulary_size - 1})", param="logit_bias"
             )
 
@@ -50,6 +50,6 @@ def check_logit_bias(bias: Mapping[int, float], vocabulary_size: int) -> None:
 def check_tokens(tokens: Sequence[int], vocabulary_size: int, param: str) -> None:
     for token in tokens:
         if not 0 <= token < vocabulary_size:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"{param}: token id {token!r} is out of range (0 to {vocabulary_size - 1})", param=param
             )

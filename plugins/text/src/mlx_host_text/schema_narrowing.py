@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Chain, Grammar, JsonValue, OneOf, Repeated
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import Alternatives, Concat, Grammar, JsonValue, Repeat
 
 from mlx_host_text.portable_regex import DOT, AmbiguousRegexError, to_portable_regex
 
@@ -49,19 +49,19 @@ def narrow_grammar(grammar: Grammar) -> Grammar:
         match part:
             case JsonValue(schema, param):
                 return JsonValue(narrow_schema(schema, param), param)
-            case Chain(parts):
-                return Chain(tuple(map(narrowed, parts)))
-            case OneOf(parts):
-                return OneOf(tuple(map(narrowed, parts)))
-            case Repeated(inner, minimum, maximum):
-                return Repeated(narrowed(inner), minimum, maximum)
+            case Concat(parts):
+                return Concat(tuple(map(narrowed, parts)))
+            case Alternatives(parts):
+                return Alternatives(tuple(map(narrowed, parts)))
+            case Repeat(inner, minimum, maximum):
+                return Repeat(narrowed(inner), minimum, maximum)
         return part
 
     return narrowed(grammar)
 
 
 def narrow_schema(schema: Schema, param: str | None) -> Schema:
-    """Narrow a schema to values that every validator accepts; InvalidRequest names `param` and the location."""
+    """Narrow a schema to values that every validator accepts; InvalidRequestError names `param` and the location."""
     draft = schema.get("$schema") if isinstance(schema, Mapping) else None
     narrowed: Schema = _Narrower(param, draft if isinstance(draft, str) else "").schema(schema, "#")
     return narrowed
@@ -188,10 +188,10 @@ class _Narrower:
         except AmbiguousRegexError as error:
             raise self._rejection(at, keyword, f"{pattern!r}: {error}") from error
 
-    def _rejection(self, at: str, keyword: str | None, reason: str) -> InvalidRequest:
+    def _rejection(self, at: str, keyword: str | None, reason: str) -> InvalidRequestError:
         field = f"{self._param}: " if self._param else ""
         location = at if keyword is None else f"keyword {keyword!r} at {at}"
-        return InvalidRequest(f"{field}unsupported JSON schema: {location}: {reason}", param=self._param)
+        return InvalidRequestError(f"{field}unsupported JSON schema: {location}: {reason}", param=self._param)
 
 
 def _number(value: Any) -> float | None:

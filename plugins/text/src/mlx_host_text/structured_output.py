@@ -9,7 +9,7 @@ Compiling happens on a thread, matching on the model's:
 | ----------- | ---------------------------------------------------- | ---------------------------------------------- |
 | compiling   | turn of the request                                  | yield, up to COMPILE_WAIT seconds later        |
 | compiling   | request closed                                       | cancelled                                      |
-| compiling   | compiled, or InvalidRequest                          | constrained, or the request fails              |
+| compiling   | compiled, or InvalidRequestError                     | constrained, or the request fails              |
 | constrained | logits of step N; the token of step N-1 is read now  | mask of step N, made while pass N is computed  |
 | constrained | llguidance gives up, or no token is allowed          | dead end: `error` is set, only EOS is allowed  |
 | dead end    | token                                                | the request fails, unless it was complete      |
@@ -32,8 +32,8 @@ from typing import Any
 
 import mlx.core as mx
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
-from mlx_host.errors import InvalidRequest
-from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, chain, leaves
+from mlx_host.errors import InvalidRequestError
+from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, chain, iter_leaves
 
 from mlx_host_text.llguidance_grammar import to_llguidance
 from mlx_host_text.sampling import Array
@@ -73,7 +73,7 @@ class GrammarCompiler:
     ) -> Generator[None, None, CompiledGrammar]:
         """Yield until the constraint is compiled; `starts` is False if the output continues a text.
 
-        InvalidRequest names the field of the request whose part of the grammar is not supported.
+        InvalidRequestError names the field of the request whose part of the grammar is not supported.
         """
         future = self._executor.submit(self._get, constraint, generation_prompt, starts)
         try:
@@ -123,7 +123,7 @@ class GrammarCompiler:
         limits = LLParserLimits(max_lexer_states=MAX_LEXER_STATES, step_max_items=STEP_MAX_ITEMS, verbose_errors=False)
         text = to_llguidance(grammar, self._vocabulary.special)
         if len(text) > MAX_GRAMMAR_LENGTH:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"The output constraints of this request are too large: {len(text)} characters of grammar, the limit "
                 f"is {MAX_GRAMMAR_LENGTH}. Send fewer or smaller schemas and tools."
             )
@@ -137,15 +137,17 @@ class GrammarCompiler:
             raise self._rejection(grammar, "no output satisfies it")
         return mask
 
-    def _rejection(self, grammar: Grammar, error: str) -> InvalidRequest:
+    def _rejection(self, grammar: Grammar, error: str) -> InvalidRequestError:
         """Name the part of the grammar that is not supported by itself, or else the whole grammar."""
-        for leaf in leaves(grammar):
+        for leaf in iter_leaves(grammar):
             if isinstance(leaf, JsonValue | Pattern | LarkGrammar) and leaf.param is not None:
                 alone = self._matcher(leaf)
                 if alone.is_error() or (alone.compute_bitmask() and alone.is_error()):
                     reason = readable_error(alone.get_error(), leaf.schema if isinstance(leaf, JsonValue) else None)
-                    return InvalidRequest(f"{leaf.param}: unsupported {_NAMES[type(leaf)]}: {reason}", param=leaf.param)
-        return InvalidRequest(f"The output constraints of this request are not supported: {readable_error(error)}")
+                    return InvalidRequestError(
+                        f"{leaf.param}: unsupported {_NAMES[type(leaf)]}: {reason}", param=leaf.param
+                    )
+        return InvalidRequestError(f"The output constraints of this request are not supported: {readable_error(error)}")
 
 
 def _deep_stack_executor() -> ThreadPoolExecutor:
@@ -205,7 +207,7 @@ class GrammarMatcher:
     """
 
     def __init__(self, grammar: CompiledGrammar) -> None:
-        self.error: InvalidRequest | None = None
+        self.error: InvalidRequestError | None = None
         self.token_count = 0
         self._grammar = grammar
         self._matcher: LLMatcher | None = None
@@ -232,7 +234,9 @@ class GrammarMatcher:
         try:
             return self._grammar.next_mask(self._matcher, token)
         except GrammarDeadEndError as error:
-            self.error = InvalidRequest(f"The output constraints of this request are too complex to continue: {error}")
+            self.error = InvalidRequestError(
+                f"The output constraints of this request are too complex to continue: {error}"
+            )
             return _bit_mask(self._grammar.vocabulary.eos_ids).to_bytes(len(self._grammar.first), "little")
 
 

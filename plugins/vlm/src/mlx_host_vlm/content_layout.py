@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host_text.messages import text_content, text_part
 
 from mlx_host_vlm.media.parts import Kind, kind_of
@@ -39,7 +39,7 @@ class ContentLayout:
     placeholders: Mapping[Kind, str] = field(default_factory=dict)
 
     def content(self, content: Any, where: str) -> Any:
-        """A message's content for the template; InvalidRequest for parts that the model does not support."""
+        """A message's content for the template; InvalidRequestError for parts that the model does not support."""
         if content is None or isinstance(content, str) or not isinstance(content, Sequence):
             text = text_content(content, where)
             return text if self.accepts_strings or not text else [_typed(text)]
@@ -57,12 +57,12 @@ class ContentLayout:
         for kind, placeholder in self.placeholders.items():
             rendered, expected = text.count(placeholder), counts.get(kind, 0)
             if rendered > expected:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{placeholder!r} is this model's placeholder for an {PART_NAMES[kind]}; remove it from the text",
                     param=param,
                 )
             if rendered < expected:
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"the model's chat template renders {rendered} of the {expected} {PART_NAMES[kind]} parts; it "
                     "drops those in messages of some roles, or all but one per message",
                     param=param,
@@ -75,7 +75,7 @@ class ContentLayout:
             return {"type": str(kind)}
         if not isinstance(name, str) or name in TEXT_PARTS:
             return _typed(text_part(part, where))
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"{where} is of type {name!r}; this model supports {self._supported(name)}", param="messages"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 import mlx.core as mx
-from mlx_host.errors import ContextLengthExceeded
+from mlx_host.errors import ContextLengthExceededError
 from mlx_host_text.embedder import TextEmbedder
 from mlx_host_text.embedding_scheduler import EmbeddingInput, InputType
 from mlx_host_text.pooling import normalize, to_bytes
@@ -43,7 +43,7 @@ class VisionEmbedder:
                 yield
             inputs = self._prompts.image_inputs(text, image)
             if self.context_length is not None and len(inputs.tokens) > self.context_length:
-                raise ContextLengthExceeded(self.context_length, len(inputs.tokens), param="image_url")
+                raise ContextLengthExceededError(self.context_length, len(inputs.tokens), param="image_url")
             encoded.append(EmbeddingInput(inputs.tokens, image=inputs))
         return encoded
 

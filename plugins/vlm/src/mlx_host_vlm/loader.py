@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from mlx_host.backend import Load
+from mlx_host.backend import LoadContext
 from mlx_host.errors import LoadError
 from mlx_host.requests import Json
 from mlx_host_media.fetcher import Fetcher, FetchLimits
@@ -34,7 +34,7 @@ IDLE_WAIT = 0.02
 FEATURE_CACHE_FRACTION = 8
 
 
-def load_model(request: Load[VlmOptions]) -> TextModel:
+def load_model(request: LoadContext[VlmOptions]) -> TextModel:
     if request.path is None or not request.path.is_dir():
         raise LoadError(f"the backend vlm needs a folder with an MLX model, but {request.ref!r} is not a folder")
     options = request.options

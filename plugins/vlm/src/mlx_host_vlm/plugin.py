@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlx_host import hookimpl
-from mlx_host.backend import Backend, Load, Model
+from mlx_host.backend import Backend, LoadContext, Model
 from mlx_host_text.options import SUPPORTED_REQUESTS
 
 from mlx_host_vlm.options import VlmOptions
 
 
-def load(request: Load[VlmOptions]) -> Model:
+def load(request: LoadContext[VlmOptions]) -> Model:
     # mlx-vlm and transformers take seconds to import; registering the backend must not import them.
     from mlx_host_vlm.loader import load_model
 
@@ -23,7 +23,7 @@ VLM = Backend(
     name="vlm",
     load=load,
     options=VlmOptions,
-    serves=SUPPORTED_REQUESTS,
+    supported_requests=SUPPORTED_REQUESTS,
     summary="vision and audio models on mlx-vlm: images and audio in one running batch with text",
 )
 

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest, CompletionRequest, TokenizeRequest
 from mlx_host_text.chat_template import ChatTemplate
 from mlx_host_text.limits import TextLimits
@@ -131,7 +131,7 @@ class VlmPrompts:
     def _check_number(self, parts: Sequence[Part]) -> None:
         audio = [part for part in parts if part.kind == "audio"]
         if len(audio) > 1 and not self._loaded.supports_several_audio_clips:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"{audio[1].where}: this model supports one input_audio per conversation", param="messages"
             )
 
@@ -148,7 +148,7 @@ class VlmPrompts:
             text = self._template.render_text(request, add_generation_prompt=True)
             try:
                 tokens = self._process(text, [Medium(kind, content, b"")] * number)["input_ids"][0].tolist()
-            except InvalidRequest:
+            except InvalidRequestError:
                 return False
             counts.append(len(find_runs(tokens, self._loaded.placeholder_ids)))
         return counts[1] == 2 * counts[0]

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator
 from typing import ClassVar
 
-from mlx_host.backend import Load, Model
-from mlx_host.errors import InvalidRequest, LoadError, TooLarge
+from mlx_host.backend import LoadContext, Model
+from mlx_host.errors import InvalidRequestError, LoadError, RequestTooLargeError
 from mlx_host.events import Event, Finished, Progress, TranscriptionStarted
 from mlx_host.requests import Request, TranscriptionRequest, TranslationRequest
 from mlx_host_media.audio import AudioLimits
@@ -39,7 +39,7 @@ PROGRESS_SHARE = 0.1
 class WhisperModel(Model):
     """Answers each request window by window, in turn with the others that are open."""
 
-    serves: ClassVar[tuple[type[Request], ...]] = (TranscriptionRequest, TranslationRequest)
+    supported_requests: ClassVar[tuple[type[Request], ...]] = (TranscriptionRequest, TranslationRequest)
     # Each open request holds its audio; the windows are decoded one after the other all the same.
     concurrency = 8
 
@@ -52,7 +52,7 @@ class WhisperModel(Model):
     def generate(self, request: TranscriptionRequest) -> Iterator[Event | None]:
         size = len(request.audio) / MEGABYTE
         if size > self._options.max_audio_mb:
-            raise TooLarge(
+            raise RequestTooLargeError(
                 f"The file has {size:.1f} MB; this model takes {self._options.max_audio_mb:g} MB (--max-audio-mb).",
                 param="file",
             )
@@ -99,11 +99,11 @@ class WhisperModel(Model):
             return None
         code = language_code(name)
         if code is None:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"language {name!r} is none that Whisper knows; give an ISO 639-1 code such as 'en'.", param="language"
             )
         if code != "en" and not self._whisper.multilingual:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"This model knows English only, not {language_name(code)!r} (language {name!r}); "
                 "use a multilingual Whisper for it.",
                 param="language",
@@ -140,7 +140,7 @@ class ProgressLog:
             log.info("%s: %.0f of %.0f s of audio are transcribed", self._request, seconds, all_seconds)
 
 
-def load_model(load: Load[WhisperOptions]) -> Model:
+def load_model(load: LoadContext[WhisperOptions]) -> Model:
     """Load a folder that was converted for mlx-whisper."""
     if load.path is None:
         raise LoadError("The backend 'whisper' needs a model.")

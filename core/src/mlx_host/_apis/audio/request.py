@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mlx_host._apis.audio.schema import AudioForm
 from mlx_host.api.http import MultipartForm, validation_error
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import TranscriptionRequest
 
 # Fields that a form may contain several times.
@@ -20,7 +20,7 @@ UNSUPPORTED_FIELDS = ("include", "known_speaker_names", "known_speaker_reference
 def transcription_request(
     form: MultipartForm, request_type: type[TranscriptionRequest]
 ) -> tuple[AudioForm, TranscriptionRequest]:
-    """Translate a form; InvalidRequest names the field that is invalid or cannot be honoured."""
+    """Translate a form; InvalidRequestError names the field that is invalid or cannot be honoured."""
     fields = _fields(form)
     request = request_type(
         id=f"audio-{uuid.uuid4().hex}",
@@ -39,9 +39,9 @@ def _fields(form: MultipartForm) -> AudioForm:
     values = {name: texts if name in LIST_FIELDS else texts[-1] for name, texts in given.items() if texts}
     for name in UNSUPPORTED_FIELDS:
         if name in values:
-            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
+            raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
     if any(name.startswith("chunking_strategy[") for name in values):
-        raise InvalidRequest(
+        raise InvalidRequestError(
             "chunking_strategy must be 'auto'; other strategies are not supported by this server.",
             param="chunking_strategy",
         )
@@ -55,8 +55,8 @@ def _fields(form: MultipartForm) -> AudioForm:
 
 def _file(form: MultipartForm) -> bytes:
     if "file" in form.fields:
-        raise InvalidRequest("file must be sent as a file (curl: -F file=@FILE), not as text.", param="file")
+        raise InvalidRequestError("file must be sent as a file (curl: -F file=@FILE), not as text.", param="file")
     files = form.files.get("file", [])
     if len(files) != 1:
-        raise InvalidRequest(f"The form must contain one file named file; it has {len(files)}.", param="file")
+        raise InvalidRequestError(f"The form must contain one file named file; it has {len(files)}.", param="file")
     return files[0].content

@@ -15,7 +15,7 @@ from mlx_host._apis.audio import subtitles
 from mlx_host._apis.audio.schema import AudioForm
 from mlx_host.api import Reply
 from mlx_host.api.http import BackendContractError, Collector, Encoder, JsonResponse, dumps, utf8
-from mlx_host.events import Event, Segment, Started, Text, TranscriptionStarted
+from mlx_host.events import Event, Segment, Started, TextDelta, TranscriptionStarted
 from mlx_host.requests import TranslationRequest
 
 
@@ -63,7 +63,7 @@ class Transcript:
                     raise self._fault("returned a segment with a number that is not finite")
                 self.segments.append(event)
                 return self._text.add(event.text)
-            case Text():
+            case TextDelta():
                 raise self._fault("emitted Text in place of Segment")
         return ""
 

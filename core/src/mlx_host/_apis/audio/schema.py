@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 
 class AudioForm(BaseModel):
@@ -42,14 +42,14 @@ class AudioForm(BaseModel):
         return sorted([*chunking, *(self.model_extra or {})])
 
     def check(self) -> None:
-        """Raise InvalidRequest for fields that cannot be combined."""
+        """Raise InvalidRequestError for fields that cannot be combined."""
         if self.timestamp_granularities and self.response_format != "verbose_json":
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"timestamp_granularities needs response_format 'verbose_json', not {self.response_format!r}.",
                 param="timestamp_granularities",
             )
         if self.stream and self.response_format not in ("json", "text"):
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"stream must be false with response_format {self.response_format!r}: a stream contains only text.",
                 param="stream",
             )

@@ -7,22 +7,22 @@ import uuid
 from mlx_host._apis.chat.schema import ChatBody
 from mlx_host.api.chat_messages import request_messages, request_tools
 from mlx_host.api.tool_choice import choose
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest
 
 
 def to_request(body: ChatBody) -> ChatRequest:
-    """Translate a body; InvalidRequest names a field that is not supported."""
+    """Translate a body; InvalidRequestError names a field that is not supported."""
     if body.functions:
-        raise InvalidRequest("functions is not supported by this server; use tools.", param="functions")
+        raise InvalidRequestError("functions is not supported by this server; use tools.", param="functions")
     for name, options in (("audio", body.audio), ("web_search_options", body.web_search_options)):
         # An empty object requests it, too.
         if options is not None:
-            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
+            raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
     if set(body.modalities or ()) - {"text"}:
-        raise InvalidRequest("modalities: only ['text'] is supported.", param="modalities")
+        raise InvalidRequestError("modalities: only ['text'] is supported.", param="modalities")
     if body.top_logprobs is not None and not body.logprobs:
-        raise InvalidRequest("top_logprobs needs logprobs to be true.", param="top_logprobs")
+        raise InvalidRequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
     return ChatRequest(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         model=body.model or "",

@@ -14,7 +14,7 @@ from pydantic import Field, PlainValidator
 from mlx_host.api.common_fields import GenerationBody, StreamOptions
 from mlx_host.api.response_format import ResponseFormat
 from mlx_host.api.text_inputs import read_inputs
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import CompletionRequest
 
 # OpenAI's default: a text has no natural end.
@@ -59,15 +59,15 @@ class CompletionBody(GenerationBody):
 
 
 def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
-    """Translate a body; InvalidRequest names a field that is not supported."""
+    """Translate a body; InvalidRequestError names a field that is not supported."""
     if len(body.prompt) > MAX_PROMPTS:
-        raise InvalidRequest(f"prompt: at most {MAX_PROMPTS} prompts, got {len(body.prompt)}.", param="prompt")
+        raise InvalidRequestError(f"prompt: at most {MAX_PROMPTS} prompts, got {len(body.prompt)}.", param="prompt")
     if body.n_generated < body.n_returned:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"best_of is {body.n_generated}, which is less than n, {body.n_returned}.", param="best_of"
         )
     if body.stream and body.n_generated > body.n_returned:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             "best_of cannot be streamed: the best choices are known only at the end. Leave out stream or best_of.",
             param="best_of",
         )

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from mlx_host.api import OutputCompleted, Reply
 from mlx_host.api.http import Collector, Encoder, JsonResponse, dumps
 from mlx_host.api.text import finite, usage_json
-from mlx_host.events import ChoiceFinished, Echoed, Event, Finished, Logprobs, StopReason, Text, TokenLogprob
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, PromptEcho, StopReason, TextDelta, TokenLogprob
 from mlx_host.requests import CompletionRequest
 
 NumberedEvent = tuple[int, Event]
@@ -90,12 +90,12 @@ class PromptOutput:
 
     def pieces(self, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
         """Return events as pieces of choices; neighbouring text of a choice becomes one piece."""
-        texts: dict[int, list[Text]] = {}
+        texts: dict[int, list[TextDelta]] = {}
         for event in events:
             match event:
-                case Text(choice=number):
+                case TextDelta(choice=number):
                     texts.setdefault(number, []).append(event)
-                case Echoed(text, logprobs):
+                case PromptEcho(text, logprobs):
                     for choice in self.choices:
                         yield choice.piece(text, logprobs, starts=True)
                 case ChoiceFinished(reason, number):
@@ -108,7 +108,7 @@ class PromptOutput:
                             yield choice.piece("", reason=event.reason)
         yield from self._flush(texts)
 
-    def _flush(self, texts: dict[int, list[Text]]) -> Iterator[dict[str, Any]]:
+    def _flush(self, texts: dict[int, list[TextDelta]]) -> Iterator[dict[str, Any]]:
         for number, pieces in texts.items():
             logprobs = tuple([each for piece in pieces for each in piece.logprobs])
             self.choices[number].logprobs += [each.chosen.logprob for each in logprobs]

@@ -6,7 +6,7 @@ import uuid
 from typing import Any, Literal
 
 from mlx_host._apis.embeddings.schema import EmbeddingBody
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import EmbeddingRequest
 
 INPUT_TYPES: dict[str, Literal["query", "document"]] = {
@@ -19,23 +19,23 @@ INPUT_TYPES: dict[str, Literal["query", "document"]] = {
 
 
 def embedding_request(body: EmbeddingBody) -> EmbeddingRequest:
-    """Translate a body; InvalidRequest names the field that cannot be honoured."""
+    """Translate a body; InvalidRequestError names the field that cannot be honoured."""
     images = body.image_url or []
     inputs: list[Any] = list(body.input)
     if images:
         if inputs == [""]:
             inputs *= len(images)
         if len(inputs) != len(images):
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"image_url has {len(images)} images for {len(inputs)} inputs; send one image per input, or no input.",
                 param="image_url",
             )
     elif "input" not in body.model_fields_set:
-        raise InvalidRequest("input is missing; send a string, a list of strings, or token ids.", param="input")
+        raise InvalidRequestError("input is missing; send a string, a list of strings, or token ids.", param="input")
     elif "" in inputs:
         index = inputs.index("")
         param = "input" if len(inputs) == 1 else f"input[{index}]"
-        raise InvalidRequest(f"{param} is an empty string.", param=param)
+        raise InvalidRequestError(f"{param} is an empty string.", param=param)
     return EmbeddingRequest(
         id=f"embd-{uuid.uuid4().hex}",
         model=body.model or "",

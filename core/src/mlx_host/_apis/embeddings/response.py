@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from mlx_host.api import Reply
 from mlx_host.api.http import BackendContractError, Collector, dumps, utf8
-from mlx_host.events import Embedded, Event, Finished
+from mlx_host.events import EmbeddingBatch, Event, Finished
 from mlx_host.requests import EmbeddingRequest
 
 FLOAT32 = 4
@@ -54,14 +54,14 @@ class EmbeddingCollector(Collector[Event]):
     def add(self, events: Sequence[Event]) -> None:
         for event in events:
             match event:
-                case Embedded():
+                case EmbeddingBatch():
                     self._receive(event)
                 case Finished() if missing := self._is_received.count(0):
                     total = len(self._is_received)
                     raise self._fault(f"returned {total - missing} of {total} vectors")
         self._encode_some()
 
-    def _receive(self, event: Embedded) -> None:
+    def _receive(self, event: EmbeddingBatch) -> None:
         """Check an event, and split it into vectors."""
         count, size = len(event.indices), len(event.vectors)
         vector_bytes = size // count if count else 0

@@ -13,7 +13,7 @@ from mlx_host._apis.images.response import ImageResults
 from mlx_host.api import Caller, Service
 from mlx_host.api.errors import INTERNAL_ERROR
 from mlx_host.api.http import InternalError, openai_body
-from mlx_host.errors import AtCapacity, InvalidRequest, RequestError
+from mlx_host.errors import InvalidRequestError, QueueFullError, RequestError
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ JobOutcome = Literal["completed", "failed", "cancelled"]
 JobStatus = Literal["queued", "in_progress"] | JobOutcome
 
 
-class JobNotFoundError(InvalidRequest):
+class JobNotFoundError(InvalidRequestError):
     """The caller has no job with this id."""
 
     status = 404
@@ -128,10 +128,10 @@ class ImageJobs:
         self._jobs: dict[str, ImageJob] = {}
 
     async def start(self, job: ImageJob, work: Coroutine[Any, Any, None]) -> None:
-        """Start a job; raises what rejects it at once: AtCapacity if too many jobs run, or the model's rejection."""
+        """Start a job; raises what rejects it at once: QueueFullError if too many jobs run, or the model's rejection."""
         if sum(not each.ended for each in self._jobs.values()) >= self._max_jobs:
             work.close()
-            raise AtCapacity(
+            raise QueueFullError(
                 f"{self._max_jobs} image jobs are queued or running, which is the limit (--images-jobs); "
                 "try again later.",
                 retry_after=10,

@@ -8,7 +8,7 @@ from typing import Self
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from mlx_host import _logs
-from mlx_host.events import Event, FinishedImage, ImagesStarted
+from mlx_host.events import Event, ImageCompleted, ImagesStarted
 from mlx_host.events import Progress as StepProgress
 
 
@@ -71,7 +71,7 @@ class ProgressContext:
                 self._show(0)
             case StepProgress(stage="image", done=step) if self._bar is not None:
                 self._bars.update(self._bar, int(step))
-            case FinishedImage(image) if image + 1 < self._n:
+            case ImageCompleted(image) if image + 1 < self._n:
                 self._show(image + 1)
 
     def _show(self, image: int) -> None:

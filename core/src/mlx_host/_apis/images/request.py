@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from mlx_host._apis.images.schema import ImageBody
 from mlx_host.api.http import MultipartForm, validation_error
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, Priority
 
 EDIT_SEED = 42
@@ -18,24 +18,24 @@ MAX_INPUT_IMAGES = 16
 
 
 def generation_request(body: ImageBody) -> ImageGenerationRequest:
-    """Translate the body of a generation; InvalidRequest names the field that cannot be honoured."""
+    """Translate the body of a generation; InvalidRequestError names the field that cannot be honoured."""
     body.check()
     return ImageGenerationRequest(**_shared_fields(body, default_seed=random.randrange(2**32)))
 
 
 def edit_request(form: MultipartForm) -> tuple[ImageBody, ImageEditRequest]:
-    """Translate the form of an edit; InvalidRequest names the field or file that is invalid."""
+    """Translate the form of an edit; InvalidRequestError names the field or file that is invalid."""
     body = _body(form)
     body.check()
     images = form.files.get("image", [])
     if not 1 <= len(images) <= MAX_INPUT_IMAGES:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"The form must contain 1 to {MAX_INPUT_IMAGES} files named image or image[]; it has {len(images)}.",
             param="image",
         )
     masks = form.files.get("mask", [])
     if len(masks) > 1:
-        raise InvalidRequest(f"The form may contain one mask; it has {len(masks)}.", param="mask")
+        raise InvalidRequestError(f"The form may contain one mask; it has {len(masks)}.", param="mask")
     request = ImageEditRequest(
         **_shared_fields(body, default_seed=EDIT_SEED),
         images=[image.content for image in images],
@@ -65,9 +65,11 @@ def _shared_fields(body: ImageBody, default_seed: int) -> dict[str, Any]:
 def _body(form: MultipartForm) -> ImageBody:
     for name in ("image", "mask"):
         if name in form.fields:
-            raise InvalidRequest(f"{name} must be sent as a file (curl: -F {name}=@FILE), not as text.", param=name)
+            raise InvalidRequestError(
+                f"{name} must be sent as a file (curl: -F {name}=@FILE), not as text.", param=name
+            )
     if "markup" in form.files:
-        raise InvalidRequest("markup is not supported by this server; use the prompt or a mask.", param="markup")
+        raise InvalidRequestError("markup is not supported by this server; use the prompt or a mask.", param="markup")
     values: dict[str, Any] = {name: texts[-1] for name, texts in form.fields.items() if texts[-1]}
     # A file where text is expected fails validation; any other file is listed as ignored.
     values |= {name: "a file" for name in form.files if name not in ("image", "mask")}

@@ -15,11 +15,11 @@ from fastapi.responses import Response
 
 from mlx_host.api import ModelStatus
 from mlx_host.api.http import BackendContractError, Collector, Encoder, JsonResponse, Message, dumps
-from mlx_host.events import Event, Finished, FinishedImage, ImagesStarted, PartialImage, Progress, Started
+from mlx_host.events import Event, Finished, ImageCompleted, ImagesStarted, PartialImage, Progress, Started
 from mlx_host.requests import ImageEditRequest, ImageRequest
 
 # Returns how a response contains an image: {"b64_json": …} or {"url": …}.
-ImageFields = Callable[[FinishedImage], dict[str, Any]]
+ImageFields = Callable[[ImageCompleted], dict[str, Any]]
 
 
 def base64_text(content: bytes) -> str:
@@ -27,7 +27,7 @@ def base64_text(content: bytes) -> str:
     return base64.b64encode(content).decode("ascii")
 
 
-def base64_fields(image: FinishedImage) -> dict[str, Any]:
+def base64_fields(image: ImageCompleted) -> dict[str, Any]:
     """Put an image into a response as base64."""
     return {"b64_json": base64_text(image.content)}
 
@@ -49,7 +49,7 @@ class ImageResults:
         self.format = request.format
         self.is_edit = isinstance(request, ImageEditRequest)
         self.started: ImagesStarted | None = None
-        self.completed: list[FinishedImage] = []
+        self.completed: list[ImageCompleted] = []
         self.step = 0
         self.created_at = int(time.time())
         self._on_event = on_event
@@ -65,7 +65,7 @@ class ImageResults:
                 self.step = int(step)
             case PartialImage():
                 self._check(event)
-            case FinishedImage():
+            case ImageCompleted():
                 self._check(event)
                 if any(image.image == event.image for image in self.completed):
                     raise self._fault(f"returned image {event.image} twice")
@@ -75,7 +75,7 @@ class ImageResults:
                 raise self._fault(f"returned {len(self.completed)} of {self.n} images")
         self._on_event(event)
 
-    def _check(self, event: PartialImage | FinishedImage) -> None:
+    def _check(self, event: PartialImage | ImageCompleted) -> None:
         if not 0 <= event.image < self.n:
             raise self._fault(f"returned image {event.image} of a request for {self.n} images, numbered from 0")
 
@@ -95,7 +95,7 @@ class ImageResults:
         assert self.started is not None
         return f"{self.started.width}x{self.started.height}"
 
-    def usage(self, images: Sequence[FinishedImage]) -> dict[str, Any]:
+    def usage(self, images: Sequence[ImageCompleted]) -> dict[str, Any]:
         """Return the tokens of the input and of some of the images."""
         assert self.started is not None
         input_tokens, image_tokens = self.started.prompt_tokens, self.started.image_tokens
@@ -145,13 +145,13 @@ class ImageEncoder(Encoder[Event]):
         messages = []
         for event in events:
             self._results.add(event)
-            if isinstance(event, PartialImage | FinishedImage):
+            if isinstance(event, PartialImage | ImageCompleted):
                 messages.append(self._message(event))
         return messages
 
-    def _message(self, image: PartialImage | FinishedImage) -> Message:
+    def _message(self, image: PartialImage | ImageCompleted) -> Message:
         results = self._results
-        if isinstance(image, FinishedImage):
+        if isinstance(image, ImageCompleted):
             kind, own_fields = "completed", {"seed": image.seed, "usage": results.usage([image])}
         else:
             kind, own_fields = "partial_image", {"partial_image_index": image.index}

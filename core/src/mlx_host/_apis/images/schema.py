@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 # Every JSON parser reads integers up to 2**53 exactly; ten images use ten consecutive seeds.
 MAX_SEED = 2**53 - 10
@@ -55,16 +55,18 @@ class ImageBody(BaseModel):
         return sorted([*no_effect, *(name for name, value in (self.model_extra or {}).items() if value is not None)])
 
     def check(self) -> None:
-        """Raise InvalidRequest for fields that cannot be combined."""
+        """Raise InvalidRequestError for fields that cannot be combined."""
         if self.stream and self.by_url:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 "stream cannot be combined with response_format 'url': a stream contains the images as base64.",
                 param="stream",
             )
         if self.stream and self.async_mode:
-            raise InvalidRequest("async_mode cannot be combined with stream; set only one of them.", param="async_mode")
+            raise InvalidRequestError(
+                "async_mode cannot be combined with stream; set only one of them.", param="async_mode"
+            )
         if self.partial_images and not self.stream:
-            raise InvalidRequest("partial_images requires stream: true.", param="partial_images")
+            raise InvalidRequestError("partial_images requires stream: true.", param="partial_images")
 
     @property
     def format(self) -> Literal["png", "jpeg", "webp"]:

@@ -22,7 +22,7 @@ from mlx_host._apis.images.settings import ImageSettings
 from mlx_host._apis.images.store import ImageNotFoundError, ImageStore
 from mlx_host.api import Deadline, Reply, Service
 from mlx_host.api.http import JsonResponse, caller, collect, ignored_header, respond
-from mlx_host.events import Event, FinishedImage
+from mlx_host.events import Event, ImageCompleted
 from mlx_host.requests import ImageRequest
 
 MEGABYTE = 1_000_000
@@ -57,7 +57,7 @@ class ImageService:
         return ImageResults(reply.model, reply.request, progress.update), progress
 
     def _stored_fields(self, http: Request, results: ImageResults) -> ImageFields:
-        def fields(image: FinishedImage) -> dict[str, Any]:
+        def fields(image: ImageCompleted) -> dict[str, Any]:
             return {"url": _url(http, self.store.add(image.content, results.format))}
 
         return fields
@@ -86,7 +86,7 @@ class ImageService:
             raise JobNotFoundError(job.id) from None
         images = iter(zip(job.image_names, contents, strict=True))
 
-        def fields(image: FinishedImage) -> dict[str, Any]:
+        def fields(image: ImageCompleted) -> dict[str, Any]:
             name, content = next(images)
             return {"url": _url(http, name)} if job.by_url else {"b64_json": base64_text(content)}
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class StoredImage:
     expires_at: float
 
 
-class ImageNotFoundError(InvalidRequest):
+class ImageNotFoundError(InvalidRequestError):
     """The store has no image with this name."""
 
     status = 404

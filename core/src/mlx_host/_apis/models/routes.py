@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 
 from mlx_host.api import Endpoints, ModelStatus, Service
 from mlx_host.api.http import caller, new_router
-from mlx_host.errors import ModelNotFound
+from mlx_host.errors import ModelNotFoundError
 
 
 def describe(model: ModelStatus) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class ModelEndpoints(Endpoints):
             models = {model.name: model for model in self._service.models(caller(http))}
             if name not in models:
                 available = ", ".join(sorted(models))
-                raise ModelNotFound(f"Model {name!r} not found. Available models: {available}.", param="model")
+                raise ModelNotFoundError(f"Model {name!r} not found. Available models: {available}.", param="model")
             return describe(models[name])
 
         return router

@@ -35,7 +35,7 @@ from mlx_host._apis.responses.output_items import (
 )
 from mlx_host._apis.responses.schema import ResponsesBody
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, VisiblePart
-from mlx_host.errors import InvalidRequest, RequestError
+from mlx_host.errors import InvalidRequestError, RequestError
 from mlx_host.events import Logprobs, Progress, Started
 from mlx_host.parsing import Content, Reasoning, ToolCall
 
@@ -191,7 +191,7 @@ class ResponseBuilder:
             # OpenAI has no event of this name; the status in the response is accurate.
             yield self._end("incomplete", "cancelled")
         else:
-            code = "invalid_prompt" if isinstance(error, InvalidRequest) else "server_error"
+            code = "invalid_prompt" if isinstance(error, InvalidRequestError) else "server_error"
             self.response["error"] = {"code": code, "message": error.message}
             yield self._end("failed", "failed")
 

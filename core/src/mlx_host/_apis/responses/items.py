@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 Item = dict[str, Any]
 
@@ -21,7 +21,7 @@ TEXT_PART_TYPES = ("input_text", "output_text", "text")
 MAX_REFERENCES = 1000
 
 
-class ItemNotFoundError(InvalidRequest):
+class ItemNotFoundError(InvalidRequestError):
     """A referenced item is not stored."""
 
     status = 404
@@ -36,7 +36,7 @@ def new_id(prefix: str) -> str:
 def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
     """Return the ids of the item references in `items`.
 
-    Raises InvalidRequest for more than MAX_REFERENCES, and for an item that is referenced twice: a few bytes of input
+    Raises InvalidRequestError for more than MAX_REFERENCES, and for an item that is referenced twice: a few bytes of input
     would otherwise become a prompt of any size.
     """
     if items is None or isinstance(items, str):
@@ -46,12 +46,12 @@ def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
         if item.get("type") != "item_reference" or not isinstance(item.get("id"), str):
             continue
         if item["id"] in ids:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"input[{number}] references item {item['id']!r} again; reference each item once.", param="input"
             )
         ids[item["id"]] = None
     if len(ids) > MAX_REFERENCES:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"input has {len(ids)} item references; at most {MAX_REFERENCES} are allowed. "
             "Send the items themselves, or continue from a response with previous_response_id.",
             param="input",
@@ -60,7 +60,7 @@ def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
 
 
 def normalize_items(items: str | Sequence[Item] | None, stored: Mapping[str, Item]) -> list[Item]:
-    """Normalize input; `stored` has the referenced items by id. Raises InvalidRequest, which names the invalid item."""
+    """Normalize input; `stored` has the referenced items by id. Raises InvalidRequestError, which names the invalid item."""
     if items is None:
         return []
     if isinstance(items, str):
@@ -100,7 +100,7 @@ def _item(item: Item, where: str, stored: Mapping[str, Item]) -> Item:
                 )
             return stored[id]
         case kind:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"{where} is of type {kind!r}, which this server does not support; available: {', '.join(ITEM_TYPES)}.",
                 param="input",
             )
@@ -118,7 +118,7 @@ def _id(item: Item, prefix: str) -> str:
 def _message(item: Item, where: str) -> Item:
     role = item.get("role")
     if role not in ROLES:
-        raise InvalidRequest(f"{where}.role must be one of {', '.join(ROLES)}, got {role!r}.", param="input")
+        raise InvalidRequestError(f"{where}.role must be one of {', '.join(ROLES)}, got {role!r}.", param="input")
     content = item.get("content")
     if isinstance(content, str):
         content = [{"type": "input_text", "text": content}]
@@ -136,14 +136,14 @@ def _output_part(part: Item) -> Item:
 
 def _parts(parts: Any, where: str) -> list[Item]:
     if not isinstance(parts, list):
-        raise InvalidRequest(f"{where} must be a string or a list of parts.", param="input")
+        raise InvalidRequestError(f"{where} must be a string or a list of parts.", param="input")
     for number, part in enumerate(parts):
         chat_part(part, f"{where}[{number}]")
     return parts
 
 
 def chat_part(part: Any, where: str) -> Item:
-    """Convert a part of an item to a part of a chat message; raises InvalidRequest."""
+    """Convert a part of an item to a part of a chat message; raises InvalidRequestError."""
     kind = part.get("type") if isinstance(part, dict) else None
     match kind:
         case "input_text" | "output_text" | "text":
@@ -152,7 +152,7 @@ def chat_part(part: Any, where: str) -> Item:
             return {"type": "refusal", "refusal": _string(part, "refusal", where)}
         case "input_image":
             if not isinstance(part.get("image_url"), str):
-                raise InvalidRequest(
+                raise InvalidRequestError(
                     f"{where}.image_url must be a string; this server does not support file ids.", param="input"
                 )
             detail = {"detail": part["detail"]} if part.get("detail") else {}
@@ -161,14 +161,14 @@ def chat_part(part: Any, where: str) -> Item:
             return {"type": "file", "file": {key: value for key, value in part.items() if key != "type" and value}}
         case "input_audio":
             return {"type": "input_audio", "input_audio": part.get("input_audio")}
-    raise InvalidRequest(f"{where} is not a part of a message: its type is {kind!r}.", param="input")
+    raise InvalidRequestError(f"{where} is not a part of a message: its type is {kind!r}.", param="input")
 
 
 def _texts(parts: Any, where: str) -> list[Item]:
     if parts is None:
         return []
     if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise InvalidRequest(f"{where} must be a list of parts.", param="input")
+        raise InvalidRequestError(f"{where} must be a list of parts.", param="input")
     return [
         {"type": part.get("type"), "text": _string(part, "text", f"{where}[{number}]")}
         for number, part in enumerate(parts)
@@ -178,5 +178,5 @@ def _texts(parts: Any, where: str) -> list[Item]:
 def _string(item: Mapping[str, Any], key: str, where: str) -> str:
     value = item.get(key)
     if not isinstance(value, str):
-        raise InvalidRequest(f"{where}.{key} must be a string, got {value!r}.", param="input")
+        raise InvalidRequestError(f"{where}.{key} must be a string, got {value!r}.", param="input")
     return value

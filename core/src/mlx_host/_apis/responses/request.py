@@ -10,14 +10,14 @@ from mlx_host._apis.responses.chat_messages import to_messages
 from mlx_host._apis.responses.items import Item, new_id
 from mlx_host._apis.responses.schema import InputBody, ResponsesBody
 from mlx_host.api.tool_choice import choose
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest
 
 
 def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
-    """Convert a body whose conversation is `items`; InvalidRequest names a field that cannot be honored."""
+    """Convert a body whose conversation is `items`; InvalidRequestError names a field that cannot be honored."""
     if body.background:
-        raise InvalidRequest("background is not supported by this server; use stream.", param="background")
+        raise InvalidRequestError("background is not supported by this server; use stream.", param="background")
     return replace(
         to_prompt(body, items),
         priority=body.priority(),
@@ -33,12 +33,12 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
     """Convert the fields that determine the prompt."""
     for name in ("conversation", "prompt"):
         if getattr(body, name):
-            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
+            raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
     format = body.text.format if body.text is not None else None
     tools = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ())]
     messages = to_messages(body.instructions, items)
     if not messages:
-        raise InvalidRequest("input is missing: a string or a list of items.", param="input")
+        raise InvalidRequestError("input is missing: a string or a list of items.", param="input")
     return ChatRequest(
         id=new_id("resp"),
         model=body.model or "",
@@ -51,15 +51,15 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
 
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"{where} is of type {tool.get('type')!r}, which this server does not support; use 'function'.",
             param=f"{where}.type",
         )
     if not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise InvalidRequest(f"{where}.name must be a non-empty string.", param=f"{where}.name")
+        raise InvalidRequestError(f"{where}.name must be a non-empty string.", param=f"{where}.name")
     for key, kind in (("description", str), ("parameters", dict), ("strict", bool)):
         if not isinstance(tool.get(key), kind | None):
-            raise InvalidRequest(f"{where}.{key} is of the wrong type.", param=f"{where}.{key}")
+            raise InvalidRequestError(f"{where}.{key} is of the wrong type.", param=f"{where}.{key}")
     # OpenAI's default of strict is true; here it is false, because not every schema can be enforced.
     fields = ("name", "description", "parameters", "strict")
     return {"type": "function", "function": {key: tool[key] for key in fields if tool.get(key) is not None}}

@@ -29,7 +29,7 @@ from mlx_host.api.http import (
     while_connected,
 )
 from mlx_host.api.text import unenforced_strict
-from mlx_host.errors import InvalidRequest, RequestError
+from mlx_host.errors import InvalidRequestError, RequestError
 from mlx_host.requests import ChatRequest
 
 MEGABYTE = 1_000_000
@@ -107,7 +107,7 @@ class ResponsesEndpoints(Endpoints):
     async def retrieve(self, id: str, stream: bool = False) -> Response:
         """Return a response that is stored or in progress."""
         if stream:
-            raise InvalidRequest("Events are not stored, only the response; stream must be false.", param="stream")
+            raise InvalidRequestError("Events are not stored, only the response; stream must be false.", param="stream")
         return JsonResponse(await self._responses.get(id))
 
     async def delete(self, id: str) -> Response:
@@ -119,7 +119,7 @@ class ResponsesEndpoints(Endpoints):
         """Cancel a response in progress."""
         response = await self._responses.get(id)
         if not self._service.cancel(id, ResponseCancelledError("The response was cancelled.")):
-            raise InvalidRequest(f"Response {id!r} is not in progress, so it cannot be cancelled.")
+            raise InvalidRequestError(f"Response {id!r} is not in progress, so it cannot be cancelled.")
         return JsonResponse({**response, "status": "cancelled"})
 
     async def input_items(
@@ -140,7 +140,7 @@ def _page(items: Sequence[Item], after: str | None, limit: int) -> dict[str, Any
     if after is not None:
         ids = [item["id"] for item in items]
         if after not in ids:
-            raise InvalidRequest(f"after: there is no item with id {after!r}.", param="after")
+            raise InvalidRequestError(f"after: there is no item with id {after!r}.", param="after")
         start = ids.index(after) + 1
     data = items[start : start + limit]
     return {

@@ -14,7 +14,7 @@ from mlx_host._apis.responses.builder import ResponseBuilder
 from mlx_host._apis.responses.items import Item, normalize_items, referenced_ids
 from mlx_host._apis.responses.schema import InputBody
 from mlx_host._apis.responses.store import ResponseStore, StoredResponse
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class ResponseNotFoundError(InvalidRequest):
+class ResponseNotFoundError(InvalidRequestError):
     """No response with this id is stored."""
 
     status = 404
@@ -32,7 +32,7 @@ class ResponseNotFoundError(InvalidRequest):
         super().__init__(f"Response with id {id!r} not found: it is unknown, deleted, expired or was not stored.")
 
 
-class PreviousResponseNotFoundError(InvalidRequest):
+class PreviousResponseNotFoundError(InvalidRequestError):
     """The response that a request continues from is not stored."""
 
     code = "previous_response_not_found"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mlx_host.api import ChatEvent, Reply
 from mlx_host.api.http import RetryingReply, dumps
-from mlx_host.errors import ContextLengthExceeded, RequestError
+from mlx_host.errors import ContextLengthExceededError, RequestError
 from mlx_host.requests import ChatRequest, Json
 
 
@@ -19,7 +19,7 @@ def truncated(chat: Callable[[ChatRequest], Reply[ChatEvent]], request: ChatRequ
 
     def again(error: RequestError) -> Reply[ChatEvent] | None:
         nonlocal request
-        if not isinstance(error, ContextLengthExceeded):
+        if not isinstance(error, ContextLengthExceededError):
             return None
         messages = without_oldest(request.messages, 1 - error.limit / error.prompt_tokens)
         if messages is None:

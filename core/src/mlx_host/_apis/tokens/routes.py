@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlx_host.api import Endpoints, Service
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
 from mlx_host.api.http import Collector, JsonResponse, caller, ignored_header, new_router, respond
-from mlx_host.errors import InvalidRequest
-from mlx_host.events import Event, Text, Tokenized
+from mlx_host.errors import InvalidRequestError
+from mlx_host.events import Event, TextDelta, Tokenized
 from mlx_host.requests import ChatRequest, DetokenizeRequest, TokenizeRequest
 
 
@@ -53,17 +53,17 @@ class DetokenizeBody(TokenBody):
 
 
 def to_tokenize(body: TokenizeBody) -> TokenizeRequest:
-    """Translate a body; InvalidRequest names a field that is not supported."""
+    """Translate a body; InvalidRequestError names a field that is not supported."""
     for name in ("continue_final_message", "chat_template"):
         if getattr(body, name):
-            raise InvalidRequest(f"{name} is not supported by this server.", param=name)
+            raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
     common: dict[str, Any] = {"id": f"tok-{uuid.uuid4().hex}", "model": body.model or ""}
     if body.messages is None and body.prompt is not None:
         return TokenizeRequest(**common, prompt=body.prompt, special_tokens=body.add_special_tokens is not False)
     if body.messages is None or body.prompt is not None:
-        raise InvalidRequest("Give a prompt or messages, and not both.", param="prompt")
+        raise InvalidRequestError("Give a prompt or messages, and not both.", param="prompt")
     if body.add_special_tokens:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             "add_special_tokens goes with a prompt only: a chat template writes special tokens itself.",
             param="add_special_tokens",
         )
@@ -122,7 +122,7 @@ class TokenEndpoints(Endpoints):
             reply = self._service.submit(request, caller=caller(http))
 
             def build(events: list[Event]) -> dict[str, Any]:
-                return {"prompt": "".join([event.text for event in events if isinstance(event, Text)])}
+                return {"prompt": "".join([event.text for event in events if isinstance(event, TextDelta)])}
 
             return await respond(http, reply, EventCollector(build), ignored_header(body.ignored()))
 

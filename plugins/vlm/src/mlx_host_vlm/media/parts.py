@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlx_host.errors import InvalidRequest
+from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import Json
 from mlx_host_media.audio import FORMATS
 
@@ -34,7 +34,7 @@ def kind_of(part: Any) -> Kind | None:
 
 
 def find_parts(messages: Sequence[Json]) -> list[Part]:
-    """Return all images and audio clips in order; InvalidRequest if one is malformed."""
+    """Return all images and audio clips in order; InvalidRequestError if one is malformed."""
     return [part for number, message in enumerate(messages) for part in _find(message, f"messages[{number}]")]
 
 
@@ -55,10 +55,10 @@ def _image(value: Any, where: str) -> Part:
     given = {"url": value} if isinstance(value, str) else value
     url = given.get("url") if isinstance(given, Mapping) else None
     if not isinstance(url, str):
-        raise InvalidRequest(f'{where}.image_url must be {{"url": "data:image/png;base64,..."}}', param="messages")
+        raise InvalidRequestError(f'{where}.image_url must be {{"url": "data:image/png;base64,..."}}', param="messages")
     detail = given.get("detail")
     if detail not in DETAILS:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"{where}.image_url.detail is {detail!r}; supported: auto, low, high, original", param="messages"
         )
     return Part("image", where, url, low_detail=detail == "low")
@@ -67,9 +67,11 @@ def _image(value: Any, where: str) -> Part:
 def _audio(value: Any, where: str) -> Part:
     data, name = (value.get("data"), value.get("format")) if isinstance(value, Mapping) else (None, None)
     if not isinstance(data, str):
-        raise InvalidRequest(f'{where}.input_audio must be {{"data": "<base64>", "format": "wav"}}', param="messages")
+        raise InvalidRequestError(
+            f'{where}.input_audio must be {{"data": "<base64>", "format": "wav"}}', param="messages"
+        )
     if name not in FORMATS:
-        raise InvalidRequest(
+        raise InvalidRequestError(
             f"{where}.input_audio.format is {name!r}; supported: {', '.join(FORMATS)}", param="messages"
         )
     return Part("audio", where, data)

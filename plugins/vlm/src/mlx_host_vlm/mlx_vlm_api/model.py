@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx_vlm
-from mlx_host.errors import InvalidRequest, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host_text.embedder import HiddenStates
 from mlx_host_text.sampling import Array
 from mlx_host_text.tokenizer import Tokenizer
@@ -92,7 +92,7 @@ class LoadedModel:
                 image_token_index=getattr(self._network.config, "image_token_index", None),
             )
         except INPUT_ERRORS as error:
-            raise InvalidRequest(
+            raise InvalidRequestError(
                 f"the model's processor rejects the images or audio: {_reason(error)}", param=param
             ) from error
         return self._without_doubled_bos(processed)
@@ -107,7 +107,9 @@ class LoadedModel:
             arrays |= self._features(tokens, pixels, mask, arrays | cache)
             mx.eval(arrays["inputs_embeds"])
         except INPUT_ERRORS as error:
-            raise InvalidRequest(f"the model rejects the images or audio: {_reason(error)}", param=param) from error
+            raise InvalidRequestError(
+                f"the model rejects the images or audio: {_reason(error)}", param=param
+            ) from error
         divisible = bool(_chunked_prefill_enabled(self._network, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
         return MediaInputs(ids, arrays, divisible and align_deepstack(arrays, len(ids)))
