@@ -1,30 +1,23 @@
-"""The tree of a grammar and how it is written for llguidance, which tells what it admits."""
+"""The operations on grammar trees."""
 
 from __future__ import annotations
 
-import json
 import pickle
 
 import pytest
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import (
-    Alternatives,
-    Concat,
     FreeText,
-    Grammar,
     JsonValue,
-    LarkGrammar,
     LiteralText,
     Pattern,
     Repeat,
-    TextThrough,
     chain,
     iter_leaves,
     merge_literals,
     one_of,
     optional,
     strip_prefix,
-    to_llguidance,
 )
 from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
 from mlx_host.parsing.call_grammars import MAX_CALLS, in_turn
@@ -35,68 +28,6 @@ from tests.core.parsing.shapes import TOOLS, Glm, Llama, Tagged
 from tests.parsers.walks import Vocabulary
 
 BYTES = Vocabulary()
-TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))
-
-
-@pytest.mark.parametrize(
-    ("grammar", "admitted", "refused"),
-    [
-        (LiteralText('a"b\\\n/é'), ['a"b\\\n/é'], ["", "a"]),
-        (LiteralText(""), [""], ["x"]),
-        (Concat(), [""], ["x"]),
-        (Pattern("a/b+|[\n]"), ["a/bb", "\n"], ["a/", "xa/b"]),
-        (chain("a", Repeat(LiteralText("b"), 1, 2), optional("c", "d")), ["ab", "abbcd"], ["a", "abbb", "abc"]),
-        (one_of("try", "try-it"), ["try", "try-it"], ["tr", "trytry"]),
-        (JsonValue({"type": "integer"}), ["7"], ["7.5", "x"]),
-        (JsonValue({"type": "object"}), ["{}", '{"a": [1,2]}', '{"a":null, "b": 1}'], ['{ "a": 1}', '{"a":  1}']),
-        (JsonValue(True), ["7", '"x"'], ["x"]),
-        (LarkGrammar('start: "a" b\nb: "b"+'), ["abb"], ["a"]),
-        (FreeText(), ["", "x\n<a>🙂"], []),
-        (FreeText(excluding=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
-        (FreeText(not_matching=("[0-9]+",)), ["", "x1"], ["1", "12"]),
-        (TextThrough(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
-        (TextThrough(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
-        (TextThrough(("/",), not_matching=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
-        (chain(TextThrough(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
-        (Alternatives((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
-    ],
-)
-def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], refused: list[str]) -> None:
-    assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
-    assert [text for text in refused if BYTES.admits(grammar, text)] == []
-
-
-@pytest.mark.parametrize(
-    ("grammar", "admitted", "refused"),
-    [
-        (LiteralText("x<a>y</a>"), ["x<a>y</a>"], ["x<a>y"]),
-        (TextThrough(("</a>",)), ["</a>", "x</a>"], ["x"]),
-        (TextThrough(("[/T]", "</b>")), ["x[/T]", "x</b>"], ["x</b>[/T]"]),
-        (TextThrough(("x</a>y", "z")), ["wx</a>y", "wz"], ["w</a>y", "zx</a>y"]),
-        (FreeText(), ["x"], ["<a>"]),
-    ],
-)
-def test_a_text_may_be_a_token(grammar: Grammar, admitted: list[str], refused: list[str]) -> None:
-    assert [text for text in admitted if not TOKENS.admits(grammar, text)] == []
-    assert [text for text in refused if TOKENS.admits(grammar, text)] == []
-
-
-def test_a_token_is_not_spelled() -> None:
-    """A reader of the text could not tell it from the token."""
-    spelled = list(b"x</a>")
-    assert TOKENS.matcher(TextThrough(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
-    assert TOKENS.matcher(LiteralText("</a>")).try_consume_tokens(list(b"</a>")) == 0
-
-
-def test_what_stands_twice_is_written_once() -> None:
-    part = chain(*(Pattern(f"{letter}+") for letter in "abcdefgh"))
-    written = json.loads(to_llguidance(chain(part, "-", part, "-", part), {}))["grammars"][0]["lark_grammar"]
-    assert written.count("/h+/") == 1
-
-
-def test_something_else_is_no_grammar() -> None:
-    with pytest.raises(TypeError, match="no Grammar"):
-        to_llguidance(chain(Grammar()), {})
 
 
 def test_what_is_left_after_a_beginning() -> None:

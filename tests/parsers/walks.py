@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
-from mlx_host.grammar import FreeText, Grammar, TextThrough, iter_leaves, to_llguidance
+from mlx_host.grammar import FreeText, Grammar, TextThrough, iter_leaves
+from mlx_host_text.llguidance_grammar import to_llguidance
 
 # Pieces of text that a value may be mistaken over.
 PIECES = (
