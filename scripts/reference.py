@@ -390,7 +390,7 @@ def parsers() -> str:
     found = plugins().parsers
     families = sorted(set(found.found.values()), key=lambda parser: parser.name)
     return table(
-        ("parser", "also called", "reads", "calls can be forced"),
+        ("parser", "aliases", "extracts", "forced calls"),
         (
             (
                 f"`{family.name}`",

@@ -340,7 +340,7 @@ FAILED = {
     "quitter": "import failed: SystemExit: I am leaving",
     "misspelt": "unknown hook 'register_backend'; did you mean 'register_backends'?",
     "odd": "unknown hook 'on_full_moon'; available: register_backends, register_parsers,",
-    "arguments": "does not match the hook specification: Plugin 'mlx-host-arguments:arguments' for hook 'resolve_source'",
+    "arguments": "does not match the hook spec: Plugin 'mlx-host-arguments:arguments' for hook 'resolve_source'",
     "silent": "implements no hook; is the decorator @mlx_host.hookimpl missing?",
     "nothing": "register_backends returned None; is a `return` missing?",
     "garbage": "register_backends returned 'lm', expected a Backend",

@@ -156,9 +156,7 @@ def test_a_gated_repository(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
     found = fetch("org/tiny", hub_environment("http://127.0.0.1:9", tmp_path))
-    assert found["error"].startswith(
-        "'org/tiny' is not completely in the local hub cache, and the hub is unreachable"
-    )
+    assert found["error"].startswith("'org/tiny' is not completely in the local hub cache, and the hub is unreachable")
     assert "refused" in found["error"]
 
 

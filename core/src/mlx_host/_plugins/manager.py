@@ -135,9 +135,7 @@ class Plugins:
             # Before pluggy 1.7, a failed registration left some hooks registered.
             if self._manager.get_plugin(key) is proxy:
                 self._manager.unregister(name=key)
-            self.failed.append(
-                FailedPlugin(info, f"does not match the hook specification: {' '.join(str(error).split())}")
-            )
+            self.failed.append(FailedPlugin(info, f"does not match the hook spec: {' '.join(str(error).split())}"))
             return
         self.loaded[key] = info
         callers = self._manager.get_hookcallers(proxy) or []

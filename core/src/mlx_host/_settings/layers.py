@@ -147,7 +147,8 @@ class _Explanation:
             return f"{self.where} has an unknown key {path[0]!r} ({self._suggestion(path[0])})"
         if kind == "missing" and len(path) == 1:
             name = self.names.name(path[0])
-            return f"{flag_name(name)} is required; set it on the command line, as {variable_name(name)} or in {self.where}"
+            flag, variable = flag_name(name), variable_name(name)
+            return f"{flag} is required; set it on the command line, as {variable} or in {self.where}"
         if kind in ("value_error", "assertion_error"):
             reason = reason.removeprefix("Value error, ").removeprefix("Assertion failed, ")
         else:
