@@ -423,7 +423,7 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ([], ["--backend is missing", "MLX_HOST_BACKEND"]),
+        ([], ["--backend is required", "MLX_HOST_BACKEND"]),
         (["--backend", "needy"], ["--model is missing: backend 'needy' needs one"]),
         (["--backend", "vary"], ["Unknown backend 'vary'. Installed backends: ", "Did you mean 'varied'?"]),
         (["--backend"], ["Option '--backend' requires an argument"]),
@@ -503,7 +503,7 @@ FIRST = "[[models]] number 1 of mlx-host.toml"
         ("models = 5", ["models of the configuration file must be [[models]] tables"]),
         ('[models]\nbackend = "varied"', ["models of the configuration file must be [[models]] tables"]),
         ("models = [1]", ["models of the configuration file must be [[models]] tables"]),
-        ("[[models]]", ["--backend is missing", f"in {FIRST}"]),
+        ("[[models]]", ["--backend is required", f"in {FIRST}"]),
         ("[[models]]\nbackend = 5", [f"'backend' in {FIRST}: ", "(got 5)"]),
         ('[[models]]\nbackend = "nope"', ["Unknown backend 'nope'"]),
         (IN_FILE + "cuont = 1", [f"{FIRST} has an unknown key 'cuont' (did you mean 'count'?)."]),
