@@ -73,7 +73,7 @@ class Vocabulary:
         tokens = self.tokens(text)
         return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
-    def begins(self, grammar: Grammar, text: str) -> int:
+    def matched_tokens(self, grammar: Grammar, text: str) -> int:
         """How many tokens of a text may be written."""
         return self.matcher(grammar).try_consume_tokens(self.tokens(text))
 

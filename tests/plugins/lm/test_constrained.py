@@ -28,7 +28,7 @@ from mlx_host.grammar import (
     chain,
     one_of,
 )
-from mlx_host.parsing import AnswerConstraint
+from mlx_host.parsing import OutputConstraint
 from mlx_host.requests import ChatRequest, CompletionRequest, Sampling, TokenizeRequest
 from mlx_host_text.model import TextModel
 
@@ -242,7 +242,7 @@ def test_blanks_do_not_go_on_for_ever(llama: TextModel) -> None:
 class Thinking(Constraint):
     """A constraint whose prompt ends where thinking has begun."""
 
-    inner: AnswerConstraint
+    inner: OutputConstraint
 
     def grammar(self, generation_prompt: str) -> Grammar:
         return self.inner.grammar("<|im_start|>assistant\n<think>\n")
@@ -250,7 +250,7 @@ class Thinking(Constraint):
 
 def test_a_model_thinks_freely_and_then_obeys(llama: TextModel) -> None:
     parser = discover().parsers.found["qwen3"]
-    constraint = Thinking(AnswerConstraint(parser, parser, form=JsonValue(PERSON)))
+    constraint = Thinking(OutputConstraint(parser, parser, content=JsonValue(PERSON)))
     # The marker's own tokens, so that the random model finds the way out of its thoughts.
     bias = dict.fromkeys(tokens_of(llama, ["</think>"]), 14.0)
     requests = [

@@ -10,7 +10,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from mlx_host._cli import discover
-from mlx_host.parsing import AnswerConstraint, Parser, ToolCall, ToolChoice
+from mlx_host.parsing import OutputConstraint, Parser, ToolCall, ToolChoice
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_text.model import TextModel
 
@@ -53,7 +53,7 @@ def forced(family: str, choice: ToolChoice) -> ChatRequest:
         max_tokens=400,
         tools=TOOLS,
         tool_choice="required",
-        constraint=AnswerConstraint(None, families()[family], TOOLS, choice),
+        constraint=OutputConstraint(None, families()[family], TOOLS, choice),
     )
 
 
