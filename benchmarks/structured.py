@@ -74,7 +74,7 @@ def measure(model: TextModel, concurrency: int, max_tokens: int, *, constrained:
             if isinstance(said, Exception):
                 raise click.ClickException(str(said))
             if isinstance(said, TextDelta):
-                tokens += said.tokens
+                tokens += said.token_count
                 begin = begin or time.perf_counter()
     return (tokens - concurrency) / (time.perf_counter() - begin)
 

@@ -112,7 +112,7 @@ class Answered:
                 assert event.choice not in self.reasons
                 self.pieces.append(event)
                 self.texts[event.choice] = self.texts.get(event.choice, "") + event.text
-                self.tokens[event.choice] = self.tokens.get(event.choice, 0) + event.tokens
+                self.tokens[event.choice] = self.tokens.get(event.choice, 0) + event.token_count
                 self.logprobs.setdefault(event.choice, []).extend(event.logprobs)
             case ChoiceFinished():
                 self.reasons[event.choice] = event.reason

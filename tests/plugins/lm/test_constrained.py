@@ -174,7 +174,7 @@ def test_what_must_come_has_probability_one(llama: TextModel) -> None:
 def test_tokens_flow_as_they_come(llama: TextModel) -> None:
     answered = answer_one(llama, held(THIN))
     assert len(answered.pieces) > 5
-    assert max(piece.tokens for piece in answered.pieces) <= 2
+    assert max(piece.token_count for piece in answered.pieces) <= 2
 
 
 @pytest.mark.parametrize(

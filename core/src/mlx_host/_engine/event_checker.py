@@ -131,8 +131,10 @@ class TokenizeRules(Rules):
     def check(self, event: Event) -> None:
         if isinstance(event, Tokenized):
             self._missing = False
-            if len(event.tokens) != len(event.symbols):
-                raise EventProtocolError(f"Tokenized has {len(event.symbols)} symbols for {len(event.tokens)} tokens")
+            if len(event.tokens) != len(event.token_strs):
+                raise EventProtocolError(
+                    f"Tokenized has {len(event.token_strs)} token_strs for {len(event.tokens)} tokens"
+                )
 
     def check_complete(self) -> None:
         if self._missing:

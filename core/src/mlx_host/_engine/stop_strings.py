@@ -46,7 +46,7 @@ class StopMatcher:
 
     def flush(self, choice: int) -> TextDelta:
         """Return the held text when the choice ended without a stop string."""
-        return self._release(TextDelta("", tokens=0, choice=choice), len(self._held))
+        return self._release(TextDelta("", token_count=0, choice=choice), len(self._held))
 
     def _release(self, text: TextDelta, length: int) -> TextDelta:
         """Release `length` characters; a token's log-probabilities go with the first of its characters."""
@@ -70,7 +70,7 @@ class StopFilter:
         """Yield what is left of an event."""
         match event:
             case TextDelta(choice=choice) if choice not in self._matchers:
-                self._discarded_tokens += event.tokens
+                self._discarded_tokens += event.token_count
             case TextDelta():
                 yield from self._text(event)
             case ChoiceFinished(choice=choice):
@@ -87,7 +87,7 @@ class StopFilter:
                 yield event
 
     def _text(self, event: TextDelta) -> Iterator[Event]:
-        self._tokens += event.tokens
+        self._tokens += event.token_count
         text, stopped = self._matchers[event.choice].feed(event)
         yield text
         if not stopped:

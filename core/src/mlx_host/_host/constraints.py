@@ -23,7 +23,7 @@ def constrained(request: Request, model: str, info: Capabilities, parsers: Parse
     match request:
         case ChatRequest():
             return replace(request, constraint=_of_chat(request, model, info, parsers))
-        case GenerationRequest(form=Grammar() as form):
+        case GenerationRequest(output_format=Grammar() as form):
             _must_constrain(model, info, _param(form))
             return replace(request, constraint=FixedConstraint(form))
     return request
@@ -37,8 +37,8 @@ def holds_calls(info: Capabilities, parsers: ParserSelection) -> bool:
 def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: ParserSelection) -> Constraint | None:
     required = request.tool_choice == "required"
     allowed = None if request.allowed_tools is None else frozenset(request.allowed_tools)
-    if request.form is not None:
-        _must_constrain(model, info, _param(request.form))
+    if request.output_format is not None:
+        _must_constrain(model, info, _param(request.output_format))
     if required or allowed is not None:
         _must_constrain(model, info, "tool_choice")
         if parsers.tools is None:
@@ -47,7 +47,7 @@ def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: Pars
                 "--parser of its model family; `mlx-host parsers` lists them.",
                 param="tool_choice",
             )
-    elif request.form is None and not (holds_calls(info, parsers) and any(map(is_strict, request.tools))):
+    elif request.output_format is None and not (holds_calls(info, parsers) and any(map(is_strict, request.tools))):
         # SDKs set strict by default; where it cannot be enforced, it has no effect.
         return None
     # Clients expect one call of a function that is forced by name.
@@ -57,7 +57,7 @@ def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: Pars
         parsers.tools,
         [tool for tool in request.tools if allowed is None or tool["function"]["name"] in allowed],
         ToolChoice(required=required, parallel=request.parallel_tool_calls and not named),
-        request.form,
+        request.output_format,
         can_reason=parsers.reasoning is None
         or info.chat_template is None
         or parsers.reasoning.can_reason(info.chat_template),

@@ -35,7 +35,7 @@ class ChoiceState:
         parts: list[Part] = []
         for text in texts:
             more = self._parser.feed(text.text)
-            self._count(text.tokens, more)
+            self._count(text.token_count, more)
             parts += more
         return self._visible(parts)
 
@@ -146,7 +146,7 @@ class OutputProcessor:
             choice = self._choices.get(index)
             # Where the first call ends the choice, text after it must not be counted, however it is batched.
             for group in [[text] for text in texts] if choice is not None and choice.one_call else [texts]:
-                tokens = sum(text.tokens for text in group)
+                tokens = sum(text.token_count for text in group)
                 if choice is None or choice.finished:
                     self._discarded_tokens += tokens
                     continue

@@ -86,7 +86,7 @@ class Formed(Parser):
 def make_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
     """Make the parser for one choice of an answer."""
     parser = _make(parsers, request, generation_prompt)
-    return parser if request.form is None or isinstance(parser, Verbatim) else Formed(parser)
+    return parser if request.output_format is None or isinstance(parser, Verbatim) else Formed(parser)
 
 
 def _make(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:

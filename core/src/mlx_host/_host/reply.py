@@ -95,7 +95,7 @@ class ModelReply:
         has_output = False
         for event in events:
             match event:
-                case TextDelta(tokens=tokens):
+                case TextDelta(token_count=tokens):
                     has_output = True
                     self.completion_tokens += tokens
                 case Started():

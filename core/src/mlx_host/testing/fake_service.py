@@ -108,7 +108,7 @@ class FakeReply(Generic[EventT]):
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
                 case TextDelta():
-                    self.completion_tokens += event.tokens
+                    self.completion_tokens += event.token_count
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                 case Progress():

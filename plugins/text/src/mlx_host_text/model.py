@@ -140,7 +140,7 @@ class TextModel(Model):
     def _detokenize(self, request: DetokenizeRequest) -> Iterator[Event | None]:
         check_tokens(request.tokens, self._vocabulary_size, "tokens")
         yield Started(prompt_tokens=0)
-        yield TextDelta(self._tokenizer.decode(request.tokens), tokens=0)
+        yield TextDelta(self._tokenizer.decode(request.tokens), token_count=0)
         yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:

@@ -94,7 +94,7 @@ class TextPrompts:
     def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
         yield from ()
         if isinstance(request.prompt, ChatRequest):
-            text = self._template.render_text(request.prompt, add_generation_prompt=request.generation_prompt)
+            text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
             return self._tokenizer.encode(text)
         return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
 

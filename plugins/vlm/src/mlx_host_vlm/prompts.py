@@ -90,7 +90,7 @@ class VlmPrompts:
         parts = find_parts(request.prompt.messages) if isinstance(request.prompt, ChatRequest) else []
         if not parts or not isinstance(request.prompt, ChatRequest):
             return (yield from self._texts.tokens(request))
-        text = self._template.render_text(request.prompt, add_generation_prompt=request.generation_prompt)
+        text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
         self._check_number(parts)
         media = yield from self._media.load(parts)
         tokens: list[int] = self._process(text, media)["input_ids"][0].tolist()

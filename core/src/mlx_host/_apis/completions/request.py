@@ -83,7 +83,9 @@ def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
         # Log-probabilities decide which choice is best.
         "top_logprobs": 0 if body.logprobs is None and body.n_generated > body.n_returned else body.logprobs,
         "n": body.n_generated,
-        "form": body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
+        "output_format": body.form(
+            body.response_format.form() if body.response_format is not None else None, "response_format"
+        ),
     }
     prompts: list[Any] = list(body.prompt)
     id = f"cmpl-{uuid.uuid4().hex}"

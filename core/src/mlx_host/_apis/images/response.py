@@ -99,7 +99,7 @@ class ImageResults:
         """Return the tokens of the input and of some of the images."""
         assert self.started is not None
         input_tokens, image_tokens = self.started.prompt_tokens, self.started.image_tokens
-        output_tokens = sum(image.tokens for image in images)
+        output_tokens = sum(image.token_count for image in images)
         return {
             "input_tokens": input_tokens,
             "input_tokens_details": {"image_tokens": image_tokens, "text_tokens": input_tokens - image_tokens},

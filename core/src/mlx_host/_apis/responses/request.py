@@ -44,7 +44,7 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
         model=body.model or "",
         messages=messages,
         **choose(body.tool_choice, tools),
-        form=body.form(format.form() if format is not None else None, "text.format"),
+        output_format=body.form(format.form() if format is not None else None, "text.format"),
         template_kwargs=body.template_kwargs(body.reasoning.effort if body.reasoning is not None else None),
     )
 
