@@ -86,7 +86,7 @@ def test_death_under_load(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
         victim.kill()
         for error in (error_of(running.result(), 500), last_error(flowing.result())):
             assert error["code"] == "engine_failed"
-            assert error["message"] == "The process of model 'one' exited while it ran the request (killed by SIGKILL)."
+            assert error["message"] == "The process of model 'one' exited while running the request (killed by SIGKILL)."
         gate.touch()
         assert replayed.result().json()["choices"][0]["message"]["content"] == "replayed"
         answers = [future.result().json()["choices"][0]["message"]["content"] for future in waiting]
@@ -149,7 +149,7 @@ def test_stalled_process_says_where_it_hangs_and_is_started_again(stream: bool, 
     with running_server("--backend", "scripted", "--stall-timeout", "1") as server:
         response = post(server, {"messages": script(["say", "a"], ["hang"]), "stream": stream})
         error = last_error(response.text) if stream else error_of(response, 500)
-        assert error["message"] == "The process of model 'scripted' exited while it ran the request (stalled for 1 s)."
+        assert error["message"] == "The process of model 'scripted' exited while running the request (stalled for 1 s)."
         server.wait_for_line("no progress for 1 s with 1 running requests")
         assert any("mlx_host_scripted.py" in line and "_do" in line for line in server.lines)
         assert post(server, {"messages": says("back")}).status_code == 200
@@ -185,7 +185,7 @@ def test_idle_model_and_slow_load_are_no_stall(tmp_path: Path) -> None:
 
 def test_request_that_ends_the_process_is_not_asked_again_by_the_sdk() -> None:
     with running_server("--backend", "scripted") as server, sdk(server).with_options(max_retries=2) as client:
-        with pytest.raises(openai.InternalServerError, match="exited while it ran the request"):
+        with pytest.raises(openai.InternalServerError, match="exited while running the request"):
             client.chat.completions.create(model="m", messages=script(["die"]))
         assert post(server, {"messages": says("back")}).status_code == 200
         assert sum("Restarting in" in line for line in server.lines) == 1
@@ -285,7 +285,7 @@ def test_failed_model_is_reported_while_the_others_serve_and_is_retried(tmp_path
         f"load_until = {json.dumps(str(gate))}\n"
     )
     with running_server("--config", str(config), wait_ready=False) as server:
-        server.wait_for_line("model bad: failed: the script says not to load. It is not retried automatically.")
+        server.wait_for_line("model bad: failed: the script says not to load. Not retrying.")
         gate.touch()
         server.wait_for_line(
             "model dies: failed: The model's process exited while loading (killed by SIGKILL). Retrying"
