@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mlx_host._host.constraints import constrained
+from mlx_host._host.constraints import with_constraint
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequestError
@@ -81,7 +81,7 @@ def ask(**more: Any) -> ChatRequest:
 
 def held(request: Any, parsers: ParserSelection = BOTH, *, supports_structured_outputs: bool = True) -> Any:
     info = Capabilities((ChatRequest,), 1, None, None, supports_structured_outputs)
-    return constrained(request, "m", info, parsers)
+    return with_constraint(request, "m", info, parsers)
 
 
 def grammar(request: GenerationRequest, parsers: ParserSelection = BOTH) -> Grammar:
@@ -219,7 +219,7 @@ def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
 
     def thinks(template: str | None) -> bool:
         info = Capabilities((ChatRequest,), 1, None, template, True)
-        made = constrained(ask(output_format=FORM), "m", info, ParserSelection(Tagged, Tagged))
+        made = with_constraint(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
         assert isinstance(made.constraint, OutputConstraint)
         return made.constraint.can_reason

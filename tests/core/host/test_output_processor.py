@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
-from mlx_host._host.unparsed_markup import Telltales
+from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
 from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta
 from mlx_host.grammar import JsonValue
@@ -55,7 +55,7 @@ BOTH = ParserSelection(Bracketed, Bracketed)
 
 def read(request: ChatRequest, events: list[Event], batch: int, parsers: ParserSelection = BOTH) -> list[ChatEvent]:
     """Read in batches of a size, as far as a host would."""
-    processor = OutputProcessor(request, parsers, Telltales([], None))
+    processor = OutputProcessor(request, parsers, MarkupSignatures([], None))
     out: list[ChatEvent] = []
     for at in range(0, len(events), batch):
         out += processor.process(events[at : at + batch])
