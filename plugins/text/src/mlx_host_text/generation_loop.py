@@ -1,4 +1,4 @@
-"""The generation loop: one batch for all open requests, stepped together, with the prefix cache beside it."""
+"""The generation loop: one batch for all open requests, stepped together, and the prefix cache."""
 
 from __future__ import annotations
 

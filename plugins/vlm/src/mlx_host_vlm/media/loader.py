@@ -122,7 +122,7 @@ class Loader:
     def _fetch(self, url: str) -> bytes:
         if self._fetcher is None:
             raise MediaError(
-                f"{url[:60]!r} is not fetched; send the image itself as data:image/png;base64,..., or start the server "
+                f"{url[:60]!r} is not a data URL; send the image as data:image/png;base64,..., or start the server "
                 "with --allow-remote-media",
                 "invalid_image",
             )

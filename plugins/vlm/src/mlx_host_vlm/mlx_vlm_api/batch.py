@@ -151,7 +151,7 @@ def materialize(cache: KVCache) -> None:
 
 
 def _row(layer: Any, index: int) -> Any:
-    # The cache of a sequence that never had another one beside it has no rows to extract.
+    # The cache of a sequence that never shared the batch has no rows to extract.
     return layer.extract(index) if hasattr(layer, "extract") else copy.deepcopy(layer)
 
 
