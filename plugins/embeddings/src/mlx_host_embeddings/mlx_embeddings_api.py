@@ -82,7 +82,7 @@ class LoadedModel:
     config: Mapping[str, Any]
 
     def states(self, tokens: Array, mask: Array) -> Array:
-        """Token vectors (inputs, tokens, size) of `tokens` (inputs, tokens), padded on the right; `mask` is 0 for padding."""
+        """Token vectors (inputs, tokens, size) of right-padded `tokens` (inputs, tokens); `mask` is 0 for padding."""
         return self.family.states(self.network, tokens, mask)
 
     @property
@@ -160,8 +160,8 @@ def load(folder: Path) -> LoadedModel | Siglip | Qwen3Vl:
         return _load_qwen3_vl(folder, config)
     if kind in MULTI_VECTOR_MODELS:
         raise LoadError(
-            f"{folder.name!r} is a {kind} model, which produces one vector per token; /v1/embeddings returns one vector per "
-            "input. Choose a model that pools its token vectors."
+            f"{folder.name!r} is a {kind} model, which produces one vector per token; /v1/embeddings returns "
+            "one per input. Choose a model that pools its token vectors."
         )
     if kind not in FAMILIES:
         raise LoadError(

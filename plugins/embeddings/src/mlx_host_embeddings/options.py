@@ -26,8 +26,8 @@ class EmbeddingsOptions(Options):
     )
     query_prefix: str | None = Field(
         None,
-        description="Text prepended to every text of a request with input_type query. Default: the prompt in the model's "
-        "files.",
+        description="Text prepended to every text of a request with input_type query. Default: the prompt in the "
+        "model's files.",
     )
     document_prefix: str | None = Field(
         None,

@@ -69,7 +69,7 @@ def load_model(context: LoadContext[VlmOptions]) -> TextModel:
 
 
 class BatchFactory:
-    """Creates batches; `idle_wait` is how long, in seconds, the media loader may block while the current one has nothing to do."""
+    """Creates batches; `idle_wait` returns the seconds that the media loader may block: 0 while a batch is busy."""
 
     def __init__(self, loaded: LoadedModel, prefill_step_size: int) -> None:
         self._loaded = loaded
