@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_vlm.content_layout import ContentLayout, detect_layout
-from mlx_host_vlm.media.parts import Kind
+from mlx_host_vlm.media.content_parts import Kind
 
 
 def concatenating_template(messages: Sequence[Mapping[str, Any]]) -> str | None:

@@ -12,7 +12,7 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_media.audio import FORMATS
 from mlx_host_media.fetcher import Fetcher, FetchLimits
-from mlx_host_vlm.media import Loader, Part, find_parts
+from mlx_host_vlm.media import MediaLoader, Part, find_parts
 from PIL.Image import Image
 
 from tests.plugins.lm.driver import result
@@ -60,8 +60,8 @@ class TestParts:
 
 
 @pytest.fixture
-def loader() -> Iterator[Loader]:
-    loader = Loader(lambda: 0.01, None, max_pixels=1_000_000, resize=True, sample_rate=16_000, max_seconds=30)
+def loader() -> Iterator[MediaLoader]:
+    loader = MediaLoader(lambda: 0.01, None, max_pixels=1_000_000, resize=True, sample_rate=16_000, max_seconds=30)
     yield loader
     loader.close()
 
@@ -79,12 +79,12 @@ class BlockedFetcher(Fetcher):
 
 
 class TestLoader:
-    def test_digests_identify_files(self, loader: Loader) -> None:
+    def test_digests_identify_files(self, loader: MediaLoader) -> None:
         parts = [Part("image", "a", image_url(seed)) for seed in (1, 2, 1)]
         first, second, again = result(loader.load(parts))
         assert first.digest == again.digest != second.digest
 
-    def test_low_detail_changes_the_digest(self, loader: Loader) -> None:
+    def test_low_detail_changes_the_digest(self, loader: MediaLoader) -> None:
         url = data_url(encoded(noise(1, (800, 800))))
         whole, small = result(loader.load([Part("image", "a", url), Part("image", "b", url, low_detail=True)]))
         assert isinstance(whole.content, Image)
@@ -94,7 +94,7 @@ class TestLoader:
 
     def test_downloads_do_not_delay_images_in_the_request(self) -> None:
         fetcher = BlockedFetcher()
-        loader = Loader(lambda: 0.01, fetcher, max_pixels=10_000, resize=True, sample_rate=16_000, max_seconds=30)
+        loader = MediaLoader(lambda: 0.01, fetcher, max_pixels=10_000, resize=True, sample_rate=16_000, max_seconds=30)
         downloads = [loader.load([Part("image", "a", "http://slow.example/cat.png")]) for _ in range(20)]
         for each in downloads:
             next(each)
@@ -104,7 +104,7 @@ class TestLoader:
         loader.close()
 
     def test_the_pixels_of_one_request_are_limited_in_total(
-        self, loader: Loader, monkeypatch: pytest.MonkeyPatch
+        self, loader: MediaLoader, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("mlx_host_vlm.media.loader.MAX_TOTAL_PIXELS", 2 * 84 * 84)
         parts = [Part("image", f"[{number}]", image_url(1)) for number in range(3)]
@@ -125,14 +125,14 @@ class TestLoader:
             (data_url(b"\x89PNG\r\n\x1a\n" + b"\xff" * 60), "not an image|damaged"),
         ],
     )
-    def test_an_error_locates_the_part(self, loader: Loader, source: str, message: str) -> None:
+    def test_an_error_locates_the_part(self, loader: MediaLoader, source: str, message: str) -> None:
         with pytest.raises(InvalidRequestError, match=f"^here: .*({message})") as error:
             result(loader.load([Part("image", "here", source)]))
         assert error.value.param == "messages"
 
 
 @pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
-def test_audio_in_every_format(loader: Loader, suffix: str) -> None:
+def test_audio_in_every_format(loader: MediaLoader, suffix: str) -> None:
     source = base64.b64encode(sample(f"capital.{suffix}")).decode()
     (medium,) = result(loader.load([Part("audio", "here", source)]))
     assert isinstance(medium.content, np.ndarray)
@@ -142,7 +142,7 @@ def test_audio_in_every_format(loader: Loader, suffix: str) -> None:
     assert suffix in FORMATS
 
 
-def test_base64_audio(loader: Loader) -> None:
+def test_base64_audio(loader: MediaLoader) -> None:
     file = tone(300.0)
     (medium,) = result(loader.load([Part("audio", "here", base64.b64encode(file).decode())]))
     assert isinstance(medium.content, np.ndarray)

@@ -20,7 +20,7 @@ from mlx_host_text.sampling_defaults import read_generation_config
 from mlx_host_vlm.batch_scheduler import BatchScheduler
 from mlx_host_vlm.content_layout import ContentLayout, detect_layout
 from mlx_host_vlm.embedder import VisionEmbedder
-from mlx_host_vlm.media import Kind, Loader
+from mlx_host_vlm.media import Kind, MediaLoader
 from mlx_host_vlm.mlx_vlm_api import INPUT_ERRORS, LoadedModel, load
 from mlx_host_vlm.options import VlmOptions
 from mlx_host_vlm.prompts import VlmPrompts
@@ -98,7 +98,7 @@ def _prompts(
     source = read_template(options.chat_template_file)
     layout = _layout(loaded, source)
     template = ChatTemplate(loaded.tokenizer, source, layout.content)
-    media = Loader(
+    media = MediaLoader(
         batches.idle_wait,
         Fetcher(FetchLimits(), options.trusted_media_hosts) if options.allow_remote_media else None,
         max_pixels=options.max_image_pixels,
