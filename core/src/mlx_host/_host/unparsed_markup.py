@@ -18,7 +18,7 @@ class MarkupSignatures:
     def __init__(self, parsers: Iterable[type[Parser]], template: str | None) -> None:
         self._parsers: dict[str, set[str]] = {}
         for parser in parsers:
-            for signature in parser.telltales:
+            for signature in parser.signatures:
                 self._parsers.setdefault(signature, set()).add(parser.name)
         longest_first = sorted(self._parsers, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
