@@ -21,7 +21,8 @@ from mlx_host.requests import Json
 class Sample:
     """An output of the family's models, and what it means; the contract tests it and its mutations.
 
-    `calls` are names and arguments as Python values. `generation_prompt` primes the parser, `tools` are OpenAI's shapes.
+    `calls` are names and arguments as Python values. `generation_prompt` primes the parser; `tools` have OpenAI's
+    format.
     """
 
     name: str

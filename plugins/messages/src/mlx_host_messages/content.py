@@ -17,7 +17,7 @@ Part = dict[str, Any]
 def to_messages(
     system: str | list[Block] | None, messages: Sequence[AnthropicMessage], normalize: Callable[[str], str]
 ) -> list[Json]:
-    """Convert a conversation, and normalize its system prompts; InvalidRequestError names a block that is not supported."""
+    """Convert a conversation, and normalize its system prompts; InvalidRequestError names an unsupported block."""
     if messages[-1].role == "assistant":
         raise InvalidRequestError(
             "messages: the last one is the assistant's, and this server cannot continue a message. "
