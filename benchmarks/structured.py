@@ -24,8 +24,9 @@ from mlx_host.events import TextDelta
 from mlx_host.grammar import FixedConstraint, JsonValue
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_demo.plugin import resolve_source
-from mlx_host_lm.model import LanguageModel, load_model
+from mlx_host_lm.loader import load_model
 from mlx_host_lm.options import LmOptions
+from mlx_host_text.model import TextModel
 
 from benchmarks.compare import preload
 
@@ -62,7 +63,7 @@ def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterato
         )
 
 
-def measure(model: LanguageModel, concurrency: int, max_tokens: int, *, constrained: bool) -> float:
+def measure(model: TextModel, concurrency: int, max_tokens: int, *, constrained: bool) -> float:
     """Return the tokens per second from the first token to the last."""
     loop = Loop(model)
     for request in requests(concurrency, max_tokens, constrained=constrained):
@@ -73,7 +74,7 @@ def measure(model: LanguageModel, concurrency: int, max_tokens: int, *, constrai
             if isinstance(event, Exception):
                 raise click.ClickException(str(event))
             if isinstance(event, TextDelta):
-                tokens += event.tokens
+                tokens += event.token_count
                 begin = begin or time.perf_counter()
     return (tokens - concurrency) / (time.perf_counter() - begin)
 

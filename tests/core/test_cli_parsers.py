@@ -48,7 +48,7 @@ def test_a_recording_shows_what_comes_out(tmp_path: Path) -> None:
 
 def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
     recorded = tmp_path / "answers.jsonl"
-    recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
+    recorded.write_text('{"text": "Hm.</think>Yes.", "generation_prompt": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
     first, second = read_recordings(recorded, "")
     assert (first.text, first.generation_prompt, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
 
@@ -60,7 +60,7 @@ def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
         ("{", "JSON"),
         ('{"text": 5}', "text: .*string"),
         ('{"text": "b", "tools": [5]}', "tools: .*object"),
-        ('{"text": "b", "prompt_tail": 5}', "prompt_tail: .*string"),
+        ('{"text": "b", "generation_prompt": 5}', "prompt_tail: .*string"),
     ],
 )
 def test_a_line_that_is_no_recording_is_named(tmp_path: Path, line: str, said: str) -> None:
@@ -104,7 +104,7 @@ class CutShows(Parser):
     """A parser that is wrong: a piece of one character is lost on it."""
 
     name = "cut_shows"
-    reads = "nothing right"
+    description = "nothing right"
 
     def feed(self, text: str) -> list[Part]:
         return [Content(text)] if len(text) != 1 else [Content("?")]
@@ -115,7 +115,7 @@ class CutShows(Parser):
 
 class Bracketed(CutShows):
     name = "bracketed_parser_of_a_long_name"
-    reads = "answers in [bold] and [/bold]"
+    description = "answers in [bold] and [/bold]"
 
 
 def test_a_parsers_name_and_what_it_reads_are_shown_whole() -> None:
@@ -167,12 +167,12 @@ def test_the_contract_needs_samples() -> None:
 
 class Plain(CutShows):
     name = "plain"
-    templates = (("<tool_call>", "tool_call.name"),)
+    template_signatures = (("<tool_call>", "tool_call.name"),)
 
 
 class Special(CutShows):
     name = "special"
-    templates = (("<other>",), ("<tool_call>\n<function=", "<tool_call>"))
+    template_signatures = (("<other>",), ("<tool_call>\n<function=", "<tool_call>"))
 
 
 def test_the_family_that_names_most_of_the_template_is_chosen() -> None:

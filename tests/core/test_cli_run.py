@@ -450,7 +450,7 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
         ([*VARIED, "--count=1", "stray"], ["unexpected extra argument", "stray"]),
         (["--backend", "other"], ["--depth is missing; set it as a flag, as MLX_HOST_DEPTH or in"]),
         (["--backend", "other", "--depth", "101"], ["MLX cannot go that deep."]),
-        (["--backend", "lm", "--model", ".", "--chat-template-file", "x"], ["--chat-template-file: there is no file"]),
+        (["--backend", "lm", "--model", ".", "--chat-template-file", "x"], ["--chat-template-file: no such file"]),
         ([*VARIED, "--config", "nowhere.toml"], ["--config 'nowhere.toml': no such file."]),
         (["--config", "."], ["--config '.' cannot be read: "]),
     ],

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from mlx_host._cli import discover
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import Grammar, JsonValue
-from mlx_host.parsing import AnswerConstraint, Content, Parser, Part, ToolCall, ToolChoice
+from mlx_host.parsing import Content, OutputConstraint, Parser, Part, ToolCall, ToolChoice
 from mlx_host.requests import Json
 from mlx_host.testing.samples import load_samples
 
@@ -109,7 +109,7 @@ def answer(
     parser: type[Parser], choice: ToolChoice, schema: str = "plain", tail: str = "", form: Any = None
 ) -> Grammar:
     asked = [tool("try-it", SCHEMAS[schema], strict=True), tool("try", SCHEMAS["plain"], strict=True)]
-    return AnswerConstraint(parser, parser, asked, choice, form).grammar(tail)
+    return OutputConstraint(parser, parser, asked, choice, form).grammar(tail)
 
 
 def markers_of(parser: type[Parser]) -> tuple[str, ...]:
@@ -143,14 +143,14 @@ def test_a_form_and_tools_go_together(family: str) -> None:
     )
     tail = "<|open|>response<|sep|>" if family == "kimi_k3" else ""
     grammar = answer(parser, ToolChoice(), form=form, tail=tail)
-    kinds = set()
+    split_by_type = set()
     for seed in range(12):
         parts = parts_of(parser, vocabulary().walk(grammar, seed), tools_of("plain"), tail)
         content = "".join(part.text for part in parts if isinstance(part, Content)).strip()
         assert bool(calls(parts)) != bool(content)
-        kinds.add(bool(content))
+        split_by_type.add(bool(content))
         assert not content or json.loads(content).keys() == {"n"}
-    assert kinds == {True, False}
+    assert split_by_type == {True, False}
 
 
 def test_what_the_family_writes_is_admitted(family: str) -> None:
@@ -163,7 +163,7 @@ def test_what_the_family_writes_is_admitted(family: str) -> None:
         text = sample.text
         for noise in ("<|call|>", *getattr(parser, "noise", ())):
             text = text.removesuffix(noise)
-        constraint = AnswerConstraint(parser, parser, list(sample.tools), ANY_NUMBER)
+        constraint = OutputConstraint(parser, parser, list(sample.tools), ANY_NUMBER)
         if vocabulary().admits(constraint.grammar(sample.generation_prompt), text):
             admitted.append(sample.name)
     assert admitted
@@ -189,17 +189,17 @@ def test_strict_tools_bind_as_soon_as_a_call_opens(family: str, tokens: bool) ->
     words = vocabulary(*markers_of(parser)) if tokens else vocabulary()
     strict = [tool("look", OSLO, strict=True)]
     call = words.walk(parser().grammar(strict, ONE), 0).removeprefix("<|python_tag|>")
-    free = AnswerConstraint(parser, parser, strict, ToolChoice()).grammar("")
+    free = OutputConstraint(parser, parser, strict, ToolChoice()).grammar("")
     before = BEFORE.get(family, "I look.\n")
     assert words.admits(free, TEXT.get(family, "It is <cold>: {7} [8].\n"))
     assert words.admits(free, call)
     assert words.admits(free, before + call)
     wrong = before + call.replace("Oslo", "Rome")
-    assert words.begins(free, wrong) < len(words.tokens(wrong))
+    assert words.matched_tokens(free, wrong) < len(words.tokens(wrong))
     assert not words.admits(free, before + call[: call.index("Oslo")])
     if family != "harmony":
         again = before + call + "\n" + BEFORE.get(family, "") + call
-        alone = AnswerConstraint(parser, parser, strict, ToolChoice(parallel=False)).grammar("")
+        alone = OutputConstraint(parser, parser, strict, ToolChoice(parallel=False)).grammar("")
         assert words.admits(alone, before + call)
         assert not words.admits(alone, again)
         assert words.admits(free, again) or family == "kimi_k3"
@@ -207,7 +207,7 @@ def test_strict_tools_bind_as_soon_as_a_call_opens(family: str, tokens: bool) ->
 
 def test_tools_that_are_not_strict_are_not_bound(family: str) -> None:
     parser = families()[family]
-    relaxed = AnswerConstraint(parser, parser, [tool("look", OSLO)], ToolChoice()).grammar("")
+    relaxed = OutputConstraint(parser, parser, [tool("look", OSLO)], ToolChoice()).grammar("")
     text = vocabulary().walk(
         parser().grammar([tool("look", {**OSLO, "properties": {"city": {"const": "Rome"}}})], ONE), 0
     )
@@ -216,7 +216,7 @@ def test_tools_that_are_not_strict_are_not_bound(family: str) -> None:
 
 def test_an_opener_that_the_grammar_does_not_write_is_no_way_round(family: str) -> None:
     parser = families()[family]
-    free = AnswerConstraint(parser, parser, [tool("look", OSLO, strict=True)], ToolChoice()).grammar("")
+    free = OutputConstraint(parser, parser, [tool("look", OSLO, strict=True)], ToolChoice()).grammar("")
     for sample in load_samples(parser):
         if sample.calls:
             assert not vocabulary().admits(free, sample.text), sample.name
@@ -226,7 +226,7 @@ def test_an_opener_that_the_grammar_does_not_write_is_no_way_round(family: str) 
 def test_a_family_may_think_for_another_that_calls(thinker: str) -> None:
     parsers = {parser.name: parser for parser in discover().parsers.found.values()}
     asked = [tool("look", OSLO)]
-    constraint = AnswerConstraint(parsers[thinker], parsers["qwen3_coder"], asked, ONE)
+    constraint = OutputConstraint(parsers[thinker], parsers["qwen3_coder"], asked, ONE)
     for seed in range(4):
         text = vocabulary().walk(constraint.grammar(""), seed)
         thoughts = [part for parts in read(parsers[thinker], [text], tools=()) for part in parts]

@@ -20,4 +20,4 @@ def test_words_in_the_middle_of_an_answer_mean_nothing() -> None:
 
 
 def test_words_that_any_answer_may_hold_give_nothing_away() -> None:
-    assert not [telltale for telltale in GraniteParser.telltales if "my" in telltale]
+    assert not [telltale for telltale in GraniteParser.signatures if "my" in telltale]

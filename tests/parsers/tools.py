@@ -74,13 +74,13 @@ SCHEMAS: dict[str, dict[str, Any] | None] = {
             *("who", "all", "where"),
             who={"$ref": "#/$defs/Person"},
             all={"type": "array", "items": {"$ref": "#/$defs/Person"}, "maxItems": 2},
-            where={"allOf": [{"$ref": "#/$defs/Place"}], "description": "there"},
+            where={"allOf": [{"$ref": "#/$defs/SchemaNode"}], "description": "there"},
         ),
         "$defs": {
             "Person": _object(
                 "name", name=STRING, age={"anyOf": [INTEGER, NULL]}, tags={"type": "array", "items": STRING}
             ),
-            "Place": {"type": "string", "enum": ["here", "there"]},
+            "SchemaNode": {"type": "string", "enum": ["here", "there"]},
         },
     },
     "recursive": {**_object("tree", tree={"$ref": "#/$defs/Tree"}), "$defs": {"Tree": TREE}},

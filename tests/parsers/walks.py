@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
-from mlx_host.grammar import FreeText, Grammar, TextThrough, iter_leaves, to_llguidance
+from mlx_host.grammar import FreeText, Grammar, TextThrough, iter_leaves
+from mlx_host_text.llguidance_grammar import to_llguidance
 
 # Pieces of text that a value may be mistaken over.
 PIECES = (
@@ -72,7 +73,7 @@ class Vocabulary:
         tokens = self.tokens(text)
         return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
-    def begins(self, grammar: Grammar, text: str) -> int:
+    def matched_tokens(self, grammar: Grammar, text: str) -> int:
         """How many tokens of a text may be written."""
         return self.matcher(grammar).try_consume_tokens(self.tokens(text))
 

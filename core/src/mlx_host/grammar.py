@@ -1,28 +1,16 @@
-"""What an answer may be made of, as a tree of frozen dataclasses, and how the tree is written for llguidance.
+"""Grammars of generated text, as trees of frozen dataclasses.
 
-A Grammar speaks of text. Which of its strings are single tokens is known only where the tokenizer is, so
-`to_llguidance` takes them as an argument. The syntax is that of llguidance 1.x, as docs/syntax.md and
-docs/json_schema.md of its repository have it.
+A Grammar describes text; the backend that compiles it knows which of its strings are single tokens.
 """
 
 from __future__ import annotations
 
-import json
-import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 ANY = r"(?s:.*)"
-# Blanks are the easiest thing to say for ever; one after a comma or colon is what models write most. Without \u no key
-# can be written in two ways, of which llguidance knows one, and no string can hold half a surrogate pair.
-JSON_LAYOUT = {
-    "whitespace_flexible": False,
-    "item_separator": ", ?",
-    "key_separator": ": ?",
-    "json_allowed_escapes": 'nrbtf\\"',
-}
 
 
 class Grammar:
@@ -196,115 +184,3 @@ def iter_leaves(grammar: Grammar) -> Iterator[Grammar]:
             yield from iter_leaves(part)
         case _:
             yield grammar
-
-
-def to_llguidance(grammar: Grammar, special: Mapping[str, int]) -> str:
-    """Write a grammar as llguidance reads it; `special` are the texts that only a token of their own stands for."""
-    return _Writer(special).write(grammar)
-
-
-# Rules shorter than this stand where they are used.
-_SHORT = 40
-
-
-class _Writer:
-    def __init__(self, special: Mapping[str, int]) -> None:
-        self._special = special
-        texts = sorted(filter(None, special), key=len, reverse=True)
-        self._split = re.compile(f"({'|'.join(map(re.escape, texts))})" if texts else r"(?!)()")
-        self._rules: dict[str, str] = {}
-        self._names: dict[tuple[str, str], str] = {}
-        self._written: dict[int, str] = {}
-        self._grammars: list[dict[str, str]] = []
-
-    def write(self, grammar: Grammar) -> str:
-        start = self._expression(grammar)
-        rules = "\n".join(f"{name}: {body}" for name, body in self._rules.items())
-        main = {"name": "answer", "lark_grammar": f"start: {start}\n{rules}\n"}
-        return json.dumps({"grammars": [main, *self._grammars]})
-
-    def _expression(self, grammar: Grammar) -> str:
-        """Write a part, once however often it stands in the tree."""
-        if id(grammar) not in self._written:
-            self._written[id(grammar)] = self._write(grammar)
-        return self._written[id(grammar)]
-
-    def _write(self, grammar: Grammar) -> str:
-        match grammar:
-            case LiteralText(text):
-                return " ".join(self._pieces(text)) or '""'
-            case Concat(parts):
-                return self._group(" ".join(map(self._expression, parts)) or '""')
-            case Alternatives(parts):
-                return self._group(" | ".join(map(self._expression, parts)))
-            case Repeat(part, least, most):
-                return f"({self._expression(part)}){{{least},{'' if most is None else most}}}"
-            case FreeText(without, unless):
-                texts = [f"(?s:.*)(?:{_either(without)})(?s:.*)"] if without else []
-                return self._text([ANY], [*texts, *unless])
-            case Pattern(regex):
-                return self._text([regex], [])
-            case JsonValue(schema):
-                laid_out = {**(schema if isinstance(schema, Mapping) else _whether(schema)), "x-guidance": JSON_LAYOUT}
-                return self._rule("json", f"%json {json.dumps(laid_out)}")
-            case LarkGrammar(source):
-                name = f"lark{len(self._grammars)}"
-                self._grammars.append({"name": name, "lark_grammar": source})
-                return f"@{name}"
-            case TextThrough():
-                return self._group(" | ".join(self._until(grammar)))
-        raise TypeError(f"{grammar!r} is no Grammar of this module")
-
-    def _until(self, until: TextThrough) -> Iterator[str]:
-        """A lexeme as short as can be for the ends that are text; tokens of their own cannot be in text anyway."""
-        texts = [end for end in until.ends if not self._split.search(end)]
-        for end in until.ends:
-            if end not in texts:
-                before, *rest = self._split.split(end, maxsplit=1)
-                matching = [f"(?:{regex}){re.escape(before)}" for regex in until.matching]
-                unless = [f"(?:{regex}){re.escape(before)}" for regex in until.unless]
-                # What a token stands for can be spelled, too.
-                spelled = [f"(?s:.*)(?:{_either(until.ends)})(?s:.*)"] if until.matching == (ANY,) else []
-                yield " ".join([self._text(matching, unless + spelled), *self._pieces("".join(rest))])
-        if texts:
-            last = f"(?:{_either(texts)})"
-            matching, unless = ([f"(?:{regex}){last}" for regex in side] for side in (until.matching, until.unless))
-            yield self._text(matching, unless, lazy=True)
-
-    def _text(self, matching: Sequence[str], unless: Sequence[str], *, lazy: bool = False) -> str:
-        """The name of a lexeme; those that say more than one thing need a terminal, which has an upper-case name."""
-        said = [f"/{_slashed(regex)}/" for regex in matching] + [f"~/{_slashed(regex)}/" for regex in unless]
-        body = said[0] if len(said) == 1 else self._rule("TEXT", " & ".join(said))
-        return self._rule("lazy" if lazy else "text", body, lazy=lazy)
-
-    def _group(self, body: str) -> str:
-        return f"({body})" if len(body) < _SHORT else self._rule("part", body)
-
-    def _pieces(self, text: str) -> Iterator[str]:
-        for piece in filter(None, self._split.split(text)):
-            yield f"<[{self._special[piece]}]>" if piece in self._special else json.dumps(piece, ensure_ascii=False)
-
-    def _rule(self, kind: str, body: str, *, lazy: bool = False) -> str:
-        """The name of the rule with this body, which is written once."""
-        key = (kind, body)
-        if key not in self._names:
-            name = self._names[key] = f"{kind}{len(self._names)}"
-            self._rules[name + "[lazy]" * lazy] = body
-        return self._names[key]
-
-
-def _whether(schema: bool) -> dict[str, Any]:
-    return {} if schema else {"enum": []}
-
-
-def _either(texts: Iterable[str]) -> str:
-    return "|".join(map(re.escape, texts))
-
-
-def _slashed(regex: str) -> str:
-    """A regular expression as it stands between slashes."""
-
-    def escape(found: re.Match[str]) -> str:
-        return {"/": r"\/", "\n": r"\n", "\\\n": r"\n"}.get(found[0], found[0])
-
-    return re.sub(r"\\.|/|\n", escape, regex, flags=re.DOTALL)

@@ -24,7 +24,7 @@ from mlx_host.grammar import (
     iter_leaves,
     optional,
 )
-from mlx_host.parsing import AnswerConstraint, MarkupParser, Part
+from mlx_host.parsing import MarkupParser, OutputConstraint, Part
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import ChatRequest, CompletionRequest, GenerationRequest, Json, TokenizeRequest
 
@@ -35,8 +35,8 @@ class Plain(Parser):
     """Calls are written as `name:` and JSON; between several stands a comma."""
 
     name = "plain"
-    reads = "names"
-    openers = ("f:", "g:")
+    description = "names"
+    call_starts = ("f:", "g:")
 
     def feed(self, text: str) -> list[Part]:
         raise NotImplementedError
@@ -63,7 +63,7 @@ class Thinker(Plain):
 
     name = "thinker"
 
-    def thinking(self) -> Grammar:
+    def reasoning_grammar(self) -> Grammar:
         return optional("<", TextThrough((">",)))
 
 
@@ -96,7 +96,7 @@ def schemas(request: GenerationRequest) -> list[Any]:
 
 
 @pytest.mark.parametrize("parsers", [BOTH, ParserSelection()])
-@pytest.mark.parametrize("constrains", [True, False])
+@pytest.mark.parametrize("supports_structured_outputs", [True, False])
 @pytest.mark.parametrize(
     "request_",
     [
@@ -211,7 +211,7 @@ def test_no_form_and_no_call_leaves_nothing_out() -> None:
 def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
     class Tagged(MarkupParser):
         name = "tagged"
-        reads = "tags"
+        description = "tags"
         think_open = ("<think>",)
         think_close = ("</think>",)
 
@@ -219,8 +219,8 @@ def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
         info = Capabilities((ChatRequest,), 1, None, template, True)
         made = constrained(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
-        assert isinstance(made.constraint, AnswerConstraint)
-        return made.constraint.thinks
+        assert isinstance(made.constraint, OutputConstraint)
+        return made.constraint.can_reason
 
     assert thinks("<think>{{ thought }}</think>")
     assert not thinks("<|im_start|>{{ message }}")

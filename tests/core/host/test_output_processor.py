@@ -19,7 +19,7 @@ class Bracketed(Parser):
     """Reads `[name]` as a call and `(thought)` as reasoning; needs to hold nothing back but what is open."""
 
     name = "bracketed"
-    reads = "brackets"
+    description = "brackets"
     held = ""
 
     def feed(self, text: str) -> list[Part]:

@@ -8,15 +8,15 @@ from typing import ClassVar
 
 from mlx_host.parsing import (
     CallReader,
+    CallStart,
+    CallSyntaxError,
     EitherNotation,
     FunctionXml,
     JsonArrayCalls,
     JsonCall,
     MarkupParser,
-    NotACall,
-    Opener,
-    Reader,
-    Reading,
+    ReadFunction,
+    ScanGenerator,
     Scanner,
     TaggedCalls,
     json_object,
@@ -41,25 +41,25 @@ SN = (("f", {"s": "7", "n": 7}),)
 class Custom(CallReader):
     """A reader that is a function; such calls are read and cannot be forced."""
 
-    opener: Opener
-    reader: Reader
+    opener: CallStart
+    reader: ReadFunction
     closers: tuple[str, ...] = ()
 
     @property
-    def openers(self) -> tuple[Opener, ...]:
+    def call_starts(self) -> tuple[CallStart, ...]:
         return (self.opener,)
 
     @property
     def syntax(self) -> tuple[str, ...]:
         return self.closers
 
-    def read(self, s: Scanner) -> Reading[None]:
+    def read(self, s: Scanner) -> ScanGenerator[None]:
         return self.reader(s)
 
 
 class Thinks(MarkupParser):
     name = "thinks"
-    reads = "reasoning only"
+    description = "reasoning only"
     think_open = ("<think>",)
     think_close = ("</think>",)
     samples: ClassVar[tuple[Sample, ...]] = (Sample("thinking", "<think>R</think>C", "C", "R"),)
@@ -67,10 +67,10 @@ class Thinks(MarkupParser):
 
 class Tagged(Thinks):
     name = "tagged"
-    reads = "JSON or XML in tags, bare XML, and a stop token"
-    noise = ("<|end|>",)
+    description = "JSON or XML in tags, bare XML, and a stop token"
+    ignored_tokens = ("<|end|>",)
     calls = (
-        TaggedCalls("<call>", EitherNotation(JsonCall(), FunctionXml()), "</call>", bare=FunctionXml().begins),
+        TaggedCalls("<call>", EitherNotation(JsonCall(), FunctionXml()), "</call>", bare=FunctionXml().starts),
         JsonArrayCalls("<calls>", "</calls>"),
     )
     samples: ClassVar[tuple[Sample, ...]] = (
@@ -83,7 +83,7 @@ class Tagged(Thinks):
     )
 
 
-def read_glm(s: Scanner) -> Reading[None]:
+def read_glm(s: Scanner) -> ScanGenerator[None]:
     yield from s.space()
     name = yield from s.name()
     schema = s.schema(name)
@@ -97,12 +97,12 @@ def read_glm(s: Scanner) -> Reading[None]:
         yield from s.expect("<arg_value>")
         value, _ = yield from s.until("</arg_value>")
         arguments[key] = schema.member(key).json(value)
-    s.call(name, json_object(arguments))
+    s.emit_call(name, json_object(arguments))
 
 
 class Glm(Thinks):
     name = "glm"
-    calls = (Custom(Opener("<tool_call>"), read_glm),)
+    calls = (Custom(CallStart("<tool_call>"), read_glm),)
     samples = (
         Sample(
             "glm",
@@ -114,7 +114,7 @@ class Glm(Thinks):
     )
 
 
-def read_minimax(s: Scanner) -> Reading[None]:
+def read_minimax(s: Scanner) -> ScanGenerator[None]:
     while True:
         yield from s.space()
         if (yield from s.optional('<invoke name="', "</minimax:tool_call>")) != '<invoke name="':
@@ -129,12 +129,12 @@ def read_minimax(s: Scanner) -> Reading[None]:
             key, _ = yield from s.until('">')
             value, _ = yield from s.until("</parameter>")
             arguments[key] = schema.member(key).json(value)
-        s.call(name, json_object(arguments))
+        s.emit_call(name, json_object(arguments))
 
 
 class Minimax(Thinks):
     name = "minimax"
-    calls = (Custom(Opener("<minimax:tool_call>"), read_minimax, ('<invoke name="', "</minimax:tool_call>")),)
+    calls = (Custom(CallStart("<minimax:tool_call>"), read_minimax, ('<invoke name="', "</minimax:tool_call>")),)
     samples = (
         Sample(
             "two calls in one block",
@@ -147,7 +147,7 @@ class Minimax(Thinks):
     )
 
 
-def read_kimi(s: Scanner) -> Reading[None]:
+def read_kimi(s: Scanner) -> ScanGenerator[None]:
     while True:
         yield from s.space()
         if (yield from s.optional("<|call_begin|>", "<|section_end|>")) != "<|call_begin|>":
@@ -157,12 +157,12 @@ def read_kimi(s: Scanner) -> Reading[None]:
         yield from s.space()
         yield from s.optional("<|call_end|>")
         id = id.strip()
-        s.call(id.removeprefix("functions.").rsplit(":", 1)[0], arguments, id)
+        s.emit_call(id.removeprefix("functions.").rsplit(":", 1)[0], arguments, id)
 
 
 class Kimi(Thinks):
     name = "kimi"
-    calls = (Custom(Opener("<|section_begin|>"), read_kimi, ("<|call_begin|>", "<|section_end|>")),)
+    calls = (Custom(CallStart("<|section_begin|>"), read_kimi, ("<|call_begin|>", "<|section_end|>")),)
     samples = (
         Sample(
             "section",
@@ -174,19 +174,19 @@ class Kimi(Thinks):
     )
 
 
-def read_fenced(s: Scanner) -> Reading[None]:
+def read_fenced(s: Scanner) -> ScanGenerator[None]:
     yield from s.expect("function<|sep|>")
     name, _ = yield from s.until("\n```json\n")
     arguments = yield from read_json(s, first="{")
     yield from s.space()
     yield from s.optional("```")
     yield from s.optional("<|call_end|>")
-    s.call(name, arguments)
+    s.emit_call(name, arguments)
 
 
 class Fenced(Thinks):
     name = "fenced"
-    calls = (Custom(Opener("<|call_begin|>"), read_fenced),)
+    calls = (Custom(CallStart("<|call_begin|>"), read_fenced),)
     samples = (
         Sample(
             "fence",
@@ -197,7 +197,7 @@ class Fenced(Thinks):
     )
 
 
-def read_mistral(s: Scanner) -> Reading[None]:
+def read_mistral(s: Scanner) -> ScanGenerator[None]:
     yield from s.space()
     if (yield from s.peek()) in ("[", "{"):
         yield from JsonCall(id_key="id").read(s)
@@ -208,13 +208,13 @@ def read_mistral(s: Scanner) -> Reading[None]:
         id = yield from s.name()
     yield from s.optional("[ARGS]")
     arguments = yield from read_json(s, first="{")
-    s.call(name, arguments, id)
+    s.emit_call(name, arguments, id)
 
 
 class Mistral(MarkupParser):
     name = "mistral"
-    reads = "calls without closers"
-    calls = (Custom(Opener("[TOOL_CALLS]"), read_mistral),)
+    description = "calls without closers"
+    calls = (Custom(CallStart("[TOOL_CALLS]"), read_mistral),)
     samples = (
         Sample(
             "args",
@@ -231,12 +231,12 @@ class Mistral(MarkupParser):
     )
 
 
-def read_llama(s: Scanner) -> Reading[None]:
+def read_llama(s: Scanner) -> ScanGenerator[None]:
     separator = ";"
     while separator:
         yield from s.space()
         raw = yield from read_json(s, first="{")
-        if not s.json_call(raw, need_arguments=True):
+        if not s.emit_json_call(raw, need_arguments=True):
             return
         yield from s.space()
         separator = yield from s.optional(";")
@@ -244,10 +244,10 @@ def read_llama(s: Scanner) -> Reading[None]:
 
 class Llama(MarkupParser):
     name = "llama"
-    reads = "bare JSON"
+    description = "bare JSON"
     calls = (
-        Custom(Opener("<|python_tag|>"), read_llama, (";",)),
-        Custom(Opener("{", inclusive=True, leading=True), read_llama),
+        Custom(CallStart("<|python_tag|>"), read_llama, (";",)),
+        Custom(CallStart("{", inclusive=True, leading=True), read_llama),
     )
     samples = (
         Sample(
@@ -263,7 +263,7 @@ class Llama(MarkupParser):
     )
 
 
-def read_pythonic(s: Scanner) -> Reading[None]:
+def read_pythonic(s: Scanner) -> ScanGenerator[None]:
     yield from s.expect("[")
     separator = ","
     while separator == ",":
@@ -274,15 +274,15 @@ def read_pythonic(s: Scanner) -> Reading[None]:
         separator = yield from s.optional(",", "]")
         arguments = python_literal("{" + raw[1:-1].replace("s=", '"s":').replace("n=", '"n":') + "}")
         if not isinstance(arguments, dict):
-            raise NotACall
-        s.call(name, json.dumps(arguments))
+            raise CallSyntaxError
+        s.emit_call(name, json.dumps(arguments))
     yield from s.optional("<|call_end|>")
 
 
 class Pythonic(MarkupParser):
     name = "pythonic"
-    reads = "a list of Python calls"
-    calls = (Custom(Opener("<|call_start|>"), read_pythonic, ("<|call_end|>",)),)
+    description = "a list of Python calls"
+    calls = (Custom(CallStart("<|call_start|>"), read_pythonic, ("<|call_end|>",)),)
     samples = (
         Sample("list", '<|call_start|>[f(s="7", n=7), g()]<|call_end|>', calls=(*SN, ("g", {})), tools=TOOLS),
         Sample("brackets", "<|call_start|>[f(s=')]\\'(')]<|call_end|>", calls=(("f", {"s": ")]'("}),), tools=TOOLS),

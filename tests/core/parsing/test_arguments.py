@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from mlx_host.parsing import arguments_of, json_call, json_object, json_string
+from mlx_host.parsing import json_call, json_object, json_string, normalize_arguments
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from mlx_host.parsing import arguments_of, json_call, json_object, json_string
     ],
 )
 def test_arguments_are_an_object_or_nothing(raw: str, expected: str | None) -> None:
-    assert arguments_of(raw) == expected
+    assert normalize_arguments(raw) == expected
 
 
 @pytest.mark.parametrize(

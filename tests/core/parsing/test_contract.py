@@ -13,7 +13,6 @@ from mlx_host.parsing import (
     CallReader,
     CallValues,
     Content,
-    Function,
     JsonCall,
     Marker,
     MarkupParser,
@@ -22,7 +21,8 @@ from mlx_host.parsing import (
     TaggedCalls,
     ToolCall,
     ToolChoice,
-    functions,
+    ToolFunction,
+    tool_functions,
 )
 from mlx_host.requests import Json
 from mlx_host.testing import ParserContract, parser_contract
@@ -83,12 +83,12 @@ class HidesText(Tagged):
 
 class CallsWithoutTools(Tagged):
     def __init__(self, **primed: object) -> None:
-        super().__init__(generation_prompt=str(primed["prompt_tail"]), tools=TOOLS, reasoning=bool(primed["reasoning"]))
+        super().__init__(generation_prompt=str(primed["generation_prompt"]), tools=TOOLS, reasoning=bool(primed["reasoning"]))
 
 
 class ReasonsAlways(Tagged):
     def __init__(self, **primed: object) -> None:
-        super().__init__(generation_prompt=str(primed["prompt_tail"]), tools=TOOLS if primed["tools"] else ())
+        super().__init__(generation_prompt=str(primed["generation_prompt"]), tools=TOOLS if primed["tools"] else ())
 
 
 class ShowsNothing(Tagged):
@@ -99,7 +99,7 @@ class Notes(MarkupParser):
     """Consistent: what it reads is what it writes and constrains."""
 
     name = "notes"
-    reads = "JSON in tags"
+    description = "JSON in tags"
     calls: ClassVar[tuple[CallReader, ...]] = (TaggedCalls("[[do]]", JsonCall(), "[[/do]]"),)
     samples = (Sample("call", '[[do]]{"name": "now"}[[/do]]', calls=(("now", {}),), tools=SAMPLE_TOOLS),)
 
@@ -109,7 +109,7 @@ class OtherCalls(TaggedCalls):
 
     other = TaggedCalls("[[do]]", JsonCall("args"), "[[/end]]")
 
-    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
+    def grammar(self, functions: Sequence[ToolFunction], choice: ToolChoice) -> Grammar:
         return self.other.grammar(functions, choice)
 
     def write(self, calls: Sequence[CallValues]) -> str:
@@ -135,7 +135,7 @@ class ConstrainsToOtherCalls(Notes):
     """Writes what it reads, but its grammar has other keys and another closer."""
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        return OtherCalls.other.grammar(functions(tools), choice)
+        return OtherCalls.other.grammar(tool_functions(tools), choice)
 
 
 class ConstrainsSingleCallsOnly(Notes):
@@ -143,7 +143,7 @@ class ConstrainsSingleCallsOnly(Notes):
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
         between = TaggedCalls("[[do]]", JsonCall(), "[[/do]]", between=";")
-        return between.grammar(functions(tools), choice)
+        return between.grammar(tool_functions(tools), choice)
 
 
 class WritesNothing(Notes):

@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx_host.parsing import NotACall, Reading, Scanner, read_balanced, read_json
+from mlx_host.parsing import CallSyntaxError, ScanGenerator, Scanner, read_balanced, read_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -11,16 +11,16 @@ JSON = st.recursive(
 )
 
 
-def read(reading: Reading[str], s: Scanner, text: str) -> tuple[str, str]:
+def read(reading: ScanGenerator[str], s: Scanner, text: str) -> tuple[str, str]:
     """Feed single characters; return what was read (or "no") and what is unread."""
     pieces = iter(text)
     while True:
         try:
             next(reading)
         except StopIteration as stop:
-            return stop.value, s.text[s.at :] + "".join(pieces)
-        except NotACall:
-            return "no", s.text[s.at :] + "".join(pieces)
+            return stop.value, s.text[s.pos :] + "".join(pieces)
+        except CallSyntaxError:
+            return "no", s.text[s.pos :] + "".join(pieces)
         piece = next(pieces, "")
         s.feed(piece)
         s.ended = not piece

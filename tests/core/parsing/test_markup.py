@@ -53,7 +53,7 @@ def shown(parts: Sequence[Part]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "prompt_tail", "expected"),
+    ("text", "generation_prompt", "expected"),
     [
         ("\n  C \n", "", "\n  C \n"),
         ("<think>\n R\n r \n</think>\n\nC\n", "", "(R\n r)C\n"),
@@ -156,10 +156,10 @@ def test_arguments_keep_every_digit_and_escape() -> None:
 
 class Declared(MarkupParser):
     name = "declared"
-    reads = "calls in tags and in an older block"
+    description = "calls in tags and in an older block"
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|end|>",)
+    ignored_tokens = ("<|end|>",)
     calls: ClassVar[tuple[CallReader, ...]] = (
         TaggedCalls("<call>", FunctionXml(), "</call>", bare=("<function=",)),
         ReadOnlyCalls(JsonArrayCalls("<old>", "</old>")),
@@ -167,10 +167,10 @@ class Declared(MarkupParser):
 
 
 def test_what_a_family_declares_about_calls_is_used_everywhere() -> None:
-    assert Declared.openers == ("<call>", "<function=", "<old>")
-    assert set(Declared.markers) == {*Declared.openers, "</call>", "</old>", "<think>", "</think>", "<|end|>"}
-    assert Declared.telltales == (*Declared.openers, "<think>", "</think>")
-    assert Declared.templates == (("<call>",),)
+    assert Declared.call_starts == ("<call>", "<function=", "<old>")
+    assert set(Declared.markers) == {*Declared.call_starts, "</call>", "</old>", "<think>", "</think>", "<|end|>"}
+    assert Declared.signatures == (*Declared.call_starts, "<think>", "</think>")
+    assert Declared.template_signatures == (("<call>",),)
 
 
 def test_a_format_that_is_only_read_is_neither_written_nor_forced() -> None:
@@ -210,7 +210,7 @@ PIECES = 2000
     "unit",
     ["word ", "    ", "<", "<cal", "<call>", '<call>{"', "</think><think><function=f><parameter=s>"],
 )
-@pytest.mark.parametrize("prompt_tail", ["", OPEN])
+@pytest.mark.parametrize("generation_prompt", ["", OPEN])
 @pytest.mark.parametrize("start", ["", "<function=f><parameter=s>", '<call>{"name": "', '<call>{"name": "f"}'])
 def test_unread_text_stays_short_and_is_reread_a_bounded_number_of_times(
     unit: str, generation_prompt: str, start: str
@@ -221,7 +221,7 @@ def test_unread_text_stays_short_and_is_reread_a_bounded_number_of_times(
     looked_at = 0
     text = start + unit * (4 * PIECES // len(unit))
     for at in range(0, len(text), 4):
-        looked_at += len(scanner.text) - scanner.at
+        looked_at += len(scanner.text) - scanner.pos
         parser.feed(text[at : at + 4])
     parser.finish()
     assert looked_at < 8 * len(text)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from mlx_host.errors import EngineError, LoadError
 from mlx_host.testing.model_contract import Visit, together
-from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MANY_VECTORS
+from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MULTI_VECTOR_MODELS
 
 from tests.plugins.embeddings.driver import ARCHITECTURES, add_stages, ask, embed, load, vectors_of, write_tiny
 
@@ -66,7 +66,7 @@ def test_weights_that_are_not_finite_end_in_an_error_and_no_vector(tmp_path: Pat
     assert np.isfinite(embed(model, "a dog")).all()
 
 
-@pytest.mark.parametrize("kind", MANY_VECTORS)
+@pytest.mark.parametrize("kind", MULTI_VECTOR_MODELS)
 def test_models_with_a_vector_a_token_are_refused(kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(LoadError, match="a vector for every token"):

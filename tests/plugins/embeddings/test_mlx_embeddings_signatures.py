@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from mlx_embeddings import models, tokenizer_utils, utils
 from mlx_embeddings.models import qwen3_vl, siglip
-from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, IMAGE_FAMILIES, MANY_VECTORS
+from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, IMAGE_FAMILIES, MULTI_VECTOR_MODELS
 
 from tests.plugins.embeddings.driver import minilm
 
@@ -45,7 +45,12 @@ def test_every_architecture_there_is_is_served_or_known_not_to_be() -> None:
     there_are = {path.stem for path in Path(models.__path__[0]).iterdir() if path.stem.strip("_")}
     # This one's images need code that comes with the model.
     not_served = {"llama_nemotron_vl"}
-    assert there_are - {"base", "__init__", "__pycache__"} == {*FAMILIES, *MANY_VECTORS, *IMAGE_FAMILIES, *not_served}
+    assert there_are - {"base", "__init__", "__pycache__"} == {
+        *FAMILIES,
+        *MULTI_VECTOR_MODELS,
+        *IMAGE_FAMILIES,
+        *not_served,
+    }
 
 
 def test_models_with_images_have_what_is_called() -> None:

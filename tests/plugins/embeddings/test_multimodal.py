@@ -93,7 +93,7 @@ def test_siglip_takes_texts_and_images_apart_at_once(siglip: EmbeddingModel) -> 
     np.testing.assert_allclose(vectors_of(images), embed(siglip, "", "", images=(RED, BLUE)), atol=1e-5)
     np.testing.assert_allclose(vectors_of(texts), embed(siglip, "a cat", "a dog"), atol=1e-5)
     assert images[0] == Started(prompt_tokens=2 * 16)
-    with pytest.raises(InvalidRequestError, match="send them apart"):
+    with pytest.raises(InvalidRequestError, match="not a text together with an image"):
         embed(siglip, "a cat", images=(RED,))
 
 

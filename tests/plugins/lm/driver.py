@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlx_host.backend import LoadContext
 from mlx_host.events import (
@@ -21,18 +21,30 @@ from mlx_host.events import (
     iter_events,
 )
 from mlx_host.requests import ChatRequest, GenerationRequest, Json, Sampling
-from mlx_host_lm.model import LanguageModel, load_model
+from mlx_host_lm.loader import load_model
 from mlx_host_lm.options import LmOptions
+from mlx_host_text.model import TextModel
 
 GREEDY = Sampling(temperature=0.0)
 ids = count()
+T = TypeVar("T")
 
 
 def no_progress(stage: str, done: int, total: int, note: str = "") -> None:
     """Nobody watches."""
 
 
-def load(folder: Path, **options: Any) -> LanguageModel:
+def result(steps: Generator[None, None, T]) -> T:
+    """Run a generator to its end and return its value."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            value: T = stop.value
+            return value
+
+
+def load(folder: Path, **options: Any) -> TextModel:
     return load_model(LoadContext(ref=str(folder), path=folder, options=LmOptions(**options), progress=no_progress))
 
 
@@ -112,7 +124,7 @@ class Answered:
 class Round:
     """Open generators, advanced in turn; requests join and leave at any time."""
 
-    def __init__(self, model: LanguageModel) -> None:
+    def __init__(self, model: TextModel) -> None:
         self._model = model
         self._open: list[tuple[Iterator[Event | None], Answered]] = []
 
@@ -142,7 +154,7 @@ class Round:
             self.turn()
 
 
-def answer(model: LanguageModel, *requests: GenerationRequest) -> list[Answered]:
+def answer(model: TextModel, *requests: GenerationRequest) -> list[Answered]:
     """Answer these requests together."""
     open_requests = Round(model)
     answers = [open_requests.join(request) for request in requests]
@@ -150,5 +162,5 @@ def answer(model: LanguageModel, *requests: GenerationRequest) -> list[Answered]
     return answers
 
 
-def answer_one(model: LanguageModel, request: GenerationRequest) -> Answered:
+def answer_one(model: TextModel, request: GenerationRequest) -> Answered:
     return answer(model, request)[0]

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 from mlx_host.events import Finished, Started, iter_events
-from mlx_host_lm.model import LanguageModel
+from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import GREEDY, Round, answer, answer_one, ask, load
 
 QUESTIONS = ["Tell me about rivers.", "Why?", "Count to ten, slowly, and then back again, please.", "One word: blue?"]
 
 
-def test_greedy_answers_repeat(model: LanguageModel) -> None:
+def test_greedy_answers_repeat(model: TextModel) -> None:
     first, second = (answer_one(model, ask(QUESTIONS[0])) for _ in range(2))
     assert first.text
     assert first.text == second.text
@@ -28,7 +28,7 @@ def test_a_batch_answers_as_each_would_alone(kind: str, request: pytest.FixtureR
     assert together == alone
 
 
-def test_requests_join_and_leave_at_any_step(model: LanguageModel) -> None:
+def test_requests_join_and_leave_at_any_step(model: TextModel) -> None:
     alone = [answer_one(model, ask(question, max_tokens=10 + 7 * i)).text for i, question in enumerate(QUESTIONS)]
     running = Round(model)
     answers = []
@@ -40,7 +40,7 @@ def test_requests_join_and_leave_at_any_step(model: LanguageModel) -> None:
     assert [iter_events.text for iter_events in answers] == alone
 
 
-def test_more_requests_than_the_batch_holds_all_get_answers(model: LanguageModel) -> None:
+def test_more_requests_than_the_batch_holds_all_get_answers(model: TextModel) -> None:
     answers = answer(model, *(ask(f"Number {i}", max_tokens=3, n=2) for i in range(model.concurrency)))
     assert [iter_events.completion_tokens for iter_events in answers] == [6] * model.concurrency
 
@@ -61,7 +61,7 @@ def test_cancelling_leaves_the_neighbours_alone(tiny_llama: Path, turns: int) ->
     assert neighbour.text == alone
 
 
-def test_cancelling_everything_leaves_a_model_that_works(model: LanguageModel) -> None:
+def test_cancelling_everything_leaves_a_model_that_works(model: TextModel) -> None:
     expected = answer_one(model, ask(QUESTIONS[0])).text
     running = Round(model)
     for question in QUESTIONS:
@@ -69,19 +69,19 @@ def test_cancelling_everything_leaves_a_model_that_works(model: LanguageModel) -
         running.turn()
         running.turn()
         running.leave(answered)
-    assert model._batch._rows is not None
-    assert model._batch._rows.nbytes == 0
+    assert model._loop._batch is not None
+    assert model._loop._batch.nbytes == 0
     assert answer_one(model, ask(QUESTIONS[0])).text == expected
 
 
-def test_a_request_that_is_never_advanced_does_not_hold_up_the_others(model: LanguageModel) -> None:
+def test_a_request_that_is_never_advanced_does_not_hold_up_the_others(model: TextModel) -> None:
     idle = model.generate(ask("I am here."))
     assert isinstance(next(idle), Started)
     assert answer_one(model, ask(QUESTIONS[1])).completion_tokens == 16
     idle.close()  # type: ignore[attr-defined]
 
 
-def test_a_slow_reader_gets_every_token(model: LanguageModel) -> None:
+def test_a_slow_reader_gets_every_token(model: TextModel) -> None:
     expected = answer_one(model, ask(QUESTIONS[0], max_tokens=20))
     slow = model.generate(ask(QUESTIONS[0], max_tokens=20))
     turns = [next(slow)]
@@ -112,7 +112,7 @@ def test_a_prompt_is_read_in_chunks_between_the_steps_of_others(tiny_llama: Path
 
 
 class TestSeveralAnswers:
-    def test_greedy_ones_are_all_the_same(self, model: LanguageModel) -> None:
+    def test_greedy_ones_are_all_the_same(self, model: TextModel) -> None:
         one = answer_one(model, ask(QUESTIONS[0]))
         three = answer_one(model, ask(QUESTIONS[0], n=3))
         assert three.texts == {0: one.text, 1: one.text, 2: one.text}
@@ -134,7 +134,7 @@ class TestSeveralAnswers:
         model.close()
         assert set(answer_one(model, ask("words " * 50 + QUESTIONS[0], n=3)).texts.values()) == {one.text}
 
-    def test_all_but_the_last_say_that_they_are_finished(self, model: LanguageModel) -> None:
+    def test_all_but_the_last_say_that_they_are_finished(self, model: TextModel) -> None:
         answered = answer_one(model, ask(QUESTIONS[0], n=3, sampling=GREEDY, max_tokens=5))
         assert len(answered.reasons) == 2
         assert set(answered.reasons.values()) == {"length"}

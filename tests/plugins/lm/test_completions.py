@@ -1,8 +1,7 @@
-"""What a model reads of a completion: texts, token ids, and gaps for those that have tokens for them."""
+"""Prompts of completions: texts, token ids, and fill-in-the-middle for models that have tokens for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Started, TextDelta, Tokenized
 from mlx_host.requests import CompletionRequest, Sampling, TokenizeRequest
 from mlx_host.testing.model_contract import answer
-from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, WindowDetokenizer
 from mlx_host_lm.plugin import LM
 
 from tests.support.tiny_llama import write_tiny_llama
@@ -46,7 +44,7 @@ def tokens(model: Model, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_gap_is_told_with_the_tokens_of_the_family(tmp_path: Path, name: str) -> None:
+def test_fill_in_the_middle_uses_the_tokens_of_the_family(tmp_path: Path, name: str) -> None:
     symbols, layout = LAYOUTS[name]
     folder = write_tiny_llama(tmp_path / "model")
     for file in folder.glob("token*.json"):
@@ -59,18 +57,6 @@ def test_a_gap_is_told_with_the_tokens_of_the_family(tmp_path: Path, name: str) 
     assert filled == said(model, completion(layout.format(*symbols, prefix="def f(", suffix="return x")))
     assert filled == said(model, completion(tokens(model, "def f("), suffix="return x"))
     assert filled[1] == len(tokens(model, "def f(")) + len(tokens(model, "return x")) + (3 if name == "qwen" else 2)
-    with pytest.raises(InvalidRequestError, match="echo cannot go with suffix"):
+    with pytest.raises(InvalidRequestError, match="echo cannot be combined with suffix"):
         said(model, completion("a", suffix="b", echo=True))
     model.close()
-
-
-def test_a_text_that_is_gone_on_with_keeps_the_space_that_a_text_of_its_own_has_not() -> None:
-    table = ByteTable([b" a", b" b"], drop_first_space=True)
-    assert ByteDetokenizer(table).add(0) == "a"
-    assert ByteDetokenizer(table, starts=False).add(0) == " a"
-
-    def decode(tokens: Sequence[int]) -> str:
-        return "".join([" a", " b"][token] for token in tokens).removeprefix(" ")
-
-    assert WindowDetokenizer(decode).add(0) == "a"
-    assert WindowDetokenizer(decode, [1]).add(0) == " a"

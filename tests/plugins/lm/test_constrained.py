@@ -28,12 +28,12 @@ from mlx_host.grammar import (
     chain,
     one_of,
 )
-from mlx_host.parsing import AnswerConstraint
+from mlx_host.parsing import OutputConstraint
 from mlx_host.requests import ChatRequest, CompletionRequest, Sampling, TokenizeRequest
-from mlx_host_lm.model import LanguageModel
+from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import GREEDY, Answered, Round, answer, answer_one, ask, ids, load
-from tests.plugins.lm.schemas import SCHEMAS, closed
+from tests.plugins.text.json_schemas import SCHEMAS, closed
 from tests.support.tiny_llama import END_OF_TURN
 
 PROMPTS = ["Say something.", "And now?", "名前は何ですか"]
@@ -52,19 +52,19 @@ def check(schema: Any, text: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def llama(tiny_llama: Path) -> Iterator[LanguageModel]:
+def llama(tiny_llama: Path) -> Iterator[TextModel]:
     loaded = load(tiny_llama)
     yield loaded
     loaded.close()
 
 
 @pytest.fixture(scope="module")
-def closers(llama: LanguageModel) -> dict[int, float]:
+def closers(llama: TextModel) -> dict[int, float]:
     """A bias towards what ends strings, lists and objects, and against what fills strings with blanks."""
     return dict.fromkeys([*tokens_of(llama, ['"', "}", "]", '"}', '"]', '",', "1", "2"]), END_OF_TURN], 12.0)
 
 
-def test_every_finished_answer_validates(llama: LanguageModel, closers: dict[int, float]) -> None:
+def test_every_finished_answer_validates(llama: TextModel, closers: dict[int, float]) -> None:
     biased = Sampling(temperature=1.0, logit_bias=closers)
     cases = list(product(SCHEMAS, PROMPTS[:2]))
     finished: dict[str, int] = dict.fromkeys(SCHEMAS, 0)
@@ -90,18 +90,18 @@ def test_every_finished_answer_validates(llama: LanguageModel, closers: dict[int
         (chain(Pattern("[a-z]{3}"), TextThrough(tuple("aeiou")), "end"), "(?s:[a-z]{3}[^aeiou]*[aeiou]end)"),
     ],
 )
-def test_other_grammars_are_obeyed(llama: LanguageModel, grammar: Grammar, regex: str) -> None:
+def test_other_grammars_are_obeyed(llama: TextModel, grammar: Grammar, regex: str) -> None:
     for answered in answer(llama, *(held(grammar, prompt) for prompt in PROMPTS)):
         assert answered.reason == "stop"
         assert re.fullmatch(regex, answered.text)
 
 
-def test_a_free_grammar_leaves_the_answer_as_it_is(llama: LanguageModel) -> None:
+def test_a_free_grammar_leaves_the_answer_as_it_is(llama: TextModel) -> None:
     free, loose = answer(llama, ask(max_tokens=24), held(FreeText(), sampling=GREEDY, max_tokens=24))
     assert loose.text == free.text
 
 
-def test_requests_of_both_kinds_share_a_batch_and_answer_as_alone(llama: LanguageModel) -> None:
+def test_requests_of_both_kinds_share_a_batch_and_answer_as_alone(llama: TextModel) -> None:
     seeded = Sampling(temperature=1.0, seed=7)
     requests: list[Callable[[], ChatRequest]] = [
         lambda: ask(max_tokens=24),
@@ -123,7 +123,7 @@ def test_requests_of_both_kinds_share_a_batch_and_answer_as_alone(llama: Languag
     assert [answered.text for answered in joined] == alone
 
 
-def test_seeded_answers_of_one_request_differ_and_come_again(llama: LanguageModel) -> None:
+def test_seeded_answers_of_one_request_differ_and_come_again(llama: TextModel) -> None:
     seeded = Sampling(temperature=1.0, seed=3)
     first, again = (answer_one(llama, held(THIN, sampling=seeded, n=3)) for _ in range(2))
     assert first.texts == again.texts
@@ -132,7 +132,7 @@ def test_seeded_answers_of_one_request_differ_and_come_again(llama: LanguageMode
         assert re.fullmatch("[a-f]{1,60}", text)
 
 
-def test_a_cancelled_answer_leaves_the_others_alone(llama: LanguageModel) -> None:
+def test_a_cancelled_answer_leaves_the_others_alone(llama: TextModel) -> None:
     alone = answer_one(llama, held(THIN, sampling=GREEDY)).text
     running = Round(llama)
     stays, leaves, free = (
@@ -148,7 +148,7 @@ def test_a_cancelled_answer_leaves_the_others_alone(llama: LanguageModel) -> Non
     assert free.completion_tokens == 20
 
 
-def test_logprobs_are_those_of_the_masked_distribution(llama: LanguageModel) -> None:
+def test_logprobs_are_those_of_the_masked_distribution(llama: TextModel) -> None:
     answered = answer_one(llama, held(Pattern("[01]{6}"), top_logprobs=20))
     said = [logprobs for logprobs in answered.logprobs[0] if logprobs.chosen.token]
     assert "".join(logprobs.chosen.token for logprobs in said) == answered.text
@@ -163,7 +163,7 @@ def found(logprobs: Logprobs) -> dict[str, float]:
     return {candidate.token: candidate.logprob for candidate in logprobs.top}
 
 
-def test_what_must_come_has_probability_one(llama: LanguageModel) -> None:
+def test_what_must_come_has_probability_one(llama: TextModel) -> None:
     answered = answer_one(llama, held(Pattern("0"), top_logprobs=5))
     (logprobs,) = answered.logprobs[0]
     assert answered.text == "0"
@@ -171,7 +171,7 @@ def test_what_must_come_has_probability_one(llama: LanguageModel) -> None:
     assert logprobs.chosen.logprob == pytest.approx(0, abs=1e-5)
 
 
-def test_tokens_flow_as_they_come(llama: LanguageModel) -> None:
+def test_tokens_flow_as_they_come(llama: TextModel) -> None:
     answered = answer_one(llama, held(THIN))
     assert len(answered.pieces) > 5
     assert max(piece.tokens for piece in answered.pieces) <= 2
@@ -189,7 +189,7 @@ def test_tokens_flow_as_they_come(llama: LanguageModel) -> None:
         {"temperature": 2.0, "top_k": 3, "top_p": 0.5, "min_p": 0.2, "xtc_probability": 0.5},
     ],
 )
-def test_no_sampling_parameter_breaks_the_form(llama: LanguageModel, sampling: dict[str, Any]) -> None:
+def test_no_sampling_parameter_breaks_the_form(llama: TextModel, sampling: dict[str, Any]) -> None:
     requests = [
         held(one_of("aye", "nay"), sampling=Sampling(**{"temperature": 1.0, **sampling})),
         held(Pattern("[0-9]{12}"), sampling=Sampling(**{"temperature": 1.0, **sampling})),
@@ -199,24 +199,24 @@ def test_no_sampling_parameter_breaks_the_form(llama: LanguageModel, sampling: d
     assert re.fullmatch("[0-9]{12}", digits.text)
 
 
-def test_a_bias_neither_forbids_the_only_way_nor_opens_another(llama: LanguageModel) -> None:
+def test_a_bias_neither_forbids_the_only_way_nor_opens_another(llama: TextModel) -> None:
     only = dict.fromkeys(tokens_of(llama, ["0", "1", "00", "01", "10", "11"]), -100.0)
     others = dict.fromkeys(tokens_of(llama, ["a", " the", "\n", "2"]), 100.0)
     answered = answer_one(llama, held(Pattern("[01]{6}"), sampling=Sampling(logit_bias={**only, **others})))
     assert re.fullmatch("[01]{6}", answered.text)
 
 
-def tokens_of(model: LanguageModel, texts: Sequence[str]) -> list[int]:
+def tokens_of(model: TextModel, texts: Sequence[str]) -> list[int]:
     return [token for text in texts for token in tokens(model, text)]
 
 
-def tokens(model: LanguageModel, text: str) -> tuple[int, ...]:
+def tokens(model: TextModel, text: str) -> tuple[int, ...]:
     request = TokenizeRequest(id=f"r{next(ids)}", model="m", prompt=text, special_tokens=False)
     (said,) = (event for event in model.generate(request) if isinstance(event, Tokenized))
     return said.tokens
 
 
-def test_max_tokens_cuts_what_never_ends(llama: LanguageModel) -> None:
+def test_max_tokens_cuts_what_never_ends(llama: TextModel) -> None:
     endless: Any = {"$defs": {"n": closed(k={"$ref": "#/$defs/n"})}, "$ref": "#/$defs/n"}
     answered = answer_one(llama, held(JsonValue(endless), max_tokens=20))
     assert (answered.reason, answered.completion_tokens) == ("length", 20)
@@ -230,7 +230,7 @@ def test_the_full_context_cuts_it_too(tiny_llama: Path) -> None:
     assert answered.prompt_tokens + answered.completion_tokens == 64
 
 
-def test_blanks_do_not_go_on_for_ever(llama: LanguageModel) -> None:
+def test_blanks_do_not_go_on_for_ever(llama: TextModel) -> None:
     blanks = dict.fromkeys(tokens_of(llama, [" ", "  ", "    ", "\n", "\t", "\n\n"]), 100.0)
     schema = closed(a={"enum": [1, 2]}, b={"type": "array", "items": {"type": "boolean"}, "maxItems": 2})
     answered = answer_one(llama, held(JsonValue(schema), sampling=Sampling(logit_bias=blanks)))
@@ -242,15 +242,15 @@ def test_blanks_do_not_go_on_for_ever(llama: LanguageModel) -> None:
 class Thinking(Constraint):
     """A constraint whose prompt ends where thinking has begun."""
 
-    inner: AnswerConstraint
+    inner: OutputConstraint
 
     def grammar(self, generation_prompt: str) -> Grammar:
         return self.inner.grammar("<|im_start|>assistant\n<think>\n")
 
 
-def test_a_model_thinks_freely_and_then_obeys(llama: LanguageModel) -> None:
+def test_a_model_thinks_freely_and_then_obeys(llama: TextModel) -> None:
     parser = discover().parsers.found["qwen3"]
-    constraint = Thinking(AnswerConstraint(parser, parser, form=JsonValue(PERSON)))
+    constraint = Thinking(OutputConstraint(parser, parser, content=JsonValue(PERSON)))
     # The marker's own tokens, so that the random model finds the way out of its thoughts.
     bias = dict.fromkeys(tokens_of(llama, ["</think>"]), 14.0)
     requests = [
@@ -273,11 +273,11 @@ def test_a_model_thinks_freely_and_then_obeys(llama: LanguageModel) -> None:
     assert thought
 
 
-def test_an_answer_that_llguidance_gives_up_fails_alone(llama: LanguageModel) -> None:
+def test_an_answer_that_llguidance_gives_up_fails_alone(llama: TextModel) -> None:
     running = Round(llama)
     other = running.join(ask(max_tokens=40))
     fails = running.join(held(Pattern("(.{0,500}a){0,500}"), max_tokens=None))
-    with pytest.raises(InvalidRequestError, match="too complex to go on"):
+    with pytest.raises(InvalidRequestError, match="too complex to continue"):
         running.finish()
     running.leave(fails)
     running.finish()
@@ -285,7 +285,7 @@ def test_an_answer_that_llguidance_gives_up_fails_alone(llama: LanguageModel) ->
     assert other.completion_tokens == 40
 
 
-def test_a_completion_obeys_as_a_chat_does(llama: LanguageModel) -> None:
+def test_a_completion_obeys_as_a_chat_does(llama: TextModel) -> None:
     request = CompletionRequest(
         id=f"r{next(ids)}",
         model="m",
@@ -300,12 +300,12 @@ def test_a_completion_obeys_as_a_chat_does(llama: LanguageModel) -> None:
         check(PERSON, answered.text)
 
 
-def test_a_schema_that_cannot_be_kept_is_refused_before_anything_is_said(llama: LanguageModel) -> None:
+def test_a_schema_that_cannot_be_kept_is_refused_before_anything_is_said(llama: TextModel) -> None:
     schema = {"type": "object", "properties": {"tags": {"type": "array", "uniqueItems": True}}}
     running = Round(llama)
     other = running.join(ask(max_tokens=12))
     refused = running.join(held(JsonValue(schema, "response_format")))
-    with pytest.raises(InvalidRequestError, match=r"uniqueItems \(at #/properties/tags\)") as raised:
+    with pytest.raises(InvalidRequestError, match=r"keyword .uniqueItems. at #/properties/tags") as raised:
         running.finish()
     assert raised.value.param == "response_format"
     assert refused.started is None

@@ -13,8 +13,8 @@ from mlx_host.errors import ContextLengthExceededError, InvalidRequestError, Uns
 from mlx_host.events import EmbeddingBatch, Event, Started, TextDelta
 from mlx_host.requests import EmbeddingRequest
 from mlx_host.testing.model_contract import Visit, together
-from mlx_host_lm.mlx_lm_api import has_trunk
-from mlx_host_lm.model import LanguageModel
+from mlx_host_lm.mlx_lm_api import hidden_states
+from mlx_host_text.model import TextModel
 from mlx_lm.models import mamba
 from mlx_lm.utils import load as load_network
 
@@ -37,7 +37,7 @@ def vectors_of(events: list[Event]) -> Vectors:
     return np.stack([rows[index] for index in range(len(rows))])
 
 
-def embed(model: LanguageModel, *inputs: Any, **more: Any) -> Vectors:
+def embed(model: TextModel, *inputs: Any, **more: Any) -> Vectors:
     return vectors_of(together(model, [Visit(embedding(*inputs, **more))])[0])
 
 
@@ -55,7 +55,7 @@ def test_vectors_are_means_of_hidden_states_whoever_is_in_the_batch(kind: str, r
     model.close()
 
 
-def test_an_answer_beside_it_stays_what_it_is(model: LanguageModel) -> None:
+def test_an_answer_beside_it_stays_what_it_is(model: TextModel) -> None:
     def text(events: list[Event]) -> str:
         return "".join(event.text for event in events if isinstance(event, TextDelta))
 
@@ -64,12 +64,12 @@ def test_an_answer_beside_it_stays_what_it_is(model: LanguageModel) -> None:
     assert text(beside) == text(alone) != ""
 
 
-def test_tokens_are_counted_and_ids_taken_as_they_are(model: LanguageModel) -> None:
+def test_tokens_are_counted_and_ids_taken_as_they_are(model: TextModel) -> None:
     text, tokens = together(model, [Visit(embedding("two words")), Visit(embedding([1, 2, 3]))])
     assert tokens[0] == Started(prompt_tokens=3)
     assert isinstance(text[0], Started)
     assert text[0].prompt_tokens > 1
-    with pytest.raises(InvalidRequestError, match="no token 49152"):
+    with pytest.raises(InvalidRequestError, match="token id 49152 is out of range"):
         embed(model, [49152])
 
 
@@ -84,13 +84,13 @@ def test_too_long_an_input_is_refused_or_cut(tiny_llama: Path) -> None:
     )
 
 
-def test_dimensions_are_those_of_the_model(model: LanguageModel) -> None:
+def test_dimensions_are_those_of_the_model(model: TextModel) -> None:
     assert embed(model, "a cat", dimensions=64).shape == (1, 64)
     with pytest.raises(InvalidRequestError, match="64 and it is not trained for shorter ones"):
         embed(model, "a cat", dimensions=32)
 
 
-def test_a_network_without_hidden_states_to_take_is_known() -> None:
+def test_a_network_without_a_backbone_has_no_hidden_states() -> None:
     settings = {"model_type": "mamba", "vocab_size": 32, "hidden_size": 8, "intermediate_size": 16, "state_size": 4}
     settings |= {
         "num_hidden_layers": 1,
@@ -99,10 +99,10 @@ def test_a_network_without_hidden_states_to_take_is_known() -> None:
         "use_conv_bias": True,
         "time_step_rank": 2,
     }
-    assert not has_trunk(mamba.Model(mamba.ModelArgs.from_dict(settings)))
+    assert hidden_states(mamba.Model(mamba.ModelArgs.from_dict(settings))) is None
 
 
-def test_a_model_that_cannot_embed_refuses(model: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_cannot_embed_refuses(model: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_embeddings", None)
-    with pytest.raises(UnsupportedRequestError, match="no hidden states"):
+    with pytest.raises(UnsupportedRequestError, match="does not support embeddings"):
         embed(model, "a cat")

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from mlx_host.errors import EngineError, InvalidRequestError
 from mlx_host.requests import Sampling
-from mlx_host_lm.model import LanguageModel
-from mlx_host_lm.sampling import Samplers, Settings, greedy
+from mlx_host_text.model import TextModel
+from mlx_host_text.sampling import SamplerFactory, SamplingSettings, greedy
 
 from tests.plugins.lm.driver import GREEDY, Round, answer_one, ask, load
 
 
-class FaultySamplers(Samplers):
+class FaultySamplers(SamplerFactory):
     """Draws like the real ones until, for requests with a seed, the third token."""
 
-    def sampler(self, settings: Settings, seed: int | None, choice: int) -> Callable[[Any], Any]:
+    def sampler(self, settings: SamplingSettings, seed: int | None, choice: int) -> Callable[[Any], Any]:
         if seed is None:
             return super().sampler(settings, seed, choice)
         drawn = 0
@@ -32,7 +32,7 @@ class FaultySamplers(Samplers):
 
 
 @pytest.fixture
-def faulty(model: LanguageModel) -> LanguageModel:
+def faulty(model: TextModel) -> TextModel:
     model._samplers = FaultySamplers([])
     return model
 
@@ -40,7 +40,7 @@ def faulty(model: LanguageModel) -> LanguageModel:
 BREAKING = Sampling(temperature=1.0, seed=1)
 
 
-def test_a_failing_batch_fails_all_its_requests_and_none_after(faulty: LanguageModel) -> None:
+def test_a_failing_batch_fails_all_its_requests_and_none_after(faulty: TextModel) -> None:
     expected = answer_one(faulty, ask("Before")).text
     generators = [
         faulty.generate(ask(text, sampling=sampling, max_tokens=40))
@@ -60,13 +60,13 @@ def test_a_failing_batch_fails_all_its_requests_and_none_after(faulty: LanguageM
     assert answer_one(faulty, ask("Before")).text == expected
 
 
-def test_nothing_that_a_failed_batch_left_is_used_again(faulty: LanguageModel) -> None:
+def test_nothing_that_a_failed_batch_left_is_used_again(faulty: TextModel) -> None:
     with pytest.raises(EngineError):
         answer_one(faulty, ask("words " * 50, sampling=BREAKING))
     assert answer_one(faulty, ask("words " * 50)).cached_tokens == 0
 
 
-def test_closing_after_a_failure_is_fine(faulty: LanguageModel) -> None:
+def test_closing_after_a_failure_is_fine(faulty: TextModel) -> None:
     running = Round(faulty)
     bystander = running.join(ask("Hi", max_tokens=40))
     running.turn()
@@ -76,7 +76,7 @@ def test_closing_after_a_failure_is_fine(faulty: LanguageModel) -> None:
     faulty.close()
 
 
-def test_a_refused_request_disturbs_nobody(model: LanguageModel) -> None:
+def test_a_refused_request_disturbs_nobody(model: TextModel) -> None:
     expected = answer_one(model, ask(max_tokens=30)).text
     running = Round(model)
     neighbour = running.join(ask(max_tokens=30))

@@ -10,13 +10,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 from mlx_host._cli import discover
-from mlx_host.parsing import AnswerConstraint, Parser, ToolCall, ToolChoice
+from mlx_host.parsing import OutputConstraint, Parser, ToolCall, ToolChoice
 from mlx_host.requests import ChatRequest, Json, Sampling
-from mlx_host_lm.model import LanguageModel
+from mlx_host_text.model import TextModel
 
 from tests.parsers.reading import read
 from tests.plugins.lm.driver import answer, ask, load
-from tests.plugins.lm.schemas import closed
+from tests.plugins.text.json_schemas import closed
 from tests.support.tiny_llama import END_OF_TURN
 
 # It has no format for calls.
@@ -39,7 +39,7 @@ def families() -> dict[str, type[Parser]]:
 
 
 @pytest.fixture(scope="module")
-def llama(tiny_llama: Path) -> Iterator[LanguageModel]:
+def llama(tiny_llama: Path) -> Iterator[TextModel]:
     model = load(tiny_llama)
     yield model
     model.close()
@@ -53,7 +53,7 @@ def forced(family: str, choice: ToolChoice) -> ChatRequest:
         max_tokens=400,
         tools=TOOLS,
         tool_choice="required",
-        constraint=AnswerConstraint(None, families()[family], TOOLS, choice),
+        constraint=OutputConstraint(None, families()[family], TOOLS, choice),
     )
 
 
@@ -66,7 +66,7 @@ def check(family: str, text: str) -> None:
         jsonschema.validate(json.loads(call.arguments), PARAMETERS)
 
 
-def test_forced_calls_of_all_families_are_made_and_conform(llama: LanguageModel) -> None:
+def test_forced_calls_of_all_families_are_made_and_conform(llama: TextModel) -> None:
     """In one batch, or two: the random model writes what is fixed letter by letter, and takes its time."""
     cases = [
         (family, choice)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mlx_host.errors import ContextLengthExceededError
 from mlx_host.requests import Sampling
-from mlx_host_lm.model import LanguageModel
+from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import answer_one, ask, load
 from tests.support.tiny_llama import CONTEXT_LENGTH, write_tiny_llama
@@ -15,37 +15,37 @@ FORCED_END = Sampling(temperature=0.0, logit_bias={2: 100.0})
 
 
 @pytest.fixture
-def length(model: LanguageModel) -> int:
+def length(model: TextModel) -> int:
     """The prompt's length in tokens."""
     return answer_one(model, ask(max_tokens=1)).prompt_tokens
 
 
 class TestMaxTokens:
     @pytest.mark.parametrize("limit", [1, 2, 17])
-    def test_are_exactly_what_comes(self, model: LanguageModel, limit: int) -> None:
+    def test_are_exactly_what_comes(self, model: TextModel, limit: int) -> None:
         answered = answer_one(model, ask(max_tokens=limit))
         assert (answered.reason, answered.completion_tokens) == ("length", limit)
 
-    def test_may_be_none_at_all(self, model: LanguageModel) -> None:
+    def test_may_be_none_at_all(self, model: TextModel) -> None:
         answered = answer_one(model, ask(max_tokens=0))
         assert (answered.text, answered.reason, answered.completion_tokens) == ("", "length", 0)
 
-    def test_that_end_with_the_end_token_are_a_stop(self, model: LanguageModel) -> None:
+    def test_that_end_with_the_end_token_are_a_stop(self, model: TextModel) -> None:
         answered = answer_one(model, ask(max_tokens=1, sampling=FORCED_END))
         assert (answered.reason, answered.completion_tokens) == ("stop", 1)
 
 
 class TestEndToken:
-    def test_counts_but_is_no_text(self, model: LanguageModel) -> None:
+    def test_counts_but_is_no_text(self, model: TextModel) -> None:
         answered = answer_one(model, ask(sampling=FORCED_END))
         assert (answered.text, answered.reason, answered.completion_tokens) == ("", "stop", 1)
 
-    def test_ends_each_of_several_answers(self, model: LanguageModel) -> None:
+    def test_ends_each_of_several_answers(self, model: TextModel) -> None:
         answered = answer_one(model, ask(sampling=FORCED_END, n=3))
         assert answered.texts == {0: "", 1: "", 2: ""}
         assert (answered.reason, answered.completion_tokens) == ("stop", 3)
 
-    def test_is_the_only_special_token_that_is_left_out(self, model: LanguageModel) -> None:
+    def test_is_the_only_special_token_that_is_left_out(self, model: TextModel) -> None:
         # <|im_start|> is special and ends nothing.
         sampling = Sampling(temperature=0.0, logit_bias={1: 100.0})
         assert answer_one(model, ask(sampling=sampling, max_tokens=2)).text == "<|im_start|>" * 2
@@ -80,18 +80,18 @@ class TestContext:
 
 class TestWholeCharacters:
     @pytest.fixture
-    def spelling(self, model: LanguageModel) -> list[int]:
+    def spelling(self, model: TextModel) -> list[int]:
         """The tokens of one character."""
         tokens = model._tokenizer.encode("🦊")
         assert len(tokens) > 1
         return tokens
 
-    def test_wait_for_their_last_token(self, model: LanguageModel, spelling: list[int]) -> None:
+    def test_wait_for_their_last_token(self, model: TextModel, spelling: list[int]) -> None:
         detokenizer = model._tokenizer.detokenizer()
         assert [detokenizer.add(token) for token in spelling] == [""] * (len(spelling) - 1) + ["🦊"]
         assert detokenizer.finish() == ""
 
-    def test_that_stay_incomplete_come_out_at_the_end(self, model: LanguageModel, spelling: list[int]) -> None:
+    def test_that_stay_incomplete_come_out_at_the_end(self, model: TextModel, spelling: list[int]) -> None:
         sampling = Sampling(temperature=0.0, logit_bias={spelling[0]: 100.0})
         answered = answer_one(model, ask(sampling=sampling, max_tokens=3, top_logprobs=0))
         assert set(answered.text) == {"\ufffd"}

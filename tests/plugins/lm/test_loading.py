@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from mlx_host.backend import LoadContext
 from mlx_host.errors import LoadError
-from mlx_host_lm.model import LanguageModel, load_model
+from mlx_host_lm.loader import load_model
 from mlx_host_lm.options import LmOptions
 from mlx_host_lm.plugin import LM
+from mlx_host_text.model import TextModel
 from pydantic import ValidationError
 
 from tests.plugins.lm.driver import answer_one, ask, no_progress
@@ -28,7 +29,7 @@ class TestOptions:
 
     @pytest.mark.parametrize("name", ["chat_template_file", "adapter_path"])
     def test_paths_that_are_not_there_are_told_at_once(self, name: str, tmp_path: Path) -> None:
-        with pytest.raises(ValidationError, match=r"there is no .*missing.*give the"):
+        with pytest.raises(ValidationError, match=r"no such .*missing.*give the"):
             LmOptions(**{name: tmp_path / "missing"})
 
     @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ class TestLoad:
 
         model = LM.load(LoadContext(ref="tiny", path=tiny_llama, options=LmOptions(), progress=progress))
         assert seen == [("load", 0, 1), ("load", 1, 1), ("warm-up", 0, 1), ("warm-up", 1, 1)]
-        assert isinstance(model, LanguageModel)
+        assert isinstance(model, TextModel)
         assert answer_one(model, ask()).completion_tokens == 16
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlx_host.requests import CompletionRequest, Json
 from mlx_host_demo.plugin import resolve_source
-from mlx_host_lm.model import LanguageModel
+from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import GREEDY, Round, answer_one, ask, ids, load, no_progress
 
@@ -24,13 +24,13 @@ def folder() -> Path:
 
 
 @pytest.fixture
-def smollm2(folder: Path) -> Iterator[LanguageModel]:
+def smollm2(folder: Path) -> Iterator[TextModel]:
     model = load(folder)
     yield model
     model.close()
 
 
-def test_it_knows_the_capital_of_france_and_remembers_being_asked(smollm2: LanguageModel) -> None:
+def test_it_knows_the_capital_of_france_and_remembers_being_asked(smollm2: TextModel) -> None:
     messages: list[Json] = [{"role": "user", "content": "What is the capital of France?"}]
     first = answer_one(smollm2, ask(messages, max_tokens=30))
     assert "Paris" in first.text

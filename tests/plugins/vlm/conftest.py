@@ -1,16 +1,21 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pytest
 from mlx_host.backend import LoadContext
-from mlx_host_vlm.model import VisionModel, load_model
+from mlx_host.requests import ChatRequest
+from mlx_host_text.model import TextModel
+from mlx_host_vlm.loader import load_model
+from mlx_host_vlm.media import find_parts
+from mlx_host_vlm.mlx_vlm_api import LoadedModel
 from mlx_host_vlm.options import VlmOptions
+from mlx_host_vlm.prompts import VlmPrompts
 
-from tests.plugins.lm.driver import no_progress
+from tests.plugins.lm.driver import no_progress, result
 from tests.support.tiny_llama import write_tiny_llama
 from tests.support.tiny_vlm import (
     write_tiny_gemma3n,
@@ -20,20 +25,22 @@ from tests.support.tiny_vlm import (
     write_tiny_qwen3_vl,
 )
 
-T = TypeVar("T")
+
+def parts(model: TextModel) -> tuple[LoadedModel, VlmPrompts]:
+    """The loaded network of a vision model, and the source of its prompts."""
+    prompts = model._prompts
+    assert isinstance(prompts, VlmPrompts)
+    return prompts._loaded, prompts
 
 
-def result(steps: Generator[None, None, T]) -> T:
-    """What a generator comes to."""
-    while True:
-        try:
-            next(steps)
-        except StopIteration as stop:
-            value: T = stop.value
-            return value
+def processed(model: TextModel, request: ChatRequest) -> dict[str, Any]:
+    """The processor's output for a request with images."""
+    _, prompts = parts(model)
+    media = result(prompts._media.load(find_parts(request.messages)))
+    return prompts._process(prompts._template.render(request).text, media)
 
 
-def load(folder: Path, **options: object) -> VisionModel:
+def load(folder: Path, **options: object) -> TextModel:
     with warnings.catch_warnings():
         # transformers finds Gemma's own spectrograms finer than they can be.
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
@@ -57,7 +64,7 @@ def tiny_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def qwen(tiny_qwen: Path) -> Iterator[VisionModel]:
+def qwen(tiny_qwen: Path) -> Iterator[TextModel]:
     """A model that sees, whose caches can be cut back."""
     model = load(tiny_qwen)
     yield model
@@ -65,7 +72,7 @@ def qwen(tiny_qwen: Path) -> Iterator[VisionModel]:
 
 
 @pytest.fixture(scope="session")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
+def deep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
     """A model in which what is seen goes into deeper layers, too; it reads three tokens at a time."""
     model = load(write_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny-qwen3-vl")), prefill_step_size=3)
     yield model
@@ -73,7 +80,7 @@ def deep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
 
 
 @pytest.fixture(scope="session")
-def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
+def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
     """A model whose network keeps the positions of the last prompt alone; it reads three tokens at a time."""
     model = load(write_tiny_glm4v(tmp_path_factory.mktemp("tiny-glm4v")), prefill_step_size=3)
     yield model
@@ -81,7 +88,7 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]
 
 
 @pytest.fixture(scope="session")
-def gemma(tiny_gemma: Path) -> Iterator[VisionModel]:
+def gemma(tiny_gemma: Path) -> Iterator[TextModel]:
     """A model that sees and hears, with a sliding window, in whose pictures all tokens see each other."""
     model = load(tiny_gemma)
     yield model
@@ -89,7 +96,7 @@ def gemma(tiny_gemma: Path) -> Iterator[VisionModel]:
 
 
 @pytest.fixture(scope="module")
-def gemma3n(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VisionModel]:
+def gemma3n(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
     """A model that hears, whose layers share caches; not for the session, because it holds 600 MB of zeros."""
     model = load(write_tiny_gemma3n(tmp_path_factory.mktemp("tiny-gemma3n")))
     yield model

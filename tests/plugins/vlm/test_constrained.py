@@ -11,7 +11,7 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import FixedConstraint, Grammar, JsonValue, Pattern
 from mlx_host.requests import ChatRequest, Sampling
-from mlx_host_vlm.model import VisionModel
+from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import answer, answer_one, ask
 from tests.support.media import look
@@ -30,7 +30,7 @@ def held(grammar: Grammar, *pictures: int) -> ChatRequest:
     return replace(request, constraint=FixedConstraint(grammar))
 
 
-def test_constrained_and_free_answers_share_a_batch(gemma: VisionModel) -> None:
+def test_constrained_and_free_answers_share_a_batch(gemma: TextModel) -> None:
     assert gemma.supports_structured_outputs
     requests = [
         held(JsonValue(COUNT), 1),
@@ -47,6 +47,6 @@ def test_constrained_and_free_answers_share_a_batch(gemma: VisionModel) -> None:
     assert together[3].text in ("yes", "no")
 
 
-def test_what_cannot_be_kept_is_refused(gemma: VisionModel) -> None:
+def test_what_cannot_be_kept_is_refused(gemma: TextModel) -> None:
     with pytest.raises(InvalidRequestError, match="uniqueItems"):
         answer_one(gemma, held(JsonValue({"uniqueItems": True}, "response_format"), 1))

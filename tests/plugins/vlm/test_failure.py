@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mlx_host.errors import EngineError, LoadError
 from mlx_host.requests import Sampling
-from mlx_host_vlm.model import VisionModel
+from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import Round, answer_one, ask
 from tests.plugins.lm.test_failure import FaultySamplers
@@ -16,7 +16,7 @@ from tests.support.media import look
 
 
 def test_a_failing_batch_fails_all_its_requests_and_none_after(
-    qwen: VisionModel, monkeypatch: pytest.MonkeyPatch
+    qwen: TextModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = answer_one(qwen, ask(look(1))).text
     with monkeypatch.context() as patch:
@@ -30,7 +30,7 @@ def test_a_failing_batch_fails_all_its_requests_and_none_after(
                 together.finish()
             together._open = [pair for pair in together._open if pair[0].gi_frame is not None]  # type: ignore[attr-defined]  # it is a generator
     assert answer_one(qwen, ask(look(1))).text == expected
-    assert not qwen._batch.running
+    assert not qwen._loop.running
 
 
 def test_a_folder_that_holds_no_model_is_refused_by_name(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,10 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_media.audio import FORMATS
 from mlx_host_media.fetcher import Fetcher, FetchLimits
-from mlx_host_vlm.keys import MediaKeys, find_runs
-from mlx_host_vlm.layout import Layout, find_layout
 from mlx_host_vlm.media import Loader, Part, find_parts
-from mlx_host_vlm.media.parts import Kind
 from PIL.Image import Image
 
-from tests.plugins.vlm.conftest import result
+from tests.plugins.lm.driver import result
 from tests.support.media import data_url, encoded, image_url, noise, tone
 from tests.support.speech import FORMATS as AUDIO_SUFFIXES
 from tests.support.speech import sample
@@ -60,73 +57,6 @@ class TestParts:
     def test_what_is_malformed_is_named(self, part: dict[str, Any], says: str) -> None:
         with pytest.raises(InvalidRequestError, match=rf"messages\[0\].content\[0\].*{says}"):
             find_parts([{"role": "user", "content": [part]}])
-
-
-def of_strings(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """A template that joins contents."""
-    return "".join("<s>" + str(message["content"]) for message in messages)
-
-
-def of_lists(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """A template that reads parts alone."""
-    marks = {"image": "<I>", "audio": "<A>"}
-    parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
-    return "<s>" + "".join(marks.get(part["type"]) or part["text"] for part in parts)
-
-
-def marks(parts: list[dict[str, str]]) -> str | None:
-    return "".join(part.get("text", "<image>" if part["type"] == "image" else "") for part in parts)
-
-
-IMAGE_PART = {"type": "image_url", "image_url": {"url": "u"}}
-
-
-SYMBOLS: dict[Kind, Sequence[str]] = {"image": ("<unused>", "<I>", "<image>"), "audio": ("<A>",)}
-
-
-class TestLayout:
-    def test_a_template_of_lists_gets_lists(self) -> None:
-        layout = find_layout(of_lists, marks, SYMBOLS)
-        assert layout.kinds == {"image", "audio"}
-        assert of_lists([{"content": layout.content("Hi", "m")}]) == "<s>Hi"
-        assert of_lists([{"content": layout.content([IMAGE_PART, "Hi", IMAGE_PART], "m")}]) == "<s><I>Hi<I>"
-
-    def test_a_template_of_strings_gets_the_marks_that_the_model_knows(self) -> None:
-        layout = find_layout(of_strings, marks, SYMBOLS)
-        assert layout.kinds == {"image"}
-        assert layout.content(["Hi", IMAGE_PART, {"type": "text", "text": "ho"}], "m") == "Hi<image>ho"
-        assert layout.content([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "m") == "a\nb"
-
-    def test_a_template_without_marks_takes_text_only(self) -> None:
-        layout = find_layout(of_strings, lambda parts: None, {"image": ["<image>"]})
-        with pytest.raises(InvalidRequestError, match="takes text only; run a model that takes it with --backend vlm"):
-            layout.content([IMAGE_PART], "m")
-
-    def test_each_medium_is_to_stand_once_in_a_text(self) -> None:
-        layout = find_layout(of_lists, marks, SYMBOLS)
-        layout.check("<s><I>Hi<I><A>", {"image": 2, "audio": 1}, "messages")
-        with pytest.raises(InvalidRequestError, match="'<I>' stands for an image_url to this model; leave it out"):
-            layout.check("<s><I>Hi<I>", {"image": 1}, "messages")
-        with pytest.raises(InvalidRequestError, match="shows 1 of the 2 image_url parts; it leaves out"):
-            layout.check("<s><I>Hi", {"image": 2}, "messages")
-
-    def test_where_no_symbol_is_known_nothing_is_counted(self) -> None:
-        find_layout(of_lists, marks, {"image": ["<other>"]}).check("<s>", {"image": 2}, "messages")
-
-    @pytest.mark.parametrize(
-        ("part", "says"),
-        [
-            ({"type": "input_audio"}, r"m.content\[0\] is of type 'input_audio', .* of the types text, image_url$"),
-            ({"type": "video_url"}, "send some of its frames as image_url parts"),
-            ({"type": "file"}, "text, image_url"),
-            ({"type": "text"}, "with a type and a text"),
-            ({}, "with a type and a text"),
-            (7, "with a type and a text"),
-        ],
-    )
-    def test_what_a_model_does_not_take_is_named(self, part: Any, says: str) -> None:
-        with pytest.raises(InvalidRequestError, match=says):
-            Layout(frozenset({"image"})).content([part], "m")
 
 
 @pytest.fixture
@@ -197,35 +127,6 @@ class TestLoader:
         with pytest.raises(InvalidRequestError, match=f"^here: .*({says})") as refusal:
             result(loader.load([Part("image", "here", source)]))
         assert refusal.value.param == "messages"
-
-
-class TestKeys:
-    def key(self, keys: MediaKeys, tokens: list[int], *digests: bytes, apart: bool = True) -> list[int] | None:
-        return keys.key(tokens, {9}, digests, apart=apart)
-
-    def test_runs_are_found(self) -> None:
-        assert find_runs([1, 9, 9, 2, 9, 8, 8], {8, 9}) == [(1, 3), (4, 5), (5, 7)]
-
-    def test_each_run_gets_the_number_of_its_own(self) -> None:
-        keys = MediaKeys()
-        assert self.key(keys, [1, 9, 9, 2, 9], b"a", b"b") == [1, -1, -1, 2, -2]
-        assert self.key(keys, [1, 9, 9, 2, 9, 3], b"a", b"c") == [1, -1, -1, 2, -3, 3]
-
-    @pytest.mark.parametrize(("tokens", "apart"), [([9, 9, 1], True), ([9, 1, 9], False)])
-    def test_runs_that_cannot_be_told_apart_get_one_number_for_all(self, tokens: list[int], apart: bool) -> None:
-        keys = MediaKeys()
-        together = self.key(keys, tokens, b"a", b"b", apart=apart)
-        assert together == [-1 if token == 9 else token for token in tokens]
-        assert self.key(keys, tokens, b"b", b"a", apart=apart) != together
-        assert self.key(keys, tokens, b"a", b"b", apart=apart) == together
-
-    def test_a_prompt_in_which_nothing_stands_for_media_has_no_key(self) -> None:
-        assert self.key(MediaKeys(), [1, 2], b"a") is None
-
-    def test_a_number_that_was_forgotten_is_never_given_again(self) -> None:
-        keys = MediaKeys(most=2)
-        given = [self.key(keys, [9], bytes([number])) for number in (1, 2, 3, 1, 3)]
-        assert given == [[-1], [-2], [-3], [-4], [-3]]
 
 
 @pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)

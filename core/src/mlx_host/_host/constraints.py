@@ -13,7 +13,7 @@ from mlx_host.api.tool_choice import is_strict
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import Constraint, FixedConstraint, Grammar, JsonValue, LarkGrammar, Pattern, iter_leaves
-from mlx_host.parsing.constraint import AnswerConstraint
+from mlx_host.parsing.constraint import OutputConstraint
 from mlx_host.parsing.parser import ToolChoice
 from mlx_host.requests import ChatRequest, GenerationRequest, Request
 
@@ -52,13 +52,15 @@ def _of_chat(request: ChatRequest, model: str, info: Capabilities, parsers: Pars
         return None
     # Clients expect one call of a function that is forced by name.
     named = required and allowed is not None and len(allowed) == 1
-    return AnswerConstraint(
+    return OutputConstraint(
         parsers.reasoning,
         parsers.tools,
         [tool for tool in request.tools if allowed is None or tool["function"]["name"] in allowed],
         ToolChoice(required=required, parallel=request.parallel_tool_calls and not named),
         request.form,
-        thinks=parsers.reasoning is None or info.chat_template is None or parsers.reasoning.thinks(info.chat_template),
+        can_reason=parsers.reasoning is None
+        or info.chat_template is None
+        or parsers.reasoning.can_reason(info.chat_template),
     )
 
 

@@ -11,7 +11,7 @@ class Verbatim(Parser):
     """The parser of models that have none: everything is content."""
 
     name = "none"
-    reads = "nothing: the text is content"
+    description = "nothing: the text is content"
 
     def feed(self, text: str) -> list[Part]:
         return [Content(text)] if text else []
@@ -28,7 +28,7 @@ class Chained(Parser):
     """
 
     name = "chained"
-    reads = "reasoning by one family, calls by another"
+    description = "reasoning by one family, calls by another"
 
     def __init__(self, first: Parser, then: Parser) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Formed(Parser):
     """
 
     name = "formed"
-    reads = "what another parser reads, up to the content"
+    description = "what another parser reads, up to the content"
 
     def __init__(self, before: Parser) -> None:
         super().__init__()

@@ -28,7 +28,7 @@ class Auto(Parser):
     """Stands for the family that the model's chat template calls for; it never reads anything itself."""
 
     name = "auto"
-    reads = "whatever the chat template calls for"
+    description = "whatever the chat template calls for"
 
     def feed(self, text: str) -> list[Part]:
         raise TypeError("a family is chosen before the first request")

@@ -15,7 +15,7 @@ class Telltales:
     def __init__(self, families: Iterable[type[Parser]], template: str | None) -> None:
         self._families: dict[str, set[str]] = {}
         for family in families:
-            for telltale in family.telltales:
+            for telltale in family.signatures:
                 self._families.setdefault(telltale, set()).add(family.name)
         longest_first = sorted(self._families, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")

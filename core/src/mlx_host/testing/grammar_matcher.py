@@ -18,7 +18,7 @@ from mlx_host.grammar import (
     Repeat,
     TextThrough,
 )
-from mlx_host.parsing.schema import pointed
+from mlx_host.parsing.schema import resolve_pointer
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 # One blank after a comma or colon is all the white space that a grammar's JSON has.
@@ -118,7 +118,7 @@ def conforms(value: object, schema: object, root: object) -> bool:
     if not isinstance(schema, Mapping):
         return schema is not False
     if "$ref" in schema:
-        return conforms(value, pointed(root, schema["$ref"]), root)
+        return conforms(value, resolve_pointer(root, schema["$ref"]), root)
     if "anyOf" in schema and not any(conforms(value, choice, root) for choice in schema["anyOf"]):
         return False
     listed = schema.get("enum", [schema["const"]] if "const" in schema else None)

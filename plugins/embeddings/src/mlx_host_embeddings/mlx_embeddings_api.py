@@ -1,4 +1,4 @@
-"""All contact with mlx-embeddings, whose models differ in how they are called and in what they pool themselves."""
+"""All contact with mlx-embeddings, whose models differ in their arguments and in what they pool themselves."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mlx_embeddings.models import qwen3_vl
 from mlx_embeddings.tokenizer_utils import load_tokenizer
 from mlx_embeddings.utils import load_config, load_model
 from mlx_host.errors import LoadError
+from mlx_host_text.tokenizer import Tokenizer
 from PIL.Image import Image
 from transformers import AutoImageProcessor
 
@@ -61,11 +62,11 @@ FAMILIES = {
     "llama_bidirec": Family(_states, "mean"),
 }
 IMAGE_FAMILIES = ("qwen3_vl", "siglip")
-MANY_VECTORS = ("lfm2", "colqwen2_5", "colidefics3")
+MULTI_VECTOR_MODELS = ("lfm2", "colqwen2_5", "colidefics3")
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     """A network, its tokenizer and its config.json."""
 
     family: Family
@@ -74,57 +75,18 @@ class Loaded:
     config: Mapping[str, Any]
 
     def states(self, tokens: Array, mask: Array) -> Array:
-        """Token vectors (rows, tokens, size) of `tokens` padded on the right, where `mask` is 1 for a token."""
+        """Token vectors (inputs, tokens, size) of `tokens` padded on the right, where `mask` is 1 for a token."""
         return self.family.states(self.network, tokens, mask)
 
     @property
     def dense(self) -> Sequence[Callable[[Array], Array]]:
-        """The layers that stand behind the pooling."""
+        """The layers after the pooling."""
         return self.network.dense if self.family.has_dense else ()
 
     @property
     def positions(self) -> int | None:
-        """The longest input that the network has positions for, in tokens."""
+        """The number of positions of the network, the maximum length of an input in tokens."""
         return self.family.positions(self.config)
-
-
-class Tokenizer:
-    """A Hugging Face tokenizer, used for nothing but ids."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-    @property
-    def pad_id(self) -> int:
-        return int(self._inner.pad_token_id or 0)
-
-    @property
-    def max_length(self) -> int | None:
-        """The length in the tokenizer's own configuration; None where there is none."""
-        length = self._inner.model_max_length
-        return int(length) if length < 1e9 else None
-
-    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
-        """Token ids with special tokens; `limit` cuts the text, not the special tokens."""
-        encoded = self._inner(
-            list(texts),
-            padding=False,
-            truncation=limit is not None,
-            max_length=limit,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
-        return [list(ids) for ids in encoded["input_ids"]]
-
-    def prefix_length(self, prefix: str) -> int:
-        """How many tokens of a text are there because of its prefix, with the special ones before it."""
-        (tokens,) = self.encode([prefix])
-        ends = (self._inner.eos_token_id, self._inner.sep_token_id)
-        return len(tokens) - (tokens[-1] in ends)
 
 
 @dataclass(frozen=True)
@@ -181,7 +143,7 @@ class Qwen3Vl:
         return states
 
 
-def load(folder: Path) -> Loaded | Siglip | Qwen3Vl:
+def load(folder: Path) -> LoadedModel | Siglip | Qwen3Vl:
     """Load a folder; LoadError says what cannot be served and what can."""
     config: dict[str, Any] = load_config(folder)
     kind = str(config.get("model_type", "")).replace("-", "_")
@@ -189,7 +151,7 @@ def load(folder: Path) -> Loaded | Siglip | Qwen3Vl:
         return _load_siglip(folder, config)
     if kind == "qwen3_vl":
         return _load_qwen3_vl(folder, config)
-    if kind in MANY_VECTORS:
+    if kind in MULTI_VECTOR_MODELS:
         raise LoadError(
             f"{folder.name!r} is a {kind} model, which gives a vector for every token; an answer of /v1/embeddings has "
             "room for one an input. Serve a model with one vector a text."
@@ -203,7 +165,7 @@ def load(folder: Path) -> Loaded | Siglip | Qwen3Vl:
     if kind == "modernbert" and _dtype(network) == mx.float16:
         # Its masks hold -1e9, which float16 makes infinite; rows of nothing else come out as NaN.
         network.set_dtype(mx.float32)
-    return Loaded(FAMILIES[kind], network, Tokenizer(load_tokenizer(folder)._tokenizer), config)
+    return LoadedModel(FAMILIES[kind], network, Tokenizer(load_tokenizer(folder)._tokenizer), config)
 
 
 def _load_siglip(folder: Path, config: Mapping[str, Any]) -> Siglip:

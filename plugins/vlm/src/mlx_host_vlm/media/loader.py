@@ -79,7 +79,7 @@ class Loader:
         self._audio_limits = AudioLimits(max_seconds)
 
     def load(self, parts: Sequence[Part], param: str = "messages") -> Generator[None, None, list[Medium]]:
-        """Load all media, yielding None until they are there; InvalidRequestError locates the first that cannot be used."""
+        """Load all media, yielding None while waiting; InvalidRequestError locates the first that cannot be used."""
         loaded = []
         pixels = 0
         for part in parts:
