@@ -27,8 +27,8 @@ from typing import Any
 import rich_click as click
 import uvloop
 from mlx_host._bench.client import Client, Workload
-from mlx_host._bench.report import point_json
-from mlx_host._bench.server import run_command, running
+from mlx_host._bench.report import concurrency_json
+from mlx_host._bench.server import run_command, run_server
 from mlx_host_demo.plugin import resolve_source
 
 from tests.support.tiny_llama import write_tiny_llama
@@ -67,7 +67,7 @@ class Server(Candidate):
 
     async def measure(self, workload: Workload, concurrency: int, requests: int) -> Numbers:
         point = await self._client.measure(replace(workload, model=self._model), concurrency, requests)
-        return point_json(point)
+        return concurrency_json(point)
 
 
 class Engine(Candidate):
@@ -122,12 +122,12 @@ async def candidates(path: Path) -> AsyncIterator[list[Candidate]]:
     ours = run_command(str(path), ["--backend", "lm", *(f"--env={variable}" for variable in variables)])
     theirs = ["env", *variables, sys.executable, "-m", "mlx_lm", "server", "--model", str(path), "--log-level", "ERROR"]
     async with AsyncExitStack() as stack:
-        client = Client(await stack.enter_async_context(running(ours)))
+        client = Client(await stack.enter_async_context(run_server(ours)))
         (model,) = await client.models()
         yield [
             await stack.enter_async_context(engine(path)),
             Server("mlx-host", client, model),
-            Server("mlx_lm.server", Client(await stack.enter_async_context(running(theirs))), "default_model"),
+            Server("mlx_lm.server", Client(await stack.enter_async_context(run_server(theirs))), "default_model"),
         ]
 
 

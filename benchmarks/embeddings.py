@@ -26,7 +26,7 @@ from typing import IO, Any
 import httpx2
 import rich_click as click
 import uvloop
-from mlx_host._bench.server import run_command, running
+from mlx_host._bench.server import run_command, run_server
 from mlx_host_demo.plugin import resolve_source
 
 MODEL = "demo:minilm"
@@ -122,7 +122,7 @@ async def measure(rounds: int) -> dict[str, dict[int, list[float]]]:
     environment = [part for name, value in preload().items() for part in ("--env", f"{name}={value}")]
     command = run_command(MODEL, ["--backend", "embeddings", *environment])
     with library_process(source.fetch(lambda stage, done, total, note="": None)) as library:
-        async with running(command) as target:
+        async with run_server(command) as target:
             url = f"http://{target.host}:{target.port}{target.path}"
             async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
                 for turn in range(rounds + 1):

@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlx_host._bench.client import Point
-from mlx_host._bench.report import point_json
-from mlx_host._bench.result import Answer
+from mlx_host._bench.client import ConcurrencyResult
+from mlx_host._bench.report import concurrency_json
+from mlx_host._bench.result import RequestResult
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.utils import load
 
@@ -25,15 +25,15 @@ class Running:
     prompt_tokens: int
     arrivals: list[float] = field(default_factory=list)
 
-    def answer(self) -> Answer:
-        return Answer(self.sent, self.arrivals[-1], tuple(self.arrivals), self.prompt_tokens, len(self.arrivals))
+    def answer(self) -> RequestResult:
+        return RequestResult(self.sent, self.arrivals[-1], tuple(self.arrivals), self.prompt_tokens, len(self.arrivals))
 
 
-def measure(generator: BatchGenerator, prompts: Sequence[list[int]], concurrency: int, max_tokens: int) -> Point:
+def measure(generator: BatchGenerator, prompts: Sequence[list[int]], concurrency: int, max_tokens: int) -> ConcurrencyResult:
     """Run all prompts, `concurrency` at a time."""
     waiting = iter(prompts)
     running: dict[int, Running] = {}
-    answers: list[Answer] = []
+    answers: list[RequestResult] = []
 
     def start(count: int) -> None:
         for _, prompt in zip(range(count), waiting, strict=False):
@@ -52,7 +52,7 @@ def measure(generator: BatchGenerator, prompts: Sequence[list[int]], concurrency
                 ended += 1
         start(ended)
     seconds = max(answer.ended for answer in answers) - min(answer.sent for answer in answers)
-    return Point(concurrency, len(prompts), seconds, tuple(answers), ())
+    return ConcurrencyResult(concurrency, len(prompts), seconds, tuple(answers), ())
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def main() -> None:
             for prompt in job["prompts"]
         ]
         point = measure(generator, prompts, job["concurrency"], job["max_tokens"])
-        print(json.dumps(point_json(point)), flush=True)
+        print(json.dumps(concurrency_json(point)), flush=True)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from typing import Any
 
 import rich_click as click
 import uvloop
-from mlx_host._bench.http_client import Target, exchange
-from mlx_host._bench.result import Answer, Failure, read_answer
-from mlx_host._bench.server import run_command, running
+from mlx_host._bench.http_client import Target, send_request
+from mlx_host._bench.result import RequestFailure, RequestResult, parse_response
+from mlx_host._bench.server import run_command, run_server
 
 from benchmarks.compare import preload
 
@@ -32,7 +32,7 @@ def prefix(name: str) -> str:
     return " ".join([f"Note {name}:", *islice(cycle(WORDS), PREFIX_TOKENS // 3)])
 
 
-async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[Answer, str]:
+async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[RequestResult, str]:
     """Stream one greedy completion; return its timing and its text."""
     body: dict[str, Any] = {
         "model": "any",
@@ -43,9 +43,9 @@ async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: in
         "stream_options": {"include_usage": True},
     }
     request = target.request("POST", "/chat/completions", json.dumps(body).encode())
-    recording = await exchange(target, request, clock=time.perf_counter, timeout=600)
-    answer = read_answer(recording)
-    if isinstance(answer, Failure):
+    recording = await send_request(target, request, clock=time.perf_counter, timeout=600)
+    answer = parse_response(recording)
+    if isinstance(answer, RequestFailure):
         raise click.ClickException(answer.reason)
     chunks = (
         line.removeprefix("data: ") for line in recording.body.decode().split("\n\n") if line.startswith("data: {")
@@ -89,10 +89,10 @@ async def measure(model: str, rounds: int) -> dict[str, float]:
     """Measure a server with the prefix cache and one without."""
     environment = [f"--env={name}={value}" for name, value in preload().items()]
     options = ["--backend", "lm", *environment]
-    async with running(run_command(model, options)) as cached:
+    async with run_server(run_command(model, options)) as cached:
         await ask(cached, [{"role": "user", "content": "Hello."}], 2)
         cold, warm, ratio = await cold_and_warm(cached, rounds)
-        async with running(run_command(model, [*options, "--prompt-cache-bytes", "0"])) as uncached:
+        async with run_server(run_command(model, [*options, "--prompt-cache-bytes", "0"])) as uncached:
             await ask(uncached, [{"role": "user", "content": "Hello."}], 2)
             pairs = [(await agents(cached, number), await agents(uncached, number)) for number in range(rounds)]
     return {

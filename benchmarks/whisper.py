@@ -25,7 +25,7 @@ from typing import IO, Any
 import click
 import httpx2
 import uvloop
-from mlx_host._bench.server import run_command, running
+from mlx_host._bench.server import run_command, run_server
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_media.audio import AudioLimits, Samples
 from mlx_host_media.audio_decoder import decode_audio
@@ -124,7 +124,7 @@ async def measure(files: Mapping[Path, float], rounds: int) -> dict[str, dict[st
     environment = [part for name, value in preload().items() for part in ("--env", f"{name}={value}")]
     command = run_command(MODEL, ["--backend", "whisper", *environment])
     with library_process(source.fetch(lambda stage, done, total, note="": None)) as library:
-        async with running(command) as target:
+        async with run_server(command) as target:
             url = f"http://{target.host}:{target.port}{target.path}"
             async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
                 for turn in range(rounds + 1):

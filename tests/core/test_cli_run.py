@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from mlx_host import hookimpl
 from mlx_host._cli import build, builtin_commands, run
 from mlx_host._host.catalog import Catalog, ModelSpec
-from mlx_host._host.parser_selection import Auto, ParserSelection
+from mlx_host._host.parser_selection import AutoParser, ParserSelection
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HostSettings, ModelConfig, Settings
@@ -383,7 +383,7 @@ def test_what_names_one_model_is_refused_for_several(
 
 def test_two_models_of_one_name_are_refused(refused: Refused) -> None:
     said = refused(toml=IN_FILE + IN_FILE)
-    assert said == "Two models are named 'varied'; set served_model_name for one of them."
+    assert said == "Duplicate model name 'varied'; set a different served_model_name for one of the models."
 
 
 def test_names_by_default(started: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_parsers_one_for_both_or_one_each(started: Run) -> None:
     (model,) = started(*VARIED, "--reasoning-parser", "qwen3").specs
     assert model.parsers == ParserSelection(reasoning=reasoning, tools=None)
     (model,) = started(*VARIED, "--parser", "auto").specs
-    assert model.parsers == ParserSelection(reasoning=Auto, tools=Auto)
+    assert model.parsers == ParserSelection(reasoning=AutoParser, tools=AutoParser)
 
 
 def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
@@ -424,7 +424,7 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
     ("args", "parts"),
     [
         ([], ["--backend is missing", "MLX_HOST_BACKEND"]),
-        (["--backend", "needy"], ["--model is missing: backend 'needy' needs one"]),
+        (["--backend", "needy"], ["--model is missing; backend 'needy' requires it"]),
         (["--backend", "vary"], ["Unknown backend 'vary'. Installed backends: ", "Did you mean 'varied'?"]),
         (["--backend"], ["Option '--backend' requires an argument"]),
         ([*VARIED, "--port", "http"], ["'--port'", "'http' is not a valid integer"]),

@@ -228,4 +228,4 @@ def test_a_multimodal_model_embeds_images(tmp_path: Path) -> None:
         large = error_of(post(server, {"image_url": data_url(png_header(10_000, 9_000))}, EMBEDDINGS), 413)
         assert large["code"] == "image_too_large"
         response = post(server, {"image_url": "https://example.com/cat.png"}, EMBEDDINGS)
-        assert "not fetched" in error_of(response, 400)["message"]
+        assert "not a data URL" in error_of(response, 400)["message"]

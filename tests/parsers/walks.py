@@ -88,7 +88,7 @@ class _Walk:
         self._matcher = vocabulary.matcher(grammar)
         self._chance = chance
         ends = {end for leaf in iter_leaves(grammar) if isinstance(leaf, TextThrough) for end in leaf.ends}
-        ends |= {end for leaf in iter_leaves(grammar) if isinstance(leaf, FreeText) for end in leaf.without}
+        ends |= {end for leaf in iter_leaves(grammar) if isinstance(leaf, FreeText) for end in leaf.excluding}
         self._ends = [vocabulary.tokens(end) for end in sorted(ends)]
         self._pieces = [vocabulary.tokens(piece) for piece in PIECES]
         # The mask is in whole words: there are bits in it that stand for no token.

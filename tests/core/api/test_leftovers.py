@@ -47,7 +47,7 @@ def test_the_parser_to_try_is_named(bare: ServerProcess) -> None:
     assert "'<tool_call>'" in warning
     assert "--parser" in warning
     assert "qwen3" in warning
-    assert warning in bare.wait_for_line("the answer holds")
+    assert warning in bare.wait_for_line("unparsed markup")
     metrics = get(bare, "/metrics").text
     assert 'mlx_host_unparsed_answers_total{model="scripted"}' in metrics
 
@@ -55,7 +55,7 @@ def test_the_parser_to_try_is_named(bare: ServerProcess) -> None:
 def test_the_stream_says_so_before_its_end(bare: ServerProcess) -> None:
     lines = ask(bare, body("<think>", "Hm.</think>", stream=True)).text.strip().split("\n\n")
     assert lines[-1] == "data: [DONE]"
-    assert lines[-2].startswith(": x-mlx-host-warning: the answer holds '<think>'")
+    assert lines[-2].startswith(": x-mlx-host-warning: the output contains unparsed markup '<think>'")
 
 
 def test_a_tag_that_is_not_ascii_still_fits_a_header(bare: ServerProcess) -> None:
@@ -72,4 +72,4 @@ def test_what_was_read_or_is_ordinary_text_gives_no_warning(reading: ServerProce
 
 def test_a_call_that_its_own_parser_could_not_read_is_said_to_be_so(reading: ServerProcess) -> None:
     warning = ask(reading, body("<tool_call>\n{oops}\n</tool_call>", tools=TOOLS)).headers["x-mlx-host-warning"]
-    assert "parser 'qwen3' could not read" in warning
+    assert "parser 'qwen3' could not parse" in warning

@@ -5,25 +5,25 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_host._bench.http_client import Recording
-from mlx_host._bench.result import Answer, Failure, read_answer
+from mlx_host._bench.http_client import RawResponse
+from mlx_host._bench.result import RequestFailure, RequestResult, parse_response
 
 from tests.support.stub_server import DONE, chunk, usage
 
 
-def recording(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> Recording:
-    return Recording(sent=10.0, status=status, pieces=list(pieces), ended=99.0, failure=failure)
+def recording(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> RawResponse:
+    return RawResponse(sent=10.0, status=status, pieces=list(pieces), ended=99.0, failure=failure)
 
 
-def answered(*pieces: tuple[float, bytes]) -> Answer:
-    answer = read_answer(recording(*pieces))
-    assert isinstance(answer, Answer)
+def answered(*pieces: tuple[float, bytes]) -> RequestResult:
+    answer = parse_response(recording(*pieces))
+    assert isinstance(answer, RequestResult)
     return answer
 
 
 def failed(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> str:
-    result = read_answer(recording(*pieces, status=status, failure=failure))
-    assert isinstance(result, Failure)
+    result = parse_response(recording(*pieces, status=status, failure=failure))
+    assert isinstance(result, RequestFailure)
     return result.reason
 
 
@@ -39,7 +39,7 @@ def test_times_are_those_of_the_chunks_that_carry_text() -> None:
         (16.0, usage(3) + DONE),
     )
     assert answer.time_to_first_token == 2.0
-    assert answer.gaps == [0.5, 1.5]
+    assert answer.chunk_gaps == [0.5, 1.5]
     assert answer.time_per_token == 1.0
     assert (answer.prompt_tokens, answer.completion_tokens) == (7, 3)
 
@@ -48,13 +48,13 @@ def test_tokens_are_those_of_usage_not_the_chunks() -> None:
     answer = answered((12.0, chunk("one two")), (14.0, chunk(" three four five")), (14.0, usage(5) + DONE))
     assert answer.completion_tokens == 5
     assert answer.time_per_token == 0.5
-    assert answer.gaps == [2.0]
+    assert answer.chunk_gaps == [2.0]
 
 
 def test_a_single_token_has_no_time_between_tokens() -> None:
     answer = answered((12.0, chunk("one")), (14.0, usage(1) + DONE))
     assert answer.time_per_token is None
-    assert answer.gaps == []
+    assert answer.chunk_gaps == []
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "tool_calls"])
@@ -70,10 +70,10 @@ def test_how_the_stream_was_cut_never_shows(cuts: list[int]) -> None:
     pieces = [(float(end), stream[start:end]) for start, end in pairwise(edges)]
     answer = answered(*pieces)
     ends = [stream.index(text) + len(text) for text in (b'"a"', b'"b"')]
-    assert len(answer.arrivals) == 3
+    assert len(answer.chunk_times) == 3
     assert answer.completion_tokens == 3
     # A chunk has come when the piece with its last byte has.
-    assert all(arrival > end for arrival, end in zip(answer.arrivals, ends, strict=False))
+    assert all(arrival > end for arrival, end in zip(answer.chunk_times, ends, strict=False))
 
 
 def test_a_refusal_is_told_with_its_status_and_message() -> None:

@@ -34,9 +34,9 @@ def test_every_request_is_made_and_counted() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 3, 7, on_end=lambda: ended.append(None)))
-    assert (point.concurrency, point.requests, len(point.answers), point.failures) == (3, 7, 7, ())
-    assert sum(answer.completion_tokens for answer in point.answers) == 28
-    assert sum(answer.prompt_tokens for answer in point.answers) == 1 + 2 + 3 + 4 + 5 + 6 + 7
+    assert (point.concurrency, point.requests, len(point.completed), point.failed) == (3, 7, 7, ())
+    assert sum(answer.completion_tokens for answer in point.completed) == 28
+    assert sum(answer.prompt_tokens for answer in point.completed) == 1 + 2 + 3 + 4 + 5 + 6 + 7
     assert len(ended) == 7
     assert len({body["messages"][0]["content"] for body in bodies}) == 7
     for body in bodies:
@@ -67,7 +67,7 @@ def test_as_many_requests_are_in_flight_as_asked_for_and_no_more() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 3, 9))
-    assert len(point.answers) == 9
+    assert len(point.completed) == 9
     assert most == 3
 
 
@@ -89,8 +89,8 @@ def test_failures_are_counted_beside_answers() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 2, 8))
-    assert len(point.answers) == 2
-    assert sorted(failure.reason for failure in point.failures) == sorted(
+    assert len(point.completed) == 2
+    assert sorted(failure.reason for failure in point.failed) == sorted(
         ["HTTP 429: full", "the connection was cut after 1 chunk of text", "error event: broken"] * 2
     )
 
@@ -100,12 +100,12 @@ def test_the_probe_tells_why_a_server_cannot_be_measured() -> None:
         yield response(b'{"error": {"message": "no such model"}}', status=404)
 
     with serving(script) as url, pytest.raises(UsageError, match="model 'tiny': HTTP 404: no such model"):
-        asyncio.run(client(url).probe(WORKLOAD))
+        asyncio.run(client(url).warm_up(WORKLOAD))
 
 
 def test_the_probe_lets_a_good_server_pass() -> None:
     with serving(answers) as url:
-        asyncio.run(client(url).probe(WORKLOAD))
+        asyncio.run(client(url).warm_up(WORKLOAD))
 
 
 def test_models_are_those_the_server_lists() -> None:

@@ -18,7 +18,9 @@ def stopped(pieces: Sequence[Event], stops: Sequence[str], n: int = 1) -> list[E
     def model() -> Iterator[Event | None]:
         yield Started(prompt_tokens=1)
         yield from pieces
-        yield Finished(reason="length", completion_tokens=sum(p.tokens for p in pieces if isinstance(p, TextDelta)))
+        yield Finished(
+            reason="length", completion_tokens=sum(p.token_count for p in pieces if isinstance(p, TextDelta))
+        )
 
     return [event for said in with_stops(model(), stops, n) if said is not None for event in iter_events(said)]
 
@@ -82,7 +84,7 @@ def test_how_the_text_is_cut_never_shows(pieces: list[str], stops: list[str]) ->
 
 def test_nothing_is_held_back_that_can_be_no_stop() -> None:
     events = stopped([token("hello"), token(" wo"), token("rld")], ["wx"])
-    assert [e.text for e in events if isinstance(e, TextDelta) and e.tokens] == ["hello", " wo", "rld"]
+    assert [e.text for e in events if isinstance(e, TextDelta) and e.token_count] == ["hello", " wo", "rld"]
 
 
 def test_logprobs_go_out_with_the_text_they_belong_to() -> None:

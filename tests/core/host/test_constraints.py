@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mlx_host._host.constraints import constrained
+from mlx_host._host.constraints import with_constraint
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequestError
@@ -81,7 +81,7 @@ def ask(**more: Any) -> ChatRequest:
 
 def held(request: Any, parsers: ParserSelection = BOTH, *, supports_structured_outputs: bool = True) -> Any:
     info = Capabilities((ChatRequest,), 1, None, None, supports_structured_outputs)
-    return constrained(request, "m", info, parsers)
+    return with_constraint(request, "m", info, parsers)
 
 
 def grammar(request: GenerationRequest, parsers: ParserSelection = BOTH) -> Grammar:
@@ -115,18 +115,20 @@ def test_nothing_asked_is_nothing_held(
 
 
 def test_a_completion_is_its_form() -> None:
-    assert held(CompletionRequest(id="r", model="m", prompt="a", form=FORM)).constraint == FixedConstraint(FORM)
+    assert held(CompletionRequest(id="r", model="m", prompt="a", output_format=FORM)).constraint == FixedConstraint(
+        FORM
+    )
 
 
 def test_a_chat_answer_has_a_form_with_a_parser_and_without() -> None:
-    assert grammar(ask(form=FORM), ParserSelection()) == FORM
-    assert FORM in iter_leaves(grammar(ask(form=FORM)))
-    assert FORM in iter_leaves(grammar(ask(form=FORM, tools=[tool("f")]), ParserSelection()))
+    assert grammar(ask(output_format=FORM), ParserSelection()) == FORM
+    assert FORM in iter_leaves(grammar(ask(output_format=FORM)))
+    assert FORM in iter_leaves(grammar(ask(output_format=FORM, tools=[tool("f")]), ParserSelection()))
 
 
 def test_white_space_may_come_before_a_form_only_after_thinking() -> None:
-    assert grammar(ask(form=FORM)) == FORM
-    thinks, at_once = alternatives = one_of_parts(grammar(ask(form=FORM), ParserSelection(Thinker)))
+    assert grammar(ask(output_format=FORM)) == FORM
+    thinks, at_once = alternatives = one_of_parts(grammar(ask(output_format=FORM), ParserSelection(Thinker)))
     assert len(alternatives) == 2
     assert at_once == FORM
     assert [type(part) for part in iter_leaves(thinks)] == [LiteralText, TextThrough, Pattern, JsonValue]
@@ -138,15 +140,15 @@ def one_of_parts(written: Grammar) -> tuple[Grammar, ...]:
 
 
 def test_with_a_form_and_tools_the_answer_is_either() -> None:
-    assert schemas(ask(form=FORM, tools=[tool("f")])) == [{"type": "object"}, FORM.schema]
-    assert schemas(ask(form=FORM, tools=[tool("f", True)])) == [{"type": "object", "title": "f"}, FORM.schema]
+    assert schemas(ask(output_format=FORM, tools=[tool("f")])) == [{"type": "object"}, FORM.schema]
+    assert schemas(ask(output_format=FORM, tools=[tool("f", True)])) == [{"type": "object", "title": "f"}, FORM.schema]
 
 
 def test_a_required_call_conforms_whether_strict_or_not() -> None:
     tools = [tool("f"), tool("g", True)]
     both = [{"type": "object", "title": name} for name in "fg"]
     assert schemas(ask(tools=tools, tool_choice="required")) == both
-    assert schemas(ask(tools=tools, tool_choice="required", form=FORM)) == both
+    assert schemas(ask(tools=tools, tool_choice="required", output_format=FORM)) == both
     assert schemas(ask(tools=tools, tool_choice="required", allowed_tools=["g"])) == both[1:]
 
 
@@ -174,16 +176,16 @@ def test_a_named_function_is_called_once() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        ask(form=FORM),
+        ask(output_format=FORM),
         ask(tools=[tool("f")], tool_choice="required"),
         ask(tools=[tool("f")], allowed_tools=["f"]),
-        CompletionRequest(id="r", model="m", prompt="a", form=FORM),
+        CompletionRequest(id="r", model="m", prompt="a", output_format=FORM),
     ],
 )
 def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -> None:
     with pytest.raises(UnsupportedRequestError, match="Model 'm' does not support") as refused:
         held(request_, supports_structured_outputs=False)
-    assert refused.value.param == ("response_format" if request_.form else "tool_choice")
+    assert refused.value.param == ("response_format" if request_.output_format else "tool_choice")
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"allowed_tools": ["f"]}])
@@ -205,7 +207,7 @@ def test_a_family_that_cannot_say_its_calls_refuses(more: Any) -> None:
 
 
 def test_no_form_and_no_call_leaves_nothing_out() -> None:
-    assert grammar(ask(form=FORM), ParserSelection(Silent, Silent)) != Concat()
+    assert grammar(ask(output_format=FORM), ParserSelection(Silent, Silent)) != Concat()
 
 
 def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
@@ -217,7 +219,7 @@ def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
 
     def thinks(template: str | None) -> bool:
         info = Capabilities((ChatRequest,), 1, None, template, True)
-        made = constrained(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
+        made = with_constraint(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
         assert isinstance(made.constraint, OutputConstraint)
         return made.constraint.can_reason

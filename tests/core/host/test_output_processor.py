@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
-from mlx_host._host.unparsed_markup import Telltales
+from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
 from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta
 from mlx_host.grammar import JsonValue
@@ -55,7 +55,7 @@ BOTH = ParserSelection(Bracketed, Bracketed)
 
 def read(request: ChatRequest, events: list[Event], batch: int, parsers: ParserSelection = BOTH) -> list[ChatEvent]:
     """Read in batches of a size, as far as a host would."""
-    processor = OutputProcessor(request, parsers, Telltales([], None))
+    processor = OutputProcessor(request, parsers, MarkupSignatures([], None))
     out: list[ChatEvent] = []
     for at in range(0, len(events), batch):
         out += processor.process(events[at : at + batch])
@@ -154,9 +154,9 @@ def test_parsers_read_what_they_are_for(parsers: ParserSelection, expected: tupl
 def test_content_of_a_form_is_content_whatever_its_strings_hold(batch: int) -> None:
     form = JsonValue(True)
     text = '(hm) {"a": "[f] (x)"}'
-    out = read(ask(tools=TOOLS, form=form), answer_of(text), batch)
+    out = read(ask(tools=TOOLS, output_format=form), answer_of(text), batch)
     assert summary(out) == (' {"a": "[f] (x)"}', "hm", [], "stop")
-    assert summary(read(ask(tools=TOOLS, form=form), answer_of("[f]"), batch)) == ("", "", ["f"], "tool_calls")
+    assert summary(read(ask(tools=TOOLS, output_format=form), answer_of("[f]"), batch)) == ("", "", ["f"], "tool_calls")
 
 
 class Closed(Bracketed):
@@ -167,5 +167,5 @@ class Closed(Bracketed):
 
 
 def test_markers_within_a_form_are_content_and_behind_it_markers() -> None:
-    out = read(ask(form=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
+    out = read(ask(output_format=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
     assert summary(out) == ("1.5", "", [], "stop")

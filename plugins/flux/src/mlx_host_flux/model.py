@@ -121,7 +121,7 @@ class ImageTask:
     def _encode(self, image: Image.Image) -> tuple[bytes, bool]:
         """Encode an image; returns the file and whether it has transparency."""
         image_format = self._request.format
-        content = encode(image, image_format, self._request.compression)
+        content = encode(image, image_format, self._request.output_compression)
         return content, is_transparent(image) and image_format != "jpeg"
 
     def _log_progress(self, step: int) -> None:

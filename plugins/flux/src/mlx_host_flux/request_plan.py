@@ -77,7 +77,7 @@ class RequestPlanner:
             size=size,
             steps=steps,
             arguments=arguments,
-            partial_steps=partial_steps(steps, request.partials),
+            partial_steps=partial_steps(steps, request.partial_images),
             images=images,
             mask=mask,
         )

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlx_host.api.text import MAX_STOPS, ToolFields, schema_form, tool_fields
+from mlx_host.api.text import MAX_STOPS, ToolFields, schema_output_format, tool_fields
 from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
@@ -67,7 +67,7 @@ def _form(body: PromptBody) -> Grammar | None:
     formats = {name: format for name, format in given.items() if format is not None}
     if len(formats) > 1:
         raise InvalidRequestError("output_config.format and output_format cannot both be given.", param="output_format")
-    forms = [schema_form(format.type, format.json_schema, name, "schema") for name, format in formats.items()]
+    forms = [schema_output_format(format.type, format.json_schema, name, "schema") for name, format in formats.items()]
     return forms[0] if forms else None
 
 

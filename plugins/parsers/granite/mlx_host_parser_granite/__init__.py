@@ -73,7 +73,7 @@ class GraniteParser(MarkupParser):
         output = super().output_grammar(calls, content, choice)
         if content is None or not self.reasoning or "</think>" in self.generation_prompt:
             return output
-        reasoning = TextThrough(("</think>",), unless=(f"(?s:.*)(?:{'|'.join(_RESPONSE_PHRASES)})(?s:.*)",))
+        reasoning = TextThrough(("</think>",), not_matching=(f"(?s:.*)(?:{'|'.join(_RESPONSE_PHRASES)})(?s:.*)",))
         tagged = chain(one_of("", "\n", "\n\n"), "<response>", content, _END_RESPONSE)
         return one_of(output, chain("" if self.starts_in_reasoning else "<think>", reasoning, tagged))
 

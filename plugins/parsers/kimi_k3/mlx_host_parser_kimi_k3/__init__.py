@@ -56,8 +56,8 @@ class KimiK3Parser(MarkupParser):
         elif choice.required:
             body = tools
         elif response is None:
-            free = chain(FreeText(without=self.call_starts), optional(_RESPONSE_END))
-            before = TextThrough((_RESPONSE_END + _TOOLS, _TOOLS), unless=(f"(?s:.*){re.escape(CALL)}(?s:.*)",))
+            free = chain(FreeText(excluding=self.call_starts), optional(_RESPONSE_END))
+            before = TextThrough((_RESPONSE_END + _TOOLS, _TOOLS), not_matching=(f"(?s:.*){re.escape(CALL)}(?s:.*)",))
             body = one_of(free, chain(before, strip_prefix(calls, _TOOLS) or Concat()))
         else:
             body = one_of(tools, response)

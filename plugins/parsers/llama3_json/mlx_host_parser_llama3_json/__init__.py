@@ -73,8 +73,8 @@ class Llama3JsonParser(MarkupParser):
         # With several literals per call the lexer would match their beginnings as text.
         calls = merge_literals(calls)
         tagged = strip_prefix(calls, _TAG) or calls
-        text = FreeText(without=(_TAG,), unless=(_LIKE_A_CALL,))
-        call = one_of(calls, chain(TextThrough((_TAG,), unless=(_LIKE_A_CALL,)), tagged))
+        text = FreeText(excluding=(_TAG,), not_matching=(_LIKE_A_CALL,))
+        call = one_of(calls, chain(TextThrough((_TAG,), not_matching=(_LIKE_A_CALL,)), tagged))
         return chain(Repeat(call, 0, None if choice.parallel else 1), text)
 
 

@@ -75,7 +75,7 @@ class WhisperModel(Model):
             language = self._whisper.detect_language(audio.window(0, WINDOW_FRAMES))
         tokenizer = self._whisper.task_tokenizer(language, translate=isinstance(request, TranslationRequest))
         settings = self._decoding_settings(request.temperature)
-        transcriber = Transcriber(self._whisper, audio, tokenizer, settings, request.prompt, request.words)
+        transcriber = Transcriber(self._whisper, audio, tokenizer, settings, request.prompt, request.word_timestamps)
         # The audio is one token per 20 ms.
         positions = math.ceil(audio.content * self._whisper.tokens_per_window / WINDOW_FRAMES)
         yield TranscriptionStarted(
@@ -85,7 +85,7 @@ class WhisperModel(Model):
         progress = ProgressLogger(request.id, audio.content)
         for segment in transcriber:
             if segment is not None:
-                tokens += segment.tokens
+                tokens += segment.token_count
                 yield segment
                 continue
             # A window or a decoding attempt is finished: report progress even if it was silence.

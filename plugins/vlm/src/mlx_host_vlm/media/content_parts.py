@@ -1,4 +1,4 @@
-"""Finds the images and audio clips in a conversation, without reading or fetching them."""
+"""Finds the images and audio clips in a conversation, without decoding or fetching them."""
 
 from __future__ import annotations
 
@@ -43,20 +43,20 @@ def _find(message: Any, where: str) -> Iterator[Part]:
     if isinstance(content, str) or not isinstance(content, Sequence):
         return
     for number, part in enumerate(content):
-        place = f"{where}.content[{number}]"
+        location = f"{where}.content[{number}]"
         match kind_of(part):
             case "image":
-                yield _image(part.get("image_url"), place)
+                yield _image(part.get("image_url"), location)
             case "audio":
-                yield _audio(part.get("input_audio"), place)
+                yield _audio(part.get("input_audio"), location)
 
 
 def _image(value: Any, where: str) -> Part:
-    given = {"url": value} if isinstance(value, str) else value
-    url = given.get("url") if isinstance(given, Mapping) else None
+    image = {"url": value} if isinstance(value, str) else value
+    url = image.get("url") if isinstance(image, Mapping) else None
     if not isinstance(url, str):
         raise InvalidRequestError(f'{where}.image_url must be {{"url": "data:image/png;base64,..."}}', param="messages")
-    detail = given.get("detail")
+    detail = image.get("detail")
     if detail not in DETAILS:
         raise InvalidRequestError(
             f"{where}.image_url.detail is {detail!r}; supported: auto, low, high, original", param="messages"
