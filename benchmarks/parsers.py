@@ -1,9 +1,7 @@
-"""What parsing costs: each installed family reads 100 kB and 1 MB, fed in pieces of four characters.
+"""Measures the cost of parsing: `uv run python -m benchmarks.parsers`.
 
-    uv run python -m benchmarks.parsers
-
-The ratio of the two times says whether the cost is linear: then it is near 10. The time per piece is to be held against
-one decoding step, which takes a millisecond at the very least.
+Each installed parser reads 100 kB and 1 MB in chunks of four characters. If the cost is linear, the ratio of the two
+times is near 10. Compare the time per chunk with a decoding step, which takes at least a millisecond.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-PIECE = 4
+CHUNK_SIZE = 4
 SHORT, LONG = 100_000, 1_000_000
 WORDS = "The quick brown fox < jumps > over the {lazy} dog [1], and then some. "
 
 
 def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]]:
-    """Plain prose, the family's own samples one after the other, and a call with one huge argument."""
+    """Yield name, text and sample of: prose, all of the family's samples, and a call with one huge argument."""
     known = load_samples(parser)
     any_tools = next((sample for sample in known if sample.tools), known[0])
     yield "prose", (WORDS * (length // len(WORDS) + 1))[:length], any_tools
@@ -43,36 +41,36 @@ def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]
             return
 
 
-def read(parser: type[Parser], sample: Sample, pieces: list[str]) -> list[Part]:
-    """Feed a parser that is primed as for the sample."""
-    reading = parser(generation_prompt=sample.generation_prompt, tools=sample.tools)
-    return [part for piece in pieces for part in reading.feed(piece)] + reading.finish()
+def read(parser: type[Parser], sample: Sample, chunks: list[str]) -> list[Part]:
+    """Parse the chunks with the generation prompt and the tools of the sample."""
+    reader = parser(generation_prompt=sample.generation_prompt, tools=sample.tools)
+    return [part for chunk in chunks for part in reader.feed(chunk)] + reader.finish()
 
 
 def seconds(parser: type[Parser], sample: Sample, text: str) -> float:
-    """The processor time of one reading."""
-    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    """Return the CPU time of parsing the text once, in seconds."""
+    chunks = [text[start : start + CHUNK_SIZE] for start in range(0, len(text), CHUNK_SIZE)]
     begin = time.process_time()
-    read(parser, sample, pieces)
+    read(parser, sample, chunks)
     return time.process_time() - begin
 
 
 def main() -> None:
     """Measure and print a table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=3, help="the median of so many is taken")
-    arguments.add_argument("families", nargs="*", help="families to measure; all by default")
-    asked = arguments.parse_args()
+    arguments.add_argument("--rounds", type=int, default=3, help="rounds to take the median of")
+    arguments.add_argument("families", nargs="*", help="parsers to measure (default: all)")
+    options = arguments.parse_args()
     installed = {parser.name: parser for parser in discover().parsers.found.values()}
-    table = Table("parser", "text", "1 MB to 100 kB", "µs a piece")
-    chosen = asked.families or sorted(installed)
+    table = Table("parser", "text", "1 MB / 100 kB", "µs per chunk")
+    chosen = options.families or sorted(installed)
     for name in track(chosen, console=Console(stderr=True)):
         parser = installed[name]
-        for (what, short, sample), (_, long, _) in zip(texts(parser, SHORT), texts(parser, LONG), strict=True):
-            rounds = [(seconds(parser, sample, short), seconds(parser, sample, long)) for _ in range(asked.rounds)]
+        for (kind, short, sample), (_, long, _) in zip(texts(parser, SHORT), texts(parser, LONG), strict=True):
+            rounds = [(seconds(parser, sample, short), seconds(parser, sample, long)) for _ in range(options.rounds)]
             ratio = statistics.median(long_time / short_time for short_time, long_time in rounds)
-            each = statistics.median(long_time for _, long_time in rounds) / (len(long) / PIECE)
-            table.add_row(name, what, f"{ratio:.1f}", f"{each * 1e6:.1f}")
+            per_chunk = statistics.median(long_time for _, long_time in rounds) / (len(long) / CHUNK_SIZE)
+            table.add_row(name, kind, f"{ratio:.1f}", f"{per_chunk * 1e6:.1f}")
     Console().print(table)
 
 

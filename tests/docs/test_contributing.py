@@ -36,7 +36,7 @@ def test_ci_runs_each_command() -> None:
 
 def test_pre_commit_runs_each_but_the_tests() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
-    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"] if hook["language"] == "system"]
     assert [words(hook["entry"]) for hook in hooks] == list(COMMANDS[:-1])
     # Nothing is fetched: the tools are the workspace's own.
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
