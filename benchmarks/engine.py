@@ -29,7 +29,9 @@ class Running:
         return RequestResult(self.sent, self.arrivals[-1], tuple(self.arrivals), self.prompt_tokens, len(self.arrivals))
 
 
-def measure(generator: BatchGenerator, prompts: Sequence[list[int]], concurrency: int, max_tokens: int) -> ConcurrencyResult:
+def measure(
+    generator: BatchGenerator, prompts: Sequence[list[int]], concurrency: int, max_tokens: int
+) -> ConcurrencyResult:
     """Run all prompts, `concurrency` at a time."""
     waiting = iter(prompts)
     running: dict[int, Running] = {}

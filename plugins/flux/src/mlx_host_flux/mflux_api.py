@@ -112,7 +112,8 @@ def _redirect_output() -> Iterator[None]:
 class _StepCallback:
     """The mflux callback after each step.
 
-    mflux evaluates the latents after this callback, so the callback evaluates them to finish the step.
+    mflux evaluates the latents of a step only after its callbacks. This callback evaluates them first, so that
+    `on_step` is called when the step is computed.
     """
 
     def __init__(self, on_step: OnStep, decode: Callable[[mx.array, Any], Image.Image]) -> None:

@@ -31,8 +31,8 @@ def send(connection: socket.socket, header: Header, body: Data, deadline: float 
 def receive(connection: socket.socket, max_body: int, deadline: float | None = None) -> tuple[Header, bytearray]:
     """Receive a message.
 
-    Raises EOFError at the end of the connection, ValueError for a malformed or too long message, and TimeoutError at
-    the deadline.
+    Raises EOFError at the end of the connection, ValueError for an invalid or too long message, and TimeoutError at the
+    deadline.
     """
     header_size, body_size = PREFIX.unpack(_read(connection, PREFIX.size, deadline))
     if header_size > MAX_HEADER or body_size > max_body:

@@ -131,8 +131,8 @@ def _declared_seconds(container: InputContainer, file: bytes | bytearray) -> flo
 def _ends_within_ogg_page(file: bytes | bytearray) -> bool:
     """Return whether the last page of an OGG file is incomplete.
 
-    A page starts with a header of 27 bytes. Its last byte is the length of the segment table, whose sum is the length
-    of the body.
+    A page starts with a header of 27 bytes. Its last byte is the length of the segment table; the sum of the segment
+    table is the length of the body.
     """
     start = file.rfind(b"OggS")
     if file[:4] != b"OggS":

@@ -173,7 +173,7 @@ class _IdleWorkers:
         self._closed = False
 
     def take(self) -> _Worker | None:
-        """Return an idle worker; None if there is none."""
+        """Return an idle worker, or None."""
         with self._lock:
             return self._workers.pop() if self._workers else None
 
