@@ -14,7 +14,7 @@ from mlx_host.parsing import OutputConstraint, Parser, ToolCall, ToolChoice
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_lm.model import LanguageModel
 
-from tests.parsers.reading import read
+from tests.parsers.feeding import read
 from tests.plugins.lm.driver import answer, ask, load
 from tests.plugins.lm.schemas import closed
 from tests.support.tiny_llama import END_OF_TURN
