@@ -48,9 +48,7 @@ def test_a_recording_shows_what_comes_out(tmp_path: Path) -> None:
 
 def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
     recorded = tmp_path / "answers.jsonl"
-    recorded.write_text(
-        '{"text": "Hm.</think>Yes.", "generation_prompt": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8"
-    )
+    recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
     first, second = read_recordings(recorded, "")
     assert (first.text, first.generation_prompt, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
 
@@ -62,7 +60,7 @@ def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
         ("{", "JSON"),
         ('{"text": 5}', "text: .*string"),
         ('{"text": "b", "tools": [5]}', "tools: .*object"),
-        ('{"text": "b", "generation_prompt": 5}', "prompt_tail: .*string"),
+        ('{"text": "b", "prompt_tail": 5}', "prompt_tail: .*string"),
     ],
 )
 def test_a_line_that_is_no_recording_is_named(tmp_path: Path, line: str, said: str) -> None:

@@ -24,8 +24,8 @@ from mlx_host.parsing.call_grammars import MAX_CALLS, one_or_more
 from mlx_host.parsing.schema_regex import whole_regex
 from mlx_host.parsing.unquoted_values import FORMATS
 
-from tests.core.parsing.shapes import TOOLS, Glm, Llama, Tagged
-from tests.parsers.walks import Vocabulary
+from tests.core.parsing.example_parsers import TOOLS, Glm, Llama, Tagged
+from tests.parsers.grammar_walks import Vocabulary
 
 BYTES = Vocabulary()
 
@@ -210,5 +210,5 @@ def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
 
 
 def test_a_family_that_states_no_calls_refuses() -> None:
-    with pytest.raises(UnsupportedRequestError, match="'glm' cannot force"):
+    with pytest.raises(UnsupportedRequestError, match="'glm' does not support forced"):
         OutputConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")

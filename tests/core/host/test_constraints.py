@@ -200,7 +200,7 @@ def test_strict_is_no_reason_to_refuse_where_nothing_can_hold_to_it() -> None:
     assert held(request, ParserSelection(reasoning=Plain)) == request
 
 
-@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"form": FORM}, {"tools": [tool("f", True)]}])
+@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"output_format": FORM}, {"tools": [tool("f", True)]}])
 def test_a_family_that_cannot_say_its_calls_refuses(more: Any) -> None:
     with pytest.raises(UnsupportedRequestError, match="'silent'"):
         grammar(ask(**{"tools": [tool("f")], **more}), ParserSelection(Silent, Silent))

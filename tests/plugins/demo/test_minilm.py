@@ -14,8 +14,8 @@ from mlx_host_demo.plugin import resolve_source
 def test_the_folder_in_the_package_is_used(cache: Path) -> None:
     source = resolve_source("demo:minilm")
     assert source is not None
-    assert "all-MiniLM-L6-v2" in source.describe
-    assert "Apache-2.0" in source.describe
+    assert "all-MiniLM-L6-v2" in source.description
+    assert "Apache-2.0" in source.description
     folder = source.fetch(lambda stage, done, total, note="": pytest.fail("no progress expected"))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names >= {"config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"}

@@ -14,7 +14,7 @@ from mlx_host.parsing import OutputConstraint, Parser, ToolCall, ToolChoice
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_text.model import TextModel
 
-from tests.parsers.reading import read
+from tests.parsers.feeding import read
 from tests.plugins.lm.driver import chat_request, generate, load
 from tests.plugins.text.json_schemas import closed
 from tests.support.tiny_llama import END_OF_TURN

@@ -22,7 +22,7 @@ from mlx_host.grammar import (
 )
 from mlx_host_text.llguidance_grammar import to_llguidance
 
-from tests.parsers.walks import Vocabulary
+from tests.parsers.grammar_walks import Vocabulary
 
 BYTES = Vocabulary()
 TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))

@@ -17,8 +17,8 @@ from mlx_host.parsing.schema_nodes import ToolFunction
 class TaggedCalls(CallFormat):
     """Each call is between an `opener` and a `closer`; a missing closer is accepted if the notation accepts it.
 
-    The models write `gap` inside the tags and `between` between two calls. `bare` are strings that begin a call whose
-    opener is missing; the reader starts before them.
+    The models write `gap` inside the tags and `between` between two calls. `bare_starts` are strings that begin a call
+    whose opener is missing; the reader starts before them.
     """
 
     opener: str
@@ -26,11 +26,11 @@ class TaggedCalls(CallFormat):
     closer: str
     gap: str = ""
     between: str = ""
-    bare: tuple[str, ...] = ()
+    bare_starts: tuple[str, ...] = ()
 
     @property
     def call_starts(self) -> tuple[CallStart, ...]:
-        return CallStart(self.opener), *(CallStart(text, inclusive=True) for text in self.bare)
+        return CallStart(self.opener), *(CallStart(text, inclusive=True) for text in self.bare_starts)
 
     @property
     def syntax(self) -> tuple[str, ...]:
@@ -53,8 +53,8 @@ class TaggedCalls(CallFormat):
 class CallBlock(CallFormat):
     """One or more calls between an `opener` and an optional `closer`; each begins with one of its notation's `starts`.
 
-    The models write `gap` after the opener and `between` between two calls. `bare` are strings that begin a block whose
-    opener is missing. `other_openers` and `other_closers` are accepted as variants.
+    The models write `gap` after the opener and `between` between two calls. `bare_starts` are strings that begin a block
+    whose opener is missing. `other_openers` and `other_closers` are accepted as variants.
     """
 
     opener: str
@@ -62,14 +62,14 @@ class CallBlock(CallFormat):
     closer: str
     gap: str = ""
     between: str = ""
-    bare: tuple[str, ...] = ()
+    bare_starts: tuple[str, ...] = ()
     other_openers: tuple[str, ...] = ()
     other_closers: tuple[str, ...] = ()
 
     @property
     def call_starts(self) -> tuple[CallStart, ...]:
         tags = (CallStart(text) for text in (self.opener, *self.other_openers))
-        return *tags, *(CallStart(text, inclusive=True) for text in self.bare)
+        return *tags, *(CallStart(text, inclusive=True) for text in self.bare_starts)
 
     @property
     def syntax(self) -> tuple[str, ...]:

@@ -75,5 +75,5 @@ class DeepSeekCall(Notation):
         return f"{CALL}{name}{SEPARATOR}", CALL_END
 
 
-V3_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=True), END, between="\n", bare=(CALL,))
-V31_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=False), END, bare=(CALL,))
+V3_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=True), END, between="\n", bare_starts=(CALL,))
+V31_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=False), END, bare_starts=(CALL,))

@@ -214,9 +214,9 @@ class CallParser:
 def _typed(text: str, schema: Schema, *, delimited: bool, quoted: bool) -> str:
     if delimited:
         return json_string(text)
-    bare = text.strip()
-    if not bare:
+    stripped = text.strip()
+    if not stripped:
         raise CallSyntaxError
     if quoted:
-        return literal_json(bare) or json_string(bare[1:-1])
-    return schema.json(bare)
+        return literal_json(stripped) or json_string(stripped[1:-1])
+    return schema.json(stripped)

@@ -25,7 +25,7 @@ class KimiK2Parser(MarkupParser):
             "<|tool_calls_section_begin|>",
             KimiCall(),
             "<|tool_calls_section_end|>",
-            bare=(BEGIN,),
+            bare_starts=(BEGIN,),
             other_openers=("<|tool_call_section_begin|>",),
             other_closers=("<|tool_call_section_end|>",),
         ),

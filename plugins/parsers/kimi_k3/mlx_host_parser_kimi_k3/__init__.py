@@ -36,7 +36,7 @@ class KimiK3Parser(MarkupParser):
     # The opening tag of the response also ends the reasoning: the model sometimes omits the closing tag.
     think_close = (_THINK_END, _RESPONSE)
     ignored_tokens = (_RESPONSE_END, _MESSAGE_CLOSE, "<|end_of_msg|>", "[EOS]")
-    calls = (CallBlock(_TOOLS, KimiK3Call(), _TOOLS_END, bare=(CALL,)),)
+    calls = (CallBlock(_TOOLS, KimiK3Call(), _TOOLS_END, bare_starts=(CALL,)),)
 
     def reasoning_grammar(self) -> Grammar:
         """Allow the opening tag of the response after the reasoning."""

@@ -21,7 +21,7 @@ class MiniMaxM3Parser(MarkupParser):
             MiniMaxM3Call(),
             f"{NS}</tool_call>",
             gap="\n",
-            bare=(INVOKE,),
+            bare_starts=(INVOKE,),
             other_openers=("<tool_call>",),
             other_closers=("</tool_call>",),
         ),

@@ -24,7 +24,7 @@ class Qwen35Parser(MarkupParser):
             "</tool_call>",
             gap="\n",
             between="\n",
-            bare=FunctionXml().starts,
+            bare_starts=FunctionXml().starts,
         ),
     )
 

@@ -13,7 +13,9 @@ class Qwen3CoderParser(MarkupParser):
     template_signatures = (("<tool_call>\\n<function=", "<parameter="), ("<tool_call>\n<function=", "<parameter="))
     ignored_tokens = ("<|im_end|>", "<|endoftext|>")
     calls = (
-        TaggedCalls("<tool_call>", FunctionXml(), "</tool_call>", gap="\n", between="\n", bare=FunctionXml().starts),
+        TaggedCalls(
+            "<tool_call>", FunctionXml(), "</tool_call>", gap="\n", between="\n", bare_starts=FunctionXml().starts
+        ),
     )
 
 

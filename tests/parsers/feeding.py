@@ -1,4 +1,4 @@
-"""Running a parser as a server does, piece by piece."""
+"""Helpers that feed parsers chunk by chunk."""
 
 from collections.abc import Iterable, Sequence
 
@@ -15,12 +15,12 @@ def read(
     tools: Sequence[Json] = TOOLS,
     reasoning: bool = True,
 ) -> list[list[Part]]:
-    """Return what comes out after each piece, and at the end."""
+    """Return the parts after each chunk and at the end."""
     reading = parser(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
     return [*map(reading.feed, pieces), reading.finish()]
 
 
 def parts_of(parser: type[Parser], text: str, *, generation_prompt: str = "", reasoning: bool = True) -> list[Part]:
-    """Return what comes out of the whole text."""
+    """Return the parts of a text that is fed whole."""
     fed = read(parser, [text], generation_prompt=generation_prompt, reasoning=reasoning)
     return [part for parts in fed for part in parts]

@@ -1,4 +1,4 @@
-"""Small families, one for each shape of markup that models write; the tests of the toolkit run on them."""
+"""Small parsers, one for each kind of markup that models write, for the tests of the toolkit."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ SN = (("f", {"s": "7", "n": 7}),)
 
 @dataclass(frozen=True)
 class Custom(CallReader):
-    """A reader that is a function; such calls are read and cannot be forced."""
+    """Adapts a function to CallReader; such calls cannot be forced."""
 
     opener: CallStart
     reader: ReadFunction
@@ -57,7 +57,7 @@ class Custom(CallReader):
         return self.reader(s)
 
 
-class Thinks(MarkupParser):
+class WithReasoning(MarkupParser):
     name = "thinks"
     description = "reasoning only"
     think_open = ("<think>",)
@@ -65,12 +65,12 @@ class Thinks(MarkupParser):
     samples: ClassVar[tuple[Sample, ...]] = (Sample("thinking", "<think>R</think>C", "C", "R"),)
 
 
-class Tagged(Thinks):
+class Tagged(WithReasoning):
     name = "tagged"
     description = "JSON or XML in tags, bare XML, and a stop token"
     ignored_tokens = ("<|end|>",)
     calls = (
-        TaggedCalls("<call>", EitherNotation(JsonCall(), FunctionXml()), "</call>", bare=FunctionXml().starts),
+        TaggedCalls("<call>", EitherNotation(JsonCall(), FunctionXml()), "</call>", bare_starts=FunctionXml().starts),
         JsonArrayCalls("<calls>", "</calls>"),
     )
     samples: ClassVar[tuple[Sample, ...]] = (
@@ -100,7 +100,7 @@ def read_glm(s: Scanner) -> ScanGenerator[None]:
     s.emit_call(name, json_object(arguments))
 
 
-class Glm(Thinks):
+class Glm(WithReasoning):
     name = "glm"
     calls = (Custom(CallStart("<tool_call>"), read_glm),)
     samples = (
@@ -132,7 +132,7 @@ def read_minimax(s: Scanner) -> ScanGenerator[None]:
         s.emit_call(name, json_object(arguments))
 
 
-class Minimax(Thinks):
+class Minimax(WithReasoning):
     name = "minimax"
     calls = (Custom(CallStart("<minimax:tool_call>"), read_minimax, ('<invoke name="', "</minimax:tool_call>")),)
     samples = (
@@ -160,7 +160,7 @@ def read_kimi(s: Scanner) -> ScanGenerator[None]:
         s.emit_call(id.removeprefix("functions.").rsplit(":", 1)[0], arguments, id)
 
 
-class Kimi(Thinks):
+class Kimi(WithReasoning):
     name = "kimi"
     calls = (Custom(CallStart("<|section_begin|>"), read_kimi, ("<|call_begin|>", "<|section_end|>")),)
     samples = (
@@ -184,7 +184,7 @@ def read_fenced(s: Scanner) -> ScanGenerator[None]:
     s.emit_call(name, arguments)
 
 
-class Fenced(Thinks):
+class Fenced(WithReasoning):
     name = "fenced"
     calls = (Custom(CallStart("<|call_begin|>"), read_fenced),)
     samples = (
@@ -289,4 +289,4 @@ class Pythonic(MarkupParser):
     )
 
 
-SHAPES = (Thinks, Tagged, Glm, Minimax, Kimi, Fenced, Mistral, Llama, Pythonic)
+SHAPES = (WithReasoning, Tagged, Glm, Minimax, Kimi, Fenced, Mistral, Llama, Pythonic)

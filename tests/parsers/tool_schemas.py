@@ -1,4 +1,4 @@
-"""Tools for each thing that a schema of parameters can say."""
+"""Tools whose parameters cover the JSON Schema keywords."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SCHEMAS: dict[str, dict[str, Any] | None] = {
     "none": _object(),
     "missing": None,
     "open": {"type": "object"},
-    "said twice": {"type": "object", "properties": {}, "additionalProperties": False, "title": "Nothing"},
+    "closed and empty": {"type": "object", "properties": {}, "additionalProperties": False, "title": "Nothing"},
     "types": _object(
         *("s", "i", "n", "b", "z", "o", "l", "e"),
         **{"s": STRING, "i": INTEGER, "n": NUMBER, "b": BOOLEAN, "z": NULL, "o": POINT},
@@ -102,5 +102,5 @@ def tool(name: str, parameters: dict[str, Any] | None, *, strict: bool = False) 
 
 
 def tools_of(schema: str) -> tuple[Json, ...]:
-    """The tool of a schema, and one whose name begins like its own."""
+    """Return a tool with the schema, and one whose name is a prefix of its name."""
     return tool("try-it", SCHEMAS[schema]), tool("try", SCHEMAS["plain"])

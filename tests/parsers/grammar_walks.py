@@ -1,4 +1,4 @@
-"""Random texts of a grammar, drawn through llguidance as a model's tokens are."""
+"""Random texts of a grammar, sampled token by token with llguidance."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 from mlx_host.grammar import FreeText, Grammar, TextThrough, iter_leaves
 from mlx_host_text.llguidance_grammar import to_llguidance
 
-# Pieces of text that a value may be mistaken over.
-PIECES = (
+# Fragments that are likely to break the parsing of values.
+FRAGMENTS = (
     *("a", "Z", "x", "7", "-"),
     *(".", " ", "\n", "\n\n", "\t", "é", "🙂", "'", "\\", "\\n", "<", ">", "</", "|", "{", "}"),
     *("[", "]", ":", ",", "`", "null", "true", "3.5", "{}", "[1]", "&quot;", "call:", "<｜", "007"),
 )
-LONGEST = 3000
+MAX_TOKENS = 3000
 
 
 class _Bytes:
-    """A tokenizer of bytes, and of texts that are tokens of their own."""
+    """A byte tokenizer with special tokens."""
 
     eos_token_id = 256
     bos_token_id = None
@@ -38,7 +38,7 @@ _END = 1 << _Bytes.eos_token_id
 
 @dataclass
 class Vocabulary:
-    """Bytes, and `special` texts as tokens of their own."""
+    """Bytes and `special` tokens."""
 
     special: tuple[str, ...] = ()
     ids: Mapping[str, int] = field(init=False)
@@ -56,7 +56,7 @@ class Vocabulary:
         return matcher
 
     def tokens(self, text: str) -> list[int]:
-        """A text as a model writes it: the longest special tokens first."""
+        """Tokenize a text; the longest special tokens win."""
         found: list[int] = []
         while text:
             token = max((one for one in self.special if text.startswith(one)), key=len, default="")
@@ -68,17 +68,17 @@ class Vocabulary:
         return b"".join(self._bytes[token] for token in tokens).decode()
 
     def admits(self, grammar: Grammar, text: str) -> bool:
-        """Whether a text is a whole answer of the grammar."""
+        """Return whether the grammar matches the whole text."""
         matcher = self.matcher(grammar)
         tokens = self.tokens(text)
         return matcher.try_consume_tokens(tokens) == len(tokens) and matcher.is_accepting()
 
     def matched_tokens(self, grammar: Grammar, text: str) -> int:
-        """How many tokens of a text may be written."""
+        """Return how many tokens of a text the grammar accepts."""
         return self.matcher(grammar).try_consume_tokens(self.tokens(text))
 
     def walk(self, grammar: Grammar, seed: int) -> str:
-        """A random text of a grammar, most of them short."""
+        """Return a random text of a grammar, usually a short one."""
         return _Walk(self, grammar, random.Random(seed)).text()
 
 
@@ -90,8 +90,8 @@ class _Walk:
         ends = {end for leaf in iter_leaves(grammar) if isinstance(leaf, TextThrough) for end in leaf.ends}
         ends |= {end for leaf in iter_leaves(grammar) if isinstance(leaf, FreeText) for end in leaf.excluding}
         self._ends = [vocabulary.tokens(end) for end in sorted(ends)]
-        self._pieces = [vocabulary.tokens(piece) for piece in PIECES]
-        # The mask is in whole words: there are bits in it that stand for no token.
+        self._pieces = [vocabulary.tokens(piece) for piece in FRAGMENTS]
+        # The mask has whole words, so some of its bits have no token.
         self._known = (1 << 257 + len(vocabulary.special)) - 1
         self._written: list[int] = []
 
@@ -99,16 +99,16 @@ class _Walk:
         while not self._matcher.is_stopped() and (chosen := self._next()):
             assert self._matcher.consume_tokens(chosen), self._matcher.get_error()
             self._written += chosen
-            assert len(self._written) < LONGEST, self._vocabulary.text(self._written)
+            assert len(self._written) < MAX_TOKENS, self._vocabulary.text(self._written)
         return self._vocabulary.text(self._written)
 
     def _next(self) -> list[int]:
-        """The next tokens, none at the end."""
+        """Return the next tokens; empty at the end."""
         if forced := self._matcher.compute_ff_tokens():
             return forced
         mask = int.from_bytes(self._matcher.compute_bitmask(), "little") & self._known
         assert mask, f"nothing may follow {self._vocabulary.text(self._written)!r}"
-        long = len(self._written) > LONGEST // 4
+        long = len(self._written) > MAX_TOKENS // 4
         if mask & _END:
             if long or mask == _END or self._chance.random() < 0.4:
                 return []
