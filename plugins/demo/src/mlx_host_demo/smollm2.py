@@ -1,6 +1,6 @@
-"""Turns SmolLM2's GGUF into the folder that mlx-lm loads: safetensors, configuration and tokenizer.
+"""Converts SmolLM2's GGUF file to a folder for mlx-lm: safetensors, configuration and tokenizer.
 
-The keys are GGUF's, see https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+For the keys of GGUF metadata, see https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Precision = Literal["float32", "4bit"]
 Metadata = Mapping[str, Any]
 
 CONVERTER_VERSION = 1
-"""To be raised with every change of what is written, so that cached folders are made anew."""
+"""Increase it when the output changes, so that cached folders are converted again."""
 
 GROUP_SIZE = 32
 CONTROL_TOKEN = 3
@@ -42,7 +42,7 @@ IN_LAYER = {
 
 
 def native_precision() -> Precision:
-    """What runs fastest here: MLX on a CPU has no quick quantized or 16-bit matmul."""
+    """Return the fastest precision here: on a CPU, MLX's quantized and 16-bit matmuls are slow."""
     return "float32" if mx.default_device().type == mx.DeviceType.cpu else "4bit"
 
 
@@ -64,7 +64,7 @@ def convert_to(precision: Precision, weights: Path, folder: Path, progress: Load
 
 
 def read_metadata(weights: Path) -> Metadata:
-    """The metadata of a GGUF file: arrays, strings and lists of strings."""
+    """Return the metadata of a GGUF file: arrays, strings and lists of strings."""
     return _read(weights)[1]
 
 
@@ -75,7 +75,7 @@ def _read(weights: Path) -> tuple[Mapping[str, Any], Metadata]:
 
 
 def module_name(gguf: str) -> str:
-    """The name in mlx-lm's llama of a GGUF module, such as `blk.7.attn_q`."""
+    """Return the name in mlx-lm's llama of a GGUF module, such as `blk.7.attn_q`."""
     if gguf in OUTSIDE_LAYERS:
         return OUTSIDE_LAYERS[gguf]
     _, layer, name = gguf.split(".")
@@ -98,7 +98,7 @@ def _convert_tensors(tensors: Mapping[str, Any], precision: Precision, progress:
 
 
 def _convert_module(parts: Mapping[str, Any], bits: int, precision: Precision) -> dict[str, Any]:
-    # Scales and norms decide the type of the activations: with float32 every machine gives the same answers.
+    # Scales and norms determine the type of the activations; with float32, all machines give the same output.
     parts = {part: array if array.dtype == mx.uint32 else array.astype(mx.float32) for part, array in parts.items()}
     if precision == "4bit" or "scales" not in parts:
         return parts
@@ -128,7 +128,7 @@ def write_config(metadata: Metadata, folder: Path, precision: Precision) -> None
         "vocab_size": metadata["llama.vocab_size"].item(),
         "max_position_embeddings": metadata["llama.context_length"].item(),
         "rope_theta": metadata["llama.rope.freq_base"].item(),
-        # GGUF stores the rows of q and k so that rotary pairs are neighbours.
+        # GGUF stores the rows of q and k with the two rows of a rotary pair next to each other.
         "rope_traditional": True,
         "tie_word_embeddings": True,
         **special,
@@ -145,7 +145,7 @@ def _token_id(metadata: Metadata, gguf: str) -> int:
 
 
 def write_tokenizer(metadata: Metadata, folder: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json`: byte-level BPE, each digit a token, ChatML template."""
+    """Write `tokenizer.json` and `tokenizer_config.json`: byte-level BPE, one token per digit, ChatML template."""
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
     kinds: list[int] = metadata["tokenizer.ggml.token_type"].tolist()
     merges = [(left, right) for left, right in (merge.split(" ") for merge in metadata["tokenizer.ggml.merges"])]

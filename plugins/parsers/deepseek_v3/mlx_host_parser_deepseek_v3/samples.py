@@ -46,5 +46,5 @@ SAMPLES = (
         calls=(OSLO, OSLO),
         tools=TOOLS,
     ),
-    Sample("arguments that are no object", NO_OBJECT, content=NO_OBJECT, tools=TOOLS),
+    Sample("arguments that are not an object", NO_OBJECT, content=NO_OBJECT, tools=TOOLS),
 )

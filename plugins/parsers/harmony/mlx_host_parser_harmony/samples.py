@@ -98,7 +98,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "JSON that is no call",
+        "JSON that is not a call",
         f'{CHANNEL}final {CONSTRAIN}json{MESSAGE}{{"name": "now"}}<|return|>',
         content='{"name": "now"}',
         tools=TOOLS,

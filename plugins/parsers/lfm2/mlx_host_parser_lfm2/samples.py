@@ -56,7 +56,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "words that are no literals",
+        "words that are not literals",
         listed("get_weather(city=007, days=3), f(a=007, b=x)"),
         calls=(("get_weather", {"city": "007", "days": 3}), ("f", {"a": "007", "b": "x"})),
         tools=TOOLS,

@@ -57,7 +57,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "parameters that are no object",
+        "parameters that are not an object",
         '{"name": "now", "parameters": [1]}',
         content='{"name": "now", "parameters": [1]}',
         tools=TOOLS,

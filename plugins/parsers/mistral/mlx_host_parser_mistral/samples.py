@@ -46,7 +46,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "arguments that are no object",
+        "arguments that are not an object",
         '[TOOL_CALLS] [{"name": "now", "arguments": [1]}]',
         content='[TOOL_CALLS] [{"name": "now", "arguments": [1]}]',
         tools=TOOLS,

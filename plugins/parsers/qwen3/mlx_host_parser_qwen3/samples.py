@@ -32,7 +32,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "arguments that are no object",
+        "arguments that are not an object",
         '<tool_call>{"name": "now", "arguments": [1]}</tool_call>',
         content='<tool_call>{"name": "now", "arguments": [1]}</tool_call>',
         tools=TOOLS,

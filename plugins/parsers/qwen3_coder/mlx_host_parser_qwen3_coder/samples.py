@@ -30,7 +30,7 @@ SAMPLES = (
     ),
     Sample("the same tool twice", CALL + CALL, calls=(OSLO, OSLO), tools=TOOLS),
     Sample(
-        "a closer within JSON, and JSON that is none",
+        "a closing tag within JSON, and invalid JSON",
         written("set-light", rooms='["</parameter>", "7"]') + written("f", a='{"b": "</parameter>"}', c="[x"),
         calls=(
             ("set-light", {"rooms": ["</parameter>", "7"]}),
