@@ -25,7 +25,7 @@ class Running:
     prompt_tokens: int
     arrivals: list[float] = field(default_factory=list)
 
-    def answer(self) -> RequestResult:
+    def result(self) -> RequestResult:
         return RequestResult(self.sent, self.arrivals[-1], tuple(self.arrivals), self.prompt_tokens, len(self.arrivals))
 
 
@@ -35,7 +35,7 @@ def measure(
     """Run all prompts, `concurrency` at a time."""
     waiting = iter(prompts)
     running: dict[int, Running] = {}
-    answers: list[RequestResult] = []
+    results: list[RequestResult] = []
 
     def start(count: int) -> None:
         for _, prompt in zip(range(count), waiting, strict=False):
@@ -50,11 +50,11 @@ def measure(
             # The end token has no text, but counts as a completion token.
             request.arrivals.append(time.perf_counter())
             if response.finish_reason is not None:
-                answers.append(running.pop(response.uid).answer())
+                results.append(running.pop(response.uid).result())
                 ended += 1
         start(ended)
-    seconds = max(answer.ended for answer in answers) - min(answer.sent for answer in answers)
-    return ConcurrencyResult(concurrency, len(prompts), seconds, tuple(answers), ())
+    seconds = max(result.ended for result in results) - min(result.sent for result in results)
+    return ConcurrencyResult(concurrency, len(prompts), seconds, tuple(results), ())
 
 
 def main() -> None:

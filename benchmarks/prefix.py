@@ -44,14 +44,14 @@ async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: in
     }
     request = target.request("POST", "/chat/completions", json.dumps(body).encode())
     recording = await send_request(target, request, clock=time.perf_counter, timeout=600)
-    answer = parse_response(recording)
-    if isinstance(answer, RequestFailure):
-        raise click.ClickException(answer.reason)
+    result = parse_response(recording)
+    if isinstance(result, RequestFailure):
+        raise click.ClickException(result.reason)
     chunks = (
         line.removeprefix("data: ") for line in recording.body.decode().split("\n\n") if line.startswith("data: {")
     )
     choices = (choice for chunk in chunks for choice in json.loads(chunk)["choices"])
-    return answer, "".join(choice["delta"].get("content") or "" for choice in choices)
+    return result, "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 async def cold_and_warm(target: Target, rounds: int) -> tuple[float, float, float]:
