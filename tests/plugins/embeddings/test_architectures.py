@@ -11,7 +11,7 @@ import mlx_embeddings
 import numpy as np
 import pytest
 from mlx_host.errors import EngineError, LoadError
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MANY_VECTORS
 
 from tests.plugins.embeddings.driver import ARCHITECTURES, add_stages, ask, embed, load, vectors_of, write_tiny
@@ -34,7 +34,9 @@ def test_vectors_are_the_library_s_own_and_neighbours_do_not_show(kind: str, tmp
     for vectors in (
         embed(model, *TEXTS),
         embed(model, *reversed(TEXTS))[::-1],
-        np.concatenate([vectors_of(said) for said in together(model, [Visit(ask(text)) for text in TEXTS])]),
+        np.concatenate(
+            [vectors_of(said) for said in run_together(model, [ScheduledRequest(ask(text)) for text in TEXTS])]
+        ),
     ):
         np.testing.assert_allclose(vectors, expected, atol=1e-4)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.model import EmbeddingModel
 from tokenizers import Tokenizer
 
@@ -45,7 +45,7 @@ def test_neighbours_do_not_show(model: EmbeddingModel, reference: Vectors, turne
 
 
 def test_requests_at_once_get_their_own(model: EmbeddingModel, reference: Vectors) -> None:
-    said = together(model, [Visit(ask(text)) for text in TEXTS])
+    said = run_together(model, [ScheduledRequest(ask(text)) for text in TEXTS])
     np.testing.assert_allclose(np.concatenate([vectors_of(events) for events in said]), reference, atol=1e-4)
 
 
@@ -78,7 +78,7 @@ def test_token_ids_are_taken_as_they_are(model: EmbeddingModel) -> None:
 
 
 def test_tokens_are_counted_with_the_special_ones(model: EmbeddingModel) -> None:
-    started = together(model, [Visit(ask("hello world", [7592]))])[0][0]
+    started = run_together(model, [ScheduledRequest(ask("hello world", [7592]))])[0][0]
     assert started == Started(prompt_tokens=4 + 1)
 
 

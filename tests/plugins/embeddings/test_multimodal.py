@@ -16,7 +16,7 @@ from mlx_embeddings.models.qwen3_vl import Processor
 from mlx_embeddings.utils import load_model
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.model import EmbeddingModel
 from mlx_host_media.data_urls import decode_data_url
 from mlx_host_media.images import on_white
@@ -89,7 +89,9 @@ def test_siglip_s_texts_fill_all_positions(siglip: EmbeddingModel, siglip_folder
 
 
 def test_siglip_takes_texts_and_images_apart_at_once(siglip: EmbeddingModel) -> None:
-    images, texts = together(siglip, [Visit(ask("", "", images=(RED, BLUE))), Visit(ask("a cat", "a dog"))])
+    images, texts = run_together(
+        siglip, [ScheduledRequest(ask("", "", images=(RED, BLUE))), ScheduledRequest(ask("a cat", "a dog"))]
+    )
     np.testing.assert_allclose(vectors_of(images), embed(siglip, "", "", images=(RED, BLUE)), atol=1e-5)
     np.testing.assert_allclose(vectors_of(texts), embed(siglip, "a cat", "a dog"), atol=1e-5)
     assert images[0] == Started(prompt_tokens=2 * 16)

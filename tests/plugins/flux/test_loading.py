@@ -13,7 +13,7 @@ from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.events import ImageCompleted
 from mlx_host.requests import ImageGenerationRequest
-from mlx_host.testing.model_contract import answer
+from mlx_host.testing.model_contract import run_alone
 from mlx_host_flux.configs import BY_NAME
 from mlx_host_flux.mflux_api import Painter, _model_config, key_of
 from mlx_host_flux.model import load_model
@@ -86,7 +86,7 @@ def test_weights_are_quantized_as_they_are_loaded(tmp_path: Path) -> None:
     pictures = set()
     for bits in (16, 8, 4):
         model = load(folder, config_name="flux2-klein-4b", quantize=bits)
-        (finished,) = (event for event in answer(model, request) if isinstance(event, ImageCompleted))
+        (finished,) = (event for event in run_alone(model, request) if isinstance(event, ImageCompleted))
         pictures.add(finished.content)
         model.close()
     assert len(pictures) == 3

@@ -10,7 +10,7 @@ from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Started, TextDelta, Tokenized
 from mlx_host.requests import CompletionRequest, Sampling, TokenizeRequest
-from mlx_host.testing.model_contract import answer
+from mlx_host.testing.model_contract import run_alone
 from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, WindowDetokenizer
 from mlx_host_lm.plugin import LM
 
@@ -27,7 +27,7 @@ def loaded(folder: Path) -> Model:
 
 
 def said(model: Model, request: CompletionRequest) -> tuple[str, int]:
-    started, *events = answer(model, request)
+    started, *events = run_alone(model, request)
     assert isinstance(started, Started)
     return "".join(event.text for event in events if isinstance(event, TextDelta)), started.prompt_tokens
 
@@ -40,7 +40,7 @@ def completion(prompt: str | list[int], suffix: str | None = None, echo: bool = 
 
 
 def tokens(model: Model, text: str) -> list[int]:
-    events = answer(model, TokenizeRequest(id="t", model="m", prompt=text))
+    events = run_alone(model, TokenizeRequest(id="t", model="m", prompt=text))
     (found,) = [event for event in events if isinstance(event, Tokenized)]
     return list(found.tokens)
 

@@ -12,7 +12,7 @@ import pytest
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedRequestError
 from mlx_host.events import EmbeddingBatch, Event, Started, TextDelta
 from mlx_host.requests import EmbeddingRequest
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_lm.mlx_lm_api import has_trunk
 from mlx_host_lm.model import LanguageModel
 from mlx_lm.models import mamba
@@ -38,7 +38,7 @@ def vectors_of(events: list[Event]) -> Vectors:
 
 
 def embed(model: LanguageModel, *inputs: Any, **more: Any) -> Vectors:
-    return vectors_of(together(model, [Visit(embedding(*inputs, **more))])[0])
+    return vectors_of(run_together(model, [ScheduledRequest(embedding(*inputs, **more))])[0])
 
 
 @pytest.mark.parametrize("kind", ["tiny_llama", "tiny_sliding", "tiny_lfm2"])
@@ -50,7 +50,7 @@ def test_vectors_are_means_of_hidden_states_whoever_is_in_the_batch(kind: str, r
     model = load(folder)
     np.testing.assert_allclose(embed(model, *TEXTS), expected, atol=1e-4)
     np.testing.assert_allclose(embed(model, *reversed(TEXTS))[::-1], expected, atol=1e-4)
-    said = together(model, [*(Visit(embedding(text)) for text in TEXTS), Visit(ask("Hello"))])
+    said = run_together(model, [*(ScheduledRequest(embedding(text)) for text in TEXTS), ScheduledRequest(ask("Hello"))])
     np.testing.assert_allclose(np.concatenate([vectors_of(each) for each in said[:-1]]), expected, atol=1e-4)
     model.close()
 
@@ -59,13 +59,15 @@ def test_an_answer_beside_it_stays_what_it_is(model: LanguageModel) -> None:
     def text(events: list[Event]) -> str:
         return "".join(event.text for event in events if isinstance(event, TextDelta))
 
-    (alone,) = together(model, [Visit(ask("Hello"))])
-    beside, _ = together(model, [Visit(ask("Hello")), Visit(embedding(*TEXTS * 5), start=3)])
+    (alone,) = run_together(model, [ScheduledRequest(ask("Hello"))])
+    beside, _ = run_together(model, [ScheduledRequest(ask("Hello")), ScheduledRequest(embedding(*TEXTS * 5), start=3)])
     assert text(beside) == text(alone) != ""
 
 
 def test_tokens_are_counted_and_ids_taken_as_they_are(model: LanguageModel) -> None:
-    text, tokens = together(model, [Visit(embedding("two words")), Visit(embedding([1, 2, 3]))])
+    text, tokens = run_together(
+        model, [ScheduledRequest(embedding("two words")), ScheduledRequest(embedding([1, 2, 3]))]
+    )
     assert tokens[0] == Started(prompt_tokens=3)
     assert isinstance(text[0], Started)
     assert text[0].prompt_tokens > 1

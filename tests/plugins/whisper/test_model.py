@@ -14,7 +14,7 @@ from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import InvalidRequestError, LoadError, RequestTooLargeError
 from mlx_host.events import Event, Finished, Progress, Segment, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest, TranslationRequest
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_whisper.mlx_whisper_api import Whisper
 from mlx_host_whisper.model import load_model
 from mlx_host_whisper.options import WhisperOptions
@@ -34,7 +34,7 @@ def load(folder: Path, **options: Any) -> Model:
 def ask(model: Model, kind: type[TranscriptionRequest] = TranscriptionRequest, **more: Any) -> list[Event]:
     request = kind(id="one", model="any", **{"audio": FILE, **more})
     try:
-        return together(model, [Visit(request)])[0]
+        return run_together(model, [ScheduledRequest(request)])[0]
     finally:
         model.close()
 
