@@ -166,7 +166,7 @@ def skip_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
     ("broken", "test"),
     [
         (LosesText, "test_invariants_hold_for_any_text"),
-        (DependsOnChunks, "test_samples_parse_alike_in_any_chunks"),
+        (DependsOnChunks, "test_samples_parse_the_same_in_any_chunks"),
         (DependsOnChunks, "test_invariants_hold_for_damaged_samples"),
         (Raises, "test_invariants_hold_for_any_text"),
         (InventsCalls, "test_truncated_output_adds_no_call"),
@@ -176,13 +176,13 @@ def skip_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
         (CallsWithoutTools, "test_calls_are_text_without_tools"),
         (ReasonsAlways, "test_disabled_reasoning_stays_in_the_content"),
         (HasNoRelevantSamples, "test_samples_cover_reasoning_or_calls"),
-        (WritesOtherCalls, "test_written_calls_are_read_back"),
-        (WritesOtherCloser, "test_written_calls_are_read_back"),
-        (WritesOtherCloser, "test_the_grammar_admits_written_calls"),
-        (WritesNothing, "test_written_calls_are_read_back"),
-        (ConstrainsToOtherCalls, "test_the_grammar_admits_written_calls"),
-        (ConstrainsSingleCallsOnly, "test_the_grammar_admits_written_calls"),
-        (WritesNothing, "test_the_grammar_admits_written_calls"),
+        (WritesOtherCalls, "test_written_calls_are_parsed_back"),
+        (WritesOtherCloser, "test_written_calls_are_parsed_back"),
+        (WritesOtherCloser, "test_the_grammar_matches_written_calls"),
+        (WritesNothing, "test_written_calls_are_parsed_back"),
+        (ConstrainsToOtherCalls, "test_the_grammar_matches_written_calls"),
+        (ConstrainsSingleCallsOnly, "test_the_grammar_matches_written_calls"),
+        (WritesNothing, "test_the_grammar_matches_written_calls"),
     ],
 )
 def test_contract_detects_broken_parser(broken: type[Tagged | Notes], test: str) -> None:
@@ -200,7 +200,7 @@ class TestNotes(ParserContract):
 
 
 def test_a_parser_without_samples_is_rejected_with_the_way_to_add_them() -> None:
-    with pytest.raises(PluginError, match=r"the parser 'notes' has no samples: define SAMPLES"):
+    with pytest.raises(PluginError, match=r"Parser 'notes' has no samples"):
 
         class Contract(ParserContract):
             parser = Notes

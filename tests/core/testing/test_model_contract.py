@@ -11,12 +11,12 @@ pytest_plugins = ["pytester"]
 TRIALS = Path(__file__).with_name("trial_models.py")
 PROTOCOL = "test_output_follows_the_event_protocol"
 NEIGHBOURS = {
-    "test_neighbours_do_not_show",
-    "test_a_cancelled_neighbour_does_not_show",
-    "test_as_many_as_it_says_run_at_once",
+    "test_output_is_independent_of_concurrent_requests",
+    "test_output_is_independent_of_cancelled_concurrent_requests",
+    "test_declared_concurrency_is_supported",
 }
-TOO_LONG = "test_a_prompt_beyond_the_context_is_refused"
-REFUSES = "test_what_does_not_suit_is_refused_or_answered"
+TOO_LONG = "test_prompts_longer_than_the_context_are_rejected"
+REFUSES = "test_unsuitable_requests_are_rejected_or_completed"
 
 
 def failures(pytester: pytest.Pytester, trial: str) -> tuple[int, set[str]]:
@@ -46,20 +46,26 @@ def test_sound_models_pass(pytester: pytest.Pytester, trial: str, passes: int) -
         ("TestMiscounts", {"test_counts_add_up"}),
         ("TestIgnoresMaxTokens", {"test_counts_add_up"}),
         ("TestEndsChoicesTwice", {"test_choices_end_once"}),
-        ("TestKeepsSlotWhenCancelled", {"test_cancelling_leaves_no_trace", REFUSES, TOO_LONG}),
-        ("TestSwallowsCancelling", {"test_cancelling_leaves_no_trace", "test_a_cancelled_neighbour_does_not_show"}),
-        ("TestLosesNeighboursOnCancel", {"test_a_cancelled_neighbour_does_not_show"}),
-        ("TestRemembersWhatWasCancelled", {"test_cancelling_leaves_no_trace"}),
+        ("TestKeepsSlotWhenCancelled", {"test_output_is_independent_of_cancelled_requests", REFUSES, TOO_LONG}),
+        (
+            "TestSwallowsCancelling",
+            {
+                "test_output_is_independent_of_cancelled_requests",
+                "test_output_is_independent_of_cancelled_concurrent_requests",
+            },
+        ),
+        ("TestLosesNeighboursOnCancel", {"test_output_is_independent_of_cancelled_concurrent_requests"}),
+        ("TestRemembersWhatWasCancelled", {"test_output_is_independent_of_cancelled_requests"}),
         ("TestMixesNeighbours", NEIGHBOURS),
-        ("TestHasFewerSlotsThanItSays", {"test_as_many_as_it_says_run_at_once"}),
+        ("TestHasFewerSlotsThanItSays", {"test_declared_concurrency_is_supported"}),
         ("TestUnpicklable", {"test_requests_and_events_pickle"}),
         ("TestCrashes", {REFUSES}),
         ("TestBlamesItself", {REFUSES, TOO_LONG}),
         ("TestOverrunsItsContext", {TOO_LONG}),
-        ("TestAlike", {"test_requests_are_fit_to_try"}),
-        ("TestServesMore", {"test_a_model_serves_what_its_backend_serves"}),
-        ("TestUnexplained", {"test_options_have_descriptions_and_names_of_their_own"}),
-        ("TestTaken", {"test_options_have_descriptions_and_names_of_their_own"}),
+        ("TestAlike", {"test_requests_are_supported_and_differ"}),
+        ("TestServesMore", {"test_the_backend_declares_the_supported_requests"}),
+        ("TestUnexplained", {"test_options_have_descriptions_and_unique_names"}),
+        ("TestTaken", {"test_options_have_descriptions_and_unique_names"}),
     ],
 )
 def test_a_fault_is_found_by_the_test_for_it(pytester: pytest.Pytester, trial: str, found: set[str]) -> None:

@@ -16,7 +16,7 @@ from mlx_embeddings.utils import _get_classes
 from mlx_host.backend import LoadContext, Model
 from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_embeddings.model import EmbeddingModel, load_model
 from mlx_host_embeddings.options import EmbeddingsOptions
@@ -81,7 +81,7 @@ def vectors_of(events: list[Event]) -> Vectors:
 
 
 def embed(model: Model, *inputs: Any, **more: Any) -> Vectors:
-    return vectors_of(together(model, [Visit(embedding_request(*inputs, **more))])[0])
+    return vectors_of(run_together(model, [ScheduledRequest(embedding_request(*inputs, **more))])[0])
 
 
 def write_tiny(folder: Path, kind: str, dtype: mx.Dtype = mx.float32, **config: Any) -> Path:

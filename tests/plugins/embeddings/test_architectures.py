@@ -11,7 +11,7 @@ import mlx_embeddings
 import numpy as np
 import pytest
 from mlx_host.errors import EngineError, LoadError
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MULTI_VECTOR_MODELS
 
 from tests.plugins.embeddings.driver import (
@@ -43,7 +43,10 @@ def test_vectors_equal_those_of_mlx_embeddings_alone_and_in_a_batch(kind: str, t
         embed(model, *TEXTS),
         embed(model, *reversed(TEXTS))[::-1],
         np.concatenate(
-            [vectors_of(events) for events in together(model, [Visit(embedding_request(text)) for text in TEXTS])]
+            [
+                vectors_of(events)
+                for events in run_together(model, [ScheduledRequest(embedding_request(text)) for text in TEXTS])
+            ]
         ),
     ):
         np.testing.assert_allclose(vectors, expected, atol=1e-4)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.model import EmbeddingModel
 from tokenizers import Tokenizer
 
@@ -45,7 +45,7 @@ def test_vectors_do_not_depend_on_the_batch(model: EmbeddingModel, reference: Ve
 
 
 def test_concurrent_requests_receive_their_vectors(model: EmbeddingModel, reference: Vectors) -> None:
-    outputs = together(model, [Visit(embedding_request(text)) for text in TEXTS])
+    outputs = run_together(model, [ScheduledRequest(embedding_request(text)) for text in TEXTS])
     np.testing.assert_allclose(np.concatenate([vectors_of(events) for events in outputs]), reference, atol=1e-4)
 
 
@@ -78,7 +78,7 @@ def test_token_ids_are_embedded_without_special_tokens(model: EmbeddingModel) ->
 
 
 def test_token_counts_include_special_tokens(model: EmbeddingModel) -> None:
-    started = together(model, [Visit(embedding_request("hello world", [7592]))])[0][0]
+    started = run_together(model, [ScheduledRequest(embedding_request("hello world", [7592]))])[0][0]
     assert started == Started(prompt_tokens=4 + 1)
 
 

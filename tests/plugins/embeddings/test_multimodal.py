@@ -16,7 +16,7 @@ from mlx_embeddings.models.qwen3_vl import Processor
 from mlx_embeddings.utils import load_model
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.model import EmbeddingModel
 from mlx_host_media.data_urls import decode_data_url
 from mlx_host_media.images import on_white
@@ -89,8 +89,12 @@ def test_siglip_texts_are_padded_to_all_positions(siglip: EmbeddingModel, siglip
 
 
 def test_siglip_texts_and_images_are_separate_requests_in_one_batch(siglip: EmbeddingModel) -> None:
-    images, texts = together(
-        siglip, [Visit(embedding_request("", "", images=(RED, BLUE))), Visit(embedding_request("a cat", "a dog"))]
+    images, texts = run_together(
+        siglip,
+        [
+            ScheduledRequest(embedding_request("", "", images=(RED, BLUE))),
+            ScheduledRequest(embedding_request("a cat", "a dog")),
+        ],
     )
     np.testing.assert_allclose(vectors_of(images), embed(siglip, "", "", images=(RED, BLUE)), atol=1e-5)
     np.testing.assert_allclose(vectors_of(texts), embed(siglip, "a cat", "a dog"), atol=1e-5)

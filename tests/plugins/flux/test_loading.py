@@ -13,7 +13,7 @@ from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.events import ImageCompleted
 from mlx_host.requests import ImageGenerationRequest
-from mlx_host.testing.model_contract import answer
+from mlx_host.testing.model_contract import run_alone
 from mlx_host_flux.configs import BY_NAME
 from mlx_host_flux.mflux_api import ImagePipeline, _model_config, detect_config_name
 from mlx_host_flux.model import load_model
@@ -87,7 +87,7 @@ def test_weights_are_quantized_on_load(tmp_path: Path) -> None:
     images = set()
     for bits in (16, 8, 4):
         model = load(folder, config_name="flux2-klein-4b", quantize=bits)
-        (completed,) = (event for event in answer(model, request) if isinstance(event, ImageCompleted))
+        (completed,) = (event for event in run_alone(model, request) if isinstance(event, ImageCompleted))
         images.add(completed.content)
         model.close()
     assert len(images) == 3

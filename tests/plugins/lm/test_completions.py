@@ -9,7 +9,7 @@ from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Started, TextDelta, Tokenized
 from mlx_host.requests import CompletionRequest, Sampling, TokenizeRequest
-from mlx_host.testing.model_contract import answer
+from mlx_host.testing.model_contract import run_alone
 from mlx_host_lm.plugin import LM
 
 from tests.support.tiny_llama import write_tiny_llama
@@ -26,7 +26,7 @@ def load(folder: Path) -> Model:
 
 def complete(model: Model, request: CompletionRequest) -> tuple[str, int]:
     """The completion's text and the number of prompt tokens."""
-    started, *events = answer(model, request)
+    started, *events = run_alone(model, request)
     assert isinstance(started, Started)
     return "".join(event.text for event in events if isinstance(event, TextDelta)), started.prompt_tokens
 
@@ -39,7 +39,7 @@ def completion(prompt: str | list[int], suffix: str | None = None, echo: bool = 
 
 
 def tokens(model: Model, text: str) -> list[int]:
-    events = answer(model, TokenizeRequest(id="t", model="m", prompt=text))
+    events = run_alone(model, TokenizeRequest(id="t", model="m", prompt=text))
     (found,) = [event for event in events if isinstance(event, Tokenized)]
     return list(found.tokens)
 

@@ -12,7 +12,7 @@ import pytest
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedRequestError
 from mlx_host.events import EmbeddingBatch, Event, Started, TextDelta
 from mlx_host.requests import EmbeddingRequest
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_lm.mlx_lm_api import hidden_states
 from mlx_host_text.model import TextModel
 from mlx_lm.models import mamba
@@ -38,7 +38,7 @@ def vectors_of(events: list[Event]) -> Vectors:
 
 
 def embed(model: TextModel, *inputs: Any, **more: Any) -> Vectors:
-    return vectors_of(together(model, [Visit(embedding(*inputs, **more))])[0])
+    return vectors_of(run_together(model, [ScheduledRequest(embedding(*inputs, **more))])[0])
 
 
 @pytest.mark.parametrize("kind", ["tiny_llama", "tiny_sliding", "tiny_lfm2"])
@@ -50,7 +50,9 @@ def test_vectors_are_means_of_hidden_states_alone_and_in_a_batch(kind: str, requ
     model = load(folder)
     np.testing.assert_allclose(embed(model, *TEXTS), expected, atol=1e-4)
     np.testing.assert_allclose(embed(model, *reversed(TEXTS))[::-1], expected, atol=1e-4)
-    events = together(model, [*(Visit(embedding(text)) for text in TEXTS), Visit(chat_request("Hello"))])
+    events = run_together(
+        model, [*(ScheduledRequest(embedding(text)) for text in TEXTS), ScheduledRequest(chat_request("Hello"))]
+    )
     np.testing.assert_allclose(np.concatenate([vectors_of(each) for each in events[:-1]]), expected, atol=1e-4)
     model.close()
 
@@ -59,13 +61,17 @@ def test_embeddings_do_not_change_generated_text(model: TextModel) -> None:
     def text(events: list[Event]) -> str:
         return "".join(event.text for event in events if isinstance(event, TextDelta))
 
-    (alone,) = together(model, [Visit(chat_request("Hello"))])
-    shared, _ = together(model, [Visit(chat_request("Hello")), Visit(embedding(*TEXTS * 5), start=3)])
+    (alone,) = run_together(model, [ScheduledRequest(chat_request("Hello"))])
+    shared, _ = run_together(
+        model, [ScheduledRequest(chat_request("Hello")), ScheduledRequest(embedding(*TEXTS * 5), start=3)]
+    )
     assert text(shared) == text(alone) != ""
 
 
 def test_token_ids_are_embedded_without_special_tokens(model: TextModel) -> None:
-    text, tokens = together(model, [Visit(embedding("two words")), Visit(embedding([1, 2, 3]))])
+    text, tokens = run_together(
+        model, [ScheduledRequest(embedding("two words")), ScheduledRequest(embedding([1, 2, 3]))]
+    )
     assert tokens[0] == Started(prompt_tokens=3)
     assert isinstance(text[0], Started)
     assert text[0].prompt_tokens > 1

@@ -10,7 +10,7 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import EmbeddingBatch, Event, Started
 from mlx_host.requests import EmbeddingRequest
-from mlx_host.testing.model_contract import answer
+from mlx_host.testing.model_contract import run_alone
 from mlx_host_text.model import TextModel
 
 from tests.support.media import data_url, image_url
@@ -19,7 +19,7 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def embed(model: TextModel, inputs: Sequence[str], images: Sequence[str] = ()) -> tuple[Vectors, int]:
-    events: list[Event] = answer(model, EmbeddingRequest(id="e", model="m", inputs=inputs, images=images))
+    events: list[Event] = run_alone(model, EmbeddingRequest(id="e", model="m", inputs=inputs, images=images))
     rows: dict[int, Vectors] = {}
     for event in events:
         if isinstance(event, EmbeddingBatch):

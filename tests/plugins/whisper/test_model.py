@@ -14,7 +14,7 @@ from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import InvalidRequestError, LoadError, RequestTooLargeError
 from mlx_host.events import Event, Finished, Progress, Segment, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest, TranslationRequest
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_whisper.mlx_whisper_api import Whisper
 from mlx_host_whisper.model import load_model
 from mlx_host_whisper.options import WhisperOptions
@@ -37,7 +37,7 @@ def transcribe(
     """Process one request and close the model."""
     request = request_type(id="one", model="any", **{"audio": FILE, **fields})
     try:
-        return together(model, [Visit(request)])[0]
+        return run_together(model, [ScheduledRequest(request)])[0]
     finally:
         model.close()
 

@@ -13,7 +13,7 @@ MARKERS = ("f", {"a": '}}; {"name": "<|python_tag|>'})
 
 SAMPLES = (
     # A call without its tag is one only at the beginning.
-    *standard_samples(Llama3JsonParser, leave_out={"text around calls", "malformed beside a good one"}),
+    *standard_samples(Llama3JsonParser, leave_out={"text around calls", "malformed call before a valid one"}),
     Sample("call with its tag", f"{TAGGED.write([OSLO])}<|eom_id|>", calls=(OSLO,), tools=TOOLS),
     Sample(
         "calls after whitespace, with other keys and separators",
