@@ -1,7 +1,7 @@
 """Records docs/assets/terminal.svg from a real server: `uv run python -m scripts.terminal_svg`.
 
-Runs `mlx-host run` in a pseudo-terminal until it is ready, sends one request with curl, and draws both outputs.
-Port 8000 must be free.
+Runs `mlx-host run` in a pseudo-terminal until it is ready, sends one request, and draws both outputs.
+Needs curl, jq and the port 8000.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import io
 import os
 import pty
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -22,18 +21,21 @@ from rich.console import Console
 from rich.text import Text
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "assets" / "terminal.svg"
-SERVER = ("mlx-host", "run", "--backend", "lm", "--model", "demo:smollm2")
-BODY = '{"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}'
-REQUEST = ("curl", "-s", "http://127.0.0.1:8000/v1/chat/completions", "--json", BODY)
+SERVER = "mlx-host run --backend lm --model demo:smollm2"
+REQUEST = (
+    "curl -s http://127.0.0.1:8000/v1/chat/completions --json "
+    """'{"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0}' """
+    "| jq '.choices[0].message'"
+)
 COLUMNS, LINES = 100, 40
 
 
 def record() -> tuple[str, str]:
-    """Return what the server writes to a terminal until it is ready, with its escape codes, and the output of REQUEST."""
+    """Return what the server writes to a terminal until it is ready, with escape codes, and the output of REQUEST."""
     main, side = pty.openpty()
     termios.tcsetwinsize(side, (LINES, COLUMNS))
     process = subprocess.Popen(
-        [sys.executable, "-m", "mlx_host", *SERVER[1:]],
+        [sys.executable, "-m", "mlx_host", *SERVER.split()[1:]],
         stdin=side,
         stdout=side,
         stderr=side,
@@ -45,7 +47,7 @@ def record() -> tuple[str, str]:
         for chunk in _read(main):
             output += chunk
             if b"ready: " in output and output.endswith(b"\n"):
-                done = subprocess.run(REQUEST, capture_output=True, text=True, check=True)
+                done = subprocess.run(REQUEST, shell=True, capture_output=True, text=True, check=True)
                 return output.decode(), done.stdout
     finally:
         process.send_signal(signal.SIGINT)
@@ -91,8 +93,8 @@ def draw(server: str, response: str) -> str:
     """Return an SVG of a terminal; its fonts are the reader's, because rich's template loads them from another host."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     for command, output in ((SERVER, final_screen(server)), (REQUEST, response)):
-        console.print(Text.assemble(("$ ", "bold green"), (shlex.join(command), "bold")))
-        console.print(Text.from_ansi(output), end="\n\n" if command is SERVER else "\n")
+        console.print(Text.assemble(("$ ", "bold green"), (command, "bold")))
+        console.print(Text.from_ansi(output.rstrip()), end="\n\n")
     svg = console.export_svg(title="mlx-host", unique_id="terminal")
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
     return svg.replace("Fira Code, monospace", "ui-monospace, Menlo, monospace")
