@@ -66,7 +66,7 @@ def read_shell(block: Block, command: str) -> None:
         words = words[1:]
     if words[:1] == ["mlx-host"]:
         read_arguments(block, words[1:])
-    elif words[:2] == ["python", "-m"] and words[2].startswith("benchmarks."):
+    elif words[:2] == ["python", "-m"] and words[2].startswith(("benchmarks.", "scripts.")):
         assert (ROOT / f"{words[2].replace('.', '/')}.py").is_file(), f"{block}: {words}"
 
 

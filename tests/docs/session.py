@@ -39,7 +39,7 @@ from tests.support.server import BLAS, ServerProcess
 # What would reach out of this machine or change it, and what CI does with the repository itself.
 OUTSIDE = re.compile(
     r"(python3 -m )?pip install |git (clone|tag|push)|apt-get |sudo |\.ci/run"
-    r"|uv (pip install|sync|lock|build|run (pytest|ruff|mypy|lint-imports|mkdocs))"
+    r"|uv (pip install|sync|lock|build|run (pytest|ruff|mypy|lint-imports|python -m scripts))"
 )
 SERVER = re.compile(r"(uv run )?mlx-host (run|launch)\b(?!.*--help)")
 
