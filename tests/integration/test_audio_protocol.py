@@ -142,7 +142,7 @@ def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     ("fields", "param", "words"),
     [
         ({"response_format": "diarized_json"}, "response_format", "'verbose_json'"),
-        ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "needs response_format 'verbose_json'"),
+        ({"timestamp_granularities[]": "word"}, "timestamp_granularities", "requires response_format 'verbose_json'"),
         ({"timestamp_granularities[]": "letter", "response_format": "verbose_json"}, "timestamp_granularities", "word"),
         ({"stream": "true", "response_format": "srt"}, "stream", "must be false"),
         ({"stream": "perhaps"}, "stream", "boolean"),

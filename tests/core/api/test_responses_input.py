@@ -144,13 +144,13 @@ def test_instructions_come_first_and_are_joined_with_developer_messages() -> Non
 @pytest.mark.parametrize(
     ("item", "part"),
     [
-        ({"type": "web_search_call"}, "input[1] is of type 'web_search_call'"),
-        ({"type": 5}, "input[1] is of type 5"),
+        ({"type": "web_search_call"}, "input[1] has the unsupported type 'web_search_call'"),
+        ({"type": 5}, "input[1] has the unsupported type 5"),
         ({"role": "wizard", "content": "x"}, "input[1].role must be one of user"),
         ({"content": "x"}, "input[1].role"),
         ({"role": "user"}, "input[1].content must be"),
         ({"role": "user", "content": ["x"]}, "input[1].content[0] is not a part"),
-        ({"role": "user", "content": [{"type": "video"}]}, "its type is 'video'"),
+        ({"role": "user", "content": [{"type": "video"}]}, "unsupported type 'video'"),
         ({"role": "user", "content": [{"type": "input_text"}]}, "input[1].content[0].text must be a string"),
         ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "does not support file ids"),
         ({**call(1), "arguments": {}}, "input[1].arguments must be a string"),

@@ -51,7 +51,7 @@ class CompletionBody(GenerationBody):
         return self.best_of or self.n_returned
 
     def ignored(self) -> list[str]:
-        """Return the fields that were given, are not null, and have no effect."""
+        """Return the names of fields that are not null and have no effect."""
         fields = self.given_extra()
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")
@@ -80,7 +80,7 @@ def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
         "sampling": body.sampling(),
         "max_tokens": DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
         "stop": body.stops(),
-        # Log-probabilities decide which choice is best.
+        # The best choices are selected by their log-probabilities.
         "top_logprobs": 0 if body.logprobs is None and body.n_generated > body.n_returned else body.logprobs,
         "n": body.n_generated,
         "output_format": body.output_format(
