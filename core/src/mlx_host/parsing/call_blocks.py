@@ -53,8 +53,8 @@ class TaggedCalls(CallFormat):
 class CallBlock(CallFormat):
     """One or more calls between an `opener` and an optional `closer`; each begins with one of its notation's `starts`.
 
-    The models write `gap` after the opener and `between` between two calls. `bare_starts` are strings that begin a block
-    whose opener is missing. `other_openers` and `other_closers` are accepted as variants.
+    The models write `gap` after the opener and `between` between two calls. `bare_starts` are strings that begin a
+    block whose opener is missing. `other_openers` and `other_closers` are accepted as variants.
     """
 
     opener: str
