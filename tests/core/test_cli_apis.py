@@ -162,7 +162,7 @@ def test_a_disabled_api_needs_no_settings_and_may_have_former_ones(invoke: Invok
     needy = plugin(api("needy", NeedySettings))
     code, output, _ = invoke(needy=needy)
     assert code == 2
-    assert "--needy-token is missing; set it as a flag, as MLX_HOST_NEEDY_TOKEN or in [apis.needy]" in output
+    assert "--needy-token is required; set it on the command line, as MLX_HOST_NEEDY_TOKEN or in [apis.needy]" in output
     assert invoke("--disable-api", "needy", needy=needy)[0] == 0
     assert invoke("--disable-api", "store", toml="old_jobs = 0\n" + TABLE)[0] == 0
 
@@ -176,8 +176,8 @@ def test_a_disabled_api_needs_no_settings_and_may_have_former_ones(invoke: Invok
         ([], "[apis.store]\njob = 1\n", {}, "[apis.store] of mlx-host.toml has an unknown key 'job' (did you"),
         ([], "[apis.store]\njobs = 0\n", {}, "'jobs' in [apis.store] of mlx-host.toml: "),
         ([], "old_jobs = 0\n", {}, "'old_jobs' in mlx-host.toml: "),
-        ([], "apis = 5\n", {}, "API settings must be written as [apis.NAME] tables."),
-        ([], "apis.store = 5\n", {}, "API settings must be written as [apis.NAME] tables."),
+        ([], "apis = 5\n", {}, "The API settings of the configuration file must be [apis.NAME] tables."),
+        ([], "apis.store = 5\n", {}, "The API settings of the configuration file must be [apis.NAME] tables."),
         ([], "store_jobs = 5\n", {}, "mlx-host.toml has an unknown key 'store_jobs' ("),
         (["--store-jobs", "0"], "", {}, "--store-jobs: "),
         ([], "", {"MLX_HOST_STORE_JOBS": "0"}, "MLX_HOST_STORE_JOBS: "),

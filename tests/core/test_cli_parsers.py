@@ -48,7 +48,8 @@ def test_a_recording_shows_what_comes_out(tmp_path: Path) -> None:
 
 def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
     recorded = tmp_path / "answers.jsonl"
-    recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
+    line = '{"text": "Hm.</think>Yes.", "generation_prompt": "<think>"}'
+    recorded.write_text(f'{line}\n\n{{"text": "Yes."}}\n', encoding="utf-8")
     first, second = read_recordings(recorded, "")
     assert (first.text, first.generation_prompt, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
 
@@ -60,7 +61,7 @@ def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
         ("{", "JSON"),
         ('{"text": 5}', "text: .*string"),
         ('{"text": "b", "tools": [5]}', "tools: .*object"),
-        ('{"text": "b", "prompt_tail": 5}', "prompt_tail: .*string"),
+        ('{"text": "b", "generation_prompt": 5}', "generation_prompt: .*string"),
     ],
 )
 def test_a_line_that_is_no_recording_is_named(tmp_path: Path, line: str, said: str) -> None:
@@ -142,7 +143,7 @@ def test_a_cut_that_shows_is_shown_and_fails(tmp_path: Path) -> None:
     assert done.exit_code == 1
     whole, pieces, otherwise = done.stdout.splitlines()[1:]
     assert whole == f"content   {'[red]' + 'word ' * 40!r}"
-    assert "comes out instead: ['[', 'r', 'e', 'd', ']'," in pieces
+    assert "different result with the chunks ['[', 'r', 'e', 'd', ']'," in pieces
     assert "?" * 205 in otherwise
 
 
@@ -155,8 +156,8 @@ def test_chunkings_find_a_parser_on_which_a_cut_shows() -> None:
 def test_the_contract_can_be_run_by_name() -> None:
     done = command("parser", "fuzz", "qwen3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "holds" in done.stdout
-    assert "fails" not in done.stdout
+    assert "passed" in done.stdout
+    assert "failed" not in done.stdout
 
 
 def test_the_contract_needs_samples() -> None:

@@ -34,7 +34,7 @@ def write_lines(handler: logging.Handler, *lines: str) -> None:
 
 def test_rotation_keeps_every_line_in_files_of_the_asked_size(tmp_path: Path) -> None:
     log = tmp_path / "sub" / "app.log"
-    handler = _logs.RotatedLog(log, max_bytes=100)
+    handler = _logs.TimestampedRotatingFileHandler(log, max_bytes=100)
     lines = [f"{number:04} {'x' * 30}" for number in range(40)]
     write_lines(handler, *lines)
     handler.close()
@@ -47,7 +47,7 @@ def test_rotation_keeps_every_line_in_files_of_the_asked_size(tmp_path: Path) ->
 
 def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
     for line in ("first", "second"):
-        handler = _logs.RotatedLog(tmp_path / "app.log")
+        handler = _logs.TimestampedRotatingFileHandler(tmp_path / "app.log")
         write_lines(handler, line)
         handler.close()
     assert (tmp_path / "app.log").read_text() == "first\nsecond\n"
@@ -55,7 +55,7 @@ def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
 
 def test_a_relative_log_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    handler = _logs.RotatedLog(Path("app.log"), max_bytes=10)
+    handler = _logs.TimestampedRotatingFileHandler(Path("app.log"), max_bytes=10)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     write_lines(handler, "a line", "another line")
@@ -79,8 +79,8 @@ def test_what_was_set_aside_too_long_ago_is_deleted_and_nothing_else(tmp_path: P
     for name, days in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (now, now - days * DAY))
-    handler = _logs.RotatedLog(tmp_path / "a[b].log")
-    handler.drop_old(now)
+    handler = _logs.TimestampedRotatingFileHandler(tmp_path / "a[b].log")
+    handler.delete_expired(now)
     handler.close()
     gone = set(ages) - {file.name for file in tmp_path.iterdir()}
     assert gone == {"a[b].log.20260101-000000", "a[b].log.20260101-000000.1"}
@@ -104,8 +104,8 @@ def test_no_log_file_writes_none(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--log-file '.*' cannot be written: Is a directory; choose another"):
-        _logs.set_up("info", tmp_path)
+    with pytest.raises(UsageError, match=r"--log-file '.*' cannot be written: Is a directory"):
+        _logs.configure_logging("info", tmp_path)
 
 
 def test_the_file_has_what_the_screen_has_and_neither_has_a_word_of_the_requests(tmp_path: Path) -> None:

@@ -339,9 +339,9 @@ FAILED = {
     "sick": "import failed: ModuleNotFoundError: No module named 'a_library_that_is_not_there'",
     "quitter": "import failed: SystemExit: I am leaving",
     "misspelt": "unknown hook 'register_backend'; did you mean 'register_backends'?",
-    "odd": "unknown hook 'on_full_moon'; the hooks are register_backends, register_parsers,",
-    "arguments": "does not fit the hooks: Plugin 'mlx-host-arguments:arguments' for hook 'resolve_source'",
-    "silent": "implements no hook; is a @mlx_host.hookimpl missing?",
+    "odd": "unknown hook 'on_full_moon'; available: register_backends, register_parsers,",
+    "arguments": "does not match the hook spec: Plugin 'mlx-host-arguments:arguments' for hook 'resolve_source'",
+    "silent": "implements no hook; is the decorator @mlx_host.hookimpl missing?",
     "nothing": "register_backends returned None; is a `return` missing?",
     "garbage": "register_backends returned 'lm', expected a Backend",
     "instance": "expected a subclass of Parser",
@@ -456,7 +456,7 @@ def test_the_table_is_readable_at_80_columns(zoo: Path) -> None:
         "commands bench launch parser parsers plugins run",
         "commands greet",
         "parsers fine_parser fine_too",
-        "--prompt-tail",
+        "--generation-prompt",
         "--repetition-context-size",
         "--prefill-step-size",
     ):
@@ -512,7 +512,7 @@ def test_a_plugin_that_fails_to_resolve_is_named(zoo: Path) -> None:
     assert lost.stderr == "Error: mlx-host-fine 1.0: resolve_source of 'lost:model' failed: KeyError: 'lost'.\n"
     junk = mlx_host("run", "--backend", "fine", "--model", "junk:model", plugins=[zoo])
     assert (junk.returncode, junk.stdout) == (1, "")
-    assert "resolve_source of 'junk:model' returned 'junk', expected a Source." in junk.stderr
+    assert "resolve_source of 'junk:model' returned 'junk', expected a ModelSource." in junk.stderr
 
 
 def test_a_backend_that_is_not_installed_names_its_package() -> None:
@@ -588,7 +588,7 @@ def test_a_plugin_error_is_no_usage_error() -> None:
         return 7
 
     plugins = Plugins({"odd": SimpleNamespace(resolve_source=resolve_source)}, installed=[])
-    with pytest.raises(PluginError, match="returned 7, expected a Source"):
+    with pytest.raises(PluginError, match="returned 7, expected a ModelSource"):
         plugins.source("anything")
 
 

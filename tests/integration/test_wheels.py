@@ -114,7 +114,7 @@ def test_core_alone_brings_no_model_library_and_no_testing_tools(core: Environme
 def test_core_alone_names_the_package_of_a_backend(core: Environment, backend: str) -> None:
     said = complaint(core.mlx_host("run", "--backend", backend, "--model", "org/name"))
     assert said == (
-        f"Unknown backend {backend!r}. Installed backends: none. Install it: pip install mlx-host-{backend}"
+        f"Unknown backend {backend!r}. Installed backends: none. Install it with: pip install mlx-host-{backend}"
     )
 
 

@@ -92,12 +92,12 @@ def test_an_error_event_is_a_failure() -> None:
 
 
 def test_a_cut_connection_is_a_failure() -> None:
-    assert failed((11.0, chunk("a")), (12.0, chunk("b"))) == "the connection was cut after 2 chunks of text"
+    assert failed((11.0, chunk("a")), (12.0, chunk("b"))) == "the connection was closed after 2 chunks of text"
 
 
 def test_why_the_bytes_stopped_is_told() -> None:
     assert failed((11.0, chunk("a")), failure="Connection reset by peer") == "Connection reset by peer"
-    assert failed(status=0, failure="no connection: Connection refused") == "no connection: Connection refused"
+    assert failed(status=0, failure="connection failed: Connection refused") == "connection failed: Connection refused"
 
 
 def test_without_usage_nothing_is_guessed() -> None:
@@ -105,7 +105,7 @@ def test_without_usage_nothing_is_guessed() -> None:
 
 
 def test_an_answer_without_text_is_a_failure() -> None:
-    assert failed((11.0, usage(4) + DONE)) == "no text in an answer of 4 tokens"
+    assert failed((11.0, usage(4) + DONE)) == "no text in a completion of 4 tokens"
 
 
 def test_a_chunk_that_is_not_json_is_a_failure() -> None:

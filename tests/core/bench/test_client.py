@@ -91,7 +91,7 @@ def test_failures_are_counted_beside_answers() -> None:
         point = asyncio.run(client(url).measure(WORKLOAD, 2, 8))
     assert len(point.completed) == 2
     assert sorted(failure.reason for failure in point.failed) == sorted(
-        ["HTTP 429: full", "the connection was cut after 1 chunk of text", "error event: broken"] * 2
+        ["HTTP 429: full", "the connection was closed after 1 chunk of text", "error event: broken"] * 2
     )
 
 
@@ -120,9 +120,9 @@ def test_models_are_those_the_server_lists() -> None:
 @pytest.mark.parametrize(
     ("answer", "told"),
     [
-        (response(b"not found", status=404), "answers HTTP 404: not found"),
-        (response(b"[]"), "is not a list of models"),
-        (response(b"<html>"), "is not a list of models"),
+        (response(b"not found", status=404), "returned HTTP 404: not found"),
+        (response(b"[]"), "did not return a list of models"),
+        (response(b"<html>"), "did not return a list of models"),
     ],
 )
 def test_what_is_no_model_list_is_told(answer: bytes, told: str) -> None:

@@ -81,7 +81,7 @@ def usage_error(*arguments: str) -> str:
 def test_no_server_at_the_address_is_told() -> None:
     with serving(good) as url:
         pass
-    assert usage_error(url).startswith(f"No server answers at {url}/v1 (no connection: Connection refused).")
+    assert usage_error(url).startswith(f"Cannot connect to {url}/v1 (connection failed: Connection refused).")
 
 
 def test_one_of_several_models_must_be_named() -> None:
@@ -89,7 +89,7 @@ def test_one_of_several_models_must_be_named() -> None:
         yield models("a", "b")
 
     with serving(script) as url:
-        assert usage_error(url) == f"{url}/v1 serves 2 models: name one with --model (a, b)."
+        assert usage_error(url) == f"{url}/v1 serves 2 models; select one with --model: a, b."
 
 
 def test_without_url_and_model_there_is_nothing_to_measure() -> None:
@@ -97,7 +97,7 @@ def test_without_url_and_model_there_is_nothing_to_measure() -> None:
 
 
 def test_options_of_run_beside_a_url_are_refused() -> None:
-    assert "'--backend lm' is not understood" in usage_error("http://127.0.0.1:1/v1", "--backend", "lm")
+    assert "Unknown options '--backend lm'" in usage_error("http://127.0.0.1:1/v1", "--backend", "lm")
 
 
 @pytest.mark.parametrize("concurrency", ["", "1,x", "0", "8,-1"])
@@ -141,7 +141,7 @@ def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
         async with run_server([sys.executable, "-c", "raise SystemExit('no such model')"]):
             pass
 
-    with pytest.raises(UsageError, match=r"exit code 1\)\. It said:\nno such model"):
+    with pytest.raises(UsageError, match=r"exit code 1\)\. Its output:\nno such model"):
         asyncio.run(start())
 
 
@@ -167,5 +167,5 @@ def test_at_the_door_a_wrong_address_is_one_sentence_and_exit_code_2() -> None:
     ended = mlx_host("bench", url)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr.startswith(f"Error: No server answers at {url}/v1")
+    assert ended.stderr.startswith(f"Error: Cannot connect to {url}/v1")
     assert "Traceback" not in ended.stderr

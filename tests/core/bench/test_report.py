@@ -56,9 +56,9 @@ def test_the_table_shows_numbers_and_failures() -> None:
         console.print(report_table(report_json(session)))
     shown = capture.get()
     assert "tiny at http://127.0.0.1:8000/v1" in shown
-    assert "Failed at 2 at once, 2 of 5: x" in shown
-    assert "Failed at 2 at once, 1 of 5: y" in shown
-    assert "On average 15 prompt tokens and 3 completion tokens a request" in shown
+    assert "At concurrency 2, 2 of 5 requests failed: x" in shown
+    assert "At concurrency 2, 1 of 5 requests failed: y" in shown
+    assert "On average 15 prompt tokens and 3 completion tokens per request" in shown
     row = next(line for line in shown.splitlines() if "1.5" in line)
     times = ["1000/1450"] * 3
     assert re.split(r"\s{2,}", row.strip()) == ["2", "2/3", *times, "1.5", "0.50"]

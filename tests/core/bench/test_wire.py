@@ -66,7 +66,7 @@ def test_a_refused_connection_is_told() -> None:
         return await send_request(target, target.request("GET", "/models"), clock=Ticks(), timeout=30)
 
     recording = asyncio.run(refused())
-    assert (recording.status, recording.failure) == (0, "no connection: Connection refused")
+    assert (recording.status, recording.failure) == (0, "connection failed: Connection refused")
 
 
 def test_no_answer_in_time_is_told() -> None:
@@ -74,7 +74,7 @@ def test_no_answer_in_time_is_told() -> None:
         yield STREAM_HEAD + b"begun"
         await asyncio.Event().wait()
 
-    assert send(script, Ticks(), timeout=0.05).failure == "no end of the answer within 0.05 s"
+    assert send(script, Ticks(), timeout=0.05).failure == "no complete response within 0.05 s"
 
 
 def test_what_is_not_http_is_told() -> None:
@@ -83,7 +83,7 @@ def test_what_is_not_http_is_told() -> None:
 
     failure = send(script, Ticks()).failure
     assert failure is not None
-    assert failure.startswith("the answer is not HTTP")
+    assert failure.startswith("the response is not HTTP")
 
 
 def test_the_request_is_well_formed_and_carries_the_key() -> None:

@@ -14,23 +14,7 @@ from mlx_host._bench.result import RequestFailure, RequestResult, error_message,
 from mlx_host.errors import UsageError
 
 _TOPICS = ("the sea", "a small town", "the winter", "old trains", "bread", "the moon", "a garden", "the first radio")
-_FILLER = (
-    "keep",
-    "in",
-    "mind",
-    "that",
-    "it",
-    "is",
-    "for",
-    "people",
-    "who",
-    "like",
-    "to",
-    "read",
-    "about",
-    "the",
-    "world",
-)
+_FILLER = "keep in mind that it is for people who like to read about the world"
 
 
 @dataclass(frozen=True)
@@ -49,7 +33,7 @@ class Workload:
         task = f"{self.salt}{number}. Write an essay of 3000 words about {_TOPICS[number % len(_TOPICS)]}."
         # A common English word is about one token in any vocabulary; the report has the number that the server counted.
         missing = self.prompt_tokens - len(task.split())
-        return " ".join([task, *islice(cycle(_FILLER), max(missing, 0))])
+        return " ".join([task, *islice(cycle(_FILLER.split()), max(missing, 0))])
 
     def body(self, number: int, *, max_tokens: int | None = None) -> bytes:
         return json.dumps(

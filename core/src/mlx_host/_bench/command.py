@@ -83,8 +83,8 @@ def bench(
 ) -> None:
     """Measure latency and throughput of an OpenAI-compatible server.
 
-    URL is the server's base URL, such as http://127.0.0.1:8000/v1. Without URL, a server is started for the
-    measurement: --model and all options not listed here are passed to `mlx-host run`, for example --backend lm.
+    URL is the server's base URL, such as http://127.0.0.1:8000/v1. Without URL, a server is started and measured:
+    --model and all options that are not listed here are passed to `mlx-host run`, for example --backend lm.
 
     The exit code is 1 if a request failed.
     """

@@ -16,7 +16,7 @@ from mlx_host._bench.runner import BenchResult
 _TIMES = {
     "time_to_first_token": "TTFT\np50/p95 ms",
     "time_per_token": "TPOT\np50/p95 ms",
-    "gap_between_chunks": "chunk gap\np50/p95 ms",
+    "gap_between_chunks": "ITL\np50/p95 ms",
 }
 
 
@@ -110,7 +110,8 @@ def _caption(report: dict[str, Any]) -> Text:
         for failure in point["failures"]
     ]
     lines.append(
-        "TTFT: time to first token. TPOT: time per output token after the first. Chunk gap: time between chunks."
+        "TTFT: time to first token. TPOT: time per output token after the first. "
+        "ITL: inter-token latency, the time between chunks."
     )
     return Text("\n".join(lines))
 
