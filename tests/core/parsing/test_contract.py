@@ -83,7 +83,9 @@ class HidesText(Tagged):
 
 class CallsWithoutTools(Tagged):
     def __init__(self, **primed: object) -> None:
-        super().__init__(generation_prompt=str(primed["generation_prompt"]), tools=TOOLS, reasoning=bool(primed["reasoning"]))
+        super().__init__(
+            generation_prompt=str(primed["generation_prompt"]), tools=TOOLS, reasoning=bool(primed["reasoning"])
+        )
 
 
 class ReasonsAlways(Tagged):
