@@ -86,9 +86,7 @@ def test_death_under_load(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
         victim.kill()
         for error in (error_of(running.result(), 500), last_error(flowing.result())):
             assert error["code"] == "engine_failed"
-            assert (
-                error["message"] == "The process of model 'one' exited while running the request (killed by SIGKILL)."
-            )
+            assert error["message"].endswith("exited while running the request (killed by SIGKILL).")
         gate.touch()
         assert replayed.result().json()["choices"][0]["message"]["content"] == "replayed"
         answers = [future.result().json()["choices"][0]["message"]["content"] for future in waiting]

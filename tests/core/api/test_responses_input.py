@@ -149,7 +149,7 @@ def test_instructions_come_first_and_are_joined_with_developer_messages() -> Non
         ({"role": "wizard", "content": "x"}, "input[1].role must be one of user"),
         ({"content": "x"}, "input[1].role"),
         ({"role": "user"}, "input[1].content must be"),
-        ({"role": "user", "content": ["x"]}, "input[1].content[0] is not a part"),
+        ({"role": "user", "content": ["x"]}, "input[1].content[0] has the unsupported type None"),
         ({"role": "user", "content": [{"type": "video"}]}, "unsupported type 'video'"),
         ({"role": "user", "content": [{"type": "input_text"}]}, "input[1].content[0].text must be a string"),
         ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "does not support file ids"),
