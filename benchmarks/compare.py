@@ -1,7 +1,7 @@
 """Compares mlx-host with mlx_lm.server and with mlx-lm's engine called directly: `uv run python -m benchmarks.compare`.
 
-All three run side by side on one machine and are asked in turn, round after round, the same prompts at the same
-concurrencies; the table has the medians over the rounds and the median ratio to the engine of the same round.
+All three run on one machine. In each round they get the same prompts at the same concurrencies, one after another. The
+table has the medians over the rounds and the median ratio to the engine in the same round.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CONCURRENCIES = (1, 8, 32)
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and how much of it makes a measurement: `factor` times as many requests as are made at once."""
+    """A model and the size of a measurement: `factor` times as many requests as the concurrency."""
 
     name: str
     path: Path
@@ -91,14 +91,14 @@ class Engine(Contender):
         await self._results.readline()
 
     async def close(self) -> None:
-        # Idle, it would end with its input; interrupted, it would first finish its job.
+        # It exits at the end of its input only when idle; an interrupt would let it finish its job first.
         if self._process.returncode is None:
             self._process.terminate()
         await self._process.wait()
 
 
 def preload() -> dict[str, str]:
-    """MLX's CPU wheel brings a slow BLAS; OpenBLAS takes its place where it is installed."""
+    """The environment that preloads OpenBLAS where it is installed; the BLAS of MLX's CPU wheel is slow."""
     blas = ctypes.util.find_library("openblas") if sys.platform == "linux" else None
     return {"LD_PRELOAD": blas} if blas else {}
 
@@ -132,7 +132,7 @@ async def contenders(path: Path) -> AsyncIterator[list[Contender]]:
 
 
 async def compare(case: Case, rounds: int, concurrencies: Sequence[int]) -> list[Numbers]:
-    """Measure all contenders in turn; one row for each contender and concurrency, with the numbers of every round."""
+    """Measure all contenders in turn; return a row per contender and concurrency with the numbers of every round."""
     rows: dict[tuple[int, str], list[Numbers]] = {}
     async with contenders(case.path) as lined_up:
         for number in range(rounds + 1):
@@ -141,10 +141,10 @@ async def compare(case: Case, rounds: int, concurrencies: Sequence[int]) -> list
                 for contender in lined_up:
                     click.echo(f"{case.name}, round {number} of {rounds}: {contender.name} at {concurrency}", err=True)
                     numbers = await contender.measure(workload, concurrency, case.requests(concurrency))
-                    # Round 0 compiles kernels and fills pools.
+                    # Round 0 is the warm-up: it compiles kernels and fills pools.
                     if number:
                         rows.setdefault((concurrency, contender.name), []).append(numbers)
-            # Nobody always goes first, or always after the same one.
+            # Vary the order, so that no contender always runs first or after the same one.
             lined_up = lined_up[1:] + lined_up[:1]
     return [
         {"model": case.name, "concurrency": concurrency, "contender": name, "rounds": numbers}
@@ -154,7 +154,7 @@ async def compare(case: Case, rounds: int, concurrencies: Sequence[int]) -> list
 
 
 def summary(rounds: Sequence[Numbers], limit: Sequence[Numbers]) -> Numbers:
-    """Medians over the rounds; the ratio is to the engine in the same round."""
+    """The medians over the rounds; ratios are to the engine in the same round."""
     speed = "tokens_per_second"
     return {
         speed: median(numbers[speed] for numbers in rounds),
@@ -192,7 +192,7 @@ def machine() -> dict[str, str]:
 
 
 def cases(names: Sequence[str], folder: Path) -> list[Case]:
-    """The two standing models, or any other that mlx-lm can load from a folder."""
+    """The two default models, or any that mlx-lm can load from a folder."""
     made = []
     for name in names:
         if name == "random llama":

@@ -1,7 +1,7 @@
 """Compares /v1/embeddings with mlx-embeddings called naively: `uv run python -m benchmarks.embeddings`.
 
-Both have all-MiniLM-L6-v2 and the same texts of mixed length, in turn, round after round; the table has the median
-texts a second. Naively is one padded batch, or one text after another; the server's time holds HTTP and JSON.
+Both embed the same texts of mixed length with all-MiniLM-L6-v2, alternating in each round. The table has the median
+texts per second. Naive means one padded batch, or one text at a time. The server's time includes HTTP and JSON.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ WORDS = (
     *("river", "account", "password", "engine", "harbour", "invoice", "winter", "protein", "guitar", "contract"),
     *("opens", "delays", "measures", "follows", "the", "of", "a", "between", "quietly", "seven"),
 )
-LONGEST = 160
+MAX_WORDS = 160
 
 
 def make_texts(count: int, seed: int) -> list[str]:
-    """Texts of 3 to LONGEST words, most of them short, as queries and passages are."""
+    """Texts of 3 to MAX_WORDS words, most of them short, like queries and passages."""
     chance = random.Random(seed)
-    lengths = [round(3 * (LONGEST / 3) ** chance.random()) for _ in range(count)]
+    lengths = [round(3 * (MAX_WORDS / 3) ** chance.random()) for _ in range(count)]
     return [" ".join(chance.choices(WORDS, k=length)) for length in lengths]
 
 
 def preload() -> dict[str, str]:
-    """MLX's CPU wheel brings a slow BLAS; OpenBLAS takes its place where it is installed."""
+    """The environment that preloads OpenBLAS where it is installed; the BLAS of MLX's CPU wheel is slow."""
     blas = ctypes.util.find_library("openblas") if sys.platform == "linux" else None
     return {"LD_PRELOAD": blas} if blas else {}
 
 
 def naive(folder: str) -> None:
-    """Answer {"texts", "together"}, a line each on stdin, with the seconds that mlx-embeddings takes."""
+    """For each line {"texts", "together"} on stdin, print the seconds that mlx-embeddings takes."""
     import mlx.core as mx
     from mlx_embeddings import generate, load
 
@@ -67,7 +67,7 @@ def naive(folder: str) -> None:
 
 
 class Naive:
-    """mlx-embeddings in a process of its own."""
+    """mlx-embeddings in a separate process."""
 
     def __init__(self, jobs: IO[str], results: IO[str]) -> None:
         self._jobs = jobs
@@ -91,13 +91,13 @@ def naively(folder: Path) -> Iterator[Naive]:
 
 
 async def ask(client: httpx2.AsyncClient, texts: Sequence[str]) -> None:
-    answer = await client.post("/embeddings", json={"input": texts, "encoding_format": "base64"})
-    answer.raise_for_status()
-    assert len(answer.json()["data"]) == len(texts)
+    response = await client.post("/embeddings", json={"input": texts, "encoding_format": "base64"})
+    response.raise_for_status()
+    assert len(response.json()["data"]) == len(texts)
 
 
 async def ask_apart(client: httpx2.AsyncClient, texts: Sequence[str]) -> None:
-    """As many clients at once, each with one text after another."""
+    """Run several clients concurrently, each of which sends one text at a time."""
     waiting = iter(texts)
 
     async def one() -> None:
@@ -114,7 +114,7 @@ async def timed(work: Any) -> float:
 
 
 async def measure(rounds: int) -> dict[str, dict[int, list[float]]]:
-    """Texts a second, by contender and number of texts, for each round."""
+    """Texts per second of each round, by contender and number of texts."""
     speeds: dict[str, dict[int, list[float]]] = {}
     source = resolve_source(MODEL)
     assert source is not None
@@ -133,7 +133,7 @@ async def measure(rounds: int) -> dict[str, dict[int, list[float]]]:
                             "mlx-embeddings, one padded batch": library.seconds(texts, together=True),
                             "mlx-embeddings, one by one": library.seconds(texts, together=False),
                         }
-                        if turn:  # The first round is for warming up.
+                        if turn:  # The first round is the warm-up.
                             for name, took in seconds.items():
                                 speeds.setdefault(name, {}).setdefault(count, []).append(count / took)
     return speeds

@@ -1,9 +1,9 @@
-"""What parsing costs: each installed family reads 100 kB and 1 MB, fed in pieces of four characters.
+"""The cost of parsing: each installed family parses 100 kB and 1 MB, in chunks of four characters.
 
     uv run python -m benchmarks.parsers
 
-The ratio of the two times says whether the cost is linear: then it is near 10. The time per piece is to be held against
-one decoding step, which takes a millisecond at the very least.
+If the cost is linear, the ratio of the two times is near 10. Compare the time per chunk with one decoding step, which
+takes at least a millisecond.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WORDS = "The quick brown fox < jumps > over the {lazy} dog [1], and then some. "
 
 
 def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]]:
-    """Plain prose, the family's own samples one after the other, and a call with one huge argument."""
+    """Plain prose, the family's samples concatenated, and a call with one huge argument."""
     known = load_samples(parser)
     any_tools = next((sample for sample in known if sample.tools), known[0])
     yield "prose", (WORDS * (length // len(WORDS) + 1))[:length], any_tools
@@ -44,13 +44,13 @@ def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]
 
 
 def read(parser: type[Parser], sample: Sample, pieces: list[str]) -> list[Part]:
-    """Feed a parser that is primed as for the sample."""
+    """Parse a text with the generation prompt and the tools of the sample."""
     reading = parser(generation_prompt=sample.generation_prompt, tools=sample.tools)
     return [part for piece in pieces for part in reading.feed(piece)] + reading.finish()
 
 
 def seconds(parser: type[Parser], sample: Sample, text: str) -> float:
-    """The processor time of one reading."""
+    """The CPU time of one run, in seconds."""
     pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
     begin = time.process_time()
     read(parser, sample, pieces)

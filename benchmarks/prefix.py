@@ -1,7 +1,7 @@
-"""What the prompt cache saves: `uv run python -m benchmarks.prefix`.
+"""What the prefix cache saves: `uv run python -m benchmarks.prefix`.
 
-Cold and warm: a question behind a prefix of about 1,000 tokens that was never read, then another behind the same one.
-Agents: several conversations at once with one long system prompt, turn by turn, with the prompt cache and without it.
+Cold and warm: a question after a new prefix of about 1,000 tokens, then another question after the same prefix.
+Agents: several concurrent conversations with one long system prompt, with and without the prefix cache.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ WORDS = ("keep in mind", "that it is for", "people who like", "to read about", "
 
 
 def prefix(name: str) -> str:
-    """About a thousand tokens, which begin in a way of their own."""
+    """About 1,000 tokens with a unique beginning."""
     return " ".join([f"Note {name}:", *islice(cycle(WORDS), PREFIX_TOKENS // 3)])
 
 
 async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[Answer, str]:
-    """One greedy streamed answer and its text."""
+    """Stream one greedy completion; return the result and the text."""
     body: dict[str, Any] = {
         "model": "any",
         "messages": list(messages),
@@ -44,18 +44,18 @@ async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: in
     }
     request = target.request("POST", "/chat/completions", json.dumps(body).encode())
     recording = await exchange(target, request, clock=time.perf_counter, timeout=600)
-    answer = read_answer(recording)
-    if isinstance(answer, Failure):
-        raise click.ClickException(answer.reason)
+    response = read_answer(recording)
+    if isinstance(response, Failure):
+        raise click.ClickException(response.reason)
     chunks = (
         line.removeprefix("data: ") for line in recording.body.decode().split("\n\n") if line.startswith("data: {")
     )
     choices = (choice for chunk in chunks for choice in json.loads(chunk)["choices"])
-    return answer, "".join(choice["delta"].get("content") or "" for choice in choices)
+    return response, "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 async def cold_and_warm(target: Target, rounds: int) -> tuple[float, float, float]:
-    """Medians of the time to the first token, cold and warm, in seconds, and of warm to cold."""
+    """Medians of the time to first token in seconds, cold and warm, and of the ratio warm to cold."""
     pairs = []
     for number in range(rounds):
         asked = prefix(f"cold {number}")
@@ -76,9 +76,9 @@ async def agents(target: Target, round_: int) -> float:
     async def agent(number: int) -> None:
         talk = [system]
         for turn in range(TURNS):
-            talk = [*talk, {"role": "user", "content": f"Agent {number}, turn {turn}: say one word."}]
-            _, said = await ask(target, talk, 8)
-            talk = [*talk, {"role": "assistant", "content": said}]
+            talk = [*talk, {"role": "user", "content": f"Agent {number}, turn {turn}: reply with one word."}]
+            _, output = await ask(target, talk, 8)
+            talk = [*talk, {"role": "assistant", "content": output}]
 
     begin = time.perf_counter()
     await asyncio.gather(*(agent(number) for number in range(AGENTS)))
@@ -86,7 +86,7 @@ async def agents(target: Target, round_: int) -> float:
 
 
 async def measure(model: str, rounds: int) -> dict[str, float]:
-    """Run a server with the prompt cache and one without, and ask both."""
+    """Measure a server with the prefix cache and one without."""
     environment = [f"--env={name}={value}" for name, value in preload().items()]
     options = ["--backend", "lm", *environment]
     async with running(run_command(model, options)) as caching:
@@ -109,7 +109,7 @@ async def measure(model: str, rounds: int) -> dict[str, float]:
 @click.option("--model", default="demo:smollm2", show_default=True)
 @click.option("--rounds", default=2, show_default=True)
 def main(model: str, rounds: int) -> None:
-    """Print a table of what the prompt cache saves."""
+    """Print a table of what the prefix cache saves."""
     found = uvloop.run(measure(model, rounds))
     click.echo("| | without | with the prompt cache | ratio |")
     click.echo("| --- | ---: | ---: | ---: |")

@@ -1,8 +1,8 @@
-"""Constrained answers against free ones: `uv run python -m benchmarks.structured`.
+"""Constrained compared with unconstrained generation: `uv run python -m benchmarks.structured`.
 
-The backend lm in one process, the engine's loop around it, no server. Each round generates the same number of tokens
-free and held to a JSON schema that goes on for longer than that; the table has the median tokens a second of each, and
-the median of each round's ratio. Prompts are short, the temperature is 0.7.
+The backend lm runs in one process in the engine's loop, without a server. Each round generates the same number of
+tokens unconstrained and with a JSON schema whose shortest text is longer. The table has the median tokens per second of
+each, and the median of the rounds' ratios. Prompts are short, the temperature is 0.7.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ PERSON: Json = {
     "required": ["name", "age", "email", "colours", "married"],
     "additionalProperties": False,
 }
-# More than max_tokens hold, so that both kinds of answer are of one length.
+# Longer than max_tokens, so that both outputs have the same length.
 PEOPLE: Json = {"type": "array", "items": PERSON, "minItems": 1000}
 ids = count()
 
 
 def progress(stage: str, done: int, total: int, note: str = "") -> None:
-    """Nobody watches."""
+    """Ignore the progress."""
 
 
 def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterator[ChatRequest]:
@@ -63,17 +63,17 @@ def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterato
 
 
 def measure(model: LanguageModel, concurrency: int, max_tokens: int, *, constrained: bool) -> float:
-    """Tokens a second from the first token to the last."""
+    """Tokens per second from the first to the last token."""
     loop = Loop(model)
     for request in requests(concurrency, max_tokens, constrained=constrained):
         loop.submit(Submit.of(request))
     tokens, begin = 0, 0.0
     while not loop.idle:
-        for _, said in loop.step():
-            if isinstance(said, Exception):
-                raise click.ClickException(str(said))
-            if isinstance(said, TextDelta):
-                tokens += said.tokens
+        for _, output in loop.step():
+            if isinstance(output, Exception):
+                raise click.ClickException(str(output))
+            if isinstance(output, TextDelta):
+                tokens += output.tokens
                 begin = begin or time.perf_counter()
     return (tokens - concurrency) / (time.perf_counter() - begin)
 
@@ -84,7 +84,7 @@ def table(name: str, folder: Path, rounds: int, max_tokens: int) -> Iterator[str
         measure(model, concurrency, 8, constrained=True)
         speeds: dict[bool, list[float]] = {False: [], True: []}
         for number in range(rounds):
-            # Each kind goes first as often as the other: a machine that gets slower or faster favours neither.
+            # Alternate the order, so that a machine that gets slower or faster favours neither.
             for constrained in (False, True) if number % 2 else (True, False):
                 speeds[constrained].append(measure(model, concurrency, max_tokens, constrained=constrained))
         ratio = median(held / free for free, held in zip(speeds[False], speeds[True], strict=True))
@@ -98,7 +98,7 @@ def table(name: str, folder: Path, rounds: int, max_tokens: int) -> Iterator[str
 @click.option("--max-tokens", default=24, show_default=True)
 @click.option("--model", "models", multiple=True, default=("demo:smollm2", "random llama"), show_default=True)
 def main(rounds: int, max_tokens: int, models: tuple[str, ...]) -> None:
-    """Print a table of tokens a second, free and constrained."""
+    """Print a table of tokens per second, unconstrained and constrained."""
     from tests.support.tiny_llama import write_tiny_llama
 
     click.echo("| model | requests at once | free | constrained | ratio |")

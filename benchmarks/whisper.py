@@ -1,7 +1,7 @@
 """Compares /v1/audio/transcriptions with mlx_whisper.transcribe called directly: `uv run python -m benchmarks.whisper`.
 
-Both have Whisper tiny.en and the same audio, in turn, round after round; the table has the median real-time factor: the
-seconds that a second of audio takes. The server's time holds HTTP and decoding the file; the library gets samples.
+Both transcribe the same audio with Whisper tiny.en, alternating in each round. The table has the median real-time
+factor: seconds of processing per second of audio. The server also decodes the file; the library gets samples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from benchmarks.embeddings import preload
 
 MODEL = "demo:whisper-tiny.en"
 SAMPLE = Path("tests/plugins/whisper/samples/news.ogg")
-# Retries are left to chance and would be measured with the rest; this much of it needs none.
+# Retries are random and would distort the measurement; this part of the audio needs none.
 REPEATED = 2
 LONG = 60.0
 SAMPLE_RATE = 16_000
@@ -43,12 +43,12 @@ LIBRARY, SERVER, STREAMED, FIRST = "mlx_whisper.transcribe", "mlx-host", "mlx-ho
 
 
 def direct(folder: str) -> None:
-    """Answer {"wav", "words"}, a line each on stdin, with the seconds that mlx-whisper takes."""
+    """For each line {"wav", "words"} on stdin, print the seconds that mlx-whisper takes."""
     import mlx.core as mx
     import numpy as np
     from mlx_whisper import transcribe
 
-    # As the backend does: half precision is slow on a CPU.
+    # Like the backend: half precision is slow on a CPU.
     half = mx.default_device().type != mx.DeviceType.cpu
     for line in sys.stdin:
         job = json.loads(line)
@@ -59,7 +59,7 @@ def direct(folder: str) -> None:
 
 
 class Library:
-    """mlx-whisper in a process of its own."""
+    """mlx-whisper in a separate process."""
 
     def __init__(self, jobs: IO[str], results: IO[str]) -> None:
         self._jobs = jobs
@@ -97,26 +97,26 @@ async def ask(client: httpx2.AsyncClient, file: Path, words: bool) -> float:
     if words:
         fields["timestamp_granularities[]"] = ["word", "segment"]
     began = time.perf_counter()
-    answer = await client.post("/audio/transcriptions", data=fields, files={"file": (file.name, file.read_bytes())})
-    answer.raise_for_status()
+    response = await client.post("/audio/transcriptions", data=fields, files={"file": (file.name, file.read_bytes())})
+    response.raise_for_status()
     return time.perf_counter() - began
 
 
 async def ask_streaming(client: httpx2.AsyncClient, file: Path) -> tuple[float, float]:
-    """The seconds to the first text and to the end."""
+    """Transcribe with a stream; return the seconds to the first text and to the end."""
     first = 0.0
     began = time.perf_counter()
     upload = {"file": (file.name, file.read_bytes())}
-    async with client.stream("POST", "/audio/transcriptions", data={"stream": "true"}, files=upload) as answer:
-        answer.raise_for_status()
-        async for line in answer.aiter_lines():
+    async with client.stream("POST", "/audio/transcriptions", data={"stream": "true"}, files=upload) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
             if not first and line.startswith("data: "):
                 first = time.perf_counter() - began
     return first, time.perf_counter() - began
 
 
 async def measure(files: Mapping[Path, float], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Real-time factors, by contender and case, for each round; of the first text, seconds."""
+    """Real-time factors of each round, by contender and case; for the first text, seconds."""
     taken: dict[str, dict[str, list[float]]] = {}
     source = resolve_source(MODEL)
     assert source is not None
@@ -128,7 +128,7 @@ async def measure(files: Mapping[Path, float], rounds: int) -> dict[str, dict[st
             async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
                 for turn in range(rounds + 1):
                     for file, seconds in files.items():
-                        # Words are timed in a pass over each window, however long the audio is.
+                        # Word timestamps take one pass per window, independent of the length of the audio.
                         for words in (False, True) if seconds < LONG else (False,):
                             case = f"{seconds:.0f} s{', words' if words else ''}"
                             times = {
@@ -138,7 +138,7 @@ async def measure(files: Mapping[Path, float], rounds: int) -> dict[str, dict[st
                             if not words:
                                 times[FIRST], whole = await ask_streaming(client, file)
                                 times[STREAMED] = whole / seconds
-                            if turn:  # The first round is for warming up.
+                            if turn:  # The first round is the warm-up.
                                 for name, took in times.items():
                                     taken.setdefault(name, {}).setdefault(case, []).append(took)
     return taken

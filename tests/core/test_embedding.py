@@ -1,4 +1,4 @@
-"""Rows of several requests share forward passes: what goes into a pass, and what comes out to whom."""
+"""Inputs of several requests share forward passes: how they are batched, and that each request gets its vectors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NOT_FINITE = 667
 
 
 class Letters(Embedder):
-    """A token is a letter's code; a vector is the number of tokens, their sum, and 1."""
+    """An embedder whose tokens are character codes; a vector is the number of tokens, their sum, and 1."""
 
     context_length = 40
     vocabulary = 1000
@@ -55,8 +55,8 @@ def ask(*inputs: Any, **more: Any) -> EmbeddingRequest:
 
 
 def drive(*generators: Iterator[Event | None]) -> list[list[Event] | RequestError]:
-    """Advance all in turn until they end, as the engine does."""
-    said: list[list[Event] | RequestError] = [[] for _ in generators]
+    """Advance all requests in turn until they end, like the engine."""
+    output: list[list[Event] | RequestError] = [[] for _ in generators]
     running = dict(enumerate(generators))
     while running:
         for number, events in list(running.items()):
@@ -65,24 +65,24 @@ def drive(*generators: Iterator[Event | None]) -> list[list[Event] | RequestErro
             except StopIteration:
                 del running[number]
             except RequestError as error:
-                said[number] = error
+                output[number] = error
                 del running[number]
             else:
-                answered = said[number]
+                answered = output[number]
                 if event is not None and isinstance(answered, list):
                     answered.append(event)
-    return said
+    return output
 
 
-def answer(embeddings: Embeddings, request: EmbeddingRequest) -> list[Event]:
-    (said,) = drive(embeddings.generate(request))
-    if isinstance(said, RequestError):
-        raise said
-    return said
+def run_request(embeddings: Embeddings, request: EmbeddingRequest) -> list[Event]:
+    (output,) = drive(embeddings.generate(request))
+    if isinstance(output, RequestError):
+        raise output
+    return output
 
 
 def vectors(events: list[Event] | RequestError) -> list[bytes]:
-    """An answer's vectors in the order of the inputs."""
+    """The vectors of an output in the order of the inputs."""
     assert isinstance(events, list)
     found: dict[int, bytes] = {}
     for event in events:
@@ -103,10 +103,10 @@ texts = st.lists(st.text("abc", min_size=1, max_size=40), min_size=1, max_size=3
 
 
 @given(st.lists(texts, min_size=1, max_size=4), st.integers(1, 100), st.integers(0, 20))
-def test_everybody_gets_their_own_vectors_in_order(requests: list[list[str]], batch_tokens: int, slack: int) -> None:
+def test_every_request_gets_its_vectors_in_order(requests: list[list[str]], batch_tokens: int, slack: int) -> None:
     subject, letters = embeddings(batch_tokens, slack)
-    said = drive(*(subject.generate(ask(*inputs)) for inputs in requests))
-    for inputs, events in zip(requests, said, strict=True):
+    output = drive(*(subject.generate(ask(*inputs)) for inputs in requests))
+    for inputs, events in zip(requests, output, strict=True):
         assert isinstance(events, list)
         assert events[0] == Started(prompt_tokens=sum(map(len, inputs)))
         assert events[-1] == Finished()
@@ -123,7 +123,7 @@ def test_requests_that_arrive_together_share_a_pass() -> None:
     assert letters.batches == [[2, 3, 4]]
 
 
-def test_a_request_that_arrives_in_the_round_of_a_pass_is_in_it() -> None:
+def test_a_request_that_arrives_in_the_step_of_a_pass_is_included() -> None:
     subject, letters = embeddings()
     first, second = subject.generate(ask("abc")), subject.generate(ask("abcd"))
     assert isinstance(next(first), Started)
@@ -133,25 +133,25 @@ def test_a_request_that_arrives_in_the_round_of_a_pass_is_in_it() -> None:
     assert letters.batches == [[3, 4]]
 
 
-def test_long_and_short_rows_do_not_pad_each_other() -> None:
+def test_long_and_short_inputs_are_not_in_one_batch() -> None:
     subject, letters = embeddings(batch_tokens=1000)
-    answer(subject, ask("a" * 40, "ab", "abc", "b" * 39))
+    run_request(subject, ask("a" * 40, "ab", "abc", "b" * 39))
     assert sorted(letters.batches) == [[2, 3], [39, 40]]
 
 
-def test_a_short_request_is_not_behind_all_of_a_long_one() -> None:
+def test_a_short_request_does_not_wait_for_a_long_one() -> None:
     subject, letters = embeddings(batch_tokens=32)
     long, short = subject.generate(ask(*["a" * 30] * 50)), subject.generate(ask("a"))
     for _ in range(3):
         next(long)
-    said: list[Event | None] = []
-    while not any(isinstance(event, EmbeddingBatch) for event in said):
-        said.append(next(short))
+    output: list[Event | None] = []
+    while not any(isinstance(event, EmbeddingBatch) for event in output):
+        output.append(next(short))
         next(long)
     assert len(letters.batches) <= 4
 
 
-def test_one_pass_a_turn_and_a_turn_for_others_between_two() -> None:
+def test_there_is_one_pass_per_step() -> None:
     subject, letters = embeddings(batch_tokens=32)
     events = subject.generate(ask(*["a" * 30] * 3))
     steps = list(events)
@@ -159,13 +159,13 @@ def test_one_pass_a_turn_and_a_turn_for_others_between_two() -> None:
     assert len(letters.batches) == 3
 
 
-def test_many_texts_are_read_in_turns() -> None:
+def test_many_texts_are_tokenized_over_several_steps() -> None:
     subject, _ = embeddings()
     steps = list(subject.generate(ask(*["a"] * 600)))
     assert steps[:3] == [None, None, Started(prompt_tokens=600)]
 
 
-def test_a_cancelled_request_takes_its_rows_along() -> None:
+def test_inputs_of_a_cancelled_request_are_removed() -> None:
     subject, letters = embeddings(batch_tokens=4)
     leaves, stays = subject.generate(ask("aaa", "bbb", "ccc")), subject.generate(ask("ddd"))
     next(leaves)
@@ -175,81 +175,81 @@ def test_a_cancelled_request_takes_its_rows_along() -> None:
     assert letters.batches == [[3]]
 
 
-def test_a_failed_pass_ends_all_requests_in_it_and_no_other() -> None:
+def test_a_failed_pass_ends_only_the_requests_in_it() -> None:
     subject, _ = embeddings(batch_tokens=200, slack=0)
-    broken, beside, apart = drive(
+    broken, other, apart = drive(
         subject.generate(ask([BROKEN, 1, 2])), subject.generate(ask("abc", "a" * 30)), subject.generate(ask("b" * 30))
     )
-    for each in (broken, beside):
+    for each in (broken, other):
         assert isinstance(each, EngineError)
         assert "ZeroDivisionError: out of luck" in str(each)
     assert vectors(apart) == [vector_of([98] * 30)]
-    assert vectors(answer(subject, ask("abc"))) == [vector_of([97, 98, 99])]
+    assert vectors(run_request(subject, ask("abc"))) == [vector_of([97, 98, 99])]
 
 
-def test_a_vector_that_is_not_finite_ends_its_request_alone() -> None:
+def test_a_vector_that_is_not_finite_ends_only_its_request() -> None:
     subject, letters = embeddings()
-    spoilt, beside = drive(subject.generate(ask("abc", [NOT_FINITE])), subject.generate(ask("b")))
+    spoilt, other = drive(subject.generate(ask("abc", [NOT_FINITE])), subject.generate(ask("b")))
     assert isinstance(spoilt, EngineError)
     assert "input 1 is not finite" in str(spoilt)
-    assert vectors(beside) == [vector_of([98])]
+    assert vectors(other) == [vector_of([98])]
     assert letters.batches == [[1, 1, 3]]
 
 
 @pytest.mark.parametrize("inputs", [["a" * 41], [list(range(41))]])
-def test_too_long_an_input_is_refused_with_both_numbers(inputs: list[Any]) -> None:
+def test_too_long_input_is_rejected_with_both_lengths(inputs: list[Any]) -> None:
     subject, letters = embeddings()
-    with pytest.raises(ContextLengthExceededError, match=r"40 tokens.* 41 tokens") as refusal:
-        answer(subject, ask(*inputs))
-    assert refusal.value.param == "input"
-    with pytest.raises(ContextLengthExceededError) as refusal:
-        answer(subject, ask("abc", *inputs))
-    assert refusal.value.param == "input[1]"
+    with pytest.raises(ContextLengthExceededError, match=r"40 tokens.* 41 tokens") as raised:
+        run_request(subject, ask(*inputs))
+    assert raised.value.param == "input"
+    with pytest.raises(ContextLengthExceededError) as raised:
+        run_request(subject, ask("abc", *inputs))
+    assert raised.value.param == "input[1]"
     assert letters.batches == []
 
 
-def test_truncate_cuts_what_is_too_long_and_counts_what_is_left() -> None:
+def test_truncated_inputs_are_counted_truncated() -> None:
     subject, _ = embeddings()
-    events = answer(subject, ask("a" * 41, [1] * 50, truncate=True))
+    events = run_request(subject, ask("a" * 41, [1] * 50, truncate=True))
     assert events[0] == Started(prompt_tokens=80)
     assert vectors(events) == [vector_of([97] * 40), vector_of([1] * 40)]
 
 
 @pytest.mark.parametrize("token", [-1, 1000, 2**70])
-def test_token_ids_that_the_model_does_not_have_are_refused(token: int) -> None:
+def test_token_ids_out_of_range_are_rejected(token: int) -> None:
     with pytest.raises(InvalidRequestError, match=rf"no token {token}; this model's are 0 to 999"):
-        answer(embeddings()[0], ask([1, token]))
+        run_request(embeddings()[0], ask([1, token]))
 
 
-def test_an_input_without_tokens_is_refused() -> None:
+def test_an_input_without_tokens_is_rejected() -> None:
     with pytest.raises(InvalidRequestError, match="has no tokens"):
-        answer(embeddings()[0], ask("a", ""))
+        run_request(embeddings()[0], ask("a", ""))
 
 
-def test_dimensions_the_model_is_trained_for_are_unit_vectors() -> None:
+def test_supported_dimensions_are_unit_vectors() -> None:
     subject, _ = embeddings()
-    (vector,) = vectors(answer(subject, ask("abc", dimensions=2)))
+    (vector,) = vectors(run_request(subject, ask("abc", dimensions=2)))
     assert array("f", vector).tolist() == pytest.approx([3 / math.hypot(3, 294), 294 / math.hypot(3, 294)])
-    assert vectors(answer(subject, ask("abc", dimensions=3))) == [vector_of([97, 98, 99])]
+    assert vectors(run_request(subject, ask("abc", dimensions=3))) == [vector_of([97, 98, 99])]
 
 
 @pytest.mark.parametrize("dimensions", [1, 4])
-def test_other_dimensions_are_refused(dimensions: int) -> None:
-    with pytest.raises(InvalidRequestError, match=f"cannot give {dimensions}") as refusal:
-        answer(embeddings()[0], ask("abc", dimensions=dimensions))
-    assert refusal.value.param == "dimensions"
+def test_unsupported_dimensions_are_rejected(dimensions: int) -> None:
+    with pytest.raises(InvalidRequestError, match=f"cannot give {dimensions}") as raised:
+        run_request(embeddings()[0], ask("abc", dimensions=dimensions))
+    assert raised.value.param == "dimensions"
 
 
-def test_images_are_refused_by_a_model_that_takes_none() -> None:
+def test_images_are_rejected_by_a_text_only_model() -> None:
     with pytest.raises(UnsupportedRequestError, match="no images"):
-        answer(embeddings()[0], ask("", images=("data:image/png;base64,AAAA",)))
+        run_request(embeddings()[0], ask("", images=("data:image/png;base64,AAAA",)))
 
 
-def test_nothing_is_left_of_a_vector_of_zeros() -> None:
+def test_a_zero_vector_is_not_normalized() -> None:
     assert shortened(array("f", [0, 0, 1]).tobytes(), 2) == bytes(8)
 
 
-def test_jobs_take_turns() -> None:
+def test_tasks_take_turns() -> None:
     pool = Pool(budget=4, slack=0)
     first, second = Job(), Job()
     pool.add(first, [Row([0] * 4)] * 3)

@@ -1,4 +1,4 @@
-"""The contracts of import-linter in pyproject.toml, such as: dependencies point down, core knows no model library."""
+"""The import-linter contracts of pyproject.toml, for example: core imports no model library."""
 
 from __future__ import annotations
 

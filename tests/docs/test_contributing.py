@@ -1,4 +1,4 @@
-"""One command each for format, lint, types, imports, documentation and tests: the same everywhere they are written."""
+"""Format, lint, types, imports, documentation and tests have one command each, the same wherever it is written."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ COMMANDS = ("ruff format", "ruff check", "mypy", "lint-imports", "mkdocs build",
 
 
 def words(command: str) -> str:
-    """A command without what only one place needs."""
+    """A command without arguments that only one place needs."""
     kept = [word for word in shlex.split(command, comments=True) if "=" not in word and not word.startswith("--")]
     return " ".join(word for word in kept if word not in ("uv", "run", "env", "${fast[@]}", "$@"))
 
 
-def test_contributing_tells_each_command() -> None:
+def test_contributing_has_each_command() -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text()
-    told = [words(line) for line in text.splitlines() if line.startswith("uv run ")]
-    assert told == list(COMMANDS)
+    output = [words(line) for line in text.splitlines() if line.startswith("uv run ")]
+    assert output == list(COMMANDS)
 
 
 def test_ci_runs_each_command() -> None:
@@ -34,17 +34,17 @@ def test_ci_runs_each_command() -> None:
     assert sorted(map(words, checks)) == sorted(COMMANDS)
 
 
-def test_pre_commit_runs_each_but_the_tests() -> None:
+def test_pre_commit_runs_each_command_except_the_tests() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
     assert [words(hook["entry"]) for hook in hooks] == list(COMMANDS[:-1])
-    # Nothing is fetched: the tools are the workspace's own.
+    # Nothing is downloaded: the tools are those of the workspace.
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
     for command in COMMANDS:
         assert Path(sys.executable).with_name(command.split()[0]).exists()
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
+def test_the_documentation_builds_without_warnings(tmp_path: Path) -> None:
     site = tmp_path / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(site)]
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}

@@ -52,8 +52,8 @@ def test_an_extra_resolves_to_its_packages(wheels: Path, extra: str, platform: s
     assert ("mlx-host-flux" in resolved) == (extra == "flux" or (extra == "all" and platform == "macos"))
 
 
-def test_flux_beside_lm_does_not_resolve_on_linux(wheels: Path) -> None:
-    """The reason why [all] has no flux there; if this fails, mflux has moved and flux can join."""
+def test_flux_with_lm_does_not_resolve_on_linux(wheels: Path) -> None:
+    """This is why [all] excludes flux on Linux; if it fails, mflux has changed and [all] can include it."""
     done = resolve(wheels, "mlx-host[lm,flux]", "linux")
     assert done.returncode != 0
     assert "mlx" in done.stderr

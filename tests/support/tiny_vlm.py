@@ -1,4 +1,4 @@
-"""Models with random weights that see (Qwen2-VL) or hear as well (Gemma), with SmolLM2's tokenizer: fast and real."""
+"""Tiny vision models, and Gemma models with audio, with random weights and SmolLM2's tokenizer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TEMPLATE = """\
 
 
 def write_tiny_qwen2_vl(folder: Path, *, seed: int = 0, context_length: int = CONTEXT_LENGTH) -> Path:
-    """Write a Qwen2-VL into `folder` and return it; a picture of 56 x 56 pixels is four tokens, the least there is."""
+    """Write a Qwen2-VL model to `folder` and return the folder; an image of 56 x 56 pixels is 4 tokens, the minimum."""
     ids = {symbol: VOCABULARY + number for number, symbol in enumerate(QWEN2_VL_MEDIA)}
     config = {
         "model_type": "qwen2_vl",
@@ -81,7 +81,7 @@ def write_tiny_qwen2_vl(folder: Path, *, seed: int = 0, context_length: int = CO
 
 
 def write_tiny_qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
-    """Write a Qwen3-VL into `folder` and return it: what it sees goes into its second layer as well."""
+    """Write a Qwen3-VL model to `folder` and return the folder; its second layer gets image features too."""
     ids = {symbol: VOCABULARY + number for number, symbol in enumerate(QWEN2_VL_MEDIA)}
     config = {
         "model_type": "qwen3_vl",
@@ -143,7 +143,7 @@ def _write_qwen_processor(folder: Path) -> Path:
 
 
 def write_tiny_glm4v(folder: Path, *, seed: int = 0) -> Path:
-    """Write a GLM-4V into `folder` and return it: its network keeps the positions of the last prompt to itself."""
+    """Write a GLM-4V model to `folder` and return the folder; its network stores the positions of the last prompt."""
     start, end, image, video = range(VOCABULARY, VOCABULARY + 4)
     config = {
         "model_type": "glm4v",
@@ -195,7 +195,7 @@ def write_tiny_glm4v(folder: Path, *, seed: int = 0) -> Path:
 
 
 def write_tiny_paligemma(folder: Path, *, seed: int = 0) -> Path:
-    """Write a PaliGemma into `folder` and return it: it reads a prompt whole, and its template takes text alone."""
+    """Write a PaliGemma model to `folder` and return the folder: no chunked prefill, and a text-only chat template."""
     image, size = VOCABULARY, 56
     config = {
         "model_type": "paligemma",
@@ -242,7 +242,7 @@ def write_tiny_paligemma(folder: Path, *, seed: int = 0) -> Path:
 
 
 def write_tiny_gemma4(folder: Path, *, seed: int = 0, audio: bool = True) -> Path:
-    """Write a Gemma 4 into `folder` and return it: a layer with a sliding window, one without, eyes and maybe ears."""
+    """Write a Gemma 4 model with vision and optional audio to `folder`: one sliding-window layer, one full layer."""
     ids = {name: VOCABULARY + number for number, name in enumerate(GEMMA4_MEDIA)}
     config: dict[str, Any] = {
         "model_type": "gemma4",
@@ -317,10 +317,10 @@ def write_tiny_gemma4(folder: Path, *, seed: int = 0, audio: bool = True) -> Pat
 
 
 def write_tiny_gemma3n(folder: Path, *, seed: int = 0) -> Path:
-    """Write a Gemma 3n into `folder` and return it: ears, and eyes that see nothing.
+    """Write a Gemma 3n model with audio, and a vision tower of zeros, to `folder` and return the folder.
 
-    Sizes of its vision tower are fixed in mlx-vlm, 294 million parameters; here they are zeros that take no room on
-    the disk. Each sound is 188 tokens. Its layers share caches, and its tokens go into each of them.
+    The size of the vision tower is fixed in mlx-vlm, 294 million parameters; here they are zeros in a sparse file. Each
+    audio clip is 188 tokens. Its layers share caches and have per-layer token embeddings.
     """
     ids = {name: VOCABULARY + number for number, name in enumerate(GEMMA3N_MEDIA)}
     size = VOCABULARY + len(ids)
@@ -395,7 +395,7 @@ def _write(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     mx.random.seed(seed)
-    # Larger than usual initial weights: nearly equal logits would make every comparison of answers a coin toss.
+    # Larger initial weights than usual: with nearly equal logits, comparisons of outputs would be random.
     shapes = {name: array.shape for name, array in tree_flatten(network.parameters())}
     zeros = {} if zero is None else {name: shape for name, shape in shapes.items() if name.startswith(zero)}
     if zeros:
@@ -408,7 +408,7 @@ def _write(
 
 
 def _save_zeros(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write a safetensors file of bfloat16 zeros that is one hole after its header."""
+    """Write a safetensors file of bfloat16 zeros as a sparse file."""
     header, end = {}, 0
     for name, shape in shapes.items():
         begin, end = end, end + 2 * math.prod(shape)
