@@ -42,7 +42,7 @@ def session(tmp_path: Path, served: Served) -> Session:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_work(page: Path, session: Session) -> None:
     for block in blocks(page):
-        session.carry_out(block)
+        session.execute(block)
 
 
 @pytest.mark.parametrize("page", [*filter(blocks, PACKAGE_PAGES)], ids=lambda page: str(page.relative_to(ROOT)))
@@ -78,6 +78,6 @@ def block(language: str, text: str, title: str = "") -> Block:
 def test_errors_on_a_page_are_found(wrong: list[Block], session: Session) -> None:
     *before, last = wrong
     for each in before:
-        session.carry_out(each)
+        session.execute(each)
     with pytest.raises(Exception):  # noqa: B017  each raises another exception
-        session.carry_out(last)
+        session.execute(last)
