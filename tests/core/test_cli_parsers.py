@@ -48,7 +48,9 @@ def test_the_parts_of_a_recorded_output_are_shown(tmp_path: Path) -> None:
 
 def test_a_recording_can_be_jsonl_with_a_generation_prompt(tmp_path: Path) -> None:
     recorded = tmp_path / "outputs.jsonl"
-    recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
+    recorded.write_text(
+        '{"text": "Hm.</think>Yes.", "generation_prompt": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8"
+    )
     first, second = read_recordings(recorded, "")
     assert (first.text, first.generation_prompt, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
 
@@ -60,7 +62,7 @@ def test_a_recording_can_be_jsonl_with_a_generation_prompt(tmp_path: Path) -> No
         ("{", "JSON"),
         ('{"text": 5}', "text: .*string"),
         ('{"text": "b", "tools": [5]}', "tools: .*object"),
-        ('{"text": "b", "prompt_tail": 5}', "prompt_tail: .*string"),
+        ('{"text": "b", "generation_prompt": 5}', "generation_prompt: .*string"),
     ],
 )
 def test_an_invalid_line_is_named(tmp_path: Path, line: str, expected: str) -> None:

@@ -92,13 +92,15 @@ class _Entry(BaseModel):
 @parser_group.command(name="test")
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--prompt-tail", default="", help="What the chat template appended last, such as '<think>\\n'.")
+@click.option(
+    "--generation-prompt", default="", help="Text that the chat template appends to the prompt, such as '<think>\\n'."
+)
 @click.pass_obj
 def test_command(plugins: Plugins, name: str, file: Path, generation_prompt: str) -> None:
     """Run the recorded output in FILE through the parser NAME, cut in every way, and print what comes out.
 
-    FILE is plain text, or JSONL with an object a line: "text", and if need be "prompt_tail" and "tools". The exit code
-    is 1 if the way the text is cut shows.
+    FILE is plain text, or JSONL with one object per line: "text", optionally "generation_prompt" and "tools". The exit
+    code is 1 if the parts depend on how the text is split.
     """
     parser = plugins.parser(name)
     console = Console()
@@ -139,8 +141,8 @@ def read_recordings(file: Path, generation_prompt: str) -> list[Recording]:
                 fault = error.errors()[0]
                 field = "".join(f"{step}: " for step in fault["loc"][:1])
                 raise UsageError(
-                    f'Line {number} of {str(file)!r} must be a JSON object with a "text", and if need be "prompt_tail" '
-                    f'and "tools"; {field}{fault["msg"]}.'
+                    f'Line {number} of {str(file)!r} must be a JSON object with "text", optionally '
+                    f'"generation_prompt" and "tools"; {field}{fault["msg"]}.'
                 ) from error
             tail = generation_prompt if entry.generation_prompt is None else entry.generation_prompt
             recordings.append(Recording(entry.text, tail, entry.tools or (ANY_TOOL,)))
