@@ -96,7 +96,7 @@ def schemas(request: GenerationRequest) -> list[Any]:
 
 
 @pytest.mark.parametrize("parsers", [BOTH, ParserSelection()])
-@pytest.mark.parametrize("constrains", [True, False])
+@pytest.mark.parametrize("supports_structured_outputs", [True, False])
 @pytest.mark.parametrize(
     "request_",
     [
