@@ -328,9 +328,8 @@ def test_protocol_violation_fails_only_its_request() -> None:
         (child,) = children(server)
         error = error_of(post(server, {"messages": script(["text", "a", 7])}), 500)
         assert error["code"] == "engine_failed"
-        assert error["message"] == (
-            "The backend 'scripted' broke the event protocol: Text has choice 7 in a request for 1."
-        )
+        assert "'scripted'" in error["message"]
+        assert "choice 7 in a request for 1" in error["message"]
         server.wait_for_line("backend 'scripted' broke the event protocol")
         assert post(server, {"messages": text_script("alive")}).status_code == 200
         assert children(server) == [child]
