@@ -37,9 +37,9 @@ def resolve(wheels: Path, requirement: str, platform: str) -> subprocess.Complet
     """Resolve a requirement as pip would, outside of the workspace and its pins."""
     options = ["--no-config", "--no-header", "--no-annotate", "--find-links", str(wheels), "--python-version", "3.11"]
     command = [uv(), "pip", "compile", "--quiet", *options, "--python-platform", PLATFORMS[platform], "-"]
-    return subprocess.run(
-        command, cwd=wheels, env=environment(), input=requirement, capture_output=True, text=True, check=False
-    )
+    # MLX has wheels for macOS 14 and later; uv assumes macOS 13.
+    env = environment({"MACOSX_DEPLOYMENT_TARGET": "14.0"})
+    return subprocess.run(command, cwd=wheels, env=env, input=requirement, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
