@@ -1,8 +1,8 @@
-"""Constrained compared with unconstrained generation: `uv run python -m benchmarks.structured`.
+"""Compares constrained and unconstrained generation: `uv run python -m benchmarks.structured`.
 
-The backend lm runs in one process in the engine's loop, without a server. Each round generates the same number of
-tokens unconstrained and with a JSON schema whose shortest text is longer. The table has the median tokens per second of
-each, and the median of the rounds' ratios. Prompts are short, the temperature is 0.7.
+Runs the backend lm with the engine's loop in one process, without a server. Each round generates the same number of
+tokens unconstrained and constrained by a JSON schema for longer outputs. The table has the median tokens per second of
+each, and the median of the ratios of each round. Prompts are short, the temperature is 0.7.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from mlx_host.events import TextDelta
 from mlx_host.grammar import FixedConstraint, JsonValue
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_demo.plugin import resolve_source
-from mlx_host_lm.model import LanguageModel, load_model
+from mlx_host_lm.loader import load_model
 from mlx_host_lm.options import LmOptions
+from mlx_host_text.model import TextModel
 
 from benchmarks.compare import preload
 
@@ -41,13 +42,13 @@ PERSON: Json = {
     "required": ["name", "age", "email", "colours", "married"],
     "additionalProperties": False,
 }
-# Longer than max_tokens, so that both outputs have the same length.
+# More than fits into max_tokens, so that both kinds of output have the same length.
 PEOPLE: Json = {"type": "array", "items": PERSON, "minItems": 1000}
 ids = count()
 
 
 def progress(stage: str, done: int, total: int, note: str = "") -> None:
-    """Ignore the progress."""
+    """Ignore the progress of loading."""
 
 
 def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterator[ChatRequest]:
@@ -62,18 +63,18 @@ def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterato
         )
 
 
-def measure(model: LanguageModel, concurrency: int, max_tokens: int, *, constrained: bool) -> float:
-    """Tokens per second from the first to the last token."""
+def measure(model: TextModel, concurrency: int, max_tokens: int, *, constrained: bool) -> float:
+    """Return the tokens per second from the first token to the last."""
     loop = Loop(model)
     for request in requests(concurrency, max_tokens, constrained=constrained):
         loop.submit(Submit.of(request))
     tokens, begin = 0, 0.0
     while not loop.idle:
-        for _, output in loop.step():
-            if isinstance(output, Exception):
-                raise click.ClickException(str(output))
-            if isinstance(output, TextDelta):
-                tokens += output.tokens
+        for _, event in loop.step():
+            if isinstance(event, Exception):
+                raise click.ClickException(str(event))
+            if isinstance(event, TextDelta):
+                tokens += event.token_count
                 begin = begin or time.perf_counter()
     return (tokens - concurrency) / (time.perf_counter() - begin)
 
@@ -84,12 +85,12 @@ def table(name: str, folder: Path, rounds: int, max_tokens: int) -> Iterator[str
         measure(model, concurrency, 8, constrained=True)
         speeds: dict[bool, list[float]] = {False: [], True: []}
         for number in range(rounds):
-            # Alternate the order, so that a machine that gets slower or faster favours neither.
+            # Each kind is first equally often, in case the machine gets slower or faster.
             for constrained in (False, True) if number % 2 else (True, False):
                 speeds[constrained].append(measure(model, concurrency, max_tokens, constrained=constrained))
-        ratio = median(held / free for free, held in zip(speeds[False], speeds[True], strict=True))
-        free, held = median(speeds[False]), median(speeds[True])
-        yield f"| {name} | {concurrency} | {free:.1f} | {held:.1f} | {ratio:.2f} |"
+        ratio = median(constrained / free for free, constrained in zip(speeds[False], speeds[True], strict=True))
+        free, constrained_speed = median(speeds[False]), median(speeds[True])
+        yield f"| {name} | {concurrency} | {free:.1f} | {constrained_speed:.1f} | {ratio:.2f} |"
     model.close()
 
 
@@ -101,7 +102,7 @@ def main(rounds: int, max_tokens: int, models: tuple[str, ...]) -> None:
     """Print a table of tokens per second, unconstrained and constrained."""
     from tests.support.tiny_llama import write_tiny_llama
 
-    click.echo("| model | requests at once | free | constrained | ratio |")
+    click.echo("| model | concurrent requests | unconstrained | constrained | ratio |")
     click.echo("| --- | ---: | ---: | ---: | ---: |")
     with TemporaryDirectory() as scratch:
         for name in models:

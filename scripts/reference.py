@@ -395,7 +395,7 @@ def parsers() -> str:
             (
                 f"`{family.name}`",
                 ", ".join(f"`{alias}`" for alias in family.aliases),
-                family.reads,
+                family.description,
                 "yes" if family.grammar is not Parser.grammar else "no",
             )
             for family in families

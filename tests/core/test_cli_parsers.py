@@ -106,7 +106,7 @@ class LosesSingleCharacters(Parser):
     """A faulty parser that loses chunks of one character."""
 
     name = "cut_shows"
-    reads = "nothing right"
+    description = "nothing right"
 
     def feed(self, text: str) -> list[Part]:
         return [Content(text)] if len(text) != 1 else [Content("?")]
@@ -117,7 +117,7 @@ class LosesSingleCharacters(Parser):
 
 class Bracketed(LosesSingleCharacters):
     name = "bracketed_parser_of_a_long_name"
-    reads = "calls in [bold] and [/bold]"
+    description = "answers in [bold] and [/bold]"
 
 
 def test_a_parsers_name_and_description_are_not_truncated() -> None:
@@ -169,12 +169,12 @@ def test_the_contract_needs_samples() -> None:
 
 class Plain(LosesSingleCharacters):
     name = "plain"
-    templates = (("<tool_call>", "tool_call.name"),)
+    template_signatures = (("<tool_call>", "tool_call.name"),)
 
 
 class Special(LosesSingleCharacters):
     name = "special"
-    templates = (("<other>",), ("<tool_call>\n<function=", "<tool_call>"))
+    template_signatures = (("<other>",), ("<tool_call>\n<function=", "<tool_call>"))
 
 
 def test_the_family_with_most_markers_in_the_template_is_chosen() -> None:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from mlx_host import hookimpl
 from mlx_host._cli import build, builtin_commands, run
 from mlx_host._host.catalog import Catalog, ModelSpec
-from mlx_host._host.parser_selection import Auto, ParserSelection
+from mlx_host._host.parser_selection import AutoParser, ParserSelection
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HostSettings, ModelConfig, Settings
@@ -383,7 +383,7 @@ def test_settings_of_one_model_are_rejected_for_several(
 
 def test_duplicate_model_names_are_rejected(rejected: RunRejected) -> None:
     output = rejected(toml=IN_FILE + IN_FILE)
-    assert output == "Two models are named 'varied'; set served_model_name for one of them."
+    assert output == "Duplicate model name 'varied'; set a different served_model_name for one of the models."
 
 
 def test_default_model_names(started: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -408,7 +408,7 @@ def test_parser_sets_both_parsers(started: Run) -> None:
     (model,) = started(*VARIED, "--reasoning-parser", "qwen3").specs
     assert model.parsers == ParserSelection(reasoning=reasoning, tools=None)
     (model,) = started(*VARIED, "--parser", "auto").specs
-    assert model.parsers == ParserSelection(reasoning=Auto, tools=Auto)
+    assert model.parsers == ParserSelection(reasoning=AutoParser, tools=AutoParser)
 
 
 def test_a_log_file_flag_overrides_no_log_file(started: Run) -> None:
@@ -424,7 +424,7 @@ def test_a_log_file_flag_overrides_no_log_file(started: Run) -> None:
     ("args", "parts"),
     [
         ([], ["--backend is missing", "MLX_HOST_BACKEND"]),
-        (["--backend", "needy"], ["--model is missing: backend 'needy' needs one"]),
+        (["--backend", "needy"], ["--model is missing; backend 'needy' requires it"]),
         (["--backend", "vary"], ["Unknown backend 'vary'. Installed backends: ", "Did you mean 'varied'?"]),
         (["--backend"], ["Option '--backend' requires an argument"]),
         ([*VARIED, "--port", "http"], ["'--port'", "'http' is not a valid integer"]),
@@ -450,7 +450,7 @@ def test_a_log_file_flag_overrides_no_log_file(started: Run) -> None:
         ([*VARIED, "--count=1", "stray"], ["unexpected extra argument", "stray"]),
         (["--backend", "other"], ["--depth is missing; set it as a flag, as MLX_HOST_DEPTH or in"]),
         (["--backend", "other", "--depth", "101"], ["MLX cannot go that deep."]),
-        (["--backend", "lm", "--model", ".", "--chat-template-file", "x"], ["--chat-template-file: there is no file"]),
+        (["--backend", "lm", "--model", ".", "--chat-template-file", "x"], ["--chat-template-file: no such file"]),
         ([*VARIED, "--config", "nowhere.toml"], ["--config 'nowhere.toml': no such file."]),
         (["--config", "."], ["--config '.' cannot be read: "]),
     ],

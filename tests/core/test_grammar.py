@@ -1,102 +1,33 @@
-"""Grammar trees and their translation for llguidance, which decides which texts are admitted."""
+"""The operations on grammar trees."""
 
 from __future__ import annotations
 
-import json
 import pickle
 
 import pytest
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import (
-    Alternatives,
-    Concat,
     FreeText,
-    Grammar,
     JsonValue,
-    LarkGrammar,
     LiteralText,
     Pattern,
     Repeat,
-    TextThrough,
     chain,
     iter_leaves,
     merge_literals,
     one_of,
     optional,
     strip_prefix,
-    to_llguidance,
 )
-from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
-from mlx_host.parsing.call_grammars import MAX_CALLS, in_turn
+from mlx_host.parsing import OutputConstraint, SchemaNode, ToolChoice, ToolFunction, UnquotedValue, tool_functions
+from mlx_host.parsing.call_grammars import MAX_CALLS, one_or_more
 from mlx_host.parsing.schema_regex import whole_regex
 from mlx_host.parsing.unquoted_values import FORMATS
 
-from tests.core.parsing.shapes import TOOLS, Glm, Llama, Tagged
-from tests.parsers.walks import Vocabulary
+from tests.core.parsing.example_parsers import TOOLS, Glm, Llama, Tagged
+from tests.parsers.grammar_walks import Vocabulary
 
 BYTES = Vocabulary()
-TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))
-
-
-@pytest.mark.parametrize(
-    ("grammar", "admitted", "rejected"),
-    [
-        (LiteralText('a"b\\\n/é'), ['a"b\\\n/é'], ["", "a"]),
-        (LiteralText(""), [""], ["x"]),
-        (Concat(), [""], ["x"]),
-        (Pattern("a/b+|[\n]"), ["a/bb", "\n"], ["a/", "xa/b"]),
-        (chain("a", Repeat(LiteralText("b"), 1, 2), optional("c", "d")), ["ab", "abbcd"], ["a", "abbb", "abc"]),
-        (one_of("try", "try-it"), ["try", "try-it"], ["tr", "trytry"]),
-        (JsonValue({"type": "integer"}), ["7"], ["7.5", "x"]),
-        (JsonValue({"type": "object"}), ["{}", '{"a": [1,2]}', '{"a":null, "b": 1}'], ['{ "a": 1}', '{"a":  1}']),
-        (JsonValue(True), ["7", '"x"'], ["x"]),
-        (LarkGrammar('start: "a" b\nb: "b"+'), ["abb"], ["a"]),
-        (FreeText(), ["", "x\n<a>🙂"], []),
-        (FreeText(without=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
-        (FreeText(unless=("[0-9]+",)), ["", "x1"], ["1", "12"]),
-        (TextThrough(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
-        (TextThrough(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
-        (TextThrough(("/",), unless=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
-        (chain(TextThrough(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
-        (Alternatives((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
-    ],
-)
-def test_admitted_texts(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
-    assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
-    assert [text for text in rejected if BYTES.admits(grammar, text)] == []
-
-
-@pytest.mark.parametrize(
-    ("grammar", "admitted", "rejected"),
-    [
-        (LiteralText("x<a>y</a>"), ["x<a>y</a>"], ["x<a>y"]),
-        (TextThrough(("</a>",)), ["</a>", "x</a>"], ["x"]),
-        (TextThrough(("[/T]", "</b>")), ["x[/T]", "x</b>"], ["x</b>[/T]"]),
-        (TextThrough(("x</a>y", "z")), ["wx</a>y", "wz"], ["w</a>y", "zx</a>y"]),
-        (FreeText(), ["x"], ["<a>"]),
-    ],
-)
-def test_a_literal_can_be_a_token(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
-    assert [text for text in admitted if not TOKENS.admits(grammar, text)] == []
-    assert [text for text in rejected if TOKENS.admits(grammar, text)] == []
-
-
-def test_a_token_is_not_spelled() -> None:
-    """Spelled out, the text would be indistinguishable from the token."""
-    spelled = list(b"x</a>")
-    assert TOKENS.matcher(TextThrough(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
-    assert TOKENS.matcher(LiteralText("</a>")).try_consume_tokens(list(b"</a>")) == 0
-
-
-def test_repeated_subtrees_become_one_rule() -> None:
-    part = chain(*(Pattern(f"{letter}+") for letter in "abcdefgh"))
-    written = json.loads(to_llguidance(chain(part, "-", part, "-", part), {}))["grammars"][0]["lark_grammar"]
-    assert written.count("/h+/") == 1
-
-
-def test_other_objects_are_rejected() -> None:
-    with pytest.raises(TypeError, match="no Grammar"):
-        to_llguidance(chain(Grammar()), {})
 
 
 def test_strip_prefix() -> None:
@@ -161,8 +92,8 @@ def test_a_format_admits_only_matching_texts(name: str, text: str) -> None:
     assert not BYTES.admits(Pattern(FORMATS[name]), "no " + text)
 
 
-def place(node: dict[str, object]) -> Place:
-    return Place(node, node, "f")
+def place(node: dict[str, object]) -> SchemaNode:
+    return SchemaNode(node, node, "f")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +113,7 @@ def place(node: dict[str, object]) -> Place:
     ],
 )
 def test_unquoted_values(node: dict[str, object], admitted: list[str], rejected: list[str]) -> None:
-    grammar = BareText("</p>", pad="\n").value(place(node))
+    grammar = UnquotedValue("</p>", pad="\n").value(place(node))
     assert [text for text in admitted if not BYTES.admits(grammar, text + "</p>")] == []
     assert [text for text in rejected if BYTES.admits(grammar, text + "</p>")] == []
 
@@ -204,12 +135,12 @@ def test_unquoted_values(node: dict[str, object], admitted: list[str], rejected:
 )
 def test_unsupported_schemas_of_unquoted_values(node: dict[str, object], keyword: str) -> None:
     with pytest.raises(UnsupportedRequestError, match=f"'f'.*{keyword[1:]}") as caught:
-        BareText("</p>").value(place(node))
+        UnquotedValue("</p>").value(place(node))
     assert caught.value.param == "tools"
 
 
-def arguments(parameters: object) -> Function:
-    return functions([{"type": "function", "function": {"name": "f", "parameters": parameters}}])[0]
+def arguments(parameters: object) -> ToolFunction:
+    return tool_functions([{"type": "function", "function": {"name": "f", "parameters": parameters}}])[0]
 
 
 @pytest.mark.parametrize(
@@ -237,7 +168,7 @@ def test_parameters_must_be_an_object_schema(parameters: object) -> None:
 
 
 def test_a_constraint_can_be_pickled() -> None:
-    constraint = AnswerConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), LiteralText("x"))
+    constraint = OutputConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), LiteralText("x"))
     assert pickle.loads(pickle.dumps(constraint)) == constraint
 
 
@@ -250,34 +181,34 @@ def test_a_constraint_can_be_pickled() -> None:
     ],
 )
 def test_the_constraint_begins_after_reasoning(tail: str, admitted: list[str], rejected: list[str]) -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes")).grammar(tail)
+    grammar = OutputConstraint(Tagged, Tagged, (), content=LiteralText("yes")).grammar(tail)
     assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
     assert [text for text in rejected if BYTES.admits(grammar, text)] == []
 
 
 def test_a_model_without_reasoning_cannot_reason() -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes"), thinks=False).grammar("")
+    grammar = OutputConstraint(Tagged, Tagged, (), content=LiteralText("yes"), can_reason=False).grammar("")
     assert BYTES.admits(grammar, "yes")
     assert not BYTES.admits(grammar, "<think>")
 
 
 def test_the_chat_template_decides_whether_a_model_reasons() -> None:
-    assert Tagged.thinks("{% if thinking %}<think>{% endif %}")
-    assert Tagged.thinks("{{ message.split('</think>')[-1] }}")
-    assert not Tagged.thinks("<|im_start|>assistant")
+    assert Tagged.can_reason("{% if thinking %}<think>{% endif %}")
+    assert Tagged.can_reason("{{ message.split('</think>')[-1] }}")
+    assert not Tagged.can_reason("<|im_start|>assistant")
 
 
 def test_the_number_of_calls_is_limited() -> None:
-    many = in_turn(LiteralText("f()"), ToolChoice(required=True), between=";")
+    many = one_or_more(LiteralText("f()"), ToolChoice(required=True), between=";")
     assert BYTES.admits(many, "f()" + ";f()" * (MAX_CALLS - 1))
     assert not BYTES.admits(many, "f()" + ";f()" * MAX_CALLS)
 
 
 def test_without_parsers_only_the_format_is_constrained() -> None:
-    assert AnswerConstraint(None, None, (), form=LiteralText("yes")).grammar("<think>") == LiteralText("yes")
-    assert AnswerConstraint(None, None).grammar("") == FreeText()
+    assert OutputConstraint(None, None, (), content=LiteralText("yes")).grammar("<think>") == LiteralText("yes")
+    assert OutputConstraint(None, None).grammar("") == FreeText()
 
 
 def test_a_family_without_a_call_grammar_cannot_be_forced() -> None:
-    with pytest.raises(UnsupportedRequestError, match="'glm' cannot force"):
-        AnswerConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")
+    with pytest.raises(UnsupportedRequestError, match="'glm' does not support forced"):
+        OutputConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")

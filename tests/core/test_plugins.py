@@ -42,7 +42,7 @@ def parser(name, *aliases):
         return [Content(text)]
     def finish(self):
         return []
-    kind = dict(name=name, aliases=aliases, reads="nothing", feed=feed, finish=finish)
+    kind = dict(name=name, aliases=aliases, description="nothing", feed=feed, finish=finish)
     return type(name, (Parser,), kind)
 """
 

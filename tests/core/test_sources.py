@@ -49,7 +49,7 @@ def test_a_folder_and_a_file_are_used_unchanged(tmp_path: Path, monkeypatch: pyt
     for ref, path in (("org/model", "org/model"), ("./org/../one.gguf", "one.gguf"), (str(tmp_path), "")):
         source = resolve_source(ref)
         assert source is not None
-        assert (source.ref, source.describe) == (ref, f"local: {ref}")
+        assert (source.ref, source.description) == (ref, f"local: {ref}")
         assert source.fetch(ignore) == (tmp_path / path).resolve()
 
 
@@ -65,7 +65,7 @@ def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_hub_ids_are_recognized(ref: str) -> None:
     source = resolve_source(ref)
     assert source is not None
-    assert source.describe == f"Hugging Face hub: {ref}"
+    assert source.description == f"Hugging Face hub: {ref}"
 
 
 @pytest.mark.parametrize(

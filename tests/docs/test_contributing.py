@@ -36,7 +36,7 @@ def test_ci_runs_each_command() -> None:
 
 def test_pre_commit_runs_each_command_except_the_tests() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
-    hooks = [hook for repo in config["repos"] for hook in repo["hooks"]]
+    hooks = [hook for repo in config["repos"] for hook in repo["hooks"] if hook["language"] == "system"]
     assert [words(hook["entry"]) for hook in hooks] == list(COMMANDS[:-1])
     # Nothing is downloaded: the tools are those of the workspace.
     assert {repo["repo"] for repo in config["repos"]} == {"local"}

@@ -13,7 +13,7 @@ from tests.docs.blocks import PACKAGE_PAGES, ROOT, Block, blocks
 from tests.docs.checks import read_only
 from tests.docs.session import Served, Session
 
-SAMPLES = ROOT / "tests" / "plugins" / "whisper" / "samples"
+RECORDING = "examples/notebooks/announcement.mp3"
 PAGES = [
     page
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -34,8 +34,9 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def session(tmp_path: Path, served: Served) -> Session:
-    """A session in a folder with the file that the pages expect: a recording."""
-    shutil.copy(SAMPLES / "capital.mp3", tmp_path / "speech.mp3")
+    """A working directory with the audio file of the clone that the pages use."""
+    (tmp_path / RECORDING).parent.mkdir(parents=True)
+    shutil.copy(ROOT / RECORDING, tmp_path / RECORDING)
     return Session(tmp_path, served)
 
 

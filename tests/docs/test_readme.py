@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -42,14 +43,12 @@ def test_commands_in_sentences_are_valid(page: str, command: str) -> None:
     read_arguments(Block(page, 0, "sh", "", command), words if complete else [*words, "--help"])
 
 
-def test_each_backend_has_a_row_with_a_command() -> None:
-    lines = {row[0]: row for row in rows(part("Backends"))[1:]}
-    found = reference.plugins().backends
-    assert set(lines) == {f"`{found.owners[name].distribution}`" for name in reference.backends()}
+def test_each_extra_is_in_the_table_and_each_backend_has_a_command() -> None:
+    extras = tomllib.loads((ROOT / "core" / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    commands = {extra: command for extra, _, command in rows(part("Install"))[1:]}
+    assert set(commands) == {f"`mlx-host[{extra}]`" for extra in extras if extra != "testing"}
     for name in reference.backends():
-        package, provides, command = lines[f"`{found.owners[name].distribution}`"]
-        assert provides.startswith(f"`{name}`: "), package
-        assert command.startswith(f"`mlx-host run --backend {name} ")
+        assert commands[f"`mlx-host[{name}]`"].startswith(f"`mlx-host run --backend {name} ")
 
 
 def test_each_endpoint_is_in_the_table() -> None:
@@ -81,7 +80,7 @@ def test_each_parser_is_in_the_table() -> None:
 def test_the_named_flags_exist() -> None:
     fields = {
         flag
-        for row in rows(reference.section("server-settings") + "\n" + reference.section("model-settings"))
+        for row in rows("\n".join(map(reference.section, ("server-settings", "model-settings", "api-settings"))))
         for flag in row[:1]
     }
     fields |= {row[0] for row in rows(reference.section("options"))}
@@ -101,7 +100,7 @@ def test_the_numbers_are_those_of_the_benchmarks() -> None:
     for row in rows((ROOT / "docs" / "benchmarks.md").read_text()):
         if len(row) == 8 and row[2] in ("engine directly", "mlx-host", "mlx_lm.server"):
             measured.setdefault((row[0], row[1]), {})[row[2]] = row[3]
-    shown = {(row[0], row[1]): row[2:] for row in rows(part("How fast it is"))[1:]}
+    shown = {(row[0], row[1]): row[2:] for row in rows(part("Performance"))[1:]}
     assert len(shown) == len(measured) > 3
     for key, numbers in shown.items():
         assert numbers == [measured[key][who] for who in ("engine directly", "mlx-host", "mlx_lm.server")], key

@@ -124,7 +124,7 @@ def test_each_request_and_event_is_documented(module: ModuleType) -> None:
 def test_each_parser_is_documented() -> None:
     text = page("reference/parsers.md")
     for parser in reference.plugins().parsers.found.values():
-        assert parser.reads
+        assert parser.description
         assert f"`{parser.name}`" in text
 
 

@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
     images = tiny("flux", "images", write_tiny_flux, config_name="flux2-klein-4b", quantize=16)
     models = [
-        tiny("embeddings", "picture-embeddings", write_tiny_siglip),
+        tiny("embeddings", "image-embeddings", write_tiny_siglip),
         tiny("vlm", "vision", write_tiny_qwen2_vl),
         tiny("vlm", "listener", write_tiny_gemma4),
         images,
@@ -60,8 +60,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs(name: str, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_HOST_URL", f"{server.url}/v1")
-    # The smallest images that can be generated.
-    monkeypatch.setenv("PICTURE_SIDE", "64")
+    # The smallest supported size.
+    monkeypatch.setenv("IMAGE_SIDE", "64")
     # The kernel's connection file and history.
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))

@@ -172,6 +172,8 @@ def test_disconnecting_from_a_stream_frees_the_slot_within_a_step(client: openai
     wait_for_queue(server, 0)
     lines = eventually(lambda: [line for line in server.lines if line.endswith(": cancelled")])
     cancelled = re.findall(r"img-\w+", lines[-1])[0]
+    # The progress lines of image 1 show that the pattern is right.
+    assert any(f"{cancelled}: image 1 of" in line for line in server.lines)
     assert not any(f"{cancelled}: image 2 of" in line for line in server.lines)
 
 
@@ -393,4 +395,4 @@ def test_steps_are_in_the_log(client: openai.OpenAI, server: ServerProcess) -> N
 
 def test_a_truncated_prompt_is_in_the_log(client: openai.OpenAI, server: ServerProcess) -> None:
     response = make(client, prompt="🙂" * 300)
-    server.wait_for_line(f"the model reads 512 of {response.usage.input_tokens} tokens")
+    server.wait_for_line(f"prompt truncated to 512 of {response.usage.input_tokens} tokens")

@@ -150,7 +150,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def test_incomplete_body_times_out() -> None:
-    limit = BodyLimit(echo, megabytes=1, seconds=0.01)
+    limit = BodyLimit(echo, megabytes=1, timeout=0.01)
     start, body = asyncio.run(sent_through(limit, {"type": "http.request", "body": b"{", "more_body": True}))
     assert start["status"] == 408
     assert b"Nothing more of the body came" in body["body"]

@@ -12,7 +12,7 @@ import httpx2
 import jsonschema
 import pytest
 
-from tests.plugins.lm.schemas import SCHEMAS, closed
+from tests.plugins.text.json_schemas import SCHEMAS, closed
 from tests.support.client import CHAT
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 

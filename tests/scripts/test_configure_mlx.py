@@ -1,4 +1,4 @@
-"""scripts/configure_mlx.sh: output, confirmation and settings, with stubs for the programs of macOS."""
+"""scripts/configure_mlx.sh: what it shows, when it asks, and what it sets, with stand-ins for the programs of macOS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GIB = 1024**3
 
 @dataclass
 class Mac:
-    """A folder of stubs; `commands` are the recorded commands of sysctl and sudo, one per line."""
+    """A folder of stand-ins; `said` is what was asked of sysctl and sudo, a line each."""
 
     folder: Path
 
@@ -44,7 +44,7 @@ class Mac:
         )
 
     @property
-    def commands(self) -> list[str]:
+    def said(self) -> list[str]:
         log = self.folder / "log"
         return log.read_text().splitlines() if log.exists() else []
 
@@ -55,79 +55,79 @@ def mac(tmp_path: Path) -> Mac:
 
 
 @pytest.mark.parametrize(("memory", "limit"), [(8, 4096), (16, 12288), (32, 26215), (64, 57344), (512, 516096)])
-def test_a_fifth_of_the_memory_or_4_to_8_gb_is_left_to_the_system(mac: Mac, memory: int, limit: int) -> None:
+def test_it_leaves_a_fifth_of_four_to_eight_gigabytes(mac: Mac, memory: int, limit: int) -> None:
     mac.memory(memory)
     done = mac.run("--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"0 (the system chooses) now, {limit} MB then" in done.stdout
+    assert f"currently 0 (the system chooses), new {limit} MB" in done.stdout
     assert f"Left to the system:    {memory * 1024 - limit} MB" in done.stdout
     assert f"Would run: sudo sysctl iogpu.wired_limit_mb={limit}" in done.stdout
-    assert mac.commands == []
+    assert mac.said == []
 
 
 @pytest.mark.parametrize("answer", ["y\n", "Y\n", "yes\n"])
-def test_limit_is_set_after_confirmation(mac: Mac, answer: str) -> None:
+def test_it_asks_and_sets(mac: Mac, answer: str) -> None:
     done = mac.run(answer=answer)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Set it, until the next restart? [y/N]" in done.stdout
-    assert mac.commands == ["sudo sysctl iogpu.wired_limit_mb=57344", "sysctl iogpu.wired_limit_mb=57344"]
+    assert mac.said == ["sudo sysctl iogpu.wired_limit_mb=57344", "sysctl iogpu.wired_limit_mb=57344"]
 
 
 @pytest.mark.parametrize("answer", ["", "\n", "n\n", "maybe\n"])
-def test_limit_is_not_set_without_confirmation(mac: Mac, answer: str) -> None:
+def test_it_asks_and_leaves_it(mac: Mac, answer: str) -> None:
     done = mac.run(answer=answer)
     assert done.returncode == 1
-    assert done.stdout.endswith("Nothing was changed.\n")
-    assert mac.commands == []
+    assert done.stdout.endswith("Not changed.\n")
+    assert mac.said == []
 
 
-def test_yes_skips_confirmation_and_root_needs_no_sudo(mac: Mac) -> None:
+def test_yes_asks_nothing_and_root_needs_no_sudo(mac: Mac) -> None:
     mac.program("id", "echo 0")
     assert "?" not in mac.run("--yes", "50000").stdout
-    assert mac.commands == ["sysctl iogpu.wired_limit_mb=50000"]
+    assert mac.said == ["sysctl iogpu.wired_limit_mb=50000"]
 
 
-def test_reset_restores_the_default(mac: Mac) -> None:
+def test_reset_leaves_it_to_the_system(mac: Mac) -> None:
     mac.memory(64, limit=57344)
-    assert "57344 MB now, 0 (the system chooses) then" in mac.run("--yes", "--reset").stdout
-    assert mac.commands[-1] == "sysctl iogpu.wired_limit_mb=0"
+    assert "currently 57344 MB, new 0 (the system chooses)" in mac.run("--yes", "--reset").stdout
+    assert mac.said[-1] == "sysctl iogpu.wired_limit_mb=0"
 
 
-def test_nothing_is_done_if_the_limit_is_already_set(mac: Mac) -> None:
+def test_what_is_set_already_is_left(mac: Mac) -> None:
     mac.memory(64, limit=57344)
     done = mac.run()
-    assert (done.returncode, done.stdout.splitlines()[-1], mac.commands) == (0, "There is nothing to do.", [])
+    assert (done.returncode, done.stdout.splitlines()[-1], mac.said) == (0, "The limit is already set.", [])
 
 
 @pytest.mark.parametrize(
-    ("args", "message"),
+    ("args", "said"),
     [
-        (["65536"], "65536 MB are not less than the 65536 MB that there are"),
-        (["lots"], "'lots' is no number of megabytes"),
-        (["-1"], "'-1' is no number of megabytes"),
-        ([""], "'' is no number of megabytes"),
+        (["65536"], "65536 MB"),
+        (["lots"], "'lots'"),
+        (["-1"], "'-1'"),
+        ([""], "''"),
     ],
 )
-def test_invalid_arguments_are_rejected(mac: Mac, args: list[str], message: str) -> None:
+def test_what_cannot_be_is_refused(mac: Mac, args: list[str], said: str) -> None:
     done = mac.run("--yes", *args)
     assert done.returncode in (1, 2)
-    assert message in done.stderr
-    assert mac.commands == []
+    assert said in done.stderr
+    assert mac.said == []
 
 
 def test_it_needs_macos_15_and_memory(mac: Mac) -> None:
     mac.memory(6)
-    assert "6144 MB are too little" in mac.run().stderr
+    assert "6144 MB of memory are too few" in mac.run().stderr
     mac.version("14.7")
-    assert "macOS 15 or newer is needed, this is 14.7" in mac.run().stderr
+    assert "macOS 15 or newer is required; this is 14.7" in mac.run().stderr
     mac.program("uname", "echo Linux")
-    assert "macOS alone" in mac.run().stderr
-    assert mac.commands == []
+    assert "only macOS" in mac.run().stderr
+    assert mac.said == []
 
 
 def test_help_and_syntax(mac: Mac) -> None:
     assert mac.run("--help").stdout.startswith("Usage: configure_mlx.sh")
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
-    # Syntax that bash 3.2, the version of macOS, does not support.
+    # What bash 3.2, which macOS comes with, does not know.
     text = SCRIPT.read_text()
     assert not any(word in text for word in ("mapfile", "declare -A", ",,}", "^^}", "|&", "&>>"))

@@ -84,7 +84,7 @@ def test_invalid_field_is_named(server: ServerProcess, body: dict[str, Any], par
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "The body is empty; send an object"),
+        (b"", "body is empty; send an object"),
         (b"{", "not valid JSON"),
         (b'{"messages": [}', "not valid JSON"),
         (b'{"temperature": NaN}', "NaN"),

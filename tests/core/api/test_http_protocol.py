@@ -82,7 +82,7 @@ def large_stream() -> StreamResponse[str]:
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
-    monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.05)
+    monkeypatch.setattr(http_protocol, "SEND_TIMEOUT", 0.05)
     over = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +105,7 @@ def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPat
 
 
 def test_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(http_protocol, "SEND_TIMEOUT", 1.0)
 
     async def client(connected: socket.socket, http: Server) -> None:
         loop = asyncio.get_running_loop()

@@ -26,17 +26,17 @@ HI = [{"role": "user", "content": "Hi"}]
 
 
 def chat_form(**more: Any) -> Grammar | None:
-    return chat_request(ChatBody.model_validate({"messages": HI, **more})).form
+    return chat_request(ChatBody.model_validate({"messages": HI, **more})).output_format
 
 
 def completion_form(**more: Any) -> Grammar | None:
     (request,) = to_requests(CompletionBody.model_validate({"prompt": "a", **more}))
-    return request.form
+    return request.output_format
 
 
 def response_form(**more: Any) -> Grammar | None:
     body = ResponsesBody.model_validate({"input": "x", **more})
-    return responses_request(body, [{"type": "message", "role": "user", "content": "x"}]).form
+    return responses_request(body, [{"type": "message", "role": "user", "content": "x"}]).output_format
 
 
 @pytest.mark.parametrize("read", [chat_form, completion_form])

@@ -47,7 +47,7 @@ def test_the_suggested_parser_is_named(bare: ServerProcess) -> None:
     assert "'<tool_call>'" in warning
     assert "--parser" in warning
     assert "qwen3" in warning
-    assert warning in bare.wait_for_line("the answer holds")
+    assert warning in bare.wait_for_line("unparsed markup")
     metrics = get(bare, "/metrics").text
     assert 'mlx_host_unparsed_answers_total{model="scripted"}' in metrics
 
@@ -55,7 +55,7 @@ def test_the_suggested_parser_is_named(bare: ServerProcess) -> None:
 def test_the_stream_reports_it_before_its_end(bare: ServerProcess) -> None:
     lines = ask(bare, body("<think>", "Hm.</think>", stream=True)).text.strip().split("\n\n")
     assert lines[-1] == "data: [DONE]"
-    assert lines[-2].startswith(": x-mlx-host-warning: the answer holds '<think>'")
+    assert lines[-2].startswith(": x-mlx-host-warning: the output contains unparsed markup '<think>'")
 
 
 def test_markup_that_is_not_ascii_is_escaped_in_the_header(bare: ServerProcess) -> None:
@@ -72,4 +72,4 @@ def test_parsed_markup_and_plain_text_cause_no_warning(reading: ServerProcess, b
 
 def test_a_call_that_the_parser_rejected_is_reported(reading: ServerProcess) -> None:
     warning = ask(reading, body("<tool_call>\n{oops}\n</tool_call>", tools=TOOLS)).headers["x-mlx-host-warning"]
-    assert "parser 'qwen3' could not read" in warning
+    assert "parser 'qwen3' could not parse" in warning

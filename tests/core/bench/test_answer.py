@@ -5,25 +5,25 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from mlx_host._bench.http_client import Recording
-from mlx_host._bench.result import Answer, Failure, read_answer
+from mlx_host._bench.http_client import RawResponse
+from mlx_host._bench.result import RequestFailure, RequestResult, parse_response
 
 from tests.support.stub_server import DONE, chunk, usage
 
 
-def recording(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> Recording:
-    return Recording(sent=10.0, status=status, pieces=list(pieces), ended=99.0, failure=failure)
+def recording(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> RawResponse:
+    return RawResponse(sent=10.0, status=status, pieces=list(pieces), ended=99.0, failure=failure)
 
 
-def answered(*pieces: tuple[float, bytes]) -> Answer:
-    response = read_answer(recording(*pieces))
-    assert isinstance(response, Answer)
+def answered(*pieces: tuple[float, bytes]) -> RequestResult:
+    response = parse_response(recording(*pieces))
+    assert isinstance(response, RequestResult)
     return response
 
 
 def failed(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> str:
-    result = read_answer(recording(*pieces, status=status, failure=failure))
-    assert isinstance(result, Failure)
+    result = parse_response(recording(*pieces, status=status, failure=failure))
+    assert isinstance(result, RequestFailure)
     return result.reason
 
 
@@ -39,7 +39,7 @@ def test_times_are_those_of_chunks_with_text() -> None:
         (16.0, usage(3) + DONE),
     )
     assert response.time_to_first_token == 2.0
-    assert response.gaps == [0.5, 1.5]
+    assert response.chunk_gaps == [0.5, 1.5]
     assert response.time_per_token == 1.0
     assert (response.prompt_tokens, response.completion_tokens) == (7, 3)
 
@@ -48,13 +48,13 @@ def test_tokens_are_counted_by_usage_not_by_chunks() -> None:
     response = answered((12.0, chunk("one two")), (14.0, chunk(" three four five")), (14.0, usage(5) + DONE))
     assert response.completion_tokens == 5
     assert response.time_per_token == 0.5
-    assert response.gaps == [2.0]
+    assert response.chunk_gaps == [2.0]
 
 
 def test_a_single_token_has_no_time_between_tokens() -> None:
     response = answered((12.0, chunk("one")), (14.0, usage(1) + DONE))
     assert response.time_per_token is None
-    assert response.gaps == []
+    assert response.chunk_gaps == []
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "tool_calls"])
@@ -70,10 +70,10 @@ def test_result_does_not_depend_on_how_the_stream_is_split(cuts: list[int]) -> N
     pieces = [(float(end), stream[start:end]) for start, end in pairwise(edges)]
     response = answered(*pieces)
     ends = [stream.index(text) + len(text) for text in (b'"a"', b'"b"')]
-    assert len(response.arrivals) == 3
+    assert len(response.chunk_times) == 3
     assert response.completion_tokens == 3
     # A chunk has arrived when its last byte has.
-    assert all(arrival > end for arrival, end in zip(response.arrivals, ends, strict=False))
+    assert all(arrival > end for arrival, end in zip(response.chunk_times, ends, strict=False))
 
 
 def test_an_error_response_is_reported_with_its_status_and_message() -> None:
@@ -107,7 +107,7 @@ def test_a_stream_without_usage_is_a_failure() -> None:
 
 
 def test_output_without_text_is_a_failure() -> None:
-    assert failed((11.0, usage(4) + DONE)) == "no text in an answer of 4 tokens"
+    assert failed((11.0, usage(4) + DONE)) == "no text in an response of 4 tokens"
 
 
 def test_a_chunk_that_is_not_json_is_a_failure() -> None:

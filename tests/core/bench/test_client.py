@@ -34,9 +34,9 @@ def test_every_request_is_made_and_counted() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 3, 7, on_end=lambda: ended.append(None)))
-    assert (point.concurrency, point.requests, len(point.answers), point.failures) == (3, 7, 7, ())
-    assert sum(completion.completion_tokens for completion in point.answers) == 28
-    assert sum(completion.prompt_tokens for completion in point.answers) == 1 + 2 + 3 + 4 + 5 + 6 + 7
+    assert (point.concurrency, point.requests, len(point.completed), point.failed) == (3, 7, 7, ())
+    assert sum(answer.completion_tokens for result in point.completed) == 28
+    assert sum(answer.prompt_tokens for result in point.completed) == 1 + 2 + 3 + 4 + 5 + 6 + 7
     assert len(ended) == 7
     assert len({body["messages"][0]["content"] for body in bodies}) == 7
     for body in bodies:
@@ -67,7 +67,7 @@ def test_concurrency_is_exact() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 3, 9))
-    assert len(point.answers) == 9
+    assert len(point.completed) == 9
     assert most == 3
 
 
@@ -89,8 +89,8 @@ def test_failures_and_results_are_counted() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 2, 8))
-    assert len(point.answers) == 2
-    assert sorted(failure.reason for failure in point.failures) == sorted(
+    assert len(point.completed) == 2
+    assert sorted(failure.reason for failure in point.failed) == sorted(
         ["HTTP 429: full", "the connection was cut after 1 chunk of text", "error event: broken"] * 2
     )
 
@@ -100,12 +100,12 @@ def test_the_probe_reports_why_a_server_cannot_be_measured() -> None:
         yield response(b'{"error": {"message": "no such model"}}', status=404)
 
     with serving(script) as url, pytest.raises(UsageError, match="model 'tiny': HTTP 404: no such model"):
-        asyncio.run(client(url).probe(WORKLOAD))
+        asyncio.run(client(url).warm_up(WORKLOAD))
 
 
 def test_the_probe_accepts_a_working_server() -> None:
     with serving(respond) as url:
-        asyncio.run(client(url).probe(WORKLOAD))
+        asyncio.run(client(url).warm_up(WORKLOAD))
 
 
 def test_models_are_those_the_server_lists() -> None:
@@ -120,7 +120,7 @@ def test_models_are_those_the_server_lists() -> None:
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (response(b"not found", status=404), "answers HTTP 404: not found"),
+        (response(b"not found", status=404), "respond HTTP 404: not found"),
         (response(b"[]"), "is not a list of models"),
         (response(b"<html>"), "is not a list of models"),
     ],

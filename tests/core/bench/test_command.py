@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner, Result
 from mlx_host._bench.command import bench
-from mlx_host._bench.server import running
+from mlx_host._bench.server import run_server
 from mlx_host.errors import UsageError
 
 from tests.support.stub_server import DONE, STREAM_HEAD, chunk, models, response, serving, usage
@@ -126,7 +126,7 @@ def test_a_started_server_is_ready_and_stopped_afterwards(tmp_path: Path) -> Non
     script.write_text(SERVER)
 
     async def start_and_stop() -> int:
-        async with running([sys.executable, str(script)]) as target:
+        async with run_server([sys.executable, str(script)]) as target:
             _, writer = await asyncio.open_connection(target.host, target.port)
             writer.close()
         with pytest.raises(ConnectionRefusedError):
@@ -138,7 +138,7 @@ def test_a_started_server_is_ready_and_stopped_afterwards(tmp_path: Path) -> Non
 
 def test_the_output_of_a_server_that_does_not_start_is_reported() -> None:
     async def start() -> None:
-        async with running([sys.executable, "-c", "raise SystemExit('no such model')"]):
+        async with run_server([sys.executable, "-c", "raise SystemExit('no such model')"]):
             pass
 
     with pytest.raises(UsageError, match=r"exit code 1\)\. It said:\nno such model"):

@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from mlx_host._bench.http_client import Clock, Recording, Target, exchange
+from mlx_host._bench.http_client import Clock, RawResponse, Target, send_request
 from mlx_host.errors import UsageError
 
 from tests.support.stub_server import STREAM_HEAD, Script, serving
@@ -29,10 +29,10 @@ class Ticks:
             assert self._read.wait_for(lambda: self._now >= now, timeout=30)
 
 
-def send(script: Script, clock: Clock, timeout: float = 30) -> Recording:
+def send(script: Script, clock: Clock, timeout: float = 30) -> RawResponse:
     with serving(script) as url:
         target = Target.parse(url)
-        return asyncio.run(exchange(target, target.request("POST", "/x", b"{}"), clock=clock, timeout=timeout))
+        return asyncio.run(send_request(target, target.request("POST", "/x", b"{}"), clock=clock, timeout=timeout))
 
 
 @pytest.mark.parametrize("chunked", [True, False])
@@ -57,13 +57,13 @@ def test_each_piece_has_its_time_of_arrival(chunked: bool) -> None:
 
 
 def test_a_refused_connection_is_reported() -> None:
-    async def send_to_closed_port() -> Recording:
+    async def send_to_closed_port() -> RawResponse:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         server.close()
         await server.wait_closed()
         target = Target("127.0.0.1", port, "/v1")
-        return await exchange(target, target.request("GET", "/models"), clock=Ticks(), timeout=30)
+        return await send_request(target, target.request("GET", "/models"), clock=Ticks(), timeout=30)
 
     recording = asyncio.run(send_to_closed_port())
     assert (recording.status, recording.failure) == (0, "no connection: Connection refused")

@@ -96,7 +96,7 @@ def test_output_must_end_with_finished() -> None:
         yield Started(prompt_tokens=1)
         yield TextDelta("a")
 
-    assert "ended without Finished" in error(run_to_the_end(ScriptedModel(silent=silent), ask("silent")))
+    assert "without a Finished event" in error(run_to_the_end(ScriptedModel(silent=silent), ask("silent")))
 
 
 def test_output_must_begin_with_started() -> None:
@@ -105,7 +105,7 @@ def test_output_must_begin_with_started() -> None:
         yield TextDelta("a")
         yield Finished()
 
-    assert "Text before Started" in error(run_to_the_end(ScriptedModel(hasty=hasty), ask("hasty")))
+    assert "TextDelta before Started" in error(run_to_the_end(ScriptedModel(hasty=hasty), ask("hasty")))
 
 
 def test_only_events_may_be_yielded() -> None:
@@ -113,7 +113,7 @@ def test_only_events_may_be_yielded() -> None:
         yield Started(prompt_tokens=1)
         yield "hello"
 
-    assert "'hello' is no event" in error(run_to_the_end(ScriptedModel(naive=naive), ask("naive")))
+    assert "'hello', which is not an Event" in error(run_to_the_end(ScriptedModel(naive=naive), ask("naive")))
 
 
 def test_empty_batch_of_events_yields_control() -> None:
@@ -300,7 +300,7 @@ def test_protocol_violation_fails_the_request_and_names_the_backend() -> None:
     while not running.idle:
         output += running.step()
     assert error([each for each in output if each[0] == "bad"]) == (
-        "The backend 'trial' broke the event protocol: Text has choice 7 in a request for 1."
+        "Backend 'trial' violated the event protocol: TextDelta has choice 7 in a request for 1 choices."
     )
     assert [event for id, event in output if id == "good"] == [*fine()]
 
@@ -311,4 +311,4 @@ def test_stop_strings_do_not_hide_a_protocol_violation() -> None:
         yield TextDelta("a", choice=1)
         yield Finished()
 
-    assert "Text has choice 1" in error(run_to_the_end(ScriptedModel(broken=broken), ask("broken", stop=("x",))))
+    assert "TextDelta has choice 1" in error(run_to_the_end(ScriptedModel(broken=broken), ask("broken", stop=("x",))))

@@ -18,7 +18,9 @@ def stopped(pieces: Sequence[Event], stops: Sequence[str], n: int = 1) -> list[E
     def model() -> Iterator[Event | None]:
         yield Started(prompt_tokens=1)
         yield from pieces
-        yield Finished(reason="length", completion_tokens=sum(p.tokens for p in pieces if isinstance(p, TextDelta)))
+        yield Finished(
+            reason="length", completion_tokens=sum(p.token_count for p in pieces if isinstance(p, TextDelta))
+        )
 
     return [event for output in with_stops(model(), stops, n) if output is not None for event in iter_events(output)]
 
@@ -82,7 +84,7 @@ def test_result_does_not_depend_on_how_the_text_is_split(pieces: list[str], stop
 
 def test_only_the_possible_beginning_of_a_stop_string_is_held_back() -> None:
     events = stopped([token("hello"), token(" wo"), token("rld")], ["wx"])
-    assert [e.text for e in events if isinstance(e, TextDelta) and e.tokens] == ["hello", " wo", "rld"]
+    assert [e.text for e in events if isinstance(e, TextDelta) and e.token_count] == ["hello", " wo", "rld"]
 
 
 def test_logprobs_are_emitted_with_their_text() -> None:

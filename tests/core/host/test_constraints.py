@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mlx_host._host.constraints import constrained
+from mlx_host._host.constraints import with_constraint
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequestError
@@ -24,7 +24,7 @@ from mlx_host.grammar import (
     iter_leaves,
     optional,
 )
-from mlx_host.parsing import AnswerConstraint, MarkupParser, Part
+from mlx_host.parsing import MarkupParser, OutputConstraint, Part
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import ChatRequest, CompletionRequest, GenerationRequest, Json, TokenizeRequest
 
@@ -35,8 +35,8 @@ class Plain(Parser):
     """Calls are written as `name:` and JSON, separated by commas."""
 
     name = "plain"
-    reads = "names"
-    openers = ("f:", "g:")
+    description = "names"
+    call_starts = ("f:", "g:")
 
     def feed(self, text: str) -> list[Part]:
         raise NotImplementedError
@@ -63,7 +63,7 @@ class Reasoner(Plain):
 
     name = "thinker"
 
-    def thinking(self) -> Grammar:
+    def reasoning_grammar(self) -> Grammar:
         return optional("<", TextThrough((">",)))
 
 
@@ -81,7 +81,7 @@ def ask(**more: Any) -> ChatRequest:
 
 def held(request: Any, parsers: ParserSelection = BOTH, *, supports_structured_outputs: bool = True) -> Any:
     info = Capabilities((ChatRequest,), 1, None, None, supports_structured_outputs)
-    return constrained(request, "m", info, parsers)
+    return with_constraint(request, "m", info, parsers)
 
 
 def grammar(request: GenerationRequest, parsers: ParserSelection = BOTH) -> Grammar:
@@ -115,18 +115,20 @@ def test_requests_without_a_format_are_not_constrained(
 
 
 def test_a_completion_is_constrained_to_its_format() -> None:
-    assert held(CompletionRequest(id="r", model="m", prompt="a", form=FORM)).constraint == FixedConstraint(FORM)
+    assert held(CompletionRequest(id="r", model="m", prompt="a", output_format=FORM)).constraint == FixedConstraint(
+        FORM
+    )
 
 
 def test_chat_content_is_constrained_with_and_without_a_parser() -> None:
-    assert grammar(ask(form=FORM), ParserSelection()) == FORM
-    assert FORM in iter_leaves(grammar(ask(form=FORM)))
-    assert FORM in iter_leaves(grammar(ask(form=FORM, tools=[tool("f")]), ParserSelection()))
+    assert grammar(ask(output_format=FORM), ParserSelection()) == FORM
+    assert FORM in iter_leaves(grammar(ask(output_format=FORM)))
+    assert FORM in iter_leaves(grammar(ask(output_format=FORM, tools=[tool("f")]), ParserSelection()))
 
 
 def test_whitespace_before_constrained_content_only_after_reasoning() -> None:
-    assert grammar(ask(form=FORM)) == FORM
-    thinks, at_once = alternatives = one_of_parts(grammar(ask(form=FORM), ParserSelection(Reasoner)))
+    assert grammar(ask(output_format=FORM)) == FORM
+    thinks, at_once = alternatives = one_of_parts(grammar(ask(output_format=FORM), ParserSelection(Reasoner)))
     assert len(alternatives) == 2
     assert at_once == FORM
     assert [type(part) for part in iter_leaves(thinks)] == [LiteralText, TextThrough, Pattern, JsonValue]
@@ -138,15 +140,15 @@ def one_of_parts(written: Grammar) -> tuple[Grammar, ...]:
 
 
 def test_with_a_format_and_tools_the_output_is_either() -> None:
-    assert schemas(ask(form=FORM, tools=[tool("f")])) == [{"type": "object"}, FORM.schema]
-    assert schemas(ask(form=FORM, tools=[tool("f", True)])) == [{"type": "object", "title": "f"}, FORM.schema]
+    assert schemas(ask(output_format=FORM, tools=[tool("f")])) == [{"type": "object"}, FORM.schema]
+    assert schemas(ask(output_format=FORM, tools=[tool("f", True)])) == [{"type": "object", "title": "f"}, FORM.schema]
 
 
 def test_a_required_call_conforms_whether_strict_or_not() -> None:
     tools = [tool("f"), tool("g", True)]
     both = [{"type": "object", "title": name} for name in "fg"]
     assert schemas(ask(tools=tools, tool_choice="required")) == both
-    assert schemas(ask(tools=tools, tool_choice="required", form=FORM)) == both
+    assert schemas(ask(tools=tools, tool_choice="required", output_format=FORM)) == both
     assert schemas(ask(tools=tools, tool_choice="required", allowed_tools=["g"])) == both[1:]
 
 
@@ -174,16 +176,16 @@ def test_a_named_function_is_called_once() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        ask(form=FORM),
+        ask(output_format=FORM),
         ask(tools=[tool("f")], tool_choice="required"),
         ask(tools=[tool("f")], allowed_tools=["f"]),
-        CompletionRequest(id="r", model="m", prompt="a", form=FORM),
+        CompletionRequest(id="r", model="m", prompt="a", output_format=FORM),
     ],
 )
 def test_models_without_structured_outputs_reject_formats(request_: GenerationRequest) -> None:
     with pytest.raises(UnsupportedRequestError, match="Model 'm' does not support") as raised:
         held(request_, supports_structured_outputs=False)
-    assert raised.value.param == ("response_format" if request_.form else "tool_choice")
+    assert raised.value.param == ("response_format" if request_.output_format else "tool_choice")
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"allowed_tools": ["f"]}])
@@ -198,29 +200,29 @@ def test_strict_is_ignored_without_structured_outputs() -> None:
     assert held(request, ParserSelection(reasoning=Plain)) == request
 
 
-@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"form": FORM}, {"tools": [tool("f", True)]}])
+@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"output_format": FORM}, {"tools": [tool("f", True)]}])
 def test_calls_cannot_be_forced_without_a_grammar(more: Any) -> None:
     with pytest.raises(UnsupportedRequestError, match="'silent'"):
         grammar(ask(**{"tools": [tool("f")], **more}), ParserSelection(WithoutGrammar, WithoutGrammar))
 
 
 def test_without_a_format_and_calls_the_output_is_free() -> None:
-    assert grammar(ask(form=FORM), ParserSelection(WithoutGrammar, WithoutGrammar)) != Concat()
+    assert grammar(ask(output_format=FORM), ParserSelection(WithoutGrammar, WithoutGrammar)) != Concat()
 
 
 def test_reasoning_is_allowed_only_if_the_chat_template_supports_it() -> None:
     class Tagged(MarkupParser):
         name = "tagged"
-        reads = "tags"
+        description = "tags"
         think_open = ("<think>",)
         think_close = ("</think>",)
 
     def thinks(template: str | None) -> bool:
         info = Capabilities((ChatRequest,), 1, None, template, True)
-        made = constrained(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
+        made = with_constraint(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
-        assert isinstance(made.constraint, AnswerConstraint)
-        return made.constraint.thinks
+        assert isinstance(made.constraint, OutputConstraint)
+        return made.constraint.can_reason
 
     assert thinks("<think>{{ thought }}</think>")
     assert not thinks("<|im_start|>{{ message }}")

@@ -105,7 +105,7 @@ def test_models_can_be_added_and_removed() -> None:
         await pool.wait_started()
         changes = pool.changes()
         added = pool.add(spec("b"))
-        with pytest.raises(UsageError, match="Two models are named 'b'"):
+        with pytest.raises(UsageError, match="Duplicate model name 'b'"):
             pool.add(spec("b"))
         with pytest.raises(ModelUnavailableError, match="'b' is not loaded"):
             await text(added)

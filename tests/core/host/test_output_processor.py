@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
-from mlx_host._host.unparsed_markup import Telltales
+from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
 from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta
 from mlx_host.grammar import JsonValue
@@ -19,7 +19,7 @@ class Bracketed(Parser):
     """Parses `[name]` as a call and `(thought)` as reasoning; holds back only an open bracket."""
 
     name = "bracketed"
-    reads = "brackets"
+    description = "brackets"
     held = ""
 
     def feed(self, text: str) -> list[Part]:
@@ -55,7 +55,7 @@ BOTH = ParserSelection(Bracketed, Bracketed)
 
 def read(request: ChatRequest, events: list[Event], batch: int, parsers: ParserSelection = BOTH) -> list[ChatEvent]:
     """Process batches of a size until the output is complete."""
-    processor = OutputProcessor(request, parsers, Telltales([], None))
+    processor = OutputProcessor(request, parsers, MarkupSignatures([], None))
     out: list[ChatEvent] = []
     for at in range(0, len(events), batch):
         out += processor.process(events[at : at + batch])
@@ -156,9 +156,9 @@ def test_reasoning_and_tool_call_parsers_are_combined(
 def test_markup_in_constrained_content_is_content(batch: int) -> None:
     form = JsonValue(True)
     text = '(hm) {"a": "[f] (x)"}'
-    out = read(ask(tools=TOOLS, form=form), answer_of(text), batch)
+    out = read(ask(tools=TOOLS, output_format=form), answer_of(text), batch)
     assert summary(out) == (' {"a": "[f] (x)"}', "hm", [], "stop")
-    assert summary(read(ask(tools=TOOLS, form=form), answer_of("[f]"), batch)) == ("", "", ["f"], "tool_calls")
+    assert summary(read(ask(tools=TOOLS, output_format=form), answer_of("[f]"), batch)) == ("", "", ["f"], "tool_calls")
 
 
 class Closed(Bracketed):
@@ -169,5 +169,5 @@ class Closed(Bracketed):
 
 
 def test_markers_are_parsed_only_after_constrained_content() -> None:
-    out = read(ask(form=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
+    out = read(ask(output_format=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
     assert summary(out) == ("1.5", "", [], "stop")

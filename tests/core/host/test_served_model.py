@@ -163,7 +163,7 @@ def test_model_is_restarted_and_its_waiting_requests_are_kept() -> None:
             workers.crash()
             assert await asyncio.gather(*waiting) == ["xxx"] * 3
             for stream in streams:
-                with pytest.raises(EngineDeadError, match="exited while it ran the request"):
+                with pytest.raises(EngineDeadError, match="exited while running the request"):
                     await stream
             assert (model.status().restarts, model.queue.running, model.status().error) == (1, 0, None)
 
@@ -364,9 +364,9 @@ def test_waiting_and_running_requests_can_be_ended() -> None:
             await until(lambda: model.status().batch_sizes)
             waiting = asyncio.create_task(text(model, "waiting"))
             await until(lambda: model.queue.waiting)
-            assert model.end("waiting", ModelUnavailableError("cancelled"))
-            assert model.end("stream 0", ModelUnavailableError("cancelled"))
-            assert not model.end("unknown", ModelUnavailableError("cancelled"))
+            assert model.cancel_with_error("waiting", ModelUnavailableError("cancelled"))
+            assert model.cancel_with_error("stream 0", ModelUnavailableError("cancelled"))
+            assert not model.cancel_with_error("unknown", ModelUnavailableError("cancelled"))
             for ended in (waiting, streams[0]):
                 with pytest.raises(ModelUnavailableError, match="cancelled"):
                     await ended
@@ -393,7 +393,7 @@ def test_progress_of_a_waiting_reply_is_that_of_loading() -> None:
         waiting = reply(model)
         model.start()
         assert str(waiting.progress) == "queued"
-        model._note_progress(Loading("download", 1, 4))
+        model._set_load_progress(Loading("download", 1, 4))
         assert str(waiting.progress) == "download 1/4"
         await model.wait_loaded()
         assert str(waiting.progress) == "queued"

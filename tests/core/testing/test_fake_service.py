@@ -28,7 +28,7 @@ def post(service: Service, disconnect_after: int | None = None, **fields: Any) -
 def test_a_reply_follows_its_script() -> None:
     async def collect() -> tuple[list[Any], FakeReply[Any]]:
         service: Service = FakeService(
-            [STARTED, [TextDelta("a"), TextDelta("b", tokens=2)], Progress("x", 1), Finished()]
+            [STARTED, [TextDelta("a"), TextDelta("b", token_count=2)], Progress("x", 1), Finished()]
         )
         async with service.submit(REQUEST) as reply:
             batches = [list(batch) async for batch in reply]
@@ -36,7 +36,7 @@ def test_a_reply_follows_its_script() -> None:
         return batches, reply
 
     batches, reply = asyncio.run(collect())
-    assert batches == [[STARTED], [TextDelta("a"), TextDelta("b", tokens=2)], [Progress("x", 1)], [Finished()]]
+    assert batches == [[STARTED], [TextDelta("a"), TextDelta("b", token_count=2)], [Progress("x", 1)], [Finished()]]
     assert (reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens) == (3, 1, 3)
     assert reply.progress == Progress("x", 1)
     assert (reply.entered, reply.closed, reply.completed) == (True, True, True)

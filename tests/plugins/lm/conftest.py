@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mlx_host_lm.model import LanguageModel
+from mlx_host_text.model import TextModel
 
 from tests.plugins.lm.driver import load
 from tests.support.tiny_llama import write_tiny_lfm2, write_tiny_llama
@@ -26,7 +26,7 @@ def tiny_lfm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_llama: Path) -> Iterator[LanguageModel]:
+def model(tiny_llama: Path) -> Iterator[TextModel]:
     loaded = load(tiny_llama)
     yield loaded
     loaded.close()

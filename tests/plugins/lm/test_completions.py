@@ -1,8 +1,7 @@
-"""What a model reads of a completion: texts, token ids, and gaps for those that have tokens for them."""
+"""Completion prompts: texts, token ids, and fill-in-the-middle for models with tokens for it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,6 @@ from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Started, TextDelta, Tokenized
 from mlx_host.requests import CompletionRequest, Sampling, TokenizeRequest
 from mlx_host.testing.model_contract import answer
-from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, WindowDetokenizer
 from mlx_host_lm.plugin import LM
 
 from tests.support.tiny_llama import write_tiny_llama
@@ -22,11 +20,12 @@ LAYOUTS = {
 }
 
 
-def loaded(folder: Path) -> Model:
+def load(folder: Path) -> Model:
     return LM.load(LoadContext(str(folder), folder, LM.options(), lambda stage, done, total, note="": None))
 
 
-def said(model: Model, request: CompletionRequest) -> tuple[str, int]:
+def complete(model: Model, request: CompletionRequest) -> tuple[str, int]:
+    """The completion's text and the number of prompt tokens."""
     started, *events = answer(model, request)
     assert isinstance(started, Started)
     return "".join(event.text for event in events if isinstance(event, TextDelta)), started.prompt_tokens
@@ -46,7 +45,7 @@ def tokens(model: Model, text: str) -> list[int]:
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_a_gap_is_told_with_the_tokens_of_the_family(tmp_path: Path, name: str) -> None:
+def test_fill_in_the_middle_uses_the_tokens_of_the_model_family(tmp_path: Path, name: str) -> None:
     symbols, layout = LAYOUTS[name]
     folder = write_tiny_llama(tmp_path / "model")
     for file in folder.glob("token*.json"):
@@ -54,23 +53,11 @@ def test_a_gap_is_told_with_the_tokens_of_the_family(tmp_path: Path, name: str) 
         for old, new in zip(("<repo_name>", "<file_sep>", "<filename>"), symbols, strict=True):
             written = written.replace(old, new)
         file.write_text(written, encoding="utf-8")
-    model = loaded(folder)
-    filled = said(model, completion("def f(", suffix="return x"))
-    assert filled == said(model, completion(layout.format(*symbols, prefix="def f(", suffix="return x")))
-    assert filled == said(model, completion(tokens(model, "def f("), suffix="return x"))
+    model = load(folder)
+    filled = complete(model, completion("def f(", suffix="return x"))
+    assert filled == complete(model, completion(layout.format(*symbols, prefix="def f(", suffix="return x")))
+    assert filled == complete(model, completion(tokens(model, "def f("), suffix="return x"))
     assert filled[1] == len(tokens(model, "def f(")) + len(tokens(model, "return x")) + (3 if name == "qwen" else 2)
-    with pytest.raises(InvalidRequestError, match="echo cannot go with suffix"):
-        said(model, completion("a", suffix="b", echo=True))
+    with pytest.raises(InvalidRequestError, match="echo cannot be combined with suffix"):
+        complete(model, completion("a", suffix="b", echo=True))
     model.close()
-
-
-def test_a_text_that_is_gone_on_with_keeps_the_space_that_a_text_of_its_own_has_not() -> None:
-    table = ByteTable([b" a", b" b"], drop_first_space=True)
-    assert ByteDetokenizer(table).add(0) == "a"
-    assert ByteDetokenizer(table, starts=False).add(0) == " a"
-
-    def decode(tokens: Sequence[int]) -> str:
-        return "".join([" a", " b"][token] for token in tokens).removeprefix(" ")
-
-    assert WindowDetokenizer(decode).add(0) == "a"
-    assert WindowDetokenizer(decode, [1]).add(0) == " a"

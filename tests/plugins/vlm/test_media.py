@@ -1,10 +1,10 @@
-"""Images and audio clips are found in a conversation, loaded while the model works, and told apart."""
+"""Images and audio clips of a conversation: extraction, loading in the background, and digests."""
 
 from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,10 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_media.audio import FORMATS
 from mlx_host_media.fetcher import Fetcher, FetchLimits
-from mlx_host_vlm.keys import MediaKeys, find_runs
-from mlx_host_vlm.layout import Layout, find_layout
-from mlx_host_vlm.media import Loader, Part, find_parts
-from mlx_host_vlm.media.parts import Kind
+from mlx_host_vlm.media import MediaLoader, Part, find_parts
 from PIL.Image import Image
 
-from tests.plugins.vlm.conftest import result
+from tests.plugins.lm.driver import result
 from tests.support.media import data_url, encoded, image_url, noise, tone
 from tests.support.speech import FORMATS as AUDIO_SUFFIXES
 from tests.support.speech import sample
@@ -40,7 +37,7 @@ class TestParts:
         ]
 
     @pytest.mark.parametrize(
-        ("part", "says"),
+        ("part", "message"),
         [
             ({"type": "image_url"}, "image_url must be"),
             ({"type": "image_url", "image_url": {"file_id": "f"}}, "image_url must be"),
@@ -57,104 +54,37 @@ class TestParts:
             ),
         ],
     )
-    def test_what_is_malformed_is_named(self, part: dict[str, Any], says: str) -> None:
-        with pytest.raises(InvalidRequestError, match=rf"messages\[0\].content\[0\].*{says}"):
+    def test_a_malformed_part_is_located(self, part: dict[str, Any], message: str) -> None:
+        with pytest.raises(InvalidRequestError, match=rf"messages\[0\].content\[0\].*{message}"):
             find_parts([{"role": "user", "content": [part]}])
 
 
-def of_strings(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """A template that joins contents."""
-    return "".join("<s>" + str(message["content"]) for message in messages)
-
-
-def of_lists(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """A template that reads parts alone."""
-    marks = {"image": "<I>", "audio": "<A>"}
-    parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
-    return "<s>" + "".join(marks.get(part["type"]) or part["text"] for part in parts)
-
-
-def marks(parts: list[dict[str, str]]) -> str | None:
-    return "".join(part.get("text", "<image>" if part["type"] == "image" else "") for part in parts)
-
-
-IMAGE_PART = {"type": "image_url", "image_url": {"url": "u"}}
-
-
-SYMBOLS: dict[Kind, Sequence[str]] = {"image": ("<unused>", "<I>", "<image>"), "audio": ("<A>",)}
-
-
-class TestLayout:
-    def test_a_template_of_lists_gets_lists(self) -> None:
-        layout = find_layout(of_lists, marks, SYMBOLS)
-        assert layout.kinds == {"image", "audio"}
-        assert of_lists([{"content": layout.content("Hi", "m")}]) == "<s>Hi"
-        assert of_lists([{"content": layout.content([IMAGE_PART, "Hi", IMAGE_PART], "m")}]) == "<s><I>Hi<I>"
-
-    def test_a_template_of_strings_gets_the_marks_that_the_model_knows(self) -> None:
-        layout = find_layout(of_strings, marks, SYMBOLS)
-        assert layout.kinds == {"image"}
-        assert layout.content(["Hi", IMAGE_PART, {"type": "text", "text": "ho"}], "m") == "Hi<image>ho"
-        assert layout.content([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "m") == "a\nb"
-
-    def test_a_template_without_marks_takes_text_only(self) -> None:
-        layout = find_layout(of_strings, lambda parts: None, {"image": ["<image>"]})
-        with pytest.raises(InvalidRequestError, match="takes text only; run a model that takes it with --backend vlm"):
-            layout.content([IMAGE_PART], "m")
-
-    def test_each_medium_is_to_stand_once_in_a_text(self) -> None:
-        layout = find_layout(of_lists, marks, SYMBOLS)
-        layout.check("<s><I>Hi<I><A>", {"image": 2, "audio": 1}, "messages")
-        with pytest.raises(InvalidRequestError, match="'<I>' stands for an image_url to this model; leave it out"):
-            layout.check("<s><I>Hi<I>", {"image": 1}, "messages")
-        with pytest.raises(InvalidRequestError, match="shows 1 of the 2 image_url parts; it leaves out"):
-            layout.check("<s><I>Hi", {"image": 2}, "messages")
-
-    def test_where_no_symbol_is_known_nothing_is_counted(self) -> None:
-        find_layout(of_lists, marks, {"image": ["<other>"]}).check("<s>", {"image": 2}, "messages")
-
-    @pytest.mark.parametrize(
-        ("part", "says"),
-        [
-            ({"type": "input_audio"}, r"m.content\[0\] is of type 'input_audio', .* of the types text, image_url$"),
-            ({"type": "video_url"}, "send some of its frames as image_url parts"),
-            ({"type": "file"}, "text, image_url"),
-            ({"type": "text"}, "with a type and a text"),
-            ({}, "with a type and a text"),
-            (7, "with a type and a text"),
-        ],
-    )
-    def test_what_a_model_does_not_take_is_named(self, part: Any, says: str) -> None:
-        with pytest.raises(InvalidRequestError, match=says):
-            Layout(frozenset({"image"})).content([part], "m")
-
-
 @pytest.fixture
-def loader() -> Iterator[Loader]:
-    loader = Loader(lambda: 0.01, None, max_pixels=1_000_000, resize=True, sample_rate=16_000, max_seconds=30)
+def loader() -> Iterator[MediaLoader]:
+    loader = MediaLoader(lambda: 0.01, None, max_pixels=1_000_000, resize=True, sample_rate=16_000, max_seconds=30)
     yield loader
     loader.close()
 
 
-class Slow(Fetcher):
-    """Fetches nothing until it may."""
+class BlockedFetcher(Fetcher):
+    """A fetcher that blocks until `unblocked` is set."""
 
     def __init__(self) -> None:
         super().__init__(FetchLimits())
-        self.may_end = threading.Event()
+        self.unblocked = threading.Event()
 
     def fetch(self, url: str) -> bytes:
-        assert self.may_end.wait(30)
+        assert self.unblocked.wait(30)
         return encoded(noise(1))
 
 
 class TestLoader:
-    def test_the_same_file_has_the_same_digest_and_no_other_has(self, loader: Loader) -> None:
+    def test_digests_identify_files(self, loader: MediaLoader) -> None:
         parts = [Part("image", "a", image_url(seed)) for seed in (1, 2, 1)]
         first, second, again = result(loader.load(parts))
         assert first.digest == again.digest != second.digest
 
-    def test_the_same_file_in_low_detail_has_another_digest(self, loader: Loader) -> None:
+    def test_low_detail_changes_the_digest(self, loader: MediaLoader) -> None:
         url = data_url(encoded(noise(1, (800, 800))))
         whole, small = result(loader.load([Part("image", "a", url), Part("image", "b", url, low_detail=True)]))
         assert isinstance(whole.content, Image)
@@ -163,17 +93,19 @@ class TestLoader:
         assert whole.digest != small.digest
 
     def test_downloads_do_not_delay_images_in_the_request(self) -> None:
-        slow = Slow()
-        loader = Loader(lambda: 0.01, slow, max_pixels=10_000, resize=True, sample_rate=16_000, max_seconds=30)
+        fetcher = BlockedFetcher()
+        loader = MediaLoader(lambda: 0.01, fetcher, max_pixels=10_000, resize=True, sample_rate=16_000, max_seconds=30)
         downloads = [loader.load([Part("image", "a", "http://slow.example/cat.png")]) for _ in range(20)]
         for each in downloads:
             next(each)
-        (here,) = result(loader.load([Part("image", "b", image_url(1))]))
-        slow.may_end.set()
-        assert [result(each)[0].digest for each in downloads] == [here.digest] * 20
+        (inline,) = result(loader.load([Part("image", "b", image_url(1))]))
+        fetcher.unblocked.set()
+        assert [result(each)[0].digest for each in downloads] == [inline.digest] * 20
         loader.close()
 
-    def test_images_of_one_request_have_a_limit_together(self, loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_pixels_of_one_request_are_limited_in_total(
+        self, loader: MediaLoader, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("mlx_host_vlm.media.loader.MAX_TOTAL_PIXELS", 2 * 84 * 84)
         parts = [Part("image", f"[{number}]", image_url(1)) for number in range(3)]
         assert len(result(loader.load(parts[:2]))) == 2
@@ -184,52 +116,23 @@ class TestLoader:
         assert (error.value.status, error.value.code) == (413, "image_too_large")
 
     @pytest.mark.parametrize(
-        ("source", "says"),
+        ("source", "message"),
         [
             ("http://example.org/cat.png", "start the server with --allow-remote-media"),
-            ("file:///etc/passwd", "not fetched"),
+            ("file:///etc/passwd", "not a data URL"),
             ("data:image/png;base64,", "empty"),
             (data_url(encoded(noise(1))[:-40]), "damaged or truncated"),
             (data_url(b"\x89PNG\r\n\x1a\n" + b"\xff" * 60), "not an image|damaged"),
         ],
     )
-    def test_an_error_names_the_place(self, loader: Loader, source: str, says: str) -> None:
-        with pytest.raises(InvalidRequestError, match=f"^here: .*({says})") as refusal:
+    def test_an_error_locates_the_part(self, loader: MediaLoader, source: str, message: str) -> None:
+        with pytest.raises(InvalidRequestError, match=f"^here: .*({message})") as error:
             result(loader.load([Part("image", "here", source)]))
-        assert refusal.value.param == "messages"
-
-
-class TestKeys:
-    def key(self, keys: MediaKeys, tokens: list[int], *digests: bytes, apart: bool = True) -> list[int] | None:
-        return keys.key(tokens, {9}, digests, apart=apart)
-
-    def test_runs_are_found(self) -> None:
-        assert find_runs([1, 9, 9, 2, 9, 8, 8], {8, 9}) == [(1, 3), (4, 5), (5, 7)]
-
-    def test_each_run_gets_the_number_of_its_own(self) -> None:
-        keys = MediaKeys()
-        assert self.key(keys, [1, 9, 9, 2, 9], b"a", b"b") == [1, -1, -1, 2, -2]
-        assert self.key(keys, [1, 9, 9, 2, 9, 3], b"a", b"c") == [1, -1, -1, 2, -3, 3]
-
-    @pytest.mark.parametrize(("tokens", "apart"), [([9, 9, 1], True), ([9, 1, 9], False)])
-    def test_runs_that_cannot_be_told_apart_get_one_number_for_all(self, tokens: list[int], apart: bool) -> None:
-        keys = MediaKeys()
-        together = self.key(keys, tokens, b"a", b"b", apart=apart)
-        assert together == [-1 if token == 9 else token for token in tokens]
-        assert self.key(keys, tokens, b"b", b"a", apart=apart) != together
-        assert self.key(keys, tokens, b"a", b"b", apart=apart) == together
-
-    def test_a_prompt_in_which_nothing_stands_for_media_has_no_key(self) -> None:
-        assert self.key(MediaKeys(), [1, 2], b"a") is None
-
-    def test_a_number_that_was_forgotten_is_never_given_again(self) -> None:
-        keys = MediaKeys(most=2)
-        given = [self.key(keys, [9], bytes([number])) for number in (1, 2, 3, 1, 3)]
-        assert given == [[-1], [-2], [-3], [-4], [-3]]
+        assert error.value.param == "messages"
 
 
 @pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
-def test_audio_in_every_format(loader: Loader, suffix: str) -> None:
+def test_audio_in_every_format(loader: MediaLoader, suffix: str) -> None:
     source = base64.b64encode(sample(f"capital.{suffix}")).decode()
     (medium,) = result(loader.load([Part("audio", "here", source)]))
     assert isinstance(medium.content, np.ndarray)
@@ -239,7 +142,7 @@ def test_audio_in_every_format(loader: Loader, suffix: str) -> None:
     assert suffix in FORMATS
 
 
-def test_base64_audio(loader: Loader) -> None:
+def test_base64_audio(loader: MediaLoader) -> None:
     file = tone(300.0)
     (medium,) = result(loader.load([Part("audio", "here", base64.b64encode(file).decode())]))
     assert isinstance(medium.content, np.ndarray)

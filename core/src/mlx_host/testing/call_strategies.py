@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mlx_host.parsing.schema import pointed
+from mlx_host.parsing.schema import resolve_pointer
 from mlx_host.requests import Json
 
 # Whatever markup or JSON may be confused by, but no family's closer.
@@ -36,7 +36,7 @@ def _objects(draw: st.DrawFn, schema: Mapping[str, Any], root: object) -> dict[s
 def _values(schema: Mapping[str, Any], root: object, *, alone: bool = True) -> st.SearchStrategy[Any]:
     """Values of a schema; beside other types, text is a word that cannot be taken for one of them."""
     if "$ref" in schema:
-        resolved = pointed(root, schema["$ref"])
+        resolved = resolve_pointer(root, schema["$ref"])
         assert isinstance(resolved, Mapping)
         return _values(resolved, root)
     if "anyOf" in schema:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
-from mlx_host._host.unparsed_markup import Telltales
+from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import LOCAL, Caller, ChatEvent, Deadline, ModelState, ModelStatus
 from mlx_host.errors import ModelNotFoundError, RequestError
 from mlx_host.events import Event, Finished, Progress, Started, TextDelta
@@ -108,7 +108,7 @@ class FakeReply(Generic[EventT]):
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
                 case TextDelta():
-                    self.completion_tokens += event.tokens
+                    self.completion_tokens += event.token_count
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                 case Progress():
@@ -166,8 +166,8 @@ class FakeService:
     def chat(
         self, request: ChatRequest, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
     ) -> FakeReply[ChatEvent]:
-        families = [parser for parser in (self._parsers.tools,) if parser is not None]
-        processor = OutputProcessor(request, self._parsers, Telltales(families, None))
+        parsers = [parser for parser in (self._parsers.tools,) if parser is not None]
+        processor = OutputProcessor(request, self._parsers, MarkupSignatures(parsers, None))
         return self._reply(request, caller, deadline, processor)
 
     def _reply(

@@ -18,7 +18,7 @@ from mlx_host.grammar import (
     Repeat,
     TextThrough,
 )
-from mlx_host.parsing.schema import pointed
+from mlx_host.parsing.schema import resolve_pointer
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 # One blank after a comma or colon is all the white space that a grammar's JSON has.
@@ -75,10 +75,10 @@ def _leaf_ends(grammar: Grammar, text: str, start: int) -> Iterator[int]:
                 yield start + len(exact)
         case Pattern(regex):
             yield from (end for end in range(start, len(text) + 1) if re.fullmatch(regex, text[start:end]))
-        case FreeText(without, unless):
+        case FreeText(excluding, not_matching):
             for end in range(start, len(text) + 1):
                 piece = text[start:end]
-                if not any(string in piece for string in without) and not _matches_any(unless, piece):
+                if not any(string in piece for string in excluding) and not _matches_any(not_matching, piece):
                     yield end
         case TextThrough():
             yield from _until(grammar, text, start)
@@ -93,7 +93,7 @@ def _until(until: TextThrough, text: str, start: int) -> Iterator[int]:
         found = [string for string in until.ends if text.startswith(string, at)]
         before = text[start:at]
         right = all(re.fullmatch(regex, before) for regex in until.matching)
-        if found and right and not _matches_any(until.unless, before):
+        if found and right and not _matches_any(until.not_matching, before):
             yield from (at + len(string) for string in found)
             return
 
@@ -118,7 +118,7 @@ def conforms(value: object, schema: object, root: object) -> bool:
     if not isinstance(schema, Mapping):
         return schema is not False
     if "$ref" in schema:
-        return conforms(value, pointed(root, schema["$ref"]), root)
+        return conforms(value, resolve_pointer(root, schema["$ref"]), root)
     if "anyOf" in schema and not any(conforms(value, choice, root) for choice in schema["anyOf"]):
         return False
     listed = schema.get("enum", [schema["const"]] if "const" in schema else None)

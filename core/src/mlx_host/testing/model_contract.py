@@ -302,7 +302,7 @@ def check_counts(request: Request, events: Sequence[Event]) -> None:
                 assert event.done >= 0, f"{event!r}: done is negative"
                 assert event.total is None or event.done <= event.total, f"{event!r}: more is done than the total"
             case TextDelta():
-                tokens[event.choice] = tokens.get(event.choice, 0) + event.tokens
+                tokens[event.choice] = tokens.get(event.choice, 0) + event.token_count
             case Finished():
                 if tokens or isinstance(request, GenerationRequest):
                     counted = sum(tokens.values())

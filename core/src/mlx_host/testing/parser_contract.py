@@ -140,7 +140,7 @@ class ParserContract:
             for choice in (ToolChoice(), ToolChoice(required=True, parallel=False)):
                 parser = self.parser(tools=[tool])
                 try:
-                    answer = parser.constrained(parser.grammar([tool], choice), None, choice)
+                    answer = parser.output_grammar(parser.grammar([tool], choice), None, choice)
                 except UnsupportedRequestError as error:
                     known, stated = error.param in ("tools", "tool_choice"), True
                 else:

@@ -21,7 +21,8 @@ from mlx_host.requests import Json
 class Sample:
     """An output of the family's models, and what it means; the contract tests it and its mutations.
 
-    `calls` are names and arguments as Python values. `generation_prompt` primes the parser, `tools` are OpenAI's shapes.
+    `calls` are names and arguments as Python values. `generation_prompt` primes the parser; `tools` have OpenAI's
+    format.
     """
 
     name: str
@@ -104,7 +105,7 @@ def standard_samples(
     """
     samples = [*(_reasoning(parser) if parser.think_open else ())]
     if parser.can_force_calls():
-        samples += _calls(parser, malformed or parser.openers[0] + "{oops}")
+        samples += _calls(parser, malformed or parser.call_starts[0] + "{oops}")
         samples += _calls_and_reasoning(parser) if parser.think_open else ()
     if unknown := set(leave_out) - {sample.name for sample in samples}:
         raise ValueError(f"there are no standard samples {sorted(unknown)} for the parser {parser.name!r}")
@@ -131,7 +132,7 @@ def _reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
 
 def _calls(parser: type[MarkupParser], malformed: str) -> Iterator[Sample]:
     oslo, rome = _write(parser, OSLO), _write(parser, ROME)
-    end = parser.noise[0] if parser.noise else ""
+    end = parser.ignored_tokens[0] if parser.ignored_tokens else ""
     yield Sample("no call", "It is <cold>: [7].\n", content="It is <cold>: [7].\n", tools=TOOLS)
     yield Sample("call", oslo + end, calls=(OSLO,), tools=TOOLS)
     yield Sample("parallel calls", _write(parser, OSLO, ROME), calls=(OSLO, ROME), tools=TOOLS)
@@ -195,7 +196,7 @@ def _calls_and_reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
         generation_prompt=f"{opener}\n",
         tools=TOOLS,
     )
-    mention = f"A {parser.openers[0]} is due."
+    mention = f"A {parser.call_starts[0]} is due."
     yield Sample(
         "opener mentioned in reasoning",
         f"{mention}\n{closer}\n\nNo.",

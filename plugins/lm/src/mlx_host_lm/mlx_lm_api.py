@@ -1,72 +1,34 @@
-"""Everything this plugin uses of mlx-lm and transformers; tests/plugins/lm/test_mlx_lm_signatures.py pins it."""
+"""All contact with mlx-lm; tests/plugins/lm/test_mlx_lm_signatures.py pins what is used."""
 
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import mlx.core as mx
-from jinja2 import TemplateError, TemplateSyntaxError
 from mlx_host.errors import LoadError
+from mlx_host_text.embedder import HiddenStates
+from mlx_host_text.sampling import Array, greedy
+from mlx_host_text.sequence import CacheSnapshot, KVCache, PrefillOutput, SequenceState, StepOutput, TokenOutput
+from mlx_host_text.structured_output import GrammarMatcher
+from mlx_host_text.tokenizer import Tokenizer
 from mlx_lm.generate import BatchGenerator
-from mlx_lm.models.cache import CacheList, KVCache, make_prompt_cache
-from mlx_lm.tokenizer_utils import TokenizerWrapper
+from mlx_lm.models.cache import CacheList, make_prompt_cache
+from mlx_lm.models.cache import KVCache as LayerCache
 from mlx_lm.utils import load as load_network
-
-from mlx_host_lm.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
-from mlx_host_lm.sampling import Array, Processor, Sampler, greedy
-from mlx_host_lm.structure import Guide, Vocabulary
-
-__all__ = ["TemplateSyntaxError"]
-
-TEMPLATE_ERRORS = (
-    TemplateError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
-"""What a chat template may raise over messages that it does not like."""
-
-RESERVED_VARIABLES = frozenset(
-    {
-        "add_generation_prompt",
-        "chat_template",
-        "continue_final_message",
-        "conversation",
-        "max_length",
-        "messages",
-        "padding",
-        "return_assistant_tokens_mask",
-        "return_dict",
-        "return_tensors",
-        "sanitize_control_tokens",
-        "tokenize",
-        "tokenizer_kwargs",
-        "tools",
-        "truncation",
-    }
-)
-"""What a template is told by other means, or means something to `apply_chat_template` itself."""
-
-Layers = list[Any]
-"""mlx-lm's caches of one sequence, one per layer."""
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedModel:
     network: Any
     tokenizer: Tokenizer
     config: Mapping[str, Any]
 
 
-def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> Loaded:
+def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> LoadedModel:
     try:
         network, tokenizer, config = load_network(
             str(path),
@@ -77,256 +39,103 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         raise LoadError(f"mlx-lm cannot load {str(path)!r}: {type(error).__name__}: {error}") from error
-    unbatched = sorted({type(layer).__name__ for layer in fresh_cache(network) if not hasattr(layer, "merge")})
+    unbatched = sorted({type(layer).__name__ for layer in LmCacheOps(network).new() if not hasattr(layer, "merge")})
     if unbatched:
         raise LoadError(
             f"mlx-lm cannot batch the model {str(path)!r} (its cache is a {', '.join(unbatched)}); "
             "choose a model of another architecture"
         )
-    return Loaded(network, Tokenizer(tokenizer), config)
+    return LoadedModel(network, _tokenizer(tokenizer), config)
 
 
-def wrap_tokenizer(tokenizer: Any, eos_ids: Iterable[int]) -> Tokenizer:
-    """The Tokenizer of a tokenizer of transformers that was loaded by somebody else."""
-    return Tokenizer(TokenizerWrapper(tokenizer, eos_token_ids=sorted(eos_ids)))
+def _tokenizer(wrapper: Any) -> Tokenizer:
+    # Used only without a Jinja template, because the wrapper sets enable_thinking even if the request does not.
+    function = wrapper.apply_chat_template if wrapper.has_chat_template else None
+    return Tokenizer(wrapper._tokenizer, wrapper.eos_token_ids, function)
 
 
-class Tokenizer:
-    """mlx-lm's tokenizer, reduced to what serving needs."""
+def hidden_states(network: Any) -> HiddenStates | None:
+    """The network without its head; None if it is not built of a backbone `model` and a head."""
+    text = network.get("language_model", network)
+    if "model" not in text:
+        return None
+    backbone = text["model"]
 
-    def __init__(self, wrapper: Any) -> None:
-        self._wrapper = wrapper
-        self._inner = wrapper._tokenizer
-        self._bytes = self._byte_table()
-        self.eos_ids: frozenset[int] = frozenset(wrapper.eos_token_ids)
-        self.has_template: bool = wrapper.has_chat_template
+    def states(tokens: Array, mask: Array) -> Array:
+        # Attention is causal, so padding on the right needs no mask.
+        return backbone(tokens)
 
-    @property
-    def template_source(self) -> str | None:
-        """The Jinja source; None if there is no template or it is a Python function."""
-        source = self._inner.chat_template
-        if isinstance(source, dict):
-            source = source.get("tool_use", source.get("default"))
-        return source if isinstance(source, str) else None
-
-    def __len__(self) -> int:
-        return len(self._inner)
-
-    def encode(self, text: str) -> list[int]:
-        """Tokens of a rendered prompt; the template has written the special ones itself."""
-        return list(self._inner.encode(text, add_special_tokens=False))
-
-    def encode_plain(self, text: str, limit: int | None) -> list[int]:
-        """Tokens of a text by itself, with the special ones the tokenizer adds; `limit` cuts the text."""
-        return list(self._inner.encode(text, truncation=limit is not None, max_length=limit, verbose=False))
-
-    def encode_start(self, text: str, *, special_tokens: bool) -> list[int]:
-        """Tokens of a text that is to be gone on with; a BOS that it begins with already is not doubled."""
-        bos = self._inner.bos_token
-        adds = special_tokens and not (bos and text.startswith(bos))
-        return list(self._inner.encode(text, add_special_tokens=adds))
-
-    def symbols(self, tokens: Sequence[int]) -> list[str]:
-        """How the vocabulary writes tokens; an empty string for those that it does not have."""
-        return [symbol or "" for symbol in self._inner.convert_ids_to_tokens(list(tokens))]
-
-    def token(self, symbol: str) -> int | None:
-        """The token that the vocabulary writes so."""
-        token = self._inner.convert_tokens_to_ids(symbol)
-        # Tokenizers give their unknown token for what they do not have.
-        return int(token) if token is not None and self.symbols([token]) == [symbol] else None
-
-    def decode(self, tokens: Sequence[int]) -> str:
-        return str(self._inner.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
-
-    def detokenizer(self, context: Sequence[int] = ()) -> Detokenizer:
-        """Begin a text, or go on with one that ends with the tokens `context`."""
-        if self._bytes:
-            return ByteDetokenizer(self._bytes, starts=not context)
-        return WindowDetokenizer(self.decode, context)
-
-    def token_bytes(self, token: int) -> bytes:
-        return self._bytes[token] if self._bytes else self.decode([token]).encode()
-
-    def render(
-        self,
-        messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]],
-        *,
-        add_generation_prompt: bool,
-        template: str | None,
-        variables: Mapping[str, Any],
-    ) -> str:
-        """Render the chat template, or `template` in its place; raises one of TEMPLATE_ERRORS."""
-        arguments: dict[str, Any] = {
-            **variables,
-            "tools": list(tools) or None,
-            "add_generation_prompt": add_generation_prompt,
-            "tokenize": False,
-        }
-        if template is not None:
-            arguments["chat_template"] = template
-        elif self._inner.chat_template is None:
-            return str(self._wrapper.apply_chat_template(list(messages), **arguments))
-        # Not the wrapper's method: it sets enable_thinking where the request left it to the template.
-        return str(self._inner.apply_chat_template(list(messages), **arguments))
-
-    def vocabulary(self) -> Vocabulary | None:
-        """What the tokens stand for; None if that is not known of each by itself."""
-        if self._bytes is None or not self.eos_ids:
-            return None
-        added = self._inner.added_tokens_decoder.items()
-        special = {str(token): id for id, token in added if token.special or id in self.eos_ids}
-        # A copy: the tokenizer's own is at work on other threads, and reads special tokens in what is mere text.
-        backend = copy.copy(self._inner.backend_tokenizer)
-        backend.no_padding()
-        backend.no_truncation()
-        backend.encode_special_tokens = True
-
-        def cut(text: str) -> list[int]:
-            return list(backend.encode(text, add_special_tokens=False).ids)
-
-        return Vocabulary(self._bytes.tokens, special, self.eos_ids, cut, self._bytes.drop_first_space)
-
-    def _byte_table(self) -> ByteTable | None:
-        if not self._inner.is_fast:
-            return None
-        decoder = self._inner.backend_tokenizer.decoder
-        if decoder is None:
-            return None
-        symbols = self._inner.convert_ids_to_tokens(list(range(len(self._inner))))
-        return byte_table(
-            [symbol or "" for symbol in symbols],
-            set(self._inner.added_tokens_decoder),
-            json.loads(decoder.__getstate__()),
-        )
+    return states
 
 
-def has_trunk(network: Any) -> bool:
-    """Whether the network is built as most are: a trunk under this name, and a head."""
-    return "model" in _text(network)
-
-
-def trunk(network: Any) -> Callable[[Array], Array]:
-    """The network without its head: tokens (rows, tokens) to last hidden states (rows, tokens, size)."""
-    inner: Callable[[Array], Array] = _text(network)["model"]
-    return inner
-
-
-def _text(network: Any) -> Any:
-    return network.get("language_model", network)
-
-
-def fresh_cache(network: Any) -> Layers:
-    return list(make_prompt_cache(network))
-
-
-def can_always_trim(layers: Layers) -> bool:
-    """Whether tokens can be dropped from the end at any length; sliding windows and recurrent states cannot."""
-    return all(
-        can_always_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is KVCache
-        for layer in layers
-    )
-
-
-def trimmed(layers: Layers, tokens: int) -> Layers:
-    """A copy without the last `tokens` tokens, for layers that can_always_trim; arrays are shared until written to."""
-    copied = copy.deepcopy(layers)
-    for layer in copied:
-        layer.trim(tokens)
-    return copied
-
-
-def next_logprobs(network: Any, tokens: list[int], step: int) -> Iterator[Array]:
-    """What a sequence's tokens say of the next one: log-probabilities (up to `step` tokens, vocabulary), in order."""
-    layers = fresh_cache(network)
-    for start in range(0, len(tokens), step):
-        logits = network(mx.array(tokens[start : start + step])[None], cache=layers)[0].astype(mx.float32)
+def next_logprobs(network: Any, tokens: list[int], chunk: int) -> Iterator[Array]:
+    """The log-probabilities (up to `chunk` tokens, vocabulary) of the token after each of `tokens`, in order."""
+    cache = LmCacheOps(network).new()
+    for start in range(0, len(tokens), chunk):
+        logits = network(mx.array(tokens[start : start + chunk])[None], cache=cache)[0].astype(mx.float32)
         yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-def nbytes(layers: Layers) -> int:
-    return sum(layer.nbytes for layer in layers)
+class LmCacheOps:
+    """Operations on mlx-lm's caches."""
+
+    def __init__(self, network: Any) -> None:
+        self._network = network
+
+    def new(self) -> KVCache:
+        return list(make_prompt_cache(self._network))
+
+    def can_trim(self, cache: KVCache) -> bool:
+        return all(
+            self.can_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is LayerCache
+            for layer in cache
+        )
+
+    def trim(self, cache: KVCache, tokens: int) -> KVCache:
+        copied = copy.deepcopy(cache)
+        for layer in copied:
+            layer.trim(tokens)
+        return copied
+
+    def nbytes(self, cache: KVCache) -> int:
+        return sum(layer.nbytes for layer in cache)
 
 
-@dataclass(frozen=True)
-class Snapshot:
-    """The cache of a token sequence."""
-
-    tokens: list[int]
-    layers: Layers
-
-
-@dataclass(frozen=True)
-class Row:
-    """A sequence to be generated: `segments` of the prompt still to be read after those that `cached` holds.
-
-    `inputs` is the Plan's.
-    """
-
-    segments: list[list[int]]
-    cached: Snapshot | None
-    max_tokens: int
-    sampler: Sampler
-    processors: list[Processor]
-    guide: Guide | None = None
-    inputs: Any = None
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Row `uid` has read `done` tokens of its segments."""
-
-    uid: int
-    done: int
-
-
-@dataclass(frozen=True, slots=True)
-class Sampled:
-    """Row `uid` got a token from these log-probabilities (vocabulary,); the last has a reason and maybe a snapshot."""
-
-    uid: int
-    token: int
-    logprobs: Array
-    reason: Literal["stop", "length"] | None
-    snapshot: Snapshot | None
-
-
-class Drawn:
-    """The tokens that a batch drew in a step, read while the pass that they go into is computed."""
+class SampledTokens:
+    """The tokens sampled in a step; they are read while the next forward pass, which takes them, is computed."""
 
     def __init__(self, tokens: Array) -> None:
-        # Where rows have joined or left they are still to be put together, and that pass is not to come before it.
-        mx.async_eval(tokens)  # type: ignore[no-untyped-call]  # mlx says so
+        # After sequences joined or left the array is not computed yet; the next pass must not be scheduled before it.
+        mx.async_eval(tokens)  # type: ignore[no-untyped-call]
         self._array = tokens
         self._tokens: list[int] | None = None
 
     def read(self, logits: Array) -> list[int]:
-        """Wait for the tokens, but let the network go on to the logits that they lead to."""
+        """Wait for the tokens, after scheduling the computation of the logits that follow them."""
         if self._tokens is None:
-            mx.async_eval(logits)  # type: ignore[no-untyped-call]  # mlx says so
+            mx.async_eval(logits)  # type: ignore[no-untyped-call]
             self._tokens = self._array.tolist()
         return self._tokens
 
 
-class Held:
-    """A guide as the last logits processor of a row, which was number `index` when tokens were drawn."""
+class GuidedLogitsProcessor:
+    """A GrammarMatcher as the last logits processor of sequence number `index` in the batch."""
 
-    def __init__(self, guide: Guide) -> None:
-        self._guide = guide
-        self._drawn: Drawn | None = None
+    def __init__(self, matcher: GrammarMatcher) -> None:
+        self._matcher = matcher
+        self._sampled: SampledTokens | None = None
         self._index = 0
 
-    def follow(self, drawn: Drawn, index: int) -> None:
-        self._drawn, self._index = drawn, index
+    def set_sampled(self, sampled: SampledTokens, index: int) -> None:
+        self._sampled, self._index = sampled, index
 
     def __call__(self, _: Array, logits: Array) -> Array:
-        token = None if self._drawn is None else self._drawn.read(logits)[self._index]
-        return self._guide.process(token, logits)
+        token = None if self._sampled is None else self._sampled.read(logits)[self._index]
+        return self._matcher.process(token, logits)
 
 
-class Rows:
-    """mlx-lm's BatchGenerator: rows that join and leave at any step."""
+class LmBatch:
+    """A SequenceBatch on mlx-lm's BatchGenerator."""
 
     def __init__(self, network: Any, *, stop_tokens: Iterable[int], size: int, prefill_step_size: int) -> None:
         self._generator = BatchGenerator(
@@ -337,47 +146,50 @@ class Rows:
             prefill_step_size=prefill_step_size,
         )
 
-    def add(self, row: Row) -> int:
-        cached = row.cached
+    def add(self, sequence: SequenceState) -> int:
+        cached, matcher = sequence.cached, sequence.matcher
+        processors = sequence.processors
         (uid,) = self._generator.insert_segments(
-            [row.segments],
-            max_tokens=[row.max_tokens],
-            caches=[None if cached is None else cached.layers],
+            [sequence.segments],
+            max_tokens=[sequence.max_tokens],
+            caches=[None if cached is None else cached.cache],
             all_tokens=[[] if cached is None else list(cached.tokens)],
-            samplers=[row.sampler],
-            logits_processors=[row.processors if row.guide is None else [*row.processors, Held(row.guide)]],
+            samplers=[sequence.sampler],
+            logits_processors=[processors if matcher is None else [*processors, GuidedLogitsProcessor(matcher)]],
         )
         return int(uid)
 
-    def remove(self, uids: Iterable[int]) -> None:
+    def remove(self, sequence_ids: Iterable[int]) -> None:
         with mx.stream(self._generator.stream):
-            self._generator.remove(list(uids))
+            self._generator.remove(list(sequence_ids))
 
-    def step(self) -> tuple[list[Read], list[Sampled]]:
-        """Decode one token of every row that has read its prompt, and read the next chunk for those that have not."""
-        reads, tokens = self._generator.next()
-        self._tell_guides()
-        sampled = [
-            Sampled(
-                answer.uid,
-                answer.token,
-                answer.logprobs,
-                answer.finish_reason,
-                None if answer.prompt_cache is None else Snapshot(answer.all_tokens, answer.prompt_cache),
-            )
-            for answer in tokens
-        ]
-        return [Read(read.uid, read.progress[0]) for read in reads], sampled
+    def step(self) -> StepOutput:
+        prefills, tokens = self._generator.next()
+        self._update_guided()
+        return StepOutput(
+            [PrefillOutput(prefill.uid, prefill.progress[0]) for prefill in prefills],
+            [
+                TokenOutput(
+                    response.uid,
+                    response.token,
+                    response.logprobs,
+                    response.finish_reason,
+                    None
+                    if response.prompt_cache is None
+                    else CacheSnapshot(response.all_tokens, response.prompt_cache),
+                )
+                for response in tokens
+            ],
+        )
 
-    def snapshot(self, uid: int) -> Snapshot:
+    def snapshot(self, sequence_id: int) -> CacheSnapshot:
         with mx.stream(self._generator.stream):
-            layers, tokens = self._generator.extract_cache([uid])[uid]
-            return Snapshot(list(tokens), layers)
+            cache, tokens = self._generator.extract_cache([sequence_id])[sequence_id]
+            return CacheSnapshot(list(tokens), cache)
 
-    def materialise(self, snapshot: Snapshot) -> None:
-        """Compute the snapshot's own arrays, so that it does not keep the batch it was cut from in memory."""
+    def materialize(self, snapshot: CacheSnapshot) -> None:
         with mx.stream(self._generator.stream):
-            mx.async_eval([layer.state for layer in snapshot.layers])  # type: ignore[no-untyped-call]
+            mx.async_eval([layer.state for layer in snapshot.cache])  # type: ignore[no-untyped-call]
 
     @property
     def nbytes(self) -> int:
@@ -386,11 +198,16 @@ class Rows:
     def close(self) -> None:
         self._generator.close()
 
-    def _tell_guides(self) -> None:
+    def _update_guided(self) -> None:
+        """Hand the tokens of the step to the guided processors, before mlx-lm returns them in the next step."""
         running = self._generator._generation_batch
-        chains = enumerate(running.logits_processors)
-        held = [(index, each) for index, chain in chains for each in chain if isinstance(each, Held)]
-        if held:
-            drawn = Drawn(running._next_tokens)
-            for index, each in held:
-                each.follow(drawn, index)
+        guided = [
+            (index, processor)
+            for index, processors in enumerate(running.logits_processors)
+            for processor in processors
+            if isinstance(processor, GuidedLogitsProcessor)
+        ]
+        if guided:
+            sampled = SampledTokens(running._next_tokens)
+            for index, processor in guided:
+                processor.set_sampled(sampled, index)

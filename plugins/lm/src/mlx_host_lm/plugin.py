@@ -7,22 +7,23 @@ from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, LoadContext, Model
+from mlx_host_text.options import SUPPORTED_REQUESTS
 
-from mlx_host_lm.options import SERVES, LmOptions
+from mlx_host_lm.options import LmOptions
 
 
-def load(request: LoadContext[LmOptions]) -> Model:
-    # mlx-lm and transformers take seconds to import, and naming a backend must cost nothing.
-    from mlx_host_lm.model import load_model
+def load(context: LoadContext[LmOptions]) -> Model:
+    # mlx-lm and transformers take seconds to import; registering the backend must not import them.
+    from mlx_host_lm.loader import load_model
 
-    return load_model(request)
+    return load_model(context)
 
 
 LM = Backend(
     name="lm",
     load=load,
     options=LmOptions,
-    supported_requests=SERVES,
+    supported_requests=SUPPORTED_REQUESTS,
     summary="text models on mlx-lm: continuous batching, prompt cache, per-request sampling",
 )
 

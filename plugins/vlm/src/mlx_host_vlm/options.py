@@ -1,15 +1,13 @@
-"""What can be set for a model that sees or hears; each field is a flag, a key of a file and a variable."""
+"""Options of the backend `vlm`; each field is a flag, a configuration key and an environment variable."""
 
 from __future__ import annotations
 
-from mlx_host_lm.options import SERVES, LmOptions
+from mlx_host_text.options import GenerationOptions
 from pydantic import Field
 
-__all__ = ["SERVES", "VlmOptions"]
 
-
-class VlmOptions(LmOptions):
-    """Options of the backend `vlm`: those of `lm`, and those for images and audio."""
+class VlmOptions(GenerationOptions):
+    """Options of the backend `vlm`: those of every text model, and those for images and audio."""
 
     max_image_pixels: int = Field(
         default=2048 * 2048,

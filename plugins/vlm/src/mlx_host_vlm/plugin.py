@@ -7,22 +7,23 @@ from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, LoadContext, Model
+from mlx_host_text.options import SUPPORTED_REQUESTS
 
-from mlx_host_vlm.options import SERVES, VlmOptions
+from mlx_host_vlm.options import VlmOptions
 
 
-def load(request: LoadContext[VlmOptions]) -> Model:
-    # mlx-vlm and transformers take seconds to import, and naming a backend must cost nothing.
-    from mlx_host_vlm.model import load_model
+def load(context: LoadContext[VlmOptions]) -> Model:
+    # mlx-vlm and transformers take seconds to import; registering the backend must not import them.
+    from mlx_host_vlm.loader import load_model
 
-    return load_model(request)
+    return load_model(context)
 
 
 VLM = Backend(
     name="vlm",
     load=load,
     options=VlmOptions,
-    supported_requests=SERVES,
+    supported_requests=SUPPORTED_REQUESTS,
     summary="vision and audio models on mlx-vlm: images and audio in one running batch with text",
 )
 

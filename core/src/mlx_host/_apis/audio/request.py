@@ -29,7 +29,7 @@ def transcription_request(
         language=fields.language,
         prompt=fields.prompt,
         temperature=fields.temperature,
-        words=fields.words,
+        word_timestamps=fields.words,
     )
     return fields, request
 

@@ -35,6 +35,8 @@ def to_request(body: ChatBody) -> ChatRequest:
         stop=body.stops(),
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         n=body.n or 1,
-        form=body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
+        output_format=body.output_format(
+            body.response_format.output_format() if body.response_format is not None else None, "response_format"
+        ),
         template_kwargs=body.template_kwargs(body.reasoning_effort),
     )

@@ -128,7 +128,7 @@ class ImageJobs:
         self._jobs: dict[str, ImageJob] = {}
 
     async def start(self, job: ImageJob, work: Coroutine[Any, Any, None]) -> None:
-        """Start a job; raises what rejects it at once: QueueFullError if too many jobs run, or the model's rejection."""
+        """Start a job; raises QueueFullError if too many jobs run, or the error with which the model rejects it."""
         if sum(not each.ended for each in self._jobs.values()) >= self._max_jobs:
             work.close()
             raise QueueFullError(

@@ -56,9 +56,9 @@ def _shared_fields(body: ImageBody, default_seed: int) -> dict[str, Any]:
         "steps": body.steps,
         "guidance": body.guidance_scale,
         "seed": body.seed if body.seed is not None else default_seed,
-        "partials": body.partial_images or 0,
+        "partial_images": body.partial_images or 0,
         "format": body.format,
-        "compression": 100 if body.output_compression is None else body.output_compression,
+        "output_compression": 100 if body.output_compression is None else body.output_compression,
     }
 
 

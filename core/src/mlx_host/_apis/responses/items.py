@@ -36,8 +36,8 @@ def new_id(prefix: str) -> str:
 def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
     """Return the ids of the item references in `items`.
 
-    Raises InvalidRequestError for more than MAX_REFERENCES, and for an item that is referenced twice: a few bytes of input
-    would otherwise become a prompt of any size.
+    Raises InvalidRequestError for more than MAX_REFERENCES, and for an item that is referenced twice: a few bytes of
+    input could otherwise expand to a prompt of any size.
     """
     if items is None or isinstance(items, str):
         return []
@@ -60,7 +60,7 @@ def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
 
 
 def normalize_items(items: str | Sequence[Item] | None, stored: Mapping[str, Item]) -> list[Item]:
-    """Normalize input; `stored` has the referenced items by id. Raises InvalidRequestError, which names the invalid item."""
+    """Normalize input; `stored` has the referenced items by id. InvalidRequestError names an invalid item."""
     if items is None:
         return []
     if isinstance(items, str):

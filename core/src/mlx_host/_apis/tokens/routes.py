@@ -73,7 +73,7 @@ def to_tokenize(body: TokenizeBody) -> TokenizeRequest:
         tools=request_tools(body.tools),
         template_kwargs=body.chat_template_kwargs or {},
     )
-    return TokenizeRequest(**common, prompt=chat, generation_prompt=body.add_generation_prompt is not False)
+    return TokenizeRequest(**common, prompt=chat, add_generation_prompt=body.add_generation_prompt is not False)
 
 
 class EventCollector(Collector[Event]):
@@ -111,7 +111,7 @@ class TokenEndpoints(Endpoints):
                     "count": len(found.tokens),
                     "max_model_len": None if capabilities is None else capabilities.context_length,
                     "tokens": found.tokens,
-                    "token_strs": found.symbols if body.return_token_strs else None,
+                    "token_strs": found.token_strs if body.return_token_strs else None,
                 }
 
             return await respond(http, reply, EventCollector(build), ignored_header(body.ignored()))

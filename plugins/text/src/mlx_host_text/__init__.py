@@ -1,0 +1,1 @@
+"""Building blocks for backends that generate or embed text with MLX; the README lists the modules."""

@@ -1,0 +1,40 @@
+"""Limits of a text model, and the checks against them."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
+from mlx_host.requests import ChatRequest, GenerationRequest
+
+
+@dataclass(frozen=True)
+class TextLimits:
+    """`concurrency` is the maximum number of running requests, `max_n` of choices per request.
+
+    `context_length` is the maximum number of tokens of prompt and output together. None means no limit.
+    """
+
+    concurrency: int
+    context_length: int | None
+    max_n: int | None = None
+
+    def check_n(self, request: GenerationRequest) -> None:
+        if self.max_n is not None and request.n > self.max_n:
+            raise InvalidRequestError(
+                f"n: {request.n} is more than this model supports ({self.max_n}); send several requests instead.",
+                param="n",
+            )
+
+    def check_length(self, request: GenerationRequest, prompt_tokens: int) -> None:
+        if self.context_length is not None and prompt_tokens > self.context_length:
+            param = "messages" if isinstance(request, ChatRequest) else "prompt"
+            raise ContextLengthExceededError(self.context_length, prompt_tokens, param=param)
+
+    def max_new_tokens(self, request: GenerationRequest, prompt_tokens: int, default: int | None) -> int:
+        """The number of tokens to generate: the request's limit or `default`, at most what fits after the prompt."""
+        self.check_length(request, prompt_tokens)
+        limit = sys.maxsize if self.context_length is None else self.context_length
+        wanted = default if request.max_tokens is None else request.max_tokens
+        return limit - prompt_tokens if wanted is None else min(wanted, limit - prompt_tokens)

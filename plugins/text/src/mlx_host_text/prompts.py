@@ -1,0 +1,111 @@
+"""Prompts: what a request becomes before it joins the batch, and the interface of their sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from mlx_host.errors import InvalidRequestError
+from mlx_host.requests import ChatRequest, CompletionRequest, TokenizeRequest
+
+from mlx_host_text.chat_template import ChatTemplate
+from mlx_host_text.completions import CompletionPrompts
+from mlx_host_text.tokenizer import Tokenizer
+
+
+class PromptInputs(Protocol):
+    """The library's inputs for a prompt that is more than its tokens, such as image embeddings.
+
+    They can follow the first `start` tokens from the prefix cache: all cached tokens, or 0 if the tokens after them
+    attend to each other in both directions and have to be prefilled together with all others.
+    """
+
+    @property
+    def start(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, ready to join the batch.
+
+    `key` are the tokens under which the prefix cache stores it, equal in length to `tokens`, with those of images and
+    audio replaced by numbers that identify the content; None disables the cache for this prompt. `restore_points` are
+    the lengths at which later prompts are likely to branch off. `inputs`, called with the number of cached tokens,
+    computes the library's inputs and yields while it waits. `generation_prompt` is the text that the chat template
+    appended after the last message.
+    """
+
+    tokens: Sequence[int]
+    key: Sequence[int] | None
+    restore_points: Sequence[int] = ()
+    inputs: Callable[[int], Generator[None, None, PromptInputs]] | None = None
+    generation_prompt: str = ""
+
+
+class PromptSource(Protocol):
+    """Turns requests into prompts; the generators yield None while they wait.
+
+    `chat_template` is the template's Jinja source, if there is one.
+    """
+
+    @property
+    def chat_template(self) -> str | None: ...
+
+    def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]: ...
+
+    def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]: ...
+
+    def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
+        """The token ids of a text or a conversation, without any length limit."""
+
+    def close(self) -> None:
+        """Release resources; called when the model is closed."""
+
+
+class TextPrompts:
+    """The PromptSource of models that take text only."""
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, vocabulary_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._template = template
+        self._completions = CompletionPrompts(tokenizer, vocabulary_size)
+
+    @property
+    def chat_template(self) -> str | None:
+        return self._template.source
+
+    def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]:
+        yield from ()
+        text, generation_prompt = self._template.render(request)
+        tokens = self._tokenizer.encode(text)
+        return Prompt(
+            tokens,
+            key=tokens,
+            restore_points=restore_points(self._tokenizer, tokens, generation_prompt),
+            generation_prompt=generation_prompt,
+        )
+
+    def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]:
+        yield from ()
+        tokens = self._completions.tokens(request)
+        return Prompt(tokens, key=tokens)
+
+    def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
+        yield from ()
+        if isinstance(request.prompt, ChatRequest):
+            text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
+            return self._tokenizer.encode(text)
+        return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
+
+    def close(self) -> None:
+        """Do nothing: text prompts have no resources."""
+
+
+def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:
+    """The end of the last message, where the next turn's prompt branches off; empty if it is unknown."""
+    if not tokens:
+        raise InvalidRequestError("the messages render to an empty prompt; send some text", param="messages")
+    tail = tokenizer.encode(generation_prompt) if generation_prompt else []
+    found = bool(tail) and list(tokens[-len(tail) :]) == tail
+    return (len(tokens) - len(tail),) if found else ()

@@ -1,0 +1,71 @@
+"""Detects the message format of a chat template by rendering probe messages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from mlx_host.requests import Json
+
+from mlx_host_text.messages import REASONING_KEYS, SHORT_ID_LENGTH, TemplateFormat
+
+Render = Callable[[Sequence[Json], Sequence[Json]], str | None]
+"""Messages and tools to text; None if the template raises."""
+
+KEY = "probekey"
+VALUES = ("probevalueone", "probevaluetwo")
+NAME = "probetool"
+THINKING = "probethinking"
+PARAMETERS = {"type": "object", "properties": {KEY: {"type": "string"}}}
+TOOLS = [{"type": "function", "function": {"name": NAME, "description": NAME, "parameters": PARAMETERS}}]
+
+
+def detect_template_format(render: Render) -> TemplateFormat:
+    """Detect the format; properties that cannot be observed, as in templates without tool calls, keep their default."""
+    detected = TemplateFormat()
+    if _render(render, detected) is None and _render(render, detected, arguments="string") is None:
+        detected = replace(detected, long_ids=False)
+    as_mapping, as_string = _render(render, detected), _render(render, detected, arguments="string")
+    if as_mapping is None and as_string is None:
+        return TemplateFormat()
+    # A mapping concatenated to text is rendered as a Python repr, which no model was trained on.
+    if as_string is not None and (as_mapping is None or f"{{'{KEY}'" in as_mapping):
+        detected = replace(detected, arguments="string")
+    both = _render(render, detected, calls=2)
+    if both is None or (VALUES[0] in both and VALUES[1] not in both):
+        detected = replace(detected, parallel_calls=False)
+    for key in REASONING_KEYS:
+        shown = _render(render, detected, extra={key: THINKING})
+        if shown is not None and THINKING in shown:
+            combined = _render(render, detected, extra={key: THINKING, "content": "probecontent"})
+            return replace(detected, reasoning_key=key, content_with_reasoning=combined is not None)
+    return detected
+
+
+def _render(
+    render: Render,
+    detected: TemplateFormat,
+    *,
+    arguments: str = "",
+    calls: int = 1,
+    extra: Mapping[str, str] | None = None,
+) -> str | None:
+    """Render a question, an assistant message with calls, and their results."""
+    shape = arguments or detected.arguments
+    tool_calls = [_call(value, shape, detected.long_ids) for value in VALUES[:calls]]
+    results = [
+        {"role": "tool", "tool_call_id": call["id"], "name": NAME, "content": "proberesult"} for call in tool_calls
+    ]
+    message = {"role": "assistant", "content": "", "tool_calls": tool_calls, **(extra or {})}
+    return render([{"role": "user", "content": "probequestion"}, message, *results], TOOLS)
+
+
+def _call(value: str, shape: str, long_id: bool) -> dict[str, Any]:
+    arguments = {KEY: value}
+    return {
+        "type": "function",
+        "id": f"call_{value}" if long_id else value[-SHORT_ID_LENGTH:],
+        "function": {"name": NAME, "arguments": json.dumps(arguments) if shape == "string" else arguments},
+    }
