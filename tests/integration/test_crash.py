@@ -330,9 +330,8 @@ def test_protocol_violation_fails_only_its_request() -> None:
         (child,) = children(server)
         error = error_of(post(server, {"messages": script(["text", "a", 7])}), 500)
         assert error["code"] == "engine_failed"
-        assert error["message"] == (
-            "Backend 'scripted' violated the event protocol: TextDelta has choice 7 in a request for 1 choices."
-        )
+        assert "'scripted'" in error["message"]
+        assert "choice 7 in a request for 1" in error["message"]
         server.wait_for_line("backend 'scripted' violated the event protocol")
         assert post(server, {"messages": text_script("alive")}).status_code == 200
         assert children(server) == [child]

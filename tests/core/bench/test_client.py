@@ -35,8 +35,8 @@ def test_every_request_is_made_and_counted() -> None:
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 3, 7, on_end=lambda: ended.append(None)))
     assert (point.concurrency, point.requests, len(point.completed), point.failed) == (3, 7, 7, ())
-    assert sum(answer.completion_tokens for result in point.completed) == 28
-    assert sum(answer.prompt_tokens for result in point.completed) == 1 + 2 + 3 + 4 + 5 + 6 + 7
+    assert sum(result.completion_tokens for result in point.completed) == 28
+    assert sum(result.prompt_tokens for result in point.completed) == 1 + 2 + 3 + 4 + 5 + 6 + 7
     assert len(ended) == 7
     assert len({body["messages"][0]["content"] for body in bodies}) == 7
     for body in bodies:
@@ -120,7 +120,7 @@ def test_models_are_those_the_server_lists() -> None:
 @pytest.mark.parametrize(
     ("reply", "expected"),
     [
-        (response(b"not found", status=404), "respond HTTP 404: not found"),
+        (response(b"not found", status=404), "returned HTTP 404: not found"),
         (response(b"[]"), "is not a list of models"),
         (response(b"<html>"), "is not a list of models"),
     ],

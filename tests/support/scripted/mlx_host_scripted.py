@@ -125,7 +125,7 @@ class ScriptedModel(Model):
         steps = _steps(request)
         if steps and steps[0][0] == "reject":
             raise InvalidRequestError(steps[0][1], param="messages")
-        if steps and steps[0][0] == "before":
+        if steps and steps[0][0] == "before_start":
             yield from _do(steps.pop(0)[1])
         yield Started(prompt_tokens=len(steps), generation_prompt=self._generation_prompt)
         if isinstance(request, CompletionRequest) and request.echo:
