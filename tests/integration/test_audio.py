@@ -28,7 +28,7 @@ def transcribe(client: openai.OpenAI, name: str, **more: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def news(client: openai.OpenAI) -> Any:
-    """The longer sample in all detail."""
+    """The longer sample as verbose JSON."""
     return transcribe(client, "news.ogg", response_format="verbose_json")
 
 
@@ -123,7 +123,7 @@ def test_long_speech_streams_the_same_text(client: openai.OpenAI, news: Any) -> 
 
 def test_long_speech_logs_its_progress(server: ServerProcess, news: Any) -> None:
     last = server.wait_for_line("transcribed 32 of 32 s of audio")
-    # In the words of the model's process, under the name of its logger, once.
+    # Logged by the worker process under its logger's name, once.
     assert "mlx_host_whisper.model: audio-" in last
     assert last.count("mlx_host_whisper.model") == 1
     assert any("of 32 s of audio" in line and "32 of 32" not in line for line in server.lines)

@@ -15,7 +15,7 @@ from mlx_host.api.http import BackendContractError, collect
 from mlx_host.events import Event, Finished, Segment, TranscriptionStarted
 from mlx_host.requests import TranscriptionRequest
 
-from tests.support.replies import ListedReply
+from tests.support.fake_service import ListedReply
 
 STARTED = TranscriptionStarted(prompt_tokens=3, duration=2.5, language="english")
 REQUEST = TranscriptionRequest(id="r", model="m", audio=b"")

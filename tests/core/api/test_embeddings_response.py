@@ -25,7 +25,7 @@ from mlx_host.api.http import BackendContractError, collect
 from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 
-from tests.support.replies import ListedReply
+from tests.support.fake_service import ListedReply
 
 STARTED = Started(prompt_tokens=7)
 

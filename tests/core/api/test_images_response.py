@@ -14,7 +14,7 @@ from mlx_host.api.http import collect
 from mlx_host.events import Event, Finished, ImageCompleted, ImagesStarted, PartialImage
 from mlx_host.requests import ImageEditRequest, ImageGenerationRequest, ImageRequest
 
-from tests.support.replies import MODEL, ListedReply
+from tests.support.fake_service import MODEL, ListedReply
 
 STARTED = ImagesStarted(prompt_tokens=5, width=32, height=16, steps=2, image_tokens=2)
 

@@ -1,4 +1,4 @@
-"""The event protocol: each rule by an output that breaks it."""
+"""The event protocol: for each rule, an output that violates it."""
 
 from __future__ import annotations
 
@@ -142,6 +142,6 @@ def test_output_that_follows_the_protocol_passes(request_: Request, steps: Seque
         (TOKENIZE, [START, END], "Finished without Tokenized"),
     ],
 )
-def test_output_that_breaks_the_protocol_is_named(request_: Request, steps: Sequence[object], message: str) -> None:
+def test_each_violation_is_named(request_: Request, steps: Sequence[object], message: str) -> None:
     with pytest.raises(EventProtocolError, match=message):
         check(request_, steps)

@@ -1,4 +1,4 @@
-"""The catalog: settings in, specifications out, and every error that can be found without loading."""
+"""The catalog: specifications of the configured models, and every error that is found without loading."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def named(*names: str) -> Catalog:
     return catalog(*(({"served_model_name": name}, {}) for name in names))
 
 
-def test_a_specification_has_everything_that_serving_needs() -> None:
+def test_a_specification_is_complete() -> None:
     (spec,) = catalog(
         (
             {
@@ -83,15 +83,13 @@ def test_a_specification_has_everything_that_serving_needs() -> None:
         ({}, {"sizes": 1}, "Invalid options of backend 'sized' for model 'sized': sizes: "),
     ],
 )
-def test_what_cannot_be_served_is_found_without_loading(
-    own: dict[str, Any], options: dict[str, Any], part: str
-) -> None:
+def test_invalid_settings_are_found_without_loading(own: dict[str, Any], options: dict[str, Any], part: str) -> None:
     with pytest.raises(UsageError) as error:
         catalog((own, options))
     assert part in str(error.value)
 
 
-def test_two_models_of_one_name() -> None:
+def test_duplicate_names_are_rejected() -> None:
     with pytest.raises(UsageError, match="Duplicate model name 'a'"):
         named("a", "b", "a")
     with pytest.raises(UsageError, match="Duplicate model name 'a'"):

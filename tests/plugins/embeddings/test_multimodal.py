@@ -25,8 +25,8 @@ from transformers import AutoImageProcessor
 
 from tests.plugins.embeddings.driver import Vectors, embed, embedding_request, load, vectors_of
 from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_qwen3_vl, write_tiny_siglip
+from tests.support.edge_case_images import EDGE_CASE_IMAGES, png_header
 from tests.support.media import data_url, encoded
-from tests.support.odd_images import ODD_IMAGES, png_header
 
 RED, BLUE = image_url("red"), image_url("blue", (40, 90), "JPEG")
 
@@ -168,9 +168,9 @@ def test_an_image_with_too_many_pixels_is_rejected(siglip: EmbeddingModel) -> No
     assert (error.value.status, error.value.code) == (413, "image_too_large")
 
 
-@pytest.mark.parametrize("name", [name for name, odd in ODD_IMAGES.items() if odd.error is None])
+@pytest.mark.parametrize("name", [name for name, odd in EDGE_CASE_IMAGES.items() if odd.error is None])
 def test_an_unusual_image_has_the_vector_of_its_displayed_pixels(siglip: EmbeddingModel, name: str) -> None:
-    odd = ODD_IMAGES[name]
+    odd = EDGE_CASE_IMAGES[name]
     with Image.open(io.BytesIO(odd.file)) as image:
         displayed = on_white(ImageOps.exif_transpose(image)) if name == "EXIF orientation" else None
     plain = displayed or Image.new("RGB", odd.size, odd.pixel)

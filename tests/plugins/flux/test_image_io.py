@@ -12,8 +12,8 @@ from mlx_host.errors import InvalidRequestError, RequestTooLargeError
 from mlx_host_flux.image_io import ImageFormat, ImageReader, encode
 from PIL import Image
 
+from tests.support.edge_case_images import png_header
 from tests.support.media import encoded, finish
-from tests.support.odd_images import png_header
 
 RED, GREEN = (255, 0, 0), (0, 128, 0)
 

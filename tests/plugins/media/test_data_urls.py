@@ -6,7 +6,7 @@ import pytest
 from mlx_host_media.data_urls import decode_base64, decode_data_url, is_data_url
 from mlx_host_media.errors import MediaError
 
-from tests.support.odd_images import BROKEN_DATA_URLS, DATA_URLS
+from tests.support.edge_case_images import BROKEN_DATA_URLS, DATA_URLS
 
 
 @pytest.mark.parametrize("variant", DATA_URLS)

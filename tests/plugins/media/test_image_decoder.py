@@ -14,8 +14,8 @@ from mlx_host_media.image_decoder import decode_image
 from mlx_host_media.images import ImageLimits, fit_size
 from PIL import Image, ImageOps
 
+from tests.support.edge_case_images import png_header
 from tests.support.media import encoded, noise
-from tests.support.odd_images import png_header
 
 SCALE_TO = 1_000_000
 MAX_PIXELS = ImageLimits().max_pixels

@@ -12,8 +12,8 @@ from mlx_host_flux.image_io import ImageReader
 from mlx_host_vlm.media import MediaLoader, Part
 from PIL.Image import Image
 
+from tests.support.edge_case_images import BROKEN_DATA_URLS, DATA_URLS, EDGE_CASE_IMAGES, EdgeCaseImage
 from tests.support.media import data_url, finish
-from tests.support.odd_images import BROKEN_DATA_URLS, DATA_URLS, ODD_IMAGES, OddImage
 
 Decode = Callable[[bytes], Image]
 DecodeUrl = Callable[[str], Image]
@@ -61,7 +61,7 @@ def decode(request: pytest.FixtureRequest) -> Decode:
     return lambda file: backend(data_url(file))
 
 
-def check(decode: Decode, odd: OddImage, expected: tuple[int, ...]) -> None:
+def check(decode: Decode, odd: EdgeCaseImage, expected: tuple[int, ...]) -> None:
     if odd.error is not None:
         with pytest.raises(InvalidRequestError) as error:
             decode(odd.file)
@@ -75,14 +75,14 @@ def check(decode: Decode, odd: OddImage, expected: tuple[int, ...]) -> None:
     assert last == pytest.approx(expected, abs=3)
 
 
-@pytest.mark.parametrize("name", ODD_IMAGES)
+@pytest.mark.parametrize("name", EDGE_CASE_IMAGES)
 def test_all_backends_decode_images_in_the_same_way(decode: Decode, name: str) -> None:
-    check(decode, ODD_IMAGES[name], ODD_IMAGES[name].pixel)
+    check(decode, EDGE_CASE_IMAGES[name], EDGE_CASE_IMAGES[name].pixel)
 
 
-@pytest.mark.parametrize("name", ODD_IMAGES)
+@pytest.mark.parametrize("name", EDGE_CASE_IMAGES)
 def test_the_alpha_channel_is_decoded_on_request(flux: ImageReader, name: str) -> None:
-    odd = ODD_IMAGES[name]
+    odd = EDGE_CASE_IMAGES[name]
     check(lambda file: finish(flux.read(file, "image", alpha=True)).to_pil(), odd, odd.alpha or odd.pixel)
 
 

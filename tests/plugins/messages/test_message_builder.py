@@ -8,7 +8,7 @@ from mlx_host.events import Started
 from mlx_host.parsing import Content, Reasoning, ToolCall
 from mlx_host_messages.message_builder import AnthropicMessageBuilder
 
-from tests.support.counted_text import CountedText
+from tests.support.copy_counting_str import CopyCountingStr
 
 END: list[ChatEvent] = [ChoiceCompleted(0, "stop"), OutputCompleted(3, 0, 1)]
 
@@ -41,9 +41,11 @@ def test_a_second_start_is_an_error() -> None:
 
 
 def test_text_deltas_are_joined_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CountedText, "copied", 0)
+    monkeypatch.setattr(CopyCountingStr, "copied", 0)
     message = builder()
-    message.add([Started(prompt_tokens=3), *(ChoiceDelta(0, [Content(CountedText("x" * 10))]) for _ in range(1000))])
+    message.add(
+        [Started(prompt_tokens=3), *(ChoiceDelta(0, [Content(CopyCountingStr("x" * 10))]) for _ in range(1000))]
+    )
     message.complete()
     assert message.message["content"][0]["text"] == "x" * 10_000
-    assert CountedText.copied <= 2 * 10_000
+    assert CopyCountingStr.copied <= 2 * 10_000

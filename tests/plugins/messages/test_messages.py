@@ -20,7 +20,7 @@ from mlx_host.errors import (
 )
 from mlx_host_messages.errors import error_response
 
-from tests.support.client import get, post, says, script
+from tests.support.client import get, post, script, text_script
 from tests.support.server import ServerProcess, running_server
 
 PATH = "/v1/messages"
@@ -68,22 +68,22 @@ def error_message(response: httpx2.Response, status: int, error_type: str) -> st
 
 
 BODIES: list[dict[str, Any]] = [
-    {"messages": says("Hello", ", ", "world")},
-    {"messages": says()},
-    {"messages": says("naïve", " 🦊"), "system": "Be brief."},
-    {"messages": script(["forever", "x"]), "max_tokens": 3},
-    {"messages": script(["say", "cut"], ["end", "length"])},
-    {"messages": says("one", " t", "wo", " three"), "stop_sequences": ["x", "two"]},
-    {"messages": says("<think>\n", "Hm.", "\n</think>\n\n", "Yes.")},
-    {"messages": says("<think>\nnever closed")},
-    {"messages": says(CALL), "tools": [WEATHER]},
-    {"messages": says("<think>\nHm.\n</think>\n\n", "Look:", CALL, CALL), "tools": [WEATHER]},
+    {"messages": text_script("Hello", ", ", "world")},
+    {"messages": text_script()},
+    {"messages": text_script("naïve", " 🦊"), "system": "Be brief."},
+    {"messages": script(["repeat", "x"]), "max_tokens": 3},
+    {"messages": script(["text", "cut"], ["finish", "length"])},
+    {"messages": text_script("one", " t", "wo", " three"), "stop_sequences": ["x", "two"]},
+    {"messages": text_script("<think>\n", "Hm.", "\n</think>\n\n", "Yes.")},
+    {"messages": text_script("<think>\nnever closed")},
+    {"messages": text_script(CALL), "tools": [WEATHER]},
+    {"messages": text_script("<think>\nHm.\n</think>\n\n", "Look:", CALL, CALL), "tools": [WEATHER]},
     {
-        "messages": says(CALL, CALL),
+        "messages": text_script(CALL, CALL),
         "tools": [WEATHER],
         "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
     },
-    {"messages": says(CALL), "tools": [WEATHER], "tool_choice": {"type": "none"}},
+    {"messages": text_script(CALL), "tools": [WEATHER], "tool_choice": {"type": "none"}},
 ]
 
 
@@ -164,7 +164,7 @@ def test_a_message_can_be_returned_in_the_next_request(client: anthropic.Anthrop
     calls = [block for block in message.content if block.type == "tool_use"]
     results: list[Any] = [{"type": "tool_result", "tool_use_id": call.id, "content": "rain"} for call in calls]
     history: list[Any] = [*BODIES[9]["messages"], message.to_param(), {"role": "user", "content": results}]
-    history.append({"role": "user", "content": says("It rains.")[0]["content"]})
+    history.append({"role": "user", "content": text_script("It rains.")[0]["content"]})
     response = client.messages.create(model="m", max_tokens=9, messages=history, tools=[WEATHER])  # type: ignore[list-item]
     assert response.content[0].type == "text"
     assert response.content[0].text == "It rains."
@@ -172,20 +172,26 @@ def test_a_message_can_be_returned_in_the_next_request(client: anthropic.Anthrop
 
 @pytest.mark.parametrize("headers", [{}, {"x-api-key": "k"}, {"authorization": "Bearer k"}])
 def test_api_keys_are_optional_and_not_checked(server: ServerProcess, headers: dict[str, str]) -> None:
-    body = {"model": "m", "max_tokens": 5, "messages": says("a")}
+    body = {"model": "m", "max_tokens": 5, "messages": text_script("a")}
     response = post(server, body, f"{PATH}?beta=true", headers={"anthropic-version": "2023-06-01", **headers})
     assert response.json()["content"] == [{"type": "text", "text": "a"}]
 
 
 def test_count_tokens_returns_the_prompt_tokens_of_the_message(client: anthropic.Anthropic) -> None:
-    messages: Any = says("a", "b", "c")
+    messages: Any = text_script("a", "b", "c")
     count = client.messages.count_tokens(model="m", messages=messages).input_tokens
     assert count == client.messages.create(model="m", max_tokens=9, messages=messages).usage.input_tokens == 3
 
 
 def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     tools = [WEATHER, {"type": "bash_20250124", "name": "bash"}, {"type": "web_search_20250305", "name": "web_search"}]
-    body = {"max_tokens": 2000, "messages": says("a"), "tools": tools, "metadata": {"user_id": "u"}, "container": None}
+    body = {
+        "max_tokens": 2000,
+        "messages": text_script("a"),
+        "tools": tools,
+        "metadata": {"user_id": "u"},
+        "container": None,
+    }
     response = post(server, {**body, "thinking": {"type": "enabled", "budget_tokens": 1024}}, PATH)
     ignored = "metadata, thinking.budget_tokens, tools.bash_20250124, tools.web_search_20250305"
     assert response.headers["x-mlx-host-ignored"] == ignored
@@ -233,7 +239,7 @@ USER = {"role": "user", "content": "Hi"}
         ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "cannot both be set"),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"temperature": 3}, "temperature"),
-        ({"messages": script(["refuse", "I refuse."])}, "I refuse."),
+        ({"messages": script(["reject", "I refuse."])}, "I refuse."),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -275,7 +281,7 @@ def test_errors_of_other_apis_have_the_format_of_openai(server: ServerProcess) -
 
 
 def test_the_last_event_of_a_failed_stream_is_an_error(server: ServerProcess, client: anthropic.Anthropic) -> None:
-    body: dict[str, Any] = {"messages": script(["say", "a"], ["fail", "boom"])}
+    body: dict[str, Any] = {"messages": script(["text", "a"], ["fail", "boom"])}
     *_, last = stream_events(server, body)
     assert last["error"]["type"] == "api_error"
     with (
@@ -291,7 +297,7 @@ def test_queue_errors_have_the_format_of_anthropic() -> None:
         running_server("--backend", "scripted", *options) as server,
         anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as client,
     ):
-        forever: Any = script(["forever", "x"])
+        forever: Any = script(["repeat", "x"])
         with client.messages.stream(model="m", max_tokens=10**9, messages=forever) as stream:
             next(iter(stream))
             with pytest.raises(anthropic.RateLimitError) as error:
@@ -301,7 +307,7 @@ def test_queue_errors_have_the_format_of_anthropic() -> None:
 
 
 def test_a_single_model_accepts_any_name(server: ServerProcess) -> None:
-    assert create_message(server, {"model": "claude-opus", "messages": says("a")})["model"] == "scripted"
+    assert create_message(server, {"model": "claude-opus", "messages": text_script("a")})["model"] == "scripted"
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from PIL import Image
 
 from tests.support.client import CHAT, error_of, events, post, sdk
 from tests.support.command import mlx_host
+from tests.support.edge_case_images import DATA_URLS, EDGE_CASE_IMAGES, SIZE, png_header
 from tests.support.media import data_url, encoded, image_part, image_url, look, noise
-from tests.support.odd_images import DATA_URLS, ODD_IMAGES, SIZE, png_header
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
@@ -197,7 +197,7 @@ def test_an_image_is_processed_as_displayed(server: ServerProcess, client: opena
         return [each.logprob for each in content]
 
     white = logprobs(data_url(encoded(Image.new("RGB", SIZE, "white"))))
-    assert logprobs(data_url(ODD_IMAGES["alpha 0"].file)) == pytest.approx(white, abs=1e-3)
+    assert logprobs(data_url(EDGE_CASE_IMAGES["alpha 0"].file)) == pytest.approx(white, abs=1e-3)
     assert logprobs(DATA_URLS["upper case base64"]) == logprobs(DATA_URLS["as usual"])
     body = {**MODEL, "messages": [{"role": "user", "content": [image_part(data_url(png_header(20_000, 10_000)))]}]}
     assert error_of(post(server, body, CHAT), 413)["code"] == "image_too_large"

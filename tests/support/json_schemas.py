@@ -1,4 +1,4 @@
-"""Schemas whose values even a random model ends soon, as JSON schema and as pydantic models."""
+"""Schemas with short values, which even a random model completes, as JSON Schema and as pydantic models."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Place(BaseModel):
 
 
 class Trip(BaseModel):
-    """Where to go, and for how long."""
+    """A trip to one or two places."""
 
     days: int = Field(ge=1, le=9)
     places: list[Place] = Field(min_length=1, max_length=2)
@@ -41,14 +41,14 @@ class Trip(BaseModel):
 
 
 class Zone(BaseModel):
-    """What is left where a client's library drops limits from schemas, as Anthropic's does."""
+    """A model without limits, which some client libraries, such as Anthropic's, remove from schemas."""
 
     zone: Literal["UTC", "CET"]
     summer: bool
 
 
 def tool(name: str, parameters: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """OpenAI's tool."""
+    """A tool in OpenAI's format."""
     return {"type": "function", "function": {"name": name, "parameters": parameters, **more}}
 
 
@@ -56,7 +56,7 @@ WEATHER = tool("get_weather", WEATHER_SCHEMA)
 CLOCK = tool("get_time", CLOCK_SCHEMA)
 
 
-def links(count: int, schema: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
-    """A schema that goes through so many others to say null."""
+def reference_chain(count: int, schema: Callable[[dict[str, Any]], dict[str, Any]]) -> dict[str, Any]:
+    """A schema that reaches null through `count` references."""
     inner = {f"d{n}": schema({"$ref": f"#/$defs/d{n + 1}"}) for n in range(count)}
     return {"$defs": {**inner, f"d{count}": {"type": "null"}}, "$ref": "#/$defs/d0"}

@@ -1,4 +1,4 @@
-"""Image files that decoders get wrong, each with its correct result; data URLs in every spelling."""
+"""Edge cases of image decoding with their correct results, and edge cases of data URLs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SIZE = (40, 20)
 
 
 @dataclass(frozen=True)
-class OddImage:
-    """A file, and either the size and the colour of the last pixel after decoding, or the code of the error.
+class EdgeCaseImage:
+    """A file with its decoded size and the colour of the last pixel, or the error code.
 
-    `alpha` is the colour where the alpha channel is kept, if that is another. Lossy formats may differ by a few values.
+    `alpha` is the colour with the alpha channel kept, if it differs. Lossy formats may differ by a few values.
     """
 
     file: bytes
@@ -33,7 +33,7 @@ class OddImage:
 
 
 def png_header(width: int, height: int, data: bytes = b"\0") -> bytes:
-    """A PNG that declares a size and has next to no data."""
+    """A PNG that declares a size but has almost no data."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -43,7 +43,7 @@ def png_header(width: int, height: int, data: bytes = b"\0") -> bytes:
 
 
 def _sideways() -> bytes:
-    """A photo that is upright after a quarter turn clockwise; its last row is then red."""
+    """A photo that must be rotated 90° clockwise by EXIF orientation; its last row is then red."""
     image = Image.new("RGB", SIZE, BLUE)
     image.paste(RED, (20, 0, 40, 20))
     exif = Image.Exif()
@@ -73,30 +73,30 @@ def _animation(form: str) -> bytes:
 
 _TRANSPARENT_GREEN = encoded(Image.new("RGB", SIZE, GREEN), transparency=GREEN)
 
-ODD_IMAGES: dict[str, OddImage] = {
-    "EXIF orientation": OddImage(_sideways(), size=(20, 40)),
-    "alpha 0": OddImage(encoded(_red(0)), pixel=WHITE, alpha=(*RED, 0)),
-    "alpha 0.5": OddImage(encoded(_red(128)), pixel=(255, 127, 127), alpha=(*RED, 128)),
-    "alpha 1": OddImage(encoded(_red(255)), alpha=(*RED, 255)),
-    "palette with transparency": OddImage(_palette_with_transparency(), pixel=WHITE, alpha=(*RED, 0)),
-    "grey with alpha": OddImage(encoded(Image.new("LA", SIZE, (0, 0))), pixel=WHITE, alpha=(0, 0, 0, 0)),
-    "RGB with tRNS": OddImage(_TRANSPARENT_GREEN, pixel=WHITE, alpha=(*GREEN, 0)),
-    "16-bit PNG": OddImage(_grey(40_000, "PNG"), pixel=(155, 155, 155)),
-    "16-bit TIFF": OddImage(_grey(40_000, "TIFF"), pixel=(155, 155, 155)),
-    "16-bit with tRNS": OddImage(_grey(40_000, "PNG", transparency=40_000), pixel=WHITE, alpha=(155, 155, 155, 0)),
-    "float TIFF": OddImage(encoded(Image.new("F", SIZE, 0.5), "TIFF"), pixel=(127, 127, 127)),
-    "animated GIF": OddImage(_animation("GIF")),
-    "animated PNG": OddImage(_animation("PNG")),
-    "animated WebP": OddImage(_animation("WEBP")),
-    "BMP": OddImage(encoded(Image.new("RGB", SIZE, RED), "BMP")),
-    "TIFF": OddImage(encoded(Image.new("RGB", SIZE, RED), "TIFF")),
-    "CMYK JPEG": OddImage(encoded(Image.new("RGB", SIZE, RED).convert("CMYK"), "JPEG", quality=100)),
-    "1-bit PNG": OddImage(encoded(Image.new("1", SIZE, 1)), pixel=WHITE),
-    "truncated JPEG": OddImage(_sideways()[:-200], error="invalid_image"),
-    "truncated PNG": OddImage(encoded(_red(255))[:60], error="invalid_image"),
-    "SVG": OddImage(b"<svg xmlns='http://www.w3.org/2000/svg'/>", error="invalid_image"),
-    "empty": OddImage(b"", error="invalid_image"),
-    "too many pixels": OddImage(png_header(20_000, 10_000), error="image_too_large"),
+EDGE_CASE_IMAGES: dict[str, EdgeCaseImage] = {
+    "EXIF orientation": EdgeCaseImage(_sideways(), size=(20, 40)),
+    "alpha 0": EdgeCaseImage(encoded(_red(0)), pixel=WHITE, alpha=(*RED, 0)),
+    "alpha 0.5": EdgeCaseImage(encoded(_red(128)), pixel=(255, 127, 127), alpha=(*RED, 128)),
+    "alpha 1": EdgeCaseImage(encoded(_red(255)), alpha=(*RED, 255)),
+    "palette with transparency": EdgeCaseImage(_palette_with_transparency(), pixel=WHITE, alpha=(*RED, 0)),
+    "grey with alpha": EdgeCaseImage(encoded(Image.new("LA", SIZE, (0, 0))), pixel=WHITE, alpha=(0, 0, 0, 0)),
+    "RGB with tRNS": EdgeCaseImage(_TRANSPARENT_GREEN, pixel=WHITE, alpha=(*GREEN, 0)),
+    "16-bit PNG": EdgeCaseImage(_grey(40_000, "PNG"), pixel=(155, 155, 155)),
+    "16-bit TIFF": EdgeCaseImage(_grey(40_000, "TIFF"), pixel=(155, 155, 155)),
+    "16-bit with tRNS": EdgeCaseImage(_grey(40_000, "PNG", transparency=40_000), pixel=WHITE, alpha=(155, 155, 155, 0)),
+    "float TIFF": EdgeCaseImage(encoded(Image.new("F", SIZE, 0.5), "TIFF"), pixel=(127, 127, 127)),
+    "animated GIF": EdgeCaseImage(_animation("GIF")),
+    "animated PNG": EdgeCaseImage(_animation("PNG")),
+    "animated WebP": EdgeCaseImage(_animation("WEBP")),
+    "BMP": EdgeCaseImage(encoded(Image.new("RGB", SIZE, RED), "BMP")),
+    "TIFF": EdgeCaseImage(encoded(Image.new("RGB", SIZE, RED), "TIFF")),
+    "CMYK JPEG": EdgeCaseImage(encoded(Image.new("RGB", SIZE, RED).convert("CMYK"), "JPEG", quality=100)),
+    "1-bit PNG": EdgeCaseImage(encoded(Image.new("1", SIZE, 1)), pixel=WHITE),
+    "truncated JPEG": EdgeCaseImage(_sideways()[:-200], error="invalid_image"),
+    "truncated PNG": EdgeCaseImage(encoded(_red(255))[:60], error="invalid_image"),
+    "SVG": EdgeCaseImage(b"<svg xmlns='http://www.w3.org/2000/svg'/>", error="invalid_image"),
+    "empty": EdgeCaseImage(b"", error="invalid_image"),
+    "too many pixels": EdgeCaseImage(png_header(20_000, 10_000), error="image_too_large"),
 }
 
 _FILE = encoded(Image.new("RGB", SIZE, RED))

@@ -1,4 +1,4 @@
-"""One model asked in every dialect says the same, and counts the same."""
+"""One model behind every API: the same output and the same token counts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.client import error_of, post
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
 
-SYSTEM = "You know little and say a lot about it."
+SYSTEM = "You know little and write a lot about it."
 QUESTION = "What is the capital of France?"
 MESSAGES: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
 TOOLS: list[Any] = [{"name": "get_weather", "description": "Tell it.", "input_schema": {"type": "object"}}]
@@ -34,7 +34,7 @@ def server(folder: Path) -> Iterator[ServerProcess]:
         yield running
 
 
-def test_all_dialects_say_and_count_the_same(
+def test_output_and_usage_are_equal_in_every_api(
     server: ServerProcess, client: openai.OpenAI, claude: anthropic.Anthropic
 ) -> None:
     chat = client.chat.completions.create(**MODEL, messages=MESSAGES, max_tokens=LENGTH)
@@ -48,11 +48,11 @@ def test_all_dialects_say_and_count_the_same(
     with claude.messages.stream(**MODEL, system=SYSTEM, messages=[user], max_tokens=LENGTH) as stream:
         streamed = stream.get_final_message()
 
-    said = chat.choices[0].message.content
-    assert said
-    assert legacy.choices[0].text == as_text.choices[0].text == response.output_text == said
+    content = chat.choices[0].message.content
+    assert content
+    assert legacy.choices[0].text == as_text.choices[0].text == response.output_text == content
     for each in (message, streamed):
-        assert [block.to_dict()["text"] for block in each.content] == [said]
+        assert [block.to_dict()["text"] for block in each.content] == [content]
     assert chat.usage is not None
     counts = [(chat.usage.prompt_tokens, chat.usage.completion_tokens)]
     for legacy_usage in (legacy.usage, as_text.usage):
@@ -73,12 +73,12 @@ def test_all_dialects_say_and_count_the_same(
         {"messages": [{"role": "user", "content": QUESTION}], "tools": TOOLS, "tool_choice": {"type": "none"}},
     ],
 )
-def test_tokens_are_counted_as_they_are_used(claude: anthropic.Anthropic, prompt: dict[str, Any]) -> None:
+def test_counted_tokens_equal_the_usage(claude: anthropic.Anthropic, prompt: dict[str, Any]) -> None:
     count = claude.messages.count_tokens(**MODEL, **prompt).input_tokens
     assert count == claude.messages.create(**MODEL, **prompt, max_tokens=1).usage.input_tokens
 
 
-def test_too_long_a_conversation_is_counted_and_refused(claude: anthropic.Anthropic) -> None:
+def test_too_long_conversation_is_counted_and_rejected(claude: anthropic.Anthropic) -> None:
     messages: list[Any] = [{"role": "user", "content": "word " * 600}]
     count = claude.messages.count_tokens(**MODEL, messages=messages).input_tokens
     assert count > 512
@@ -86,23 +86,23 @@ def test_too_long_a_conversation_is_counted_and_refused(claude: anthropic.Anthro
         claude.messages.create(**MODEL, messages=messages, max_tokens=1)
 
 
-def test_a_full_context_is_told_from_max_tokens(claude: anthropic.Anthropic) -> None:
+def test_a_full_context_and_max_tokens_have_different_stop_reasons(claude: anthropic.Anthropic) -> None:
     messages: list[Any] = [{"role": "user", "content": "word " * 450}]
     message = claude.messages.create(**MODEL, messages=messages, max_tokens=500)
     assert message.stop_reason == "model_context_window_exceeded"
     assert message.usage.input_tokens + message.usage.output_tokens == 512
 
 
-def test_an_image_is_refused_by_a_model_that_does_not_see(server: ServerProcess) -> None:
+def test_an_image_is_rejected_by_a_text_only_model(server: ServerProcess) -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
     body = {"max_tokens": 5, "messages": [{"role": "user", "content": [image]}]}
-    refusal = post(server, body, "/v1/messages")
-    assert refusal.status_code == 400
-    assert "--backend vlm" in refusal.json()["error"]["message"]
+    error = post(server, body, "/v1/messages")
+    assert error.status_code == 400
+    assert "--backend vlm" in error.json()["error"]["message"]
 
 
 def cached(server: ServerProcess, counter: int, system: str) -> tuple[int, int]:
-    """How much of a prompt was cached, and how long it is; `counter` makes it unique."""
+    """The numbers of cached tokens and of all tokens of a prompt; `counter` makes it unique."""
     header = {"type": "text", "text": f"x-anthropic-billing-header: cc_version=2.1; cch={counter:05x};"}
     body = {
         "max_tokens": 1,
@@ -113,7 +113,7 @@ def cached(server: ServerProcess, counter: int, system: str) -> tuple[int, int]:
     return usage["cached_input_tokens"], usage["input_tokens"]
 
 
-def test_what_makes_prompts_unique_does_not_keep_the_cache_from_them(server: ServerProcess, folder: Path) -> None:
+def test_unique_values_in_prompts_do_not_prevent_cache_hits(server: ServerProcess, folder: Path) -> None:
     system = "Some rules. " * 30
     assert cached(server, 1, system)[0] < 40
     reused, length = cached(server, 2, system)
@@ -126,16 +126,16 @@ def test_what_makes_prompts_unique_does_not_keep_the_cache_from_them(server: Ser
         assert reused < 40
 
 
-def test_log_probabilities_of_a_prompt_are_those_of_its_tokens_as_an_answer(client: openai.OpenAI) -> None:
+def test_prompt_logprobs_equal_those_of_the_same_tokens_generated(client: openai.OpenAI) -> None:
     prompt = "Once upon a time"
-    answer = client.completions.create(**MODEL, prompt=prompt, max_tokens=8, logprobs=3).choices[0]
-    whole = client.completions.create(**MODEL, prompt=prompt + answer.text, max_tokens=0, echo=True, logprobs=3)
+    choice = client.completions.create(**MODEL, prompt=prompt, max_tokens=8, logprobs=3).choices[0]
+    whole = client.completions.create(**MODEL, prompt=prompt + choice.text, max_tokens=0, echo=True, logprobs=3)
     scored = whole.choices[0].logprobs
-    made = answer.logprobs
-    assert whole.choices[0].text == prompt + answer.text
+    made = choice.logprobs
+    assert whole.choices[0].text == prompt + choice.text
     assert made is not None
     assert scored is not None
-    # Random words are cut into tokens as the model made them only by luck; as far as they are, they cost the same.
+    # Random text is rarely tokenized as it was generated; where it is, the log probabilities must be equal.
     start = len(scored.tokens or ()) - len(made.tokens or ())
     assert (scored.tokens or [])[start:] == made.tokens
     assert (scored.token_logprobs or [])[start:] == pytest.approx(made.token_logprobs, abs=1e-3)
@@ -155,13 +155,11 @@ def test_log_probabilities_of_a_prompt_are_those_of_its_tokens_as_an_answer(clie
         ({"prompt": "a", "logit_bias": {"49152": 1}}, "logit_bias"),
     ],
 )
-def test_prompts_that_the_model_cannot_read_are_refused(
-    server: ServerProcess, body: dict[str, Any], param: str
-) -> None:
+def test_invalid_prompts_are_rejected(server: ServerProcess, body: dict[str, Any], param: str) -> None:
     assert error_of(post(server, body, "/v1/completions"), 400)["param"] == param
 
 
-def test_tokens_that_the_model_does_not_have_are_refused(server: ServerProcess) -> None:
+def test_token_ids_out_of_range_are_rejected(server: ServerProcess) -> None:
     assert error_of(post(server, {"tokens": [49152]}, "/detokenize"), 400)["param"] == "tokens"
     text = httpx2.post(f"{server.url}/tokenize", json={"prompt": "naïve 🦊", "return_token_strs": True}).json()
     assert post(server, {"tokens": text["tokens"]}, "/detokenize").json() == {"prompt": "naïve 🦊"}

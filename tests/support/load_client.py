@@ -1,4 +1,4 @@
-"""Many clients at once, on bare asyncio: what hundreds of connections need and nothing more."""
+"""A minimal asyncio HTTP client for hundreds of concurrent connections."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Reply:
-    """A response as it came: status, headers by lower-case name, body with chunks put together."""
+    """A response: status, headers by lower-case name, body with chunks joined."""
 
     status: int
     headers: dict[str, str]
@@ -29,7 +29,7 @@ class Reply:
 
 
 def request(body: bytes, path: str = CHAT, kind: str = "application/json", method: str = "POST") -> bytes:
-    """A request after which the connection is closed."""
+    """A request with `connection: close`."""
     return (
         f"{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-type: {kind}\r\n"
         f"content-length: {len(body)}\r\n\r\n"
@@ -37,8 +37,8 @@ def request(body: bytes, path: str = CHAT, kind: str = "application/json", metho
 
 
 @asynccontextmanager
-async def connected(server: ServerProcess) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """A connection; it is cut, not closed politely, at the end."""
+async def connect(server: ServerProcess) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that is aborted on exit."""
     where = urlsplit(server.url)
     reader, writer = await asyncio.open_connection(where.hostname, where.port)
     try:
@@ -47,16 +47,16 @@ async def connected(server: ServerProcess) -> AsyncIterator[tuple[asyncio.Stream
         writer.transport.abort()
 
 
-async def ask(server: ServerProcess, sent: bytes) -> Reply:
-    """Send one request and read all that comes."""
-    async with connected(server) as (reader, writer):
+async def send_request(server: ServerProcess, sent: bytes) -> Reply:
+    """Send one request and read the response."""
+    async with connect(server) as (reader, writer):
         writer.write(sent)
         return parse(await reader.read())
 
 
-def parse(came: bytes) -> Reply:
-    """Read one response."""
-    head, _, rest = came.partition(b"\r\n\r\n")
+def parse(received: bytes) -> Reply:
+    """Parse one response."""
+    head, _, rest = received.partition(b"\r\n\r\n")
     first, *lines = head.decode("latin-1").split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     if headers.get("transfer-encoding") == "chunked":
@@ -68,12 +68,12 @@ def parse(came: bytes) -> Reply:
     return Reply(int(first.split()[1]), headers, rest)
 
 
-async def each(do: Callable[[T], Awaitable[None]], things: Iterable[T], at_once: int) -> None:
-    """Do it for all things, so many at a time."""
-    left = iter(things)
+async def run_concurrently(do: Callable[[T], Awaitable[None]], items: Iterable[T], concurrency: int) -> None:
+    """Call `do` for all items, `concurrency` at a time."""
+    left = iter(items)
 
     async def worker() -> None:
-        for thing in left:
-            await do(thing)
+        for item in left:
+            await do(item)
 
-    await asyncio.gather(*(worker() for _ in range(at_once)))
+    await asyncio.gather(*(worker() for _ in range(concurrency)))

@@ -88,5 +88,5 @@ class ListedService:
 
 
 async def connected() -> Any:
-    """Receive nothing more of a request: its client stays connected."""
+    """An ASGI `receive` that waits for ever: the client stays connected."""
     await asyncio.Event().wait()

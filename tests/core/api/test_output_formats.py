@@ -1,4 +1,4 @@
-"""What clients may ask an answer to be, in each dialect's words: what becomes of it, and what is refused by name."""
+"""Output formats in each API: which are accepted, and which are rejected with the name of the field."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlx_host._apis.responses.schema import ResponsesBody
 from mlx_host.grammar import Grammar, JsonValue, LarkGrammar, Pattern
 from openai.types.responses import Response
 
-from tests.support.client import error_of, post, says
+from tests.support.client import error_of, post, text_script
 from tests.support.server import ServerProcess
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -95,7 +95,7 @@ def test_structured_outputs(read: Any, given: Any, form: Grammar) -> None:
     assert read(structured_outputs=given) == form
 
 
-def test_a_format_that_leaves_all_open_goes_with_another_form() -> None:
+def test_response_format_text_can_be_combined_with_structured_outputs() -> None:
     form = Pattern("a", "structured_outputs.regex")
     assert chat_form(response_format={"type": "text"}, structured_outputs={"regex": "a"}) == form
     assert response_form(text={"format": {"type": "text"}}, structured_outputs={"regex": "a"}) == form
@@ -135,12 +135,12 @@ PATHS: dict[str, dict[str, Any]] = {
         ({"guided_choice": ["a"]}, "guided_choice", "structured_outputs: {'choice': ...}"),
         ({"guided_whitespace_pattern": " "}, "guided_whitespace_pattern", "not supported"),
         ({"structural_tag": "{}"}, "structural_tag", "not supported"),
-        # The backend of these tests does not constrain.
+        # The backend of these tests does not support structured outputs.
         ({"structured_outputs": {"regex": "a"}}, "structured_outputs.regex", "no structured output"),
         ({"structured_outputs": {"choice": ["a"]}}, "structured_outputs.choice", "no structured output"),
     ],
 )
-def test_what_cannot_be_had_in_any_dialect(
+def test_unsupported_formats_are_rejected_by_every_api(
     server: ServerProcess, path: str, field: dict[str, Any], param: str, part: str
 ) -> None:
     for stream in (False, True):
@@ -163,7 +163,7 @@ def test_what_cannot_be_had_in_any_dialect(
         ({"type": "json_object"}, "response_format", "no structured output"),
     ],
 )
-def test_response_formats_that_cannot_be_had(
+def test_invalid_response_formats_are_rejected(
     server: ServerProcess, path: str, format: Any, param: str, part: str
 ) -> None:
     error = error_of(post(server, {**PATHS[path], "response_format": format}, path), 400)
@@ -185,13 +185,13 @@ def test_response_formats_that_cannot_be_had(
         ({"type": "json_object"}, "text.format", "no structured output"),
     ],
 )
-def test_text_formats_that_cannot_be_had(server: ServerProcess, format: Any, param: str, part: str) -> None:
+def test_invalid_text_formats_are_rejected(server: ServerProcess, format: Any, param: str, part: str) -> None:
     error = error_of(post(server, {"input": "x", "text": {"format": format}}, "/v1/responses"), 400)
     assert error["param"] == param
     assert part in error["message"]
 
 
-def test_what_changes_nothing_is_named(server: ServerProcess) -> None:
+def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     open_format = {"type": "text"}
     idle = {"disable_any_whitespace": True, "disable_fallback": False, "regex": "a"}
     error_of(post(server, {"messages": HI, "structured_outputs": idle}), 400)
@@ -199,28 +199,28 @@ def test_what_changes_nothing_is_named(server: ServerProcess) -> None:
     assert body.ignored() == ["structured_outputs.disable_any_whitespace", "structured_outputs.disable_fallback"]
 
 
-def test_strict_is_ignored_where_nothing_can_hold_to_it(server: ServerProcess) -> None:
+def test_strict_is_ignored_without_structured_outputs(server: ServerProcess) -> None:
     flat = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": True}
     wrapped = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}, "strict": True}}
     for path, body in (
-        ("/v1/chat/completions", {"messages": says("x"), "tools": [wrapped]}),
-        ("/v1/responses", {"input": says("x"), "tools": [flat]}),
+        ("/v1/chat/completions", {"messages": text_script("x"), "tools": [wrapped]}),
+        ("/v1/responses", {"input": text_script("x"), "tools": [flat]}),
     ):
         for stream in (False, True):
-            answer = post(server, {**body, "stream": stream}, path)
-            assert answer.headers["x-mlx-host-ignored"] == "tools.strict"
+            response = post(server, {**body, "stream": stream}, path)
+            assert response.headers["x-mlx-host-ignored"] == "tools.strict"
         for less in ({"tool_choice": "none"}, {"tools": None}):
             assert "x-mlx-host-ignored" not in post(server, {**body, **less}, path).headers
 
 
-def test_an_answer_without_a_form_parses_as_text(client: openai.OpenAI) -> None:
-    parsed = client.chat.completions.parse(model="m", messages=says("plain"))
+def test_output_without_a_format_is_parsed_as_text(client: openai.OpenAI) -> None:
+    parsed = client.chat.completions.parse(model="m", messages=text_script("plain"))
     assert (parsed.choices[0].message.content, parsed.choices[0].message.parsed) == ("plain", None)
     assert parsed.choices[0].message.refusal is None
 
 
-def test_a_response_says_what_its_format_was(server: ServerProcess) -> None:
-    body = {"input": says("x"), "text": {"format": {"type": "text"}, "verbosity": None}}
-    answer = post(server, body, "/v1/responses").json()
-    assert answer["text"] == {"format": {"type": "text"}}
-    Response.model_validate(answer, strict=True)
+def test_a_response_contains_its_text_format(server: ServerProcess) -> None:
+    body = {"input": text_script("x"), "text": {"format": {"type": "text"}, "verbosity": None}}
+    response = post(server, body, "/v1/responses").json()
+    assert response["text"] == {"format": {"type": "text"}}
+    Response.model_validate(response, strict=True)

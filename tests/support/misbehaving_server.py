@@ -1,4 +1,4 @@
-"""An HTTP server on loopback that redirects, claims, drips and stalls, by the path that is asked for."""
+"""An HTTP server on loopback that redirects, declares wrong lengths, sends slowly or stalls, depending on the path."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ BODY = b"image" * 100
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Responds by path, and records the requests in the server's `seen`."""
+    """Responds depending on the path, and records requests in the server's `seen`."""
 
-    server: OddServer
+    server: MisbehavingServer
 
     def do_GET(self) -> None:
         self.server.seen.append((self.path, self.headers.get("Host")))
@@ -52,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._send(404, b"no")
 
     def _drip(self) -> None:
-        """Send a byte now and then, for longer than any test waits."""
+        """Send a byte every 20 ms, for longer than any test waits."""
         with suppress(OSError):
             for _ in range(100):
                 self.wfile.write(b"H")
@@ -70,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
 
-class OddServer(ThreadingHTTPServer):
+class MisbehavingServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
@@ -81,8 +81,8 @@ class OddServer(ThreadingHTTPServer):
 
 
 @contextmanager
-def running_odd_server() -> Iterator[OddServer]:
-    with OddServer() as server:
+def running_misbehaving_server() -> Iterator[MisbehavingServer]:
+    with MisbehavingServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield server

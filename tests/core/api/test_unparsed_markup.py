@@ -1,4 +1,4 @@
-"""A call or a thought that no parser read is pointed out: in the answer's header, the stream, the log and a counter."""
+"""Unparsed tool-call and reasoning markup is reported: in a response header, the stream, the log and a metric."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "
 CALL = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
 
 
-def body(*said: str, **more: Any) -> dict[str, Any]:
-    steps = [["say", text] for text in said]
+def body(*texts: str, **more: Any) -> dict[str, Any]:
+    steps = [["text", text] for text in texts]
     return {"messages": [{"role": "user", "content": json.dumps(steps)}], **more}
 
 
 def ask(server: ServerProcess, request: dict[str, Any]) -> httpx2.Response:
-    answer = post(server, request)
-    assert answer.status_code == 200, answer.text
-    return answer
+    response = post(server, request)
+    assert response.status_code == 200, response.text
+    return response
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +36,14 @@ def bare() -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def reading() -> Iterator[ServerProcess]:
-    """A server that reads Qwen3."""
+    """A server with the qwen3 parser."""
     with running_server("--backend", "scripted", "--parser", "qwen3") as server:
         yield server
 
 
-def test_the_parser_to_try_is_named(bare: ServerProcess) -> None:
-    answer = ask(bare, body("So <tool", "_call>\n{}", tools=TOOLS))
-    warning = answer.headers["x-mlx-host-warning"]
+def test_the_suggested_parser_is_named(bare: ServerProcess) -> None:
+    response = ask(bare, body("So <tool", "_call>\n{}", tools=TOOLS))
+    warning = response.headers["x-mlx-host-warning"]
     assert "'<tool_call>'" in warning
     assert "--parser" in warning
     assert "qwen3" in warning
@@ -52,24 +52,24 @@ def test_the_parser_to_try_is_named(bare: ServerProcess) -> None:
     assert 'mlx_host_unparsed_answers_total{model="scripted"}' in metrics
 
 
-def test_the_stream_says_so_before_its_end(bare: ServerProcess) -> None:
+def test_the_stream_reports_it_before_its_end(bare: ServerProcess) -> None:
     lines = ask(bare, body("<think>", "Hm.</think>", stream=True)).text.strip().split("\n\n")
     assert lines[-1] == "data: [DONE]"
     assert lines[-2].startswith(": x-mlx-host-warning: the output contains unparsed markup '<think>'")
 
 
-def test_a_tag_that_is_not_ascii_still_fits_a_header(bare: ServerProcess) -> None:
+def test_markup_that_is_not_ascii_is_escaped_in_the_header(bare: ServerProcess) -> None:
     warning = ask(bare, body("<｜tool▁calls▁begin｜>")).headers["x-mlx-host-warning"]
     assert "\\uff5ctool\\u2581calls" in warning
 
 
-def test_what_was_read_or_is_ordinary_text_gives_no_warning(reading: ServerProcess, bare: ServerProcess) -> None:
-    answer = ask(reading, body("<think>Hm.</think>", CALL, tools=TOOLS))
-    assert answer.json()["choices"][0]["finish_reason"] == "tool_calls"
-    assert "x-mlx-host-warning" not in answer.headers
+def test_parsed_markup_and_plain_text_cause_no_warning(reading: ServerProcess, bare: ServerProcess) -> None:
+    response = ask(reading, body("<think>Hm.</think>", CALL, tools=TOOLS))
+    assert response.json()["choices"][0]["finish_reason"] == "tool_calls"
+    assert "x-mlx-host-warning" not in response.headers
     assert "x-mlx-host-warning" not in ask(bare, body("if a < b: think(a)")).headers
 
 
-def test_a_call_that_its_own_parser_could_not_read_is_said_to_be_so(reading: ServerProcess) -> None:
+def test_a_call_that_the_parser_rejected_is_reported(reading: ServerProcess) -> None:
     warning = ask(reading, body("<tool_call>\n{oops}\n</tool_call>", tools=TOOLS)).headers["x-mlx-host-warning"]
     assert "parser 'qwen3' could not parse" in warning
