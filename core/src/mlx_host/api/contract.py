@@ -64,8 +64,8 @@ class Api(Generic[SettingsT]):
 
     `name` is the key of `[apis.NAME]` and the value of `--disable-api`. `create` should import its dependencies
     itself, so that listing APIs stays fast. Errors below the path `prefixes` have the format of `Endpoints.error`; the
-    longest prefix wins. `request_types` are the types of requests that it submits, and so determine
-    which backends it needs.
+    longest prefix wins. `request_types` are the types of requests that it submits, and so determine which backends it
+    needs.
     """
 
     name: str
