@@ -1,6 +1,6 @@
-"""Writes the reference of the documentation from the code, while mkdocs builds it (it is a hook of mkdocs.yml).
+"""Generates the reference sections of the documentation from the code; scripts/build_docs.py writes them to the pages.
 
-A page holds `<!-- reference: NAME -->` where the text that SECTIONS makes under that name is to stand.
+`<!-- reference: NAME -->` on a page marks where the text of SECTIONS[NAME] is inserted.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ MARKER = re.compile(r"<!-- reference: (.+?) -->")
 NOT_OURS = ("mlx-host-scripted", "mlx-host-echo")
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Fill in a page; mkdocs calls this."""
+def expand_markers(markdown: str) -> str:
+    """Replace every marker of a page with its section; raises KeyError for an unknown name."""
     return MARKER.sub(lambda found: section(found[1]), markdown)
 
 
 def section(name: str) -> str:
-    """Make the text of one marker; KeyError if there is none of that name."""
+    """Generate one section; raises KeyError for an unknown name."""
     kind, _, rest = name.partition(" ")
     return SECTIONS[kind](rest) if rest else SECTIONS[kind]()
 
@@ -71,13 +71,17 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    """Escape what Markdown would take for a tag or the cell's end; what stands in backticks is text already."""
-    prose = "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in re.split("(`[^`]*`)", text))
-    return prose.replace("|", "\\|")
+    """Escape `<` and `|` outside code spans; inside them, Python-Markdown takes both literally."""
+    return "".join(
+        part if part.startswith("`") else part.replace("<", "&lt;").replace("|", "\\|")
+        for part in re.split("(`[^`]*`)", text)
+    )
 
 
 def text_of(thing: object) -> str:
-    """A docstring as one paragraph or several."""
+    """Return a docstring without indentation; a class does not inherit one."""
+    if inspect.isclass(thing):
+        return inspect.cleandoc(thing.__doc__ or "")
     return inspect.getdoc(thing) or ""
 
 
@@ -330,7 +334,7 @@ def module_reference(name: str) -> str:
 def _entry(name: str, thing: Any) -> str:
     if inspect.isclass(thing):
         bases = [base.__name__ for base in thing.__bases__ if base.__name__ not in ("object", "Generic", "Protocol")]
-        parts = [f"## {name}" + (f" ({', '.join(bases)})" if bases else ""), text_of(thing)]
+        parts = [_class_heading(name, bases), text_of(thing)]
         if dataclasses.is_dataclass(thing):
             parts.append(table(("field", "type", "default"), map(_field, dataclasses.fields(thing))))
         parts += [_method(each, member) for each, member in vars(thing).items() if not each.startswith("_")]
@@ -340,6 +344,12 @@ def _entry(name: str, thing: Any) -> str:
         shown = " | ".join(each.__name__ for each in get_args(thing) if hasattr(each, "__name__")) or repr(thing)
         parts = [f"## {name}", f"```text\n{name} = {shown}\n```"]
     return "\n\n".join(filter(None, parts))
+
+
+def _class_heading(name: str, bases: Iterable[str]) -> str:
+    """Return a heading whose anchor is the name alone."""
+    listed = ", ".join(bases)
+    return f"## {name} ({listed}) {{ #{name.lower()} }}" if listed else f"## {name}"
 
 
 def _method(name: str, member: Any) -> str:
@@ -370,7 +380,7 @@ def dataclass_list(module: Any) -> str:
     parts = []
     for name, thing in dataclasses_of(module).items():
         parents = [base.__name__ for base in thing.__bases__ if base is not object]
-        parts += [f"## {name}" + (f" ({', '.join(parents)})" if parents else ""), text_of(thing)]
+        parts += [_class_heading(name, parents), text_of(thing)]
         own = [field for field in dataclasses.fields(thing) if field.name in thing.__annotations__]
         if own:
             parts.append(table(("field", "type", "default"), map(_field, own)))
@@ -395,7 +405,7 @@ def parsers() -> str:
             (
                 f"`{family.name}`",
                 ", ".join(f"`{alias}`" for alias in family.aliases),
-                family.reads,
+                family.description,
                 "yes" if family.grammar is not Parser.grammar else "no",
             )
             for family in families

@@ -1,4 +1,4 @@
-"""Bodies and forms of the image endpoints become requests; invalid ones are rejected."""
+"""Bodies and multipart forms of the image endpoints are converted to requests; invalid ones are rejected."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_the_default_seed_is_random_for_generations_and_fixed_for_edits() -> Non
 
 
 @pytest.mark.parametrize("size", ["auto", None])
-def test_the_size_can_be_left_to_the_model(size: str | None) -> None:
+def test_the_model_can_choose_the_size(size: str | None) -> None:
     assert generation(size=size).size is None
 
 
@@ -78,7 +78,7 @@ def test_a_size_is_width_and_height(size: str) -> None:
         generation(size=size)
 
 
-def test_a_form_has_the_same_fields_as_text() -> None:
+def test_form_fields_are_parsed_like_json_fields() -> None:
     fields = {"n": "2", "stream": "true", "partial_images": "1", "steps": "3", "guidance_scale": "2.5", "size": "64x64"}
     made = edit({**fields, "negative_prompt": ""}, image=[b"1", b"2"], mask=[b"3"])
     assert (made.n, made.partial_images, made.steps, made.guidance, made.size) == (2, 1, 3, 2.5, (64, 64))

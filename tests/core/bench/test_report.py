@@ -43,7 +43,7 @@ def test_the_numbers_of_a_point() -> None:
     }
 
 
-def test_a_point_without_an_answer_has_no_times() -> None:
+def test_a_point_without_results_has_no_times() -> None:
     numbers = concurrency_json(ConcurrencyResult(1, 1, seconds=1.0, completed=(), failed=(RequestFailure("x"),)))
     assert numbers["tokens_per_second"] == 0
     assert numbers["time_to_first_token"] == {"p50": None, "p95": None}

@@ -12,7 +12,7 @@ from tests.support.stub_server import STREAM_HEAD, Script, serving
 
 
 class Ticks:
-    """A clock that goes on by one each time it is read, and lets a server wait for that."""
+    """A clock that advances by one each time it is read; a server can wait for a time."""
 
     def __init__(self) -> None:
         self._now = 0
@@ -36,7 +36,7 @@ def send(script: Script, clock: Clock, timeout: float = 30) -> RawResponse:
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_each_piece_has_the_time_at_which_it_came(chunked: bool) -> None:
+def test_each_piece_has_its_time_of_arrival(chunked: bool) -> None:
     clock = Ticks()
 
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
@@ -56,8 +56,8 @@ def test_each_piece_has_the_time_at_which_it_came(chunked: bool) -> None:
     assert recording.failure is None
 
 
-def test_a_refused_connection_is_told() -> None:
-    async def refused() -> RawResponse:
+def test_a_refused_connection_is_reported() -> None:
+    async def send_to_closed_port() -> RawResponse:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         server.close()
@@ -65,11 +65,11 @@ def test_a_refused_connection_is_told() -> None:
         target = Target("127.0.0.1", port, "/v1")
         return await send_request(target, target.request("GET", "/models"), clock=Ticks(), timeout=30)
 
-    recording = asyncio.run(refused())
+    recording = asyncio.run(send_to_closed_port())
     assert (recording.status, recording.failure) == (0, "connection failed: Connection refused")
 
 
-def test_no_answer_in_time_is_told() -> None:
+def test_a_timeout_is_reported() -> None:
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
         yield STREAM_HEAD + b"begun"
         await asyncio.Event().wait()
@@ -77,7 +77,7 @@ def test_no_answer_in_time_is_told() -> None:
     assert send(script, Ticks(), timeout=0.05).failure == "no complete response within 0.05 s"
 
 
-def test_what_is_not_http_is_told() -> None:
+def test_an_invalid_http_response_is_reported() -> None:
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
         yield b"220 mail.example ESMTP\r\n"
 
@@ -86,7 +86,7 @@ def test_what_is_not_http_is_told() -> None:
     assert failure.startswith("the response is not HTTP")
 
 
-def test_the_request_is_well_formed_and_carries_the_key() -> None:
+def test_the_request_is_valid_and_has_the_api_key() -> None:
     target = Target.parse("http://example.test/v1", api_key="secret")
     head, body = target.request("POST", "/chat/completions", b'{"a": 1}').split(b"\r\n\r\n")
     assert head.decode().split("\r\n") == [
@@ -115,6 +115,6 @@ def test_the_path_ends_in_v1(given: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://["])
-def test_what_is_no_url_is_refused_with_an_example(url: str) -> None:
+def test_an_invalid_url_is_an_error_with_an_example(url: str) -> None:
     with pytest.raises(UsageError, match=r"such as http://127\.0\.0\.1:8000/v1"):
         Target.parse(url)

@@ -1,4 +1,4 @@
-"""The matcher of grammars that the parser contract uses."""
+"""The grammar matcher of the parser contract."""
 
 from __future__ import annotations
 

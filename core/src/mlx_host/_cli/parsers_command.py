@@ -61,7 +61,7 @@ def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
         yield {
             "name": parser.name,
             "aliases": list(parser.aliases),
-            "reads": parser.reads,
+            "reads": parser.description,
             "forces_calls": parser.can_force_calls(),
             "distribution": origin.distribution,
         }

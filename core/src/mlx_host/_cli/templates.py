@@ -140,12 +140,12 @@ from mlx_host.parsing import JsonCall, MarkupParser, Parser, TaggedCalls
 
 class ${title}Parser(MarkupParser):
     name = "$key"
-    reads = "reasoning and calls of $name"
-    # `--parser auto` selects this parser if a chat template contains all strings of one of these tuples.
-    templates = (("<call>", "</call>"),)
+    description = "reasoning and calls of $name"
+    # `--parser auto` selects this family for a chat template that contains all strings of one of these.
+    template_signatures = (("<call>", "</call>"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|end|>",)
+    ignored_tokens = ("<|end|>",)
     calls = (TaggedCalls("<call>", JsonCall(), "</call>"),)
 
 

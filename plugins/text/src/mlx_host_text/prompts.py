@@ -60,7 +60,7 @@ class PromptSource(Protocol):
         """The token ids of a text or a conversation, without any length limit."""
 
     def close(self) -> None:
-        """Release what the source holds; called when the model is closed."""
+        """Release resources; called when the model is closed."""
 
 
 class TextPrompts:
@@ -99,7 +99,7 @@ class TextPrompts:
         return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: text prompts have no resources."""
 
 
 def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from PIL.Image import Image
 from PIL.Image import new as new_image
 
 from mlx_host_vlm.content_layout import PART_NAMES, ContentLayout
-from mlx_host_vlm.media import Kind, Loader, Medium, Part, find_parts
+from mlx_host_vlm.media import Kind, MediaLoader, Medium, Part, find_parts
 from mlx_host_vlm.media_cache_keys import MediaCacheKeys, find_runs
 from mlx_host_vlm.mlx_vlm_api import LoadedModel, MediaInputs
 
@@ -35,7 +35,7 @@ class VlmPrompts:
         texts: TextPrompts,
         template: ChatTemplate,
         layout: ContentLayout,
-        media: Loader,
+        media: MediaLoader,
         limits: TextLimits,
     ) -> None:
         self._loaded = loaded
