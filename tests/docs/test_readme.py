@@ -103,7 +103,7 @@ def test_the_numbers_are_those_of_the_benchmarks() -> None:
     shown = {(row[0], row[1]): row[2:] for row in rows(part("Performance"))[1:]}
     assert len(shown) == len(measured) > 3
     for key, numbers in shown.items():
-        assert numbers == [measured[key][who] for who in ("engine directly", "mlx-host", "mlx_lm.server")], key
+        assert numbers == [measured[key][column] for column in ("engine directly", "mlx-host", "mlx_lm.server")], key
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))

@@ -74,6 +74,8 @@ def test_a_listed_word_is_found(avoid: str) -> None:
         "There is no model named 'x'.",
         "The model is no longer loaded.",
         "connection refused",
+        "def refuses_connections() -> bool:",
+        "def test_there_is_only_reasoning() -> None:",
         "the delta's refusal",
         "The implementation sounds like this.",
         "almost",
