@@ -219,7 +219,7 @@ def test_reasoning_is_allowed_only_if_the_chat_template_supports_it() -> None:
 
     def thinks(template: str | None) -> bool:
         info = Capabilities((ChatRequest,), 1, None, template, True)
-        made = with_constraint(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
+        made = with_constraint(ask(output_format=FORM), "m", info, ParserSelection(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
         assert isinstance(made.constraint, OutputConstraint)
         return made.constraint.can_reason
