@@ -1,7 +1,7 @@
 """Compares mlx-host with mlx_lm.server and with mlx-lm's engine called directly: `uv run python -m benchmarks.compare`.
 
-All three run side by side on one machine and are asked in turn, round after round, the same prompts at the same
-concurrencies; the table has the medians over the rounds and the median ratio to the engine of the same round.
+All three run on one machine and take turns, round after round, with the same prompts and concurrencies. The table has
+the medians over the rounds, and the median of the ratios to the engine in the same round.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from typing import Any
 import rich_click as click
 import uvloop
 from mlx_host._bench.client import Client, Workload
-from mlx_host._bench.report import point_json
-from mlx_host._bench.server import run_command, running
+from mlx_host._bench.report import concurrency_json
+from mlx_host._bench.server import run_command, run_server
 from mlx_host_demo.plugin import resolve_source
 
 from tests.support.tiny_llama import write_tiny_llama
@@ -36,12 +36,12 @@ from tests.support.tiny_llama import write_tiny_llama
 Numbers = dict[str, Any]
 
 CONCURRENCIES = (1, 8, 32)
-"""The last is mlx-lm's own limit for a batch."""
+"""The last is mlx-lm's own batch limit."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and how much of it makes a measurement: `factor` times as many requests as are made at once."""
+    """A model and the size of a measurement: `factor` times as many requests as run concurrently."""
 
     name: str
     path: Path
@@ -52,14 +52,14 @@ class Case:
         return max(2, self.factor * concurrency)
 
 
-class Contender(ABC):
+class Candidate(ABC):
     name: str
 
     @abstractmethod
     async def measure(self, workload: Workload, concurrency: int, requests: int) -> Numbers: ...
 
 
-class Server(Contender):
+class Server(Candidate):
     def __init__(self, name: str, client: Client, model: str) -> None:
         self.name = name
         self._client = client
@@ -67,10 +67,10 @@ class Server(Contender):
 
     async def measure(self, workload: Workload, concurrency: int, requests: int) -> Numbers:
         point = await self._client.measure(replace(workload, model=self._model), concurrency, requests)
-        return point_json(point)
+        return concurrency_json(point)
 
 
-class Engine(Contender):
+class Engine(Candidate):
     name = "engine directly"
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -91,14 +91,14 @@ class Engine(Contender):
         await self._results.readline()
 
     async def close(self) -> None:
-        # Idle, it would end with its input; interrupted, it would first finish its job.
+        # Closing its input would end it only when it is idle.
         if self._process.returncode is None:
             self._process.terminate()
         await self._process.wait()
 
 
 def preload() -> dict[str, str]:
-    """MLX's CPU wheel brings a slow BLAS; OpenBLAS takes its place where it is installed."""
+    """Return the variables that preload OpenBLAS, if installed, in place of the slow BLAS of MLX's CPU wheel."""
     blas = ctypes.util.find_library("openblas") if sys.platform == "linux" else None
     return {"LD_PRELOAD": blas} if blas else {}
 
@@ -108,44 +108,44 @@ async def engine(path: Path) -> AsyncIterator[Engine]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "benchmarks.engine", str(path), stdin=PIPE, stdout=PIPE, env=os.environ | preload()
     )
-    contender = Engine(process)
+    candidate = Engine(process)
     try:
-        await contender.ready()
-        yield contender
+        await candidate.ready()
+        yield candidate
     finally:
-        await contender.close()
+        await candidate.close()
 
 
 @asynccontextmanager
-async def contenders(path: Path) -> AsyncIterator[list[Contender]]:
+async def candidates(path: Path) -> AsyncIterator[list[Candidate]]:
     variables = [f"{name}={value}" for name, value in preload().items()]
     ours = run_command(str(path), ["--backend", "lm", *(f"--env={variable}" for variable in variables)])
     theirs = ["env", *variables, sys.executable, "-m", "mlx_lm", "server", "--model", str(path), "--log-level", "ERROR"]
     async with AsyncExitStack() as stack:
-        client = Client(await stack.enter_async_context(running(ours)))
+        client = Client(await stack.enter_async_context(run_server(ours)))
         (model,) = await client.models()
         yield [
             await stack.enter_async_context(engine(path)),
             Server("mlx-host", client, model),
-            Server("mlx_lm.server", Client(await stack.enter_async_context(running(theirs))), "default_model"),
+            Server("mlx_lm.server", Client(await stack.enter_async_context(run_server(theirs))), "default_model"),
         ]
 
 
 async def compare(case: Case, rounds: int, concurrencies: Sequence[int]) -> list[Numbers]:
-    """Measure all contenders in turn; one row for each contender and concurrency, with the numbers of every round."""
+    """Measure all candidates in turn; return one row per candidate and concurrency, with the numbers of every round."""
     rows: dict[tuple[int, str], list[Numbers]] = {}
-    async with contenders(case.path) as lined_up:
+    async with candidates(case.path) as order:
         for number in range(rounds + 1):
             workload = Workload("", case.max_tokens if number else 4, salt=f"{number}-")
             for concurrency in concurrencies:
-                for contender in lined_up:
-                    click.echo(f"{case.name}, round {number} of {rounds}: {contender.name} at {concurrency}", err=True)
-                    numbers = await contender.measure(workload, concurrency, case.requests(concurrency))
-                    # Round 0 compiles kernels and fills pools.
+                for candidate in order:
+                    click.echo(f"{case.name}, round {number} of {rounds}: {candidate.name} at {concurrency}", err=True)
+                    numbers = await candidate.measure(workload, concurrency, case.requests(concurrency))
+                    # Round 0 is the warm-up: it compiles kernels.
                     if number:
-                        rows.setdefault((concurrency, contender.name), []).append(numbers)
-            # Nobody always goes first, or always after the same one.
-            lined_up = lined_up[1:] + lined_up[:1]
+                        rows.setdefault((concurrency, candidate.name), []).append(numbers)
+            # Rotate, so that no candidate is always first.
+            order = order[1:] + order[:1]
     return [
         {"model": case.name, "concurrency": concurrency, "contender": name, "rounds": numbers}
         | summary(numbers, rows[concurrency, Engine.name])
@@ -153,13 +153,13 @@ async def compare(case: Case, rounds: int, concurrencies: Sequence[int]) -> list
     ]
 
 
-def summary(rounds: Sequence[Numbers], limit: Sequence[Numbers]) -> Numbers:
-    """Medians over the rounds; the ratio is to the engine in the same round."""
+def summary(rounds: Sequence[Numbers], engine_rounds: Sequence[Numbers]) -> Numbers:
+    """Return the medians over the rounds; `ratio_to_engine` is the median of the ratios of each round."""
     speed = "tokens_per_second"
     return {
         speed: median(numbers[speed] for numbers in rounds),
         "ratio_to_engine": median(
-            numbers[speed] / reference[speed] for numbers, reference in zip(rounds, limit, strict=True)
+            numbers[speed] / reference[speed] for numbers, reference in zip(rounds, engine_rounds, strict=True)
         ),
         "time_to_first_token": median(numbers["time_to_first_token"]["p50"] for numbers in rounds),
         "completion_tokens": median(numbers["completion_tokens"] for numbers in rounds),
@@ -169,7 +169,8 @@ def summary(rounds: Sequence[Numbers], limit: Sequence[Numbers]) -> Numbers:
 
 def markdown(rows: Sequence[Numbers]) -> str:
     lines = [
-        "| model | requests at once | | tokens/s | of the engine's | first token, p50 | tokens made | failed |",
+        "| model | concurrent requests | | tokens/s | ratio to engine | time to first token, p50 | completion tokens "
+        "| failed |",
         "| --- | ---: | --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     lines += [
@@ -192,16 +193,16 @@ def machine() -> dict[str, str]:
 
 
 def cases(names: Sequence[str], folder: Path) -> list[Case]:
-    """The two standing models, or any other that mlx-lm can load from a folder."""
-    made = []
+    """Return the cases of the default models, or of any others that mlx-lm can load from a folder."""
+    found = []
     for name in names:
         if name == "random llama":
-            made.append(Case(name, write_tiny_llama(folder / "random-llama"), max_tokens=64, factor=4))
+            found.append(Case(name, write_tiny_llama(folder / "random-llama"), max_tokens=64, factor=4))
         elif (source := resolve_source(name)) is not None:
-            made.append(Case(name, source.fetch(lambda *_, **__: None), max_tokens=32, factor=1))
+            found.append(Case(name, source.fetch(lambda *_, **__: None), max_tokens=32, factor=1))
         else:
-            made.append(Case(name, Path(name), max_tokens=64, factor=2))
-    return made
+            found.append(Case(name, Path(name), max_tokens=64, factor=2))
+    return found
 
 
 @click.command()
@@ -210,12 +211,22 @@ def cases(names: Sequence[str], folder: Path) -> list[Case]:
     "models",
     multiple=True,
     default=("demo:smollm2", "random llama"),
-    help="May be repeated.",
+    help="Model to measure; repeatable.",
     show_default=True,
 )
-@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
-@click.option("--concurrency", "concurrencies", type=int, multiple=True, default=CONCURRENCIES, show_default=True)
-@click.option("--json", "json_path", type=click.Path(path_type=Path), help="Write every number of every round there.")
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Measured rounds.")
+@click.option(
+    "--concurrency",
+    "concurrencies",
+    type=int,
+    multiple=True,
+    default=CONCURRENCIES,
+    show_default=True,
+    help="Concurrent requests; repeatable.",
+)
+@click.option(
+    "--json", "json_path", type=click.Path(path_type=Path), help="Write the numbers of every round to this file."
+)
 def main(models: tuple[str, ...], rounds: int, concurrencies: tuple[int, ...], json_path: Path | None) -> None:
     """Compare mlx-host, mlx_lm.server and mlx-lm's engine on this machine."""
     rows = []

@@ -1,7 +1,7 @@
-"""The limit that a server can come near to: mlx-lm's BatchGenerator, called directly in a process of its own.
+"""The upper limit for a server: mlx-lm's BatchGenerator, called directly in a separate process.
 
-Reads one JSON object a line on stdin ({"prompts", "concurrency", "max_tokens"}), writes one a line on stdout: the
-numbers that `mlx-host bench` gives for a server, over the same closed loop of requests.
+Reads one JSON object per line from stdin ({"prompts", "concurrency", "max_tokens"}) and writes one per line to stdout:
+the numbers that `mlx-host bench` reports for a server, over the same closed loop of requests.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from mlx_host._bench.client import Point
-from mlx_host._bench.report import point_json
-from mlx_host._bench.result import Answer
+from mlx_host._bench.client import ConcurrencyResult
+from mlx_host._bench.report import concurrency_json
+from mlx_host._bench.result import RequestResult
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.utils import load
 
@@ -25,18 +25,20 @@ class Running:
     prompt_tokens: int
     arrivals: list[float] = field(default_factory=list)
 
-    def answer(self) -> Answer:
-        return Answer(self.sent, self.arrivals[-1], tuple(self.arrivals), self.prompt_tokens, len(self.arrivals))
+    def result(self) -> RequestResult:
+        return RequestResult(self.sent, self.arrivals[-1], tuple(self.arrivals), self.prompt_tokens, len(self.arrivals))
 
 
-def measure(generator: BatchGenerator, prompts: Sequence[list[int]], concurrency: int, max_tokens: int) -> Point:
-    """Keep `concurrency` of `prompts` in work until all are done."""
+def measure(
+    generator: BatchGenerator, prompts: Sequence[list[int]], concurrency: int, max_tokens: int
+) -> ConcurrencyResult:
+    """Run all prompts, `concurrency` at a time."""
     waiting = iter(prompts)
     running: dict[int, Running] = {}
-    answers: list[Answer] = []
+    results: list[RequestResult] = []
 
-    def start(places: int) -> None:
-        for _, prompt in zip(range(places), waiting, strict=False):
+    def start(count: int) -> None:
+        for _, prompt in zip(range(count), waiting, strict=False):
             (uid,) = generator.insert([prompt], max_tokens=[max_tokens])
             running[uid] = Running(time.perf_counter(), len(prompt))
 
@@ -45,14 +47,14 @@ def measure(generator: BatchGenerator, prompts: Sequence[list[int]], concurrency
         ended = 0
         for response in generator.next_generated():
             request = running[response.uid]
-            # What ends an answer is not sent to a client as text, but it is counted as a token.
+            # The end token has no text, but counts as a completion token.
             request.arrivals.append(time.perf_counter())
             if response.finish_reason is not None:
-                answers.append(running.pop(response.uid).answer())
+                results.append(running.pop(response.uid).result())
                 ended += 1
         start(ended)
-    seconds = max(answer.ended for answer in answers) - min(answer.sent for answer in answers)
-    return Point(concurrency, len(prompts), seconds, tuple(answers), ())
+    seconds = max(result.ended for result in results) - min(result.sent for result in results)
+    return ConcurrencyResult(concurrency, len(prompts), seconds, tuple(results), ())
 
 
 def main() -> None:
@@ -66,7 +68,7 @@ def main() -> None:
             for prompt in job["prompts"]
         ]
         point = measure(generator, prompts, job["concurrency"], job["max_tokens"])
-        print(json.dumps(point_json(point)), flush=True)
+        print(json.dumps(concurrency_json(point)), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What parsing costs: each installed family reads 100 kB and 1 MB, fed in pieces of four characters.
+"""Measures the cost of parsing: every installed parser parses 100 kB and 1 MB in chunks of four characters.
 
     uv run python -m benchmarks.parsers
 
-The ratio of the two times says whether the cost is linear: then it is near 10. The time per piece is to be held against
-one decoding step, which takes a millisecond at the very least.
+If the cost is linear, the ratio of the two times is about 10. Compare the time per chunk with that of one decoding
+step, which is at least a millisecond.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-PIECE = 4
+CHUNK_LENGTH = 4
 SHORT, LONG = 100_000, 1_000_000
 WORDS = "The quick brown fox < jumps > over the {lazy} dog [1], and then some. "
 
 
 def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]]:
-    """Plain prose, the family's own samples one after the other, and a call with one huge argument."""
+    """Yield name, text and sample: prose, the family's samples joined, and a call with one huge argument."""
     known = load_samples(parser)
-    any_tools = next((sample for sample in known if sample.tools), known[0])
-    yield "prose", (WORDS * (length // len(WORDS) + 1))[:length], any_tools
+    any_sample = next((sample for sample in known if sample.tools), known[0])
+    yield "prose", (WORDS * (length // len(WORDS) + 1))[:length], any_sample
     samples = "\n".join(sample.text for sample in known)
-    yield "samples", (samples * (length // len(samples) + 1))[:length], any_tools
+    yield "samples", (samples * (length // len(samples) + 1))[:length], any_sample
     for sample in known:
-        calls = [part for part in read(parser, sample, [sample.text]) if isinstance(part, ToolCall)]
+        calls = [part for part in parse(parser, sample, [sample.text]) if isinstance(part, ToolCall)]
         if len(calls) == 1 and "Oslo" in calls[0].source:
             yield (
                 "one huge argument",
@@ -43,35 +43,35 @@ def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]
             return
 
 
-def read(parser: type[Parser], sample: Sample, pieces: list[str]) -> list[Part]:
-    """Feed a parser that is primed as for the sample."""
-    reading = parser(generation_prompt=sample.generation_prompt, tools=sample.tools)
-    return [part for piece in pieces for part in reading.feed(piece)] + reading.finish()
+def parse(parser: type[Parser], sample: Sample, chunks: list[str]) -> list[Part]:
+    """Return the parts of the chunks, parsed with the sample's prompt and tools."""
+    instance = parser(generation_prompt=sample.generation_prompt, tools=sample.tools)
+    return [part for chunk in chunks for part in instance.feed(chunk)] + instance.finish()
 
 
 def seconds(parser: type[Parser], sample: Sample, text: str) -> float:
-    """The processor time of one reading."""
-    pieces = [text[at : at + PIECE] for at in range(0, len(text), PIECE)]
+    """Return the CPU time of parsing the text once."""
+    chunks = [text[at : at + CHUNK_LENGTH] for at in range(0, len(text), CHUNK_LENGTH)]
     begin = time.process_time()
-    read(parser, sample, pieces)
+    parse(parser, sample, chunks)
     return time.process_time() - begin
 
 
 def main() -> None:
-    """Measure and print a table."""
+    """Run the benchmark and print a table."""
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--rounds", type=int, default=3, help="the median of so many is taken")
-    arguments.add_argument("families", nargs="*", help="families to measure; all by default")
-    asked = arguments.parse_args()
+    arguments.add_argument("--rounds", type=int, default=3, help="repetitions; the median counts (default: 3)")
+    arguments.add_argument("families", nargs="*", help="parsers to measure (default: all)")
+    options = arguments.parse_args()
     installed = {parser.name: parser for parser in discover().parsers.found.values()}
-    table = Table("parser", "text", "1 MB to 100 kB", "µs a piece")
-    chosen = asked.families or sorted(installed)
+    table = Table("parser", "text", "1 MB to 100 kB", "µs per chunk")
+    chosen = options.families or sorted(installed)
     for name in track(chosen, console=Console(stderr=True)):
         parser = installed[name]
         for (what, short, sample), (_, long, _) in zip(texts(parser, SHORT), texts(parser, LONG), strict=True):
-            rounds = [(seconds(parser, sample, short), seconds(parser, sample, long)) for _ in range(asked.rounds)]
+            rounds = [(seconds(parser, sample, short), seconds(parser, sample, long)) for _ in range(options.rounds)]
             ratio = statistics.median(long_time / short_time for short_time, long_time in rounds)
-            each = statistics.median(long_time for _, long_time in rounds) / (len(long) / PIECE)
+            each = statistics.median(long_time for _, long_time in rounds) / (len(long) / CHUNK_LENGTH)
             table.add_row(name, what, f"{ratio:.1f}", f"{each * 1e6:.1f}")
     Console().print(table)
 

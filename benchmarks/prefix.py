@@ -1,7 +1,7 @@
-"""What the prompt cache saves: `uv run python -m benchmarks.prefix`.
+"""Measures the prefix cache: `uv run python -m benchmarks.prefix`.
 
-Cold and warm: a question behind a prefix of about 1,000 tokens that was never read, then another behind the same one.
-Agents: several conversations at once with one long system prompt, turn by turn, with the prompt cache and without it.
+Cold and warm: a question after a prefix of about 1,000 uncached tokens, then another question after the same prefix.
+Agents: concurrent conversations with one long system prompt, several turns each, with and without the prefix cache.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from typing import Any
 
 import rich_click as click
 import uvloop
-from mlx_host._bench.http_client import Target, exchange
-from mlx_host._bench.result import Answer, Failure, read_answer
-from mlx_host._bench.server import run_command, running
+from mlx_host._bench.http_client import Target, send_request
+from mlx_host._bench.result import RequestFailure, RequestResult, parse_response
+from mlx_host._bench.server import run_command, run_server
 
 from benchmarks.compare import preload
 
@@ -28,12 +28,12 @@ WORDS = ("keep in mind", "that it is for", "people who like", "to read about", "
 
 
 def prefix(name: str) -> str:
-    """About a thousand tokens, which begin in a way of their own."""
+    """Return about a thousand tokens with a unique beginning."""
     return " ".join([f"Note {name}:", *islice(cycle(WORDS), PREFIX_TOKENS // 3)])
 
 
-async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[Answer, str]:
-    """One greedy streamed answer and its text."""
+async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[RequestResult, str]:
+    """Stream one greedy completion; return its timing and its text."""
     body: dict[str, Any] = {
         "model": "any",
         "messages": list(messages),
@@ -43,24 +43,24 @@ async def ask(target: Target, messages: Sequence[dict[str, str]], max_tokens: in
         "stream_options": {"include_usage": True},
     }
     request = target.request("POST", "/chat/completions", json.dumps(body).encode())
-    recording = await exchange(target, request, clock=time.perf_counter, timeout=600)
-    answer = read_answer(recording)
-    if isinstance(answer, Failure):
-        raise click.ClickException(answer.reason)
+    recording = await send_request(target, request, clock=time.perf_counter, timeout=600)
+    result = parse_response(recording)
+    if isinstance(result, RequestFailure):
+        raise click.ClickException(result.reason)
     chunks = (
         line.removeprefix("data: ") for line in recording.body.decode().split("\n\n") if line.startswith("data: {")
     )
     choices = (choice for chunk in chunks for choice in json.loads(chunk)["choices"])
-    return answer, "".join(choice["delta"].get("content") or "" for choice in choices)
+    return result, "".join(choice["delta"].get("content") or "" for choice in choices)
 
 
 async def cold_and_warm(target: Target, rounds: int) -> tuple[float, float, float]:
-    """Medians of the time to the first token, cold and warm, in seconds, and of warm to cold."""
+    """Return the median TTFT in seconds, cold and warm, and the median ratio of warm to cold."""
     pairs = []
     for number in range(rounds):
-        asked = prefix(f"cold {number}")
-        cold, _ = await ask(target, [{"role": "user", "content": f"{asked}. What is the capital of France?"}], 2)
-        warm, _ = await ask(target, [{"role": "user", "content": f"{asked}. Who wrote Hamlet?"}], 2)
+        shared = prefix(f"cold {number}")
+        cold, _ = await ask(target, [{"role": "user", "content": f"{shared}. What is the capital of France?"}], 2)
+        warm, _ = await ask(target, [{"role": "user", "content": f"{shared}. Who wrote Hamlet?"}], 2)
         pairs.append((cold.time_to_first_token, warm.time_to_first_token))
     return (
         median(cold for cold, _ in pairs),
@@ -70,15 +70,15 @@ async def cold_and_warm(target: Target, rounds: int) -> tuple[float, float, floa
 
 
 async def agents(target: Target, round_: int) -> float:
-    """The seconds that several agents with one system prompt take for their turns."""
+    """Return the seconds that AGENTS concurrent conversations with one system prompt take."""
     system = {"role": "system", "content": prefix(f"agents {round_}")}
 
     async def agent(number: int) -> None:
-        talk = [system]
+        messages = [system]
         for turn in range(TURNS):
-            talk = [*talk, {"role": "user", "content": f"Agent {number}, turn {turn}: say one word."}]
-            _, said = await ask(target, talk, 8)
-            talk = [*talk, {"role": "assistant", "content": said}]
+            messages = [*messages, {"role": "user", "content": f"Agent {number}, turn {turn}: say one word."}]
+            _, text = await ask(target, messages, 8)
+            messages = [*messages, {"role": "assistant", "content": text}]
 
     begin = time.perf_counter()
     await asyncio.gather(*(agent(number) for number in range(AGENTS)))
@@ -86,22 +86,22 @@ async def agents(target: Target, round_: int) -> float:
 
 
 async def measure(model: str, rounds: int) -> dict[str, float]:
-    """Run a server with the prompt cache and one without, and ask both."""
+    """Measure a server with the prefix cache and one without."""
     environment = [f"--env={name}={value}" for name, value in preload().items()]
     options = ["--backend", "lm", *environment]
-    async with running(run_command(model, options)) as caching:
-        await ask(caching, [{"role": "user", "content": "Hello."}], 2)
-        cold, warm, ratio = await cold_and_warm(caching, rounds)
-        async with running(run_command(model, [*options, "--prompt-cache-bytes", "0"])) as forgetting:
-            await ask(forgetting, [{"role": "user", "content": "Hello."}], 2)
-            pairs = [(await agents(caching, number), await agents(forgetting, number)) for number in range(rounds)]
+    async with run_server(run_command(model, options)) as cached:
+        await ask(cached, [{"role": "user", "content": "Hello."}], 2)
+        cold, warm, ratio = await cold_and_warm(cached, rounds)
+        async with run_server(run_command(model, [*options, "--prompt-cache-bytes", "0"])) as uncached:
+            await ask(uncached, [{"role": "user", "content": "Hello."}], 2)
+            pairs = [(await agents(cached, number), await agents(uncached, number)) for number in range(rounds)]
     return {
         "cold": cold,
         "warm": warm,
         "warm_to_cold": ratio,
-        "agents_cached": median(cached for cached, _ in pairs),
-        "agents_uncached": median(uncached for _, uncached in pairs),
-        "agents_ratio": median(cached / uncached for cached, uncached in pairs),
+        "agents_cached": median(with_cache for with_cache, _ in pairs),
+        "agents_uncached": median(without for _, without in pairs),
+        "agents_ratio": median(with_cache / without for with_cache, without in pairs),
     }
 
 
@@ -109,17 +109,17 @@ async def measure(model: str, rounds: int) -> dict[str, float]:
 @click.option("--model", default="demo:smollm2", show_default=True)
 @click.option("--rounds", default=2, show_default=True)
 def main(model: str, rounds: int) -> None:
-    """Print a table of what the prompt cache saves."""
-    found = uvloop.run(measure(model, rounds))
-    click.echo("| | without | with the prompt cache | ratio |")
+    """Print a table with and without the prefix cache."""
+    result = uvloop.run(measure(model, rounds))
+    click.echo("| | without | with the prefix cache | ratio |")
     click.echo("| --- | ---: | ---: | ---: |")
     click.echo(
-        f"| first token behind {PREFIX_TOKENS} tokens | {found['cold']:.2f} s | {found['warm']:.2f} s "
-        f"| {found['warm_to_cold']:.3f} |"
+        f"| time to first token after {PREFIX_TOKENS:,} tokens | {result['cold']:.2f} s | {result['warm']:.2f} s "
+        f"| {result['warm_to_cold']:.3f} |"
     )
     click.echo(
-        f"| {AGENTS} agents at once, {TURNS} turns each | {found['agents_uncached']:.1f} s "
-        f"| {found['agents_cached']:.1f} s | {found['agents_ratio']:.2f} |"
+        f"| {AGENTS} concurrent conversations, {TURNS} turns each | {result['agents_uncached']:.1f} s "
+        f"| {result['agents_cached']:.1f} s | {result['agents_ratio']:.2f} |"
     )
 
 

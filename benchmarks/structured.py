@@ -1,8 +1,8 @@
-"""Constrained answers against free ones: `uv run python -m benchmarks.structured`.
+"""Compares constrained and unconstrained generation: `uv run python -m benchmarks.structured`.
 
-The backend lm in one process, the engine's loop around it, no server. Each round generates the same number of tokens
-free and held to a JSON schema that goes on for longer than that; the table has the median tokens a second of each, and
-the median of each round's ratio. Prompts are short, the temperature is 0.7.
+Runs the backend lm with the engine's loop in one process, without a server. Each round generates the same number of
+tokens unconstrained and constrained by a JSON schema for longer outputs. The table has the median tokens per second of
+each, and the median of the ratios of each round. Prompts are short, the temperature is 0.7.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ PERSON: Json = {
     "required": ["name", "age", "email", "colours", "married"],
     "additionalProperties": False,
 }
-# More than max_tokens hold, so that both kinds of answer are of one length.
+# More than fits into max_tokens, so that both kinds of output have the same length.
 PEOPLE: Json = {"type": "array", "items": PERSON, "minItems": 1000}
 ids = count()
 
 
 def progress(stage: str, done: int, total: int, note: str = "") -> None:
-    """Nobody watches."""
+    """Ignore the progress of loading."""
 
 
 def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterator[ChatRequest]:
@@ -64,17 +64,17 @@ def requests(concurrency: int, max_tokens: int, *, constrained: bool) -> Iterato
 
 
 def measure(model: TextModel, concurrency: int, max_tokens: int, *, constrained: bool) -> float:
-    """Tokens a second from the first token to the last."""
+    """Return the tokens per second from the first token to the last."""
     loop = Loop(model)
     for request in requests(concurrency, max_tokens, constrained=constrained):
         loop.submit(Submit.of(request))
     tokens, begin = 0, 0.0
     while not loop.idle:
-        for _, said in loop.step():
-            if isinstance(said, Exception):
-                raise click.ClickException(str(said))
-            if isinstance(said, TextDelta):
-                tokens += said.tokens
+        for _, event in loop.step():
+            if isinstance(event, Exception):
+                raise click.ClickException(str(event))
+            if isinstance(event, TextDelta):
+                tokens += event.token_count
                 begin = begin or time.perf_counter()
     return (tokens - concurrency) / (time.perf_counter() - begin)
 
@@ -85,12 +85,12 @@ def table(name: str, folder: Path, rounds: int, max_tokens: int) -> Iterator[str
         measure(model, concurrency, 8, constrained=True)
         speeds: dict[bool, list[float]] = {False: [], True: []}
         for number in range(rounds):
-            # Each kind goes first as often as the other: a machine that gets slower or faster favours neither.
+            # Each kind is first equally often, in case the machine gets slower or faster.
             for constrained in (False, True) if number % 2 else (True, False):
                 speeds[constrained].append(measure(model, concurrency, max_tokens, constrained=constrained))
-        ratio = median(held / free for free, held in zip(speeds[False], speeds[True], strict=True))
-        free, held = median(speeds[False]), median(speeds[True])
-        yield f"| {name} | {concurrency} | {free:.1f} | {held:.1f} | {ratio:.2f} |"
+        ratio = median(constrained / free for free, constrained in zip(speeds[False], speeds[True], strict=True))
+        free, constrained_speed = median(speeds[False]), median(speeds[True])
+        yield f"| {name} | {concurrency} | {free:.1f} | {constrained_speed:.1f} | {ratio:.2f} |"
     model.close()
 
 
@@ -99,10 +99,10 @@ def table(name: str, folder: Path, rounds: int, max_tokens: int) -> Iterator[str
 @click.option("--max-tokens", default=24, show_default=True)
 @click.option("--model", "models", multiple=True, default=("demo:smollm2", "random llama"), show_default=True)
 def main(rounds: int, max_tokens: int, models: tuple[str, ...]) -> None:
-    """Print a table of tokens a second, free and constrained."""
+    """Print a table of tokens per second, unconstrained and constrained."""
     from tests.support.tiny_llama import write_tiny_llama
 
-    click.echo("| model | requests at once | free | constrained | ratio |")
+    click.echo("| model | concurrent requests | unconstrained | constrained | ratio |")
     click.echo("| --- | ---: | ---: | ---: | ---: |")
     with TemporaryDirectory() as scratch:
         for name in models:

@@ -1,7 +1,8 @@
 """Compares /v1/audio/transcriptions with mlx_whisper.transcribe called directly: `uv run python -m benchmarks.whisper`.
 
-Both have Whisper tiny.en and the same audio, in turn, round after round; the table has the median real-time factor: the
-seconds that a second of audio takes. The server's time holds HTTP and decoding the file; the library gets samples.
+Both transcribe the same audio with Whisper tiny.en and take turns, round after round. The table has the median
+real-time factor: processing time divided by the duration of the audio. The server's time includes HTTP and decoding the
+file; the library gets samples.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import IO, Any
 import click
 import httpx2
 import uvloop
-from mlx_host._bench.server import run_command, running
+from mlx_host._bench.server import run_command, run_server
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_media.audio import AudioLimits, Samples
 from mlx_host_media.audio_decoder import decode_audio
@@ -33,7 +34,7 @@ from benchmarks.embeddings import preload
 
 MODEL = "demo:whisper-tiny.en"
 SAMPLE = Path("tests/plugins/whisper/samples/news.ogg")
-# Retries are left to chance and would be measured with the rest; this much of it needs none.
+# Retries are random and would distort the measurement; audio of this length needs none.
 REPEATED = 2
 LONG = 60.0
 SAMPLE_RATE = 16_000
@@ -42,13 +43,13 @@ ANY_LENGTH = AudioLimits(max_seconds=3600)
 LIBRARY, SERVER, STREAMED, FIRST = "mlx_whisper.transcribe", "mlx-host", "mlx-host, streamed", "its first text"
 
 
-def direct(folder: str) -> None:
-    """Answer {"wav", "words"}, a line each on stdin, with the seconds that mlx-whisper takes."""
+def run_library(folder: str) -> None:
+    """Read {"wav", "words"} lines from stdin and print the seconds that mlx-whisper takes for each."""
     import mlx.core as mx
     import numpy as np
     from mlx_whisper import transcribe
 
-    # As the backend does: half precision is slow on a CPU.
+    # Like the backend: half precision is slow on a CPU.
     half = mx.default_device().type != mx.DeviceType.cpu
     for line in sys.stdin:
         job = json.loads(line)
@@ -59,7 +60,7 @@ def direct(folder: str) -> None:
 
 
 class Library:
-    """mlx-whisper in a process of its own."""
+    """mlx-whisper in a separate process."""
 
     def __init__(self, jobs: IO[str], results: IO[str]) -> None:
         self._jobs = jobs
@@ -71,8 +72,8 @@ class Library:
 
 
 @contextmanager
-def directly(folder: Path) -> Iterator[Library]:
-    command = [sys.executable, "-m", "benchmarks.whisper", "--direct", str(folder)]
+def library_process(folder: Path) -> Iterator[Library]:
+    command = [sys.executable, "-m", "benchmarks.whisper", "--library", str(folder)]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=os.environ | preload()
     ) as process:
@@ -92,53 +93,53 @@ def wav(samples: Samples) -> bytes:
     return file.getvalue()
 
 
-async def ask(client: httpx2.AsyncClient, file: Path, words: bool) -> float:
+async def transcribe(client: httpx2.AsyncClient, file: Path, words: bool) -> float:
     fields: dict[str, Any] = {"response_format": "verbose_json"}
     if words:
         fields["timestamp_granularities[]"] = ["word", "segment"]
     began = time.perf_counter()
-    answer = await client.post("/audio/transcriptions", data=fields, files={"file": (file.name, file.read_bytes())})
-    answer.raise_for_status()
+    response = await client.post("/audio/transcriptions", data=fields, files={"file": (file.name, file.read_bytes())})
+    response.raise_for_status()
     return time.perf_counter() - began
 
 
-async def ask_streaming(client: httpx2.AsyncClient, file: Path) -> tuple[float, float]:
-    """The seconds to the first text and to the end."""
+async def stream_transcription(client: httpx2.AsyncClient, file: Path) -> tuple[float, float]:
+    """Return the seconds to the first text and to the end."""
     first = 0.0
     began = time.perf_counter()
     upload = {"file": (file.name, file.read_bytes())}
-    async with client.stream("POST", "/audio/transcriptions", data={"stream": "true"}, files=upload) as answer:
-        answer.raise_for_status()
-        async for line in answer.aiter_lines():
+    async with client.stream("POST", "/audio/transcriptions", data={"stream": "true"}, files=upload) as response:
+        response.raise_for_status()
+        async for line in response.aiter_lines():
             if not first and line.startswith("data: "):
                 first = time.perf_counter() - began
     return first, time.perf_counter() - began
 
 
 async def measure(files: Mapping[Path, float], rounds: int) -> dict[str, dict[str, list[float]]]:
-    """Real-time factors, by contender and case, for each round; of the first text, seconds."""
+    """Return the real-time factors of each round, by candidate and case; for the first text, the seconds."""
     taken: dict[str, dict[str, list[float]]] = {}
     source = resolve_source(MODEL)
     assert source is not None
     environment = [part for name, value in preload().items() for part in ("--env", f"{name}={value}")]
     command = run_command(MODEL, ["--backend", "whisper", *environment])
-    with directly(source.fetch(lambda stage, done, total, note="": None)) as library:
-        async with running(command) as target:
+    with library_process(source.fetch(lambda stage, done, total, note="": None)) as library:
+        async with run_server(command) as target:
             url = f"http://{target.host}:{target.port}{target.path}"
             async with httpx2.AsyncClient(base_url=url, timeout=600) as client:
                 for turn in range(rounds + 1):
                     for file, seconds in files.items():
-                        # Words are timed in a pass over each window, however long the audio is.
+                        # Word timestamps cost one pass per window, so short audio shows their cost.
                         for words in (False, True) if seconds < LONG else (False,):
                             case = f"{seconds:.0f} s{', words' if words else ''}"
                             times = {
                                 LIBRARY: library.seconds(file, words) / seconds,
-                                SERVER: await ask(client, file, words) / seconds,
+                                SERVER: await transcribe(client, file, words) / seconds,
                             }
                             if not words:
-                                times[FIRST], whole = await ask_streaming(client, file)
+                                times[FIRST], whole = await stream_transcription(client, file)
                                 times[STREAMED] = whole / seconds
-                            if turn:  # The first round is for warming up.
+                            if turn:  # Round 0 is the warm-up.
                                 for name, took in times.items():
                                     taken.setdefault(name, {}).setdefault(case, []).append(took)
     return taken
@@ -160,23 +161,25 @@ def table(taken: Mapping[str, Mapping[str, list[float]]]) -> str:
 
 
 @click.command()
-@click.option("--rounds", default=3, show_default=True, help="Rounds that count; one more goes ahead.")
-@click.option("--json", "json_file", type=click.Path(path_type=Path), help="Where to write all numbers.")
-@click.option("--direct", "folder", hidden=True)
+@click.option("--rounds", default=3, show_default=True, help="Measured rounds.")
+@click.option(
+    "--json", "json_file", type=click.Path(path_type=Path), help="Write the numbers of every round to this file."
+)
+@click.option("--library", "folder", hidden=True)
 def main(rounds: int, json_file: Path | None, folder: str | None) -> None:
     """Measure the real-time factor of the server and of the library."""
     if folder is not None:
-        direct(folder)
+        run_library(folder)
         return
     import tempfile
 
     import numpy as np
 
     news = decode_audio(SAMPLE.read_bytes(), SAMPLE_RATE, ANY_LENGTH)
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as scratch:
         files: dict[Path, float] = {}
         for name, samples in (("news", news), ("long", np.tile(news, REPEATED))):
-            file = Path(place) / f"{name}.wav"
+            file = Path(scratch) / f"{name}.wav"
             file.write_bytes(wav(samples))
             files[file] = len(samples) / SAMPLE_RATE
         taken = uvloop.run(measure(files, rounds))

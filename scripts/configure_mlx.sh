@@ -1,17 +1,17 @@
 #!/bin/bash
-# Raises how much memory the GPU of a Mac may keep resident, for models that nearly fill it.
-# It shows what it would set, and asks. The setting is gone after a restart. Written for the bash 3.2 that macOS has.
+# Raises the limit of the memory that the GPU of a Mac may keep resident, for large models.
+# Shows the new value and asks for confirmation. A restart resets it. Written for bash 3.2, the version of macOS.
 set -eu
 
 usage() {
     cat <<'TEXT'
 Usage: configure_mlx.sh [--dry-run] [--yes] [MEGABYTES | --reset]
 
-Sets iogpu.wired_limit_mb, on macOS 15 or newer. Without MEGABYTES it leaves a fifth of the memory to the system: 4 GB
-at least, 8 GB at most. --reset goes back to what the system chooses by itself.
+Sets iogpu.wired_limit_mb, on macOS 15 or newer. Without MEGABYTES, a fifth of the memory, between 4 and 8 GB, is left
+to the system. --reset restores the system's default.
 
-  --dry-run  show what would be set, and set nothing
-  --yes      do not ask
+  --dry-run  show the new value without setting it
+  --yes      do not ask for confirmation
 TEXT
 }
 
@@ -32,15 +32,15 @@ while [ $# -gt 0 ]; do
             usage
             exit 0
             ;;
-        *[!0-9]* | '') fail "'$1' is no number of megabytes; see --help" 2 ;;
+        *[!0-9]* | '') fail "invalid argument '$1': expected a number of megabytes or an option, see --help" 2 ;;
         *) limit=$1 ;;
     esac
     shift
 done
 
-[ "$(uname -s)" = Darwin ] || fail "this setting exists on macOS alone"
+[ "$(uname -s)" = Darwin ] || fail "only macOS has this setting; this is $(uname -s)"
 version=$(sw_vers -productVersion)
-[ "${version%%.*}" -ge 15 ] || fail "macOS 15 or newer is needed, this is $version"
+[ "${version%%.*}" -ge 15 ] || fail "macOS 15 or newer is required; this is $version"
 
 total=$(($(sysctl -n hw.memsize) / 1024 / 1024))
 now=$(sysctl -n iogpu.wired_limit_mb)
@@ -50,19 +50,19 @@ if [ -z "$limit" ]; then
     [ "$reserve" -ge 4096 ] || reserve=4096
     [ "$reserve" -le 8192 ] || reserve=8192
     limit=$((total - reserve))
-    [ "$limit" -ge 4096 ] || fail "$total MB are too little to give more of it to the GPU"
+    [ "$limit" -ge 4096 ] || fail "$total MB of memory are too few to raise the limit"
 fi
-[ "$limit" -lt "$total" ] || fail "$limit MB are not less than the $total MB that there are"
+[ "$limit" -lt "$total" ] || fail "invalid limit $limit MB: it must be less than the memory of $total MB"
 
 describe() {
     if [ "$1" -eq 0 ]; then echo "0 (the system chooses)"; else echo "$1 MB"; fi
 }
 echo "Memory:                $total MB"
-echo "iogpu.wired_limit_mb:  $(describe "$now") now, $(describe "$limit") then"
+echo "iogpu.wired_limit_mb:  currently $(describe "$now"), new $(describe "$limit")"
 [ "$limit" -eq 0 ] || echo "Left to the system:    $((total - limit)) MB"
 
 if [ "$now" -eq "$limit" ]; then
-    echo "There is nothing to do."
+    echo "The limit is already set."
     exit 0
 fi
 if [ -n "$dry_run" ]; then
@@ -75,7 +75,7 @@ if [ -z "$yes" ]; then
     case $answer in
         y | Y | yes) ;;
         *)
-            echo "Nothing was changed."
+            echo "Not changed."
             exit 1
             ;;
     esac

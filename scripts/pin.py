@@ -1,6 +1,6 @@
-"""Pins every version in uv.lock in the root pyproject.toml, since the lock file itself is not kept.
+"""Pins every version in uv.lock in the root pyproject.toml, because the lock file is not in the repository.
 
-Run it after `uv lock`. Packages of the workspace are left out.
+Run it after `uv lock`. Packages of the workspace are omitted.
 """
 
 import json
@@ -13,7 +13,7 @@ BLOCK = re.compile(r"constraint-dependencies = \[\n.*?^\]\n", re.DOTALL | re.MUL
 
 
 def pins(lock: str) -> list[str]:
-    """Read a lock file; return a requirement for each package, with markers where a package has several versions."""
+    """Return a requirement for each package of a lock file, with markers if a package has several versions."""
     packages = [each for each in tomllib.loads(lock)["package"] if "registry" in each["source"]]
     found = []
     for package in packages:
@@ -25,11 +25,11 @@ def pins(lock: str) -> list[str]:
 
 
 def main() -> None:
-    """Rewrite the block."""
+    """Rewrite the list of pins in pyproject.toml."""
     path = ROOT / "pyproject.toml"
     text = path.read_text(encoding="utf-8")
     lock = (ROOT / "uv.lock").read_text(encoding="utf-8")
-    # TOML's strings and JSON's are alike for what is in a requirement.
+    # For the characters of a requirement, JSON strings are TOML strings.
     lines = "".join(f"    {json.dumps(pin)},\n" for pin in pins(lock))
     block = f"constraint-dependencies = [\n{lines}]\n"
     if not BLOCK.search(text):

@@ -98,7 +98,7 @@ def settings(names: SettingNames[Any]) -> str:
 def _setting(name: str, names: SettingNames[Any]) -> tuple[str, ...]:
     field = names.schema.model_fields[name]
     kind = plain(field.annotation)
-    flags = [names.name(name), *(opposite for opposite in names.opposites(name)[:1] if opposite)]
+    flags = [names.name(name), *(negation for negation in names.negations(name)[:1] if negation)]
     return (
         ", ".join(f"`{flag_name(flag)}`" for flag in flags),
         f"`{variable_name(names.name(name))}`",
@@ -400,12 +400,12 @@ def parsers() -> str:
     found = plugins().parsers
     families = sorted(set(found.found.values()), key=lambda parser: parser.name)
     return table(
-        ("parser", "also called", "reads", "calls can be forced"),
+        ("parser", "aliases", "extracts", "forced calls"),
         (
             (
                 f"`{family.name}`",
                 ", ".join(f"`{alias}`" for alias in family.aliases),
-                family.reads,
+                family.description,
                 "yes" if family.grammar is not Parser.grammar else "no",
             )
             for family in families

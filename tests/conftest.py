@@ -1,4 +1,4 @@
-"""What holds for the whole suite."""
+"""Configuration of the whole test suite."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ import sys
 
 
 def pytest_configure() -> None:
-    """Let Python keep what it compiles, even where it is told not to.
+    """Let Python write bytecode even if PYTHONDONTWRITEBYTECODE is set.
 
-    The suite starts some hundred processes. Each spends most of its time compiling what it imports, unless the first
-    one leaves that for the others.
+    The suite starts hundreds of processes. Without cached bytecode, each spends most of its time compiling its imports.
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

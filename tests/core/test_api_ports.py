@@ -1,4 +1,4 @@
-"""An API with a port of its own is served there alone, and at the server's port with all others."""
+"""An API with a dedicated port: only that API is served at it; the server's port still has all APIs."""
 
 from __future__ import annotations
 

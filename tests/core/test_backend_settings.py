@@ -1,4 +1,4 @@
-"""A backend may have defaults of its own for its models' settings; every other layer wins over them."""
+"""A backend can change the defaults of model settings; every other layer overrides them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlx_host.backend import Backend, LoadContext, Model, Options
 
 
 def load(load: LoadContext[Any]) -> Model:
-    raise AssertionError("nobody loads it")
+    raise AssertionError("not loaded in these tests")
 
 
 class Patient:
@@ -45,7 +45,7 @@ def test_a_backends_defaults_are_the_lowest_layer(plugins: Plugins, monkeypatch:
     assert set_otherwise.queue_timeout == 20
 
 
-def test_other_backends_keep_the_usual_defaults(plugins: Plugins) -> None:
+def test_other_backends_keep_the_general_defaults(plugins: Plugins) -> None:
     own = configure_model(plugins, {"backend": "plain"}, {}, "the file").settings
     assert (own.max_concurrency, own.queue_size, own.queue_timeout) == (None, 100, 300)
 

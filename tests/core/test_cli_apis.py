@@ -1,4 +1,4 @@
-"""Settings of APIs: flags, variables and tables, their former names, and which APIs are served."""
+"""Settings of APIs: flags, variables, tables and former names; enabling and disabling APIs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pydantic import Field
 
 
 class StoreSettings(ApiSettings):
-    """An API's settings with former names, as core's own have."""
+    """API settings with former names, like some of core's."""
 
     legacy_names: ClassVar[Mapping[str, str]] = {"old_store": "path", "old_jobs": "jobs", "old_on": "enabled"}
 
@@ -36,11 +36,11 @@ class NeedySettings(ApiSettings):
 
 
 def load(load: LoadContext[Any]) -> Model:
-    raise AssertionError("nobody loads it")
+    raise AssertionError("not loaded in these tests")
 
 
 def create(service: Service, settings: ApiSettings) -> Endpoints:
-    raise AssertionError("nobody serves it")
+    raise AssertionError("not served in these tests")
 
 
 def api(name: str, settings: type[ApiSettings] = ApiSettings) -> Api[Any]:
@@ -67,7 +67,7 @@ Invoke = Callable[..., Outcome]
 
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Invoke:
-    """Run `mlx-host run --backend varied ARGS` up to where it would serve."""
+    """Run `mlx-host run --backend varied ARGS` until it would start the server."""
     starts: list[Settings] = []
 
     def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
@@ -122,7 +122,7 @@ def test_flags_override_variables_which_override_the_table(invoke: Invoke) -> No
     assert store(invoke(*flags, toml=TABLE, env=VARIABLES)) == expected
 
 
-def test_former_names_still_work_everywhere_below_todays(invoke: Invoke) -> None:
+def test_former_names_work_in_every_layer_with_lower_precedence(invoke: Invoke) -> None:
     toml = 'old_store = "old"\nold_jobs = 2\nold_on = false\n'
     assert store(invoke(toml=toml)) == StoreSettings(path=Path("old"), jobs=2, enabled=False)
     assert store(invoke(toml=toml + TABLE)) == StoreSettings(path=Path("table"), jobs=3, enabled=False)
@@ -158,11 +158,11 @@ def test_disabled_apis_are_left_out(invoke: Invoke) -> None:
         assert settings.apis == {}
 
 
-def test_a_disabled_api_needs_no_settings_and_may_have_former_ones(invoke: Invoke) -> None:
+def test_a_disabled_api_needs_no_settings_and_accepts_former_names(invoke: Invoke) -> None:
     needy = plugin(api("needy", NeedySettings))
     code, output, _ = invoke(needy=needy)
     assert code == 2
-    assert "--needy-token is missing; set it as a flag, as MLX_HOST_NEEDY_TOKEN or in [apis.needy]" in output
+    assert "--needy-token is required; set it on the command line, as MLX_HOST_NEEDY_TOKEN or in [apis.needy]" in output
     assert invoke("--disable-api", "needy", needy=needy)[0] == 0
     assert invoke("--disable-api", "store", toml="old_jobs = 0\n" + TABLE)[0] == 0
 
@@ -176,8 +176,8 @@ def test_a_disabled_api_needs_no_settings_and_may_have_former_ones(invoke: Invok
         ([], "[apis.store]\njob = 1\n", {}, "[apis.store] of mlx-host.toml has an unknown key 'job' (did you"),
         ([], "[apis.store]\njobs = 0\n", {}, "'jobs' in [apis.store] of mlx-host.toml: "),
         ([], "old_jobs = 0\n", {}, "'old_jobs' in mlx-host.toml: "),
-        ([], "apis = 5\n", {}, "API settings must be written as [apis.NAME] tables."),
-        ([], "apis.store = 5\n", {}, "API settings must be written as [apis.NAME] tables."),
+        ([], "apis = 5\n", {}, "The API settings of the configuration file must be [apis.NAME] tables."),
+        ([], "apis.store = 5\n", {}, "The API settings of the configuration file must be [apis.NAME] tables."),
         ([], "store_jobs = 5\n", {}, "mlx-host.toml has an unknown key 'store_jobs' ("),
         (["--store-jobs", "0"], "", {}, "--store-jobs: "),
         ([], "", {"MLX_HOST_STORE_JOBS": "0"}, "MLX_HOST_STORE_JOBS: "),
@@ -186,7 +186,7 @@ def test_a_disabled_api_needs_no_settings_and_may_have_former_ones(invoke: Invok
         ([], "", {"MLX_HOST_DISABLE_API": "store"}, "MLX_HOST_DISABLE_API must be JSON: "),
     ],
 )
-def test_a_wrong_setting_is_named_as_it_was_written(
+def test_an_invalid_setting_is_named_as_written(
     invoke: Invoke, args: list[str], toml: str, env: dict[str, str], message: str
 ) -> None:
     code, output, settings = invoke(*args, toml=toml, env=env)

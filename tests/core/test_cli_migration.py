@@ -1,4 +1,4 @@
-"""Command lines and files of mlx-openai-server: what they come to here, and what is said about what they lose."""
+"""Command lines and files of mlx-openai-server: how they are translated, and the notes about what has no effect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlx_host._cli.migration import translate
 from mlx_host._host.catalog import Catalog, ModelSpec
 from mlx_host._settings import HostSettings, ModelConfig, Settings
 
-# The command lines of that program's README, as they stand there.
+# The command lines in that program's README, unchanged.
 README = r"""
 mlx-openai-server launch --model-path Darwin-36B-Opus-mlx-text-only-8bit --reasoning-parser qwen3_moe --tool-call-parser qwen3_coder --debug --served-model-name Darwin-36B-Opus
 
@@ -125,7 +125,7 @@ models:
 
 @dataclass
 class Start:
-    """What would have been served, and the notes before it."""
+    """The server that would be started, and the notes printed before it."""
 
     host: HostSettings
     models: Sequence[ModelConfig]
@@ -146,7 +146,7 @@ Invoke = Callable[..., tuple[Result, list[Start]]]
 
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Invoke:
-    """Run `mlx-host ARGS`, in a folder with a model and a template, up to where it would serve."""
+    """Run `mlx-host ARGS`, in a folder with a model and a template, until it would start the server."""
     starts: list[Start] = []
 
     def serve(plugins: object, settings: Settings, catalog: Catalog) -> None:
@@ -182,7 +182,7 @@ def started(invoke: Invoke) -> Callable[..., Start]:
 
 
 def command_lines() -> Iterator[list[str]]:
-    """The arguments after the program's name; a folder and a file that exist are in place of the README's stand-ins."""
+    """The arguments after the program's name, with the README's placeholders replaced by existing paths."""
     for line in README.strip().replace("\\\n", " ").split("\n\n"):
         program, *args = shlex.split(
             re.sub("<[^>]*>", "model", line).replace("/path/to/template.jinja", "template.jinja")
@@ -195,7 +195,9 @@ LINES = list(command_lines())
 
 
 @pytest.mark.parametrize("args", LINES, ids=" ".join)
-def test_each_command_line_of_its_readme_starts_what_it_names(started: Callable[..., Start], args: list[str]) -> None:
+def test_each_command_line_of_its_readme_starts_the_model_it_names(
+    started: Callable[..., Start], args: list[str]
+) -> None:
     Path("config.yaml").write_text(README_YAML)
     under_its_own_name = started(args)
     as_run = started(["run", *args[1:]])
@@ -211,7 +213,7 @@ def test_each_command_line_of_its_readme_starts_what_it_names(started: Callable[
         assert as_run.settings.backend == {"multimodal": "vlm", **dict.fromkeys(image, "flux")}.get(kind, kind)
 
 
-def test_every_command_line_of_the_readme_is_tried() -> None:
+def test_every_command_line_of_its_readme_is_tested() -> None:
     assert len(LINES) == README.count("mlx-openai-server launch") == 12
 
 
@@ -227,7 +229,7 @@ def test_renamed_flags_keep_their_values(started: Callable[..., Start]) -> None:
     )
 
 
-def test_what_has_no_effect_is_said(started: Callable[..., Start]) -> None:
+def test_flags_without_effect_are_reported(started: Callable[..., Start]) -> None:
     start = started("run --model-type lm --model-path model --kv-bits 4 --draft-model-path x --seed 7")
     assert start.notes == [
         "--seed has no effect: set `seed` in the request instead.",
@@ -238,7 +240,7 @@ def test_what_has_no_effect_is_said(started: Callable[..., Start]) -> None:
     assert start.notes == ["--temperature has no effect: the backend has no such option."]
 
 
-def test_its_file_is_read(started: Callable[..., Start]) -> None:
+def test_its_configuration_file_is_accepted(started: Callable[..., Start]) -> None:
     Path("config.yaml").write_text(README_YAML)
     start = started("run --config config.yaml")
     assert (start.host.host, start.host.port, start.host.log_level) == ("0.0.0.0", 8000, "info")
@@ -253,7 +255,7 @@ def test_its_file_is_read(started: Callable[..., Start]) -> None:
     assert start.notes[-2:] == [f"on_demand {where}", f"on_demand_idle_timeout {where}"]
 
 
-def test_loras_are_listed_as_they_were(started: Callable[..., Start]) -> None:
+def test_lora_lists_are_accepted(started: Callable[..., Start]) -> None:
     for name in ("a.safetensors", "b.safetensors"):
         Path(name).write_bytes(b"")
     flags = "--lora-paths a.safetensors,b.safetensors --lora-scales 0.8,0.5"
@@ -266,7 +268,7 @@ def test_loras_are_listed_as_they_were(started: Callable[..., Start]) -> None:
     assert started("run --config old.yaml").models == by_flags.models
 
 
-def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) -> None:
+def test_its_file_and_its_flags_are_equivalent(started: Callable[..., Start]) -> None:
     Path("tuned.yml").write_text(TUNED_YAML)
     by_file = started("launch --config tuned.yml")
     by_flags = started(next(line for line in LINES if "--kv-bits" in line))
@@ -275,16 +277,16 @@ def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) 
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         (
             "models: [",
             "--config 'old.yaml' cannot be read: expected the node content, but found '<stream end>' (at line 1",
         ),
         ("port: \x00", "--config 'old.yaml' cannot be read: unacceptable character #x0000: special"),
-        ("[]", "must have a list `models` of tables"),
-        ("models: []", "must have a list `models` of tables"),
-        ("server: 3\nmodels: [{model_path: model}]", "must have a list `models` of tables"),
+        ("[]", "must have a list of tables `models`"),
+        ("models: []", "must have a list of tables `models`"),
+        ("server: 3\nmodels: [{model_path: model}]", "must have a list of tables `models`"),
         ("models: [{model_path: model, modeltype: lm}]", "unknown key 'modeltype' (did you mean 'model_type'?)."),
         ("models: [{model_path: model, 5: lm}]", "unknown key 5 (available: batch_completion_size, "),
         ("models: [{model_path: model, model_type: text}]", "model_type 'text' is not one of 'lm', 'multimodal'"),
@@ -295,33 +297,33 @@ def test_its_file_and_its_flags_come_to_the_same(started: Callable[..., Start]) 
         ("models: [{model_path: model, default_top_p: 3}]", "'top_p' in [[models]] number 1 of old.yaml"),
     ],
 )
-def test_a_wrong_file_is_refused_with_the_place(invoke: Invoke, text: str, said: str) -> None:
+def test_an_invalid_file_is_rejected_with_the_location(invoke: Invoke, text: str, expected: str) -> None:
     Path("old.yaml").write_text(text)
     result, starts = invoke("run", "--config", "old.yaml")
     assert (result.exit_code, starts) == (2, [])
-    assert said in result.stderr
+    assert expected in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         ("run --backend lm --model-type lm --model model", "--backend and --model-type both set the backend"),
         ("run --backend lm --model model --kv-bits 4", "No such option '--kv-bits'"),
         ("run --model-type text --model-path model", "'text' is not one of 'lm', 'multimodal'"),
-        ("run --model model", "--backend is missing"),
+        ("run --model model", "--backend is required"),
         ("launch --model-type lm", "--model is missing"),
         ("launch --model-path no-such-folder", "no such folder"),
         ("launch --model-path model --tool-call-parser solar_open", "Unknown parser 'solar_open'"),
     ],
 )
-def test_what_is_refused(invoke: Invoke, args: str, said: str) -> None:
+def test_unsupported_settings_are_rejected(invoke: Invoke, args: str, expected: str) -> None:
     result, starts = invoke(*args.split())
     assert (result.exit_code, starts) == (2, [])
-    assert said in result.stderr
+    assert expected in result.stderr
 
 
-def test_the_environments_backend_is_meant_where_the_command_line_names_none(started: Callable[..., Start]) -> None:
+def test_the_backend_of_the_environment_is_the_default(started: Callable[..., Start]) -> None:
     start = started("run --model-path model", env={"MLX_HOST_BACKEND": "embeddings"})
     assert start.settings.backend == "embeddings"
 
@@ -345,10 +347,10 @@ def test_the_help_names_model_type_and_hides_the_other_old_flags(invoke: Invoke)
             ["--backend=lm", "--model-path", "m", "--port", "1"],
             1,
         ),
-        # The value of a flag is not a flag.
+        # The value of a flag is not taken for a flag.
         (["--model-path", "m", "--host", "--debug"], ["--backend=lm", "--model-path", "m", "--host", "--debug"], 0),
         (["--model-path", "m", "--", "--debug"], ["--backend=lm", "--model-path", "m", "--", "--debug"], 0),
-        # Today's flag comes last, and so overrides.
+        # The current flag comes last, so it overrides.
         (
             ["--log-level", "info", "--debug", "--model-type", "lm"],
             ["--backend=lm", "--log-level=debug", "--log-level", "info"],

@@ -1,4 +1,4 @@
-"""`mlx-host plugins new`: what it writes can be installed, passes its own tests, and serves."""
+"""`mlx-host plugins new`: the generated package can be installed, passes its tests, and works."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.support.command import complaint, environment, mlx_host
 from tests.support.plugin_projects import install_projects
 from tests.support.server import running_server
 
-PROJECTS = ("mlx-host-hello-again", "mlx-host-parser-my-notes", "mlx-host-say-it")
+PROJECTS = ("mlx-host-hello-again", "mlx-host-parser-my-notes", "mlx-host-repeat-it")
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a new backend, a new parser and a new API."""
     folder = tmp_path_factory.mktemp("new")
-    for name, kind in (("hello-again", "backend"), ("my_notes", "parser"), ("say-it", "api")):
+    for name, kind in (("hello-again", "backend"), ("my_notes", "parser"), ("repeat-it", "api")):
         done = mlx_host("plugins", "new", name, "--kind", kind, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
         last = done.stdout.splitlines()[-1]
@@ -33,7 +33,7 @@ def installed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_projects(tmp_path_factory.mktemp("target"), [folder / project for project in PROJECTS])
 
 
-def test_the_files_of_a_package_are_there(folder: Path) -> None:
+def test_a_package_has_all_files(folder: Path) -> None:
     project = folder / "mlx-host-hello-again"
     assert sorted(str(path.relative_to(project)) for path in project.rglob("*") if path.is_file()) == [
         "README.md",
@@ -46,7 +46,7 @@ def test_the_files_of_a_package_are_there(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("project", PROJECTS)
-def test_its_own_tests_pass(folder: Path, installed: Path, project: str) -> None:
+def test_generated_tests_pass(folder: Path, installed: Path, project: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", "."]
     env = environment(plugins=[installed])
     done = subprocess.run(command, cwd=folder / project, env=env, capture_output=True, text=True, check=False)
@@ -55,18 +55,18 @@ def test_its_own_tests_pass(folder: Path, installed: Path, project: str) -> None
 
 
 @pytest.mark.parametrize("check", [["check"], ["check", "--select", "I,UP,B,RUF"], ["format", "--check"]], ids=" ".join)
-def test_it_is_tidy(folder: Path, check: list[str]) -> None:
+def test_generated_code_is_formatted_linted_and_typed(folder: Path, check: list[str]) -> None:
     ruff = [str(Path(sys.executable).with_name("ruff")), *check, "--isolated", "--line-length", "120"]
     done = subprocess.run([*ruff, "."], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_an_installed_backend_serves_and_an_installed_parser_reads(installed: Path) -> None:
+def test_an_installed_backend_and_parser_work(installed: Path) -> None:
     env = environment(plugins=[installed])
     with running_server("--backend", "hello-again", "--parser", "my-notes", "--greeting", "Hm:", env=env) as server:
-        told = '<call>{"name": "now", "arguments": {}}</call>'
+        output = '<call>{"name": "now", "arguments": {}}</call>'
         tool = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
-        parts = [{"type": "text", "text": told[:9]}, {"type": "text", "text": told[9:]}]
+        parts = [{"type": "text", "text": output[:9]}, {"type": "text", "text": output[9:]}]
         body = {"model": "hello-again", "messages": [{"role": "user", "content": parts}], "tools": [tool]}
         (choice,) = post(server, body).json()["choices"]
     assert choice["message"]["content"].strip() == "Hm:"
@@ -74,22 +74,22 @@ def test_an_installed_backend_serves_and_an_installed_parser_reads(installed: Pa
     assert choice["finish_reason"] == "tool_calls"
 
 
-def test_an_installed_api_serves(installed: Path) -> None:
+def test_an_installed_api_works(installed: Path) -> None:
     env = environment({"MLX_HOST_SAY_IT_MAX_CHARACTERS": "12"}, plugins=[installed])
-    with running_server("--backend", "say-it", env=env) as server:
-        assert post(server, {"text": "Hello there"}, "/v1/say-it").json() == {"text": "Hello there "}
-        assert error_of(post(server, {"text": "Hello there!!"}, "/v1/say-it"), 400)["param"] == "text"
+    with running_server("--backend", "repeat-it", env=env) as server:
+        assert post(server, {"text": "Hello there"}, "/v1/repeat-it").json() == {"text": "Hello there "}
+        assert error_of(post(server, {"text": "Hello there!!"}, "/v1/repeat-it"), 400)["param"] == "text"
 
 
 def test_plugins_lists_them(installed: Path) -> None:
     listed = mlx_host("plugins", plugins=[installed]).stdout
     assert "backend hello-again" in listed
     assert "parsers my_notes" in listed
-    assert "mlx-host-say-it" in listed
+    assert "mlx-host-repeat-it" in listed
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "expected"),
     [
         (["lm", "--kind", "backend"], "backend 'lm' already exists in mlx-host-lm"),
         (["Qwen3_Next", "--kind", "parser"], "parser 'qwen3-next' already exists in mlx-host-parser-qwen3"),
@@ -101,7 +101,7 @@ def test_plugins_lists_them(installed: Path) -> None:
         (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser', 'api'"),
     ],
 )
-def test_invalid_names_are_rejected(folder: Path, args: list[str], said: str) -> None:
+def test_invalid_names_are_rejected(folder: Path, args: list[str], expected: str) -> None:
     done = mlx_host("plugins", "new", *args, cwd=folder)
     done.stderr = done.stderr.replace("plugins new --help", "run --help")
-    assert said in complaint(done)
+    assert expected in complaint(done)

@@ -1,4 +1,4 @@
-"""`mlx-host parsers` and `mlx-host parser`, as commands."""
+"""The commands `mlx-host parsers` and `mlx-host parser`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def command(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "mlx_host", *args], capture_output=True, text=True, check=False)
 
 
-def test_parsers_are_listed_with_what_they_read() -> None:
+def test_parsers_are_listed_with_their_descriptions() -> None:
     rows = json.loads(command("parsers", "--json").stdout)
     (qwen3,) = [row for row in rows if row["name"] == "qwen3"]
     assert "qwen3_moe" in qwen3["aliases"]
@@ -37,8 +37,8 @@ def test_parsers_are_listed_with_what_they_read() -> None:
     assert "qwen3" in command("parsers").stdout
 
 
-def test_a_recording_shows_what_comes_out(tmp_path: Path) -> None:
-    recorded = tmp_path / "answer.txt"
+def test_the_parts_of_a_recorded_output_are_shown(tmp_path: Path) -> None:
+    recorded = tmp_path / "output.txt"
     recorded.write_text(f"<think>\nHm.\n</think>\n\nSo: {CALL}", encoding="utf-8")
     done = command("parser", "test", "qwen3", str(recorded))
     assert done.returncode == 0, done.stderr
@@ -46,65 +46,67 @@ def test_a_recording_shows_what_comes_out(tmp_path: Path) -> None:
     assert 'f {"a": 1}' in done.stdout.replace('{"a":1}', '{"a": 1}')
 
 
-def test_a_recording_may_be_jsonl_with_its_own_priming(tmp_path: Path) -> None:
-    recorded = tmp_path / "answers.jsonl"
-    recorded.write_text('{"text": "Hm.</think>Yes.", "prompt_tail": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8")
+def test_a_recording_can_be_jsonl_with_a_generation_prompt(tmp_path: Path) -> None:
+    recorded = tmp_path / "outputs.jsonl"
+    recorded.write_text(
+        '{"text": "Hm.</think>Yes.", "generation_prompt": "<think>"}\n\n{"text": "Yes."}\n', encoding="utf-8"
+    )
     first, second = read_recordings(recorded, "")
     assert (first.text, first.generation_prompt, second.text) == ("Hm.</think>Yes.", "<think>", "Yes.")
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ('["b"]', "object"),
         ("{", "JSON"),
         ('{"text": 5}', "text: .*string"),
         ('{"text": "b", "tools": [5]}', "tools: .*object"),
-        ('{"text": "b", "prompt_tail": 5}', "prompt_tail: .*string"),
+        ('{"text": "b", "generation_prompt": 5}', "generation_prompt: .*string"),
     ],
 )
-def test_a_line_that_is_no_recording_is_named(tmp_path: Path, line: str, said: str) -> None:
-    recorded = tmp_path / "answers.jsonl"
+def test_an_invalid_line_is_named(tmp_path: Path, line: str, expected: str) -> None:
+    recorded = tmp_path / "outputs.jsonl"
     recorded.write_text(f'{{"text": "a"}}\n{line}\n', encoding="utf-8")
-    with pytest.raises(UsageError, match=f"Line 2 .*{said}"):
+    with pytest.raises(UsageError, match=f"Line 2 .*{expected}"):
         read_recordings(recorded, "")
 
 
-def test_a_file_without_a_recording_is_refused(tmp_path: Path) -> None:
-    recorded = tmp_path / "answers.jsonl"
+def test_an_empty_file_is_rejected(tmp_path: Path) -> None:
+    recorded = tmp_path / "outputs.jsonl"
     recorded.write_text("\n", encoding="utf-8")
     with pytest.raises(UsageError, match="no recording"):
         read_recordings(recorded, "")
 
 
-def test_a_recording_is_read_as_it_was_written(tmp_path: Path) -> None:
+def test_a_recording_is_read_unchanged(tmp_path: Path) -> None:
     text = "a\r\nb\u2028c"
-    for name, written in (("answer.txt", text), ("answers.jsonl", json.dumps({"text": text}, ensure_ascii=False))):
+    for name, written in (("output.txt", text), ("outputs.jsonl", json.dumps({"text": text}, ensure_ascii=False))):
         (tmp_path / name).write_bytes(written.encode())
         (recording,) = read_recordings(tmp_path / name, "")
         assert recording.text == text
 
 
 def invoke(*args: str, parsers: Sequence[type[Parser]] = ()) -> Result:
-    """Run a command, in this process, where only these parsers are installed."""
+    """Run a command in this process with only these parsers installed."""
     bringing = SimpleNamespace(register_parsers=hookimpl(lambda: list(parsers)))
     plugins = Plugins({"commands": builtin_commands, "parsers": bringing}, installed=())
     return CliRunner().invoke(build(plugins), args)
 
 
-def test_a_missing_recording_and_an_unknown_parser_are_sentences(tmp_path: Path) -> None:
-    for args in (("qwen3", str(tmp_path / "none.txt")), ("nobody", str(tmp_path / "none.txt"))):
+def test_a_missing_file_and_an_unknown_parser_are_usage_errors(tmp_path: Path) -> None:
+    for args in (("qwen3", str(tmp_path / "none.txt")), ("unknown", str(tmp_path / "none.txt"))):
         done = command("parser", "test", *args)
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
         assert args[0] in done.stderr or "none.txt" in done.stderr
 
 
-class CutShows(Parser):
-    """A parser that is wrong: a piece of one character is lost on it."""
+class LosesSingleCharacters(Parser):
+    """A faulty parser that loses chunks of one character."""
 
     name = "cut_shows"
-    reads = "nothing right"
+    description = "nothing right"
 
     def feed(self, text: str) -> list[Part]:
         return [Content(text)] if len(text) != 1 else [Content("?")]
@@ -113,70 +115,70 @@ class CutShows(Parser):
         return []
 
 
-class Bracketed(CutShows):
+class Bracketed(LosesSingleCharacters):
     name = "bracketed_parser_of_a_long_name"
-    reads = "answers in [bold] and [/bold]"
+    description = "answers in [bold] and [/bold]"
 
 
-def test_a_parsers_name_and_what_it_reads_are_shown_whole() -> None:
+def test_a_parsers_name_and_description_are_not_truncated() -> None:
     listed = invoke("parsers", parsers=[Bracketed]).stdout
     assert "bracketed_parser_of_a_long_name" in listed
     assert {"[bold]", "[/bold]"} <= set(listed.split())
 
 
-def test_no_package_is_made_up_for_a_parser_that_nobody_has() -> None:
-    said = invoke("parser", "fuzz", "openai").stderr
-    assert "Unknown parser 'openai'. Installed parsers: none." in said
-    assert "mlx-host-parser-openai" not in said
+def test_no_package_is_suggested_for_an_unknown_parser() -> None:
+    output = invoke("parser", "fuzz", "openai").stderr
+    assert "Unknown parser 'openai'. Installed parsers: none." in output
+    assert "mlx-host-parser-openai" not in output
 
 
-def test_without_parsers_it_is_said_where_they_come_from() -> None:
+def test_without_parsers_the_output_explains_how_to_install_them() -> None:
     assert "mlx-host-parser-qwen3" in invoke("parsers").stdout
     assert json.loads(invoke("parsers", "--json").stdout) == []
 
 
-def test_a_cut_that_shows_is_shown_and_fails(tmp_path: Path) -> None:
-    recorded = tmp_path / "answer.txt"
+def test_dependence_on_chunks_is_reported_and_fails(tmp_path: Path) -> None:
+    recorded = tmp_path / "output.txt"
     recorded.write_text("[red]" + "word " * 40, encoding="utf-8")
-    done = invoke("parser", "test", "cut_shows", str(recorded), parsers=[CutShows])
+    done = invoke("parser", "test", "cut_shows", str(recorded), parsers=[LosesSingleCharacters])
     assert done.exit_code == 1
     whole, pieces, otherwise = done.stdout.splitlines()[1:]
     assert whole == f"content   {'[red]' + 'word ' * 40!r}"
-    assert "comes out instead: ['[', 'r', 'e', 'd', ']'," in pieces
+    assert "different result with the chunks ['[', 'r', 'e', 'd', ']'," in pieces
     assert "?" * 205 in otherwise
 
 
-def test_chunkings_find_a_parser_on_which_a_cut_shows() -> None:
+def test_chunkings_find_a_parser_that_depends_on_chunks() -> None:
     recording = Recording("any text")
-    whole = run(CutShows, recording, [recording.text])
-    assert any(run(CutShows, recording, pieces) != whole for pieces in chunkings(recording.text))
+    whole = run(LosesSingleCharacters, recording, [recording.text])
+    assert any(run(LosesSingleCharacters, recording, pieces) != whole for pieces in chunkings(recording.text))
 
 
 def test_the_contract_can_be_run_by_name() -> None:
     done = command("parser", "fuzz", "qwen3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "holds" in done.stdout
-    assert "fails" not in done.stdout
+    assert "passed" in done.stdout
+    assert "failed" not in done.stdout
 
 
 def test_the_contract_needs_samples() -> None:
-    done = invoke("parser", "fuzz", "cut_shows", parsers=[CutShows])
+    done = invoke("parser", "fuzz", "cut_shows", parsers=[LosesSingleCharacters])
     assert done.exit_code == 1
-    assert "the parser 'cut_shows' has no samples: define SAMPLES" in done.stderr
+    assert "Parser 'cut_shows' has no samples" in done.stderr
 
 
-class Plain(CutShows):
+class Plain(LosesSingleCharacters):
     name = "plain"
-    templates = (("<tool_call>", "tool_call.name"),)
+    template_signatures = (("<tool_call>", "tool_call.name"),)
 
 
-class Special(CutShows):
+class Special(LosesSingleCharacters):
     name = "special"
-    templates = (("<other>",), ("<tool_call>\n<function=", "<tool_call>"))
+    template_signatures = (("<other>",), ("<tool_call>\n<function=", "<tool_call>"))
 
 
-def test_the_family_that_names_most_of_the_template_is_chosen() -> None:
-    families = [Plain, Special, CutShows]
+def test_the_family_with_most_markers_in_the_template_is_chosen() -> None:
+    families = [Plain, Special, LosesSingleCharacters]
     found = detect("{% x %}<tool_call>{{ tool_call.name }}</tool_call>", families)
     assert found is not None
     assert found.parser is Plain

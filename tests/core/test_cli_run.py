@@ -1,4 +1,4 @@
-"""`mlx-host run`: what the layers of settings come to, and what is refused before anything starts."""
+"""`mlx-host run`: layers of settings, and errors that are found before anything starts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from mlx_host import hookimpl
 from mlx_host._cli import build, builtin_commands, run
 from mlx_host._host.catalog import Catalog, ModelSpec
-from mlx_host._host.parser_selection import Auto, ParserSelection
+from mlx_host._host.parser_selection import AutoParser, ParserSelection
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HostSettings, ModelConfig, Settings
@@ -29,7 +29,7 @@ class Colour(Enum):
 
 
 class VariedOptions(Options):
-    """Each type of field that a third party may think of."""
+    """Every type of field that a plugin can declare."""
 
     count: int = 1
     ratio: float | None = None
@@ -70,7 +70,7 @@ class OtherOptions(Options):
 
 
 def load(load: LoadContext[Any]) -> Model:
-    raise AssertionError("nobody loads it")
+    raise AssertionError("not loaded in these tests")
 
 
 @hookimpl
@@ -81,7 +81,7 @@ def register_backends() -> list[Backend[Any]]:
 
 @dataclass
 class Start:
-    """What `run` would have served."""
+    """The server that `run` would start."""
 
     all: Settings
     specs: list[ModelSpec]
@@ -106,19 +106,19 @@ class Start:
 
 
 def options_of(model: ModelConfig) -> Any:
-    """A model's options as its process gets them."""
+    """A model's options as its process receives them."""
     schemas: dict[str, type[Options]] = {"varied": VariedOptions, "other": OtherOptions}
     schema = schemas[model.settings.backend]
     return schema.model_validate(json.loads(json.dumps(model.options)))
 
 
 Run = Callable[..., Start]
-Refused = Callable[..., str]
+RunRejected = Callable[..., str]
 
 
 @pytest.fixture
 def outcome(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., tuple[int, str, Start | None]]:
-    """Run `mlx-host run ARGS` up to where it would serve."""
+    """Run `mlx-host run ARGS` until it would start the server."""
     starts: list[Start] = []
 
     def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
@@ -155,7 +155,7 @@ def started(outcome: Callable[..., tuple[int, str, Start | None]]) -> Run:
 
 
 @pytest.fixture
-def refused(outcome: Callable[..., tuple[int, str, Start | None]]) -> Refused:
+def rejected(outcome: Callable[..., tuple[int, str, Start | None]]) -> RunRejected:
     def invoke(*args: str, env: dict[str, str] | None = None, toml: str | None = None) -> str:
         code, stderr, start = outcome(*args, env=env, toml=toml)
         assert code == 2
@@ -181,7 +181,7 @@ def test_defaults(started: Run) -> None:
     assert (start.settings.name, start.settings.queue_size) == ("varied", 100)
 
 
-def test_a_flag_wins_over_the_environment_the_environment_over_the_file_the_file_over_the_default(started: Run) -> None:
+def test_precedence_is_flag_environment_file_default(started: Run) -> None:
     toml = "port = 1\n" + IN_FILE + "queue_size = 1\ncount = 11\n"
     env = {"MLX_HOST_PORT": "2", "MLX_HOST_QUEUE_SIZE": "2", "MLX_HOST_COUNT": "12"}
     flags = ["--port", "3", "--queue-size", "3", "--count", "13"]
@@ -286,7 +286,7 @@ a = 1.5
     assert (options.bits, options.either, options.colour, options.weights) == (8, "text", Colour.BLUE, {"a": 1.5})
 
 
-def test_what_the_environment_switches_on_a_flag_switches_off(started: Run) -> None:
+def test_a_negated_flag_overrides_the_environment(started: Run) -> None:
     env = {"MLX_HOST_SWITCH": "1", "MLX_HOST_NO_CACHE": "1", "MLX_HOST_ON": "0"}
     options = started(*VARIED, env=env).options
     assert (options.switch, options.no_cache, options.on) == (True, True, False)
@@ -303,7 +303,7 @@ def test_lists_replace_and_tables_are_merged(started: Run) -> None:
     assert start.options.weights == {"x": 1.0, "y": 2.0}
 
 
-def test_an_empty_variable_counts_as_not_set(started: Run) -> None:
+def test_an_empty_variable_is_ignored(started: Run) -> None:
     env = {"MLX_HOST_PORT": "", "MLX_HOST_PARSER": "", "MLX_HOST_CONFIG": "", "MLX_HOST_NAMES": ""}
     start = started(*VARIED, env=env)
     assert (start.host.port, start.settings.parser, start.options.names) == (8000, None, [])
@@ -330,7 +330,7 @@ def test_the_configuration_file_can_be_named_by_the_environment(started: Run, tm
     ],
     ids=" ".join,
 )
-def test_a_backends_flags_stand_anywhere(started: Run, args: list[str]) -> None:
+def test_a_backends_flags_can_come_before_the_backend(started: Run, args: list[str]) -> None:
     assert started(*args).options.count == 5
 
 
@@ -341,7 +341,7 @@ def test_the_backend_can_come_from_the_environment_or_the_file(started: Run) -> 
     assert start.options.count == 5
 
 
-def test_several_models_each_with_their_own(started: Run) -> None:
+def test_several_models_have_separate_settings(started: Run) -> None:
     toml = """
 port = 9
 [[models]]
@@ -374,19 +374,19 @@ SEVERAL = '[[models]]\nbackend = "varied"\n[[models]]\nbackend = "other"\ndepth 
         ([], {"MLX_HOST_MODEL": "x"}, "MLX_HOST_MODEL"),
     ],
 )
-def test_what_names_one_model_is_refused_for_several(
-    refused: Refused, args: list[str], env: dict[str, str], name: str
+def test_settings_of_one_model_are_rejected_for_several(
+    rejected: RunRejected, args: list[str], env: dict[str, str], name: str
 ) -> None:
-    said = refused(*args, toml=SEVERAL, env=env)
-    assert said == f"{name} applies to one model, but the configuration file has several."
+    output = rejected(*args, toml=SEVERAL, env=env)
+    assert output == f"{name} applies to one model, but the configuration file has several."
 
 
-def test_two_models_of_one_name_are_refused(refused: Refused) -> None:
-    said = refused(toml=IN_FILE + IN_FILE)
-    assert said == "Two models are named 'varied'; set served_model_name for one of them."
+def test_duplicate_model_names_are_rejected(rejected: RunRejected) -> None:
+    output = rejected(toml=IN_FILE + IN_FILE)
+    assert output == "Duplicate model name 'varied'; set a different served_model_name for one of the models."
 
 
-def test_names_by_default(started: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_model_names(started: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models" / "small").mkdir(parents=True)
     assert started(*VARIED).settings.name == "varied"
     assert started(*VARIED, "--model", "models/small/").settings.name == "small"
@@ -397,7 +397,7 @@ def test_names_by_default(started: Run, tmp_path: Path, monkeypatch: pytest.Monk
     assert started(*VARIED, "--model", "~/models/small").settings.name == "small"
 
 
-def test_parsers_one_for_both_or_one_each(started: Run) -> None:
+def test_parser_sets_both_parsers(started: Run) -> None:
     (model,) = started(*VARIED, "--parser", "Qwen3").specs
     reasoning, tools = model.parsers.reasoning, model.parsers.tools
     assert reasoning is not None
@@ -408,10 +408,10 @@ def test_parsers_one_for_both_or_one_each(started: Run) -> None:
     (model,) = started(*VARIED, "--reasoning-parser", "qwen3").specs
     assert model.parsers == ParserSelection(reasoning=reasoning, tools=None)
     (model,) = started(*VARIED, "--parser", "auto").specs
-    assert model.parsers == ParserSelection(reasoning=Auto, tools=Auto)
+    assert model.parsers == ParserSelection(reasoning=AutoParser, tools=AutoParser)
 
 
-def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
+def test_a_log_file_flag_overrides_no_log_file(started: Run) -> None:
     assert started(*VARIED, "--no-log-file").host.no_log_file
     env = {"MLX_HOST_NO_LOG_FILE": "1"}
     assert started(*VARIED, env=env).host.no_log_file
@@ -423,8 +423,8 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ([], ["--backend is missing", "MLX_HOST_BACKEND"]),
-        (["--backend", "needy"], ["--model is missing: backend 'needy' needs one"]),
+        ([], ["--backend is required", "MLX_HOST_BACKEND"]),
+        (["--backend", "needy"], ["--model is missing; backend 'needy' requires it"]),
         (["--backend", "vary"], ["Unknown backend 'vary'. Installed backends: ", "Did you mean 'varied'?"]),
         (["--backend"], ["Option '--backend' requires an argument"]),
         ([*VARIED, "--port", "http"], ["'--port'", "'http' is not a valid integer"]),
@@ -448,7 +448,7 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
         ([*VARIED, "--reasoning-parser", "x"], ["--reasoning-parser: Unknown parser 'x'"]),
         ([*VARIED, "--depth", "1"], ["No such option '--depth'"]),
         ([*VARIED, "--count=1", "stray"], ["unexpected extra argument", "stray"]),
-        (["--backend", "other"], ["--depth is missing; set it as a flag, as MLX_HOST_DEPTH or in"]),
+        (["--backend", "other"], ["--depth is required; set it on the command line, as MLX_HOST_DEPTH or in"]),
         (["--backend", "other", "--depth", "101"], ["MLX cannot go that deep."]),
         (["--backend", "lm", "--model", ".", "--chat-template-file", "x"], ["--chat-template-file: no such file"]),
         ([*VARIED, "--config", "nowhere.toml"], ["--config 'nowhere.toml': no such file."]),
@@ -456,9 +456,11 @@ def test_a_log_file_that_is_named_by_flag_is_wanted(started: Run) -> None:
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )
-def test_a_wrong_flag_is_one_sentence_that_names_it(refused: Refused, args: list[str], parts: list[str]) -> None:
-    said = refused(*args)
-    assert [part for part in parts if part not in said] == [], said
+def test_an_invalid_flag_is_a_one_line_error_that_names_it(
+    rejected: RunRejected, args: list[str], parts: list[str]
+) -> None:
+    output = rejected(*args)
+    assert [part for part in parts if part not in output] == [], output
 
 
 @pytest.mark.parametrize(
@@ -479,12 +481,12 @@ def test_a_wrong_flag_is_one_sentence_that_names_it(refused: Refused, args: list
         ("CONFIG", "nowhere.toml", ["--config 'nowhere.toml': no such file."]),
     ],
 )
-def test_a_wrong_variable_is_one_sentence_that_names_it(
-    refused: Refused, variable: str, value: str, parts: list[str]
+def test_an_invalid_variable_is_a_one_line_error_that_names_it(
+    rejected: RunRejected, variable: str, value: str, parts: list[str]
 ) -> None:
     args = () if variable in ("BACKEND", "CONFIG") else VARIED
-    said = refused(*args, env={f"MLX_HOST_{variable}": value})
-    assert [part for part in parts if part not in said] == [], said
+    output = rejected(*args, env={f"MLX_HOST_{variable}": value})
+    assert [part for part in parts if part not in output] == [], output
 
 
 FIRST = "[[models]] number 1 of mlx-host.toml"
@@ -500,10 +502,10 @@ FIRST = "[[models]] number 1 of mlx-host.toml"
         ('backend = "varied"', ["mlx-host.toml has an unknown key 'backend' (it belongs in a [[models]] table)."]),
         ('port = "http"\n' + IN_FILE, ["'port' in mlx-host.toml: ", "valid integer", "(got 'http')"]),
         ("log_file = 5\n" + IN_FILE, ["'log_file' in mlx-host.toml: ", "(got 5)"]),
-        ("models = 5", ["models must be written as [[models]] tables"]),
-        ('[models]\nbackend = "varied"', ["models must be written as [[models]] tables"]),
-        ("models = [1]", ["models must be written as [[models]] tables"]),
-        ("[[models]]", ["--backend is missing", f"in {FIRST}"]),
+        ("models = 5", ["models of the configuration file must be [[models]] tables"]),
+        ('[models]\nbackend = "varied"', ["models of the configuration file must be [[models]] tables"]),
+        ("models = [1]", ["models of the configuration file must be [[models]] tables"]),
+        ("[[models]]", ["--backend is required", f"in {FIRST}"]),
         ("[[models]]\nbackend = 5", [f"'backend' in {FIRST}: ", "(got 5)"]),
         ('[[models]]\nbackend = "nope"', ["Unknown backend 'nope'"]),
         (IN_FILE + "cuont = 1", [f"{FIRST} has an unknown key 'cuont' (did you mean 'count'?)."]),
@@ -518,31 +520,33 @@ FIRST = "[[models]] number 1 of mlx-host.toml"
         (SEVERAL + 'env = "x"', ["'env' in [[models]] number 2 of mlx-host.toml: "]),
     ],
 )
-def test_a_wrong_file_is_one_sentence_that_names_the_key(refused: Refused, toml: str, parts: list[str]) -> None:
-    said = refused(toml=toml)
-    assert [part for part in parts if part not in said] == [], said
+def test_an_invalid_file_is_a_one_line_error_that_names_the_key(
+    rejected: RunRejected, toml: str, parts: list[str]
+) -> None:
+    output = rejected(toml=toml)
+    assert [part for part in parts if part not in output] == [], output
 
 
-def test_a_file_that_is_no_text_is_refused(refused: Refused, tmp_path: Path) -> None:
+def test_a_binary_file_is_rejected(rejected: RunRejected, tmp_path: Path) -> None:
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
-    assert refused("--config", "binary.toml").startswith("--config 'binary.toml' cannot be read: ")
+    assert rejected("--config", "binary.toml").startswith("--config 'binary.toml' cannot be read: ")
 
 
-def test_of_two_wrong_layers_the_one_that_counts_is_named(refused: Refused) -> None:
+def test_of_two_invalid_layers_the_effective_one_is_named(rejected: RunRejected) -> None:
     toml = IN_FILE + 'env = {A = "1", B = 2}\n'
-    said = refused("--env", "A=3", toml=toml, env={"MLX_HOST_ENV": '{"C": 4}'})
-    assert f"'env.B' in {FIRST}: " in said
-    assert "MLX_HOST_ENV.C: " in said
-    assert "--env" not in said
+    output = rejected("--env", "A=3", toml=toml, env={"MLX_HOST_ENV": '{"C": 4}'})
+    assert f"'env.B' in {FIRST}: " in output
+    assert "MLX_HOST_ENV.C: " in output
+    assert "--env" not in output
 
 
-def test_every_wrong_value_is_named(refused: Refused) -> None:
-    said = refused(*VARIED, "--port", "70000", env={"MLX_HOST_LOG_LEVEL": "x"})
-    assert "--port: " in said
-    assert "; MLX_HOST_LOG_LEVEL: " in said
+def test_every_invalid_value_is_named(rejected: RunRejected) -> None:
+    output = rejected(*VARIED, "--port", "70000", env={"MLX_HOST_LOG_LEVEL": "x"})
+    assert "--port: " in output
+    assert "; MLX_HOST_LOG_LEVEL: " in output
 
 
-def test_what_travels_to_the_models_process_reads_back_as_the_same(started: Run) -> None:
+def test_options_sent_to_the_models_process_are_equal(started: Run) -> None:
     (spec,) = started(*VARIED, "--kinds", "k", "--folder", "x", "--colour", "blue", "--bits", "4").specs
     values = json.loads(json.dumps(spec.options))
     assert VariedOptions.model_validate(values).model_dump(mode="json") == values

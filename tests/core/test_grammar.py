@@ -19,18 +19,18 @@ from mlx_host.grammar import (
     optional,
     strip_prefix,
 )
-from mlx_host.parsing import AnswerConstraint, BareText, Function, Place, ToolChoice, functions
-from mlx_host.parsing.call_grammars import MAX_CALLS, in_turn
+from mlx_host.parsing import OutputConstraint, SchemaNode, ToolChoice, ToolFunction, UnquotedValue, tool_functions
+from mlx_host.parsing.call_grammars import MAX_CALLS, one_or_more
 from mlx_host.parsing.schema_regex import whole_regex
 from mlx_host.parsing.unquoted_values import FORMATS
 
-from tests.core.parsing.shapes import TOOLS, Glm, Llama, Tagged
-from tests.parsers.walks import Vocabulary
+from tests.core.parsing.example_parsers import TOOLS, Glm, Llama, Tagged
+from tests.parsers.grammar_walks import Vocabulary
 
 BYTES = Vocabulary()
 
 
-def test_what_is_left_after_a_beginning() -> None:
+def test_strip_prefix() -> None:
     call = chain(chain("<call>\n", JsonValue(True)), "</call>")
     assert strip_prefix(call, "<call>") == chain(chain("\n", JsonValue(True)), "</call>")
     assert strip_prefix(one_of("a1", "b1", "a2"), "a") == one_of("1", "2")
@@ -41,12 +41,12 @@ def test_what_is_left_after_a_beginning() -> None:
     assert [n for n in range(5) if BYTES.admits(repeated, "b" + "ab" * n)] == [1, 2]
 
 
-def test_fixed_texts_are_joined() -> None:
+def test_adjacent_literals_are_merged() -> None:
     grammar = chain("a", chain("b", one_of(chain("c", "d"), "e")), "f", "g")
     assert merge_literals(grammar) == chain("ab", one_of(chain("cd"), "e"), "fg")
 
 
-def test_leaves_come_in_the_order_of_the_text() -> None:
+def test_leaves_are_in_text_order() -> None:
     grammar = chain("a", optional(one_of("b", Pattern("c"))))
     assert list(iter_leaves(grammar)) == [LiteralText("a"), LiteralText("b"), Pattern("c")]
 
@@ -62,7 +62,7 @@ def test_leaves_come_in_the_order_of_the_text() -> None:
         ("", ["", "x"], []),
     ],
 )
-def test_a_pattern_is_searched_for(pattern: str, found: list[str], missing: list[str]) -> None:
+def test_a_pattern_matches_anywhere(pattern: str, found: list[str], missing: list[str]) -> None:
     regex = whole_regex(pattern)
     assert regex is not None
     assert all(BYTES.admits(Pattern(regex), text) for text in found)
@@ -70,7 +70,7 @@ def test_a_pattern_is_searched_for(pattern: str, found: list[str], missing: list
 
 
 @pytest.mark.parametrize("pattern", ["(?=a)b", "(?<!a)b", r"(a)\1", "a^b", "(^a|b)", r"\bx", "(", 7])
-def test_a_pattern_that_no_grammar_can_say(pattern: object) -> None:
+def test_unsupported_patterns_are_rejected(pattern: object) -> None:
     assert whole_regex(pattern) is None
 
 
@@ -87,17 +87,17 @@ def test_a_pattern_that_no_grammar_can_say(pattern: object) -> None:
         ("uri", "https://example.org/a?b=c#d"),
     ],
 )
-def test_a_format_admits_what_has_it_alone(name: str, text: str) -> None:
+def test_a_format_admits_only_matching_texts(name: str, text: str) -> None:
     assert BYTES.admits(Pattern(FORMATS[name]), text)
     assert not BYTES.admits(Pattern(FORMATS[name]), "no " + text)
 
 
-def place(node: dict[str, object]) -> Place:
-    return Place(node, node, "f")
+def place(node: dict[str, object]) -> SchemaNode:
+    return SchemaNode(node, node, "f")
 
 
 @pytest.mark.parametrize(
-    ("node", "admitted", "refused"),
+    ("node", "admitted", "rejected"),
     [
         ({"type": "string"}, ["x\n", "null\n", "\n", ""], []),
         ({"type": "string", "maxLength": 2}, ["ab\n", "\n"], ["ab", "abc\n"]),
@@ -112,10 +112,10 @@ def place(node: dict[str, object]) -> Place:
         ({"minimum": 3}, ["3\n"], ["2\n"]),
     ],
 )
-def test_bare_text(node: dict[str, object], admitted: list[str], refused: list[str]) -> None:
-    grammar = BareText("</p>", pad="\n").value(place(node))
+def test_unquoted_values(node: dict[str, object], admitted: list[str], rejected: list[str]) -> None:
+    grammar = UnquotedValue("</p>", pad="\n").value(place(node))
     assert [text for text in admitted if not BYTES.admits(grammar, text + "</p>")] == []
-    assert [text for text in refused if BYTES.admits(grammar, text + "</p>")] == []
+    assert [text for text in rejected if BYTES.admits(grammar, text + "</p>")] == []
 
 
 @pytest.mark.parametrize(
@@ -133,18 +133,18 @@ def test_bare_text(node: dict[str, object], admitted: list[str], refused: list[s
         ({"enum": ["</p>"]}, "enum"),
     ],
 )
-def test_what_bare_text_cannot_guarantee(node: dict[str, object], keyword: str) -> None:
+def test_unsupported_schemas_of_unquoted_values(node: dict[str, object], keyword: str) -> None:
     with pytest.raises(UnsupportedRequestError, match=f"'f'.*{keyword[1:]}") as caught:
-        BareText("</p>").value(place(node))
+        UnquotedValue("</p>").value(place(node))
     assert caught.value.param == "tools"
 
 
-def arguments(parameters: object) -> Function:
-    return functions([{"type": "function", "function": {"name": "f", "parameters": parameters}}])[0]
+def arguments(parameters: object) -> ToolFunction:
+    return tool_functions([{"type": "function", "function": {"name": "f", "parameters": parameters}}])[0]
 
 
 @pytest.mark.parametrize(
-    ("parameters", "admitted", "refused"),
+    ("parameters", "admitted", "rejected"),
     [
         ({"type": "object"}, ['{"a": 1}'], []),
         (None, ["{}"], ['{"a": 1}']),
@@ -154,61 +154,61 @@ def arguments(parameters: object) -> Function:
         ({"anyOf": [{"required": ["a"]}], "properties": {"a": {}}}, ['{"a": 1}'], ["{}", "7"]),
     ],
 )
-def test_arguments_as_json(parameters: object, admitted: list[str], refused: list[str]) -> None:
+def test_arguments_as_json(parameters: object, admitted: list[str], rejected: list[str]) -> None:
     grammar = arguments(parameters).json()
     assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
-    assert [text for text in refused if BYTES.admits(grammar, text)] == []
+    assert [text for text in rejected if BYTES.admits(grammar, text)] == []
 
 
 @pytest.mark.parametrize("parameters", [{"type": "array"}, "x", 7, {"properties": []}, {"properties": {"a": "x"}}])
-def test_parameters_that_are_no_schema_of_objects(parameters: object) -> None:
+def test_parameters_must_be_an_object_schema(parameters: object) -> None:
     with pytest.raises(UnsupportedRequestError) as caught:
         arguments(parameters).json()
     assert caught.value.param == "tools"
 
 
-def test_a_constraint_travels_to_the_models_process() -> None:
-    constraint = AnswerConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), LiteralText("x"))
+def test_a_constraint_can_be_pickled() -> None:
+    constraint = OutputConstraint(Tagged, Llama, TOOLS, ToolChoice(required=True), LiteralText("x"))
     assert pickle.loads(pickle.dumps(constraint)) == constraint
 
 
 @pytest.mark.parametrize(
-    ("tail", "admitted", "refused"),
+    ("tail", "admitted", "rejected"),
     [
         ("", ["yes", "<think>R</think>\nyes", "<think></think>yes"], ["no", "R</think>yes"]),
         ("<think>\n", ["</think>yes", "R <call> no</think>\n\nyes"], ["yes", "R</think>no"]),
         ("<think>\n\n</think>\n\n", ["yes"], ["<think>R</think>yes", "R</think>yes"]),
     ],
 )
-def test_the_form_begins_where_the_thinking_ends(tail: str, admitted: list[str], refused: list[str]) -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes")).grammar(tail)
+def test_the_constraint_begins_after_reasoning(tail: str, admitted: list[str], rejected: list[str]) -> None:
+    grammar = OutputConstraint(Tagged, Tagged, (), content=LiteralText("yes")).grammar(tail)
     assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
-    assert [text for text in refused if BYTES.admits(grammar, text)] == []
+    assert [text for text in rejected if BYTES.admits(grammar, text)] == []
 
 
-def test_a_model_that_does_not_think_is_not_offered_to() -> None:
-    grammar = AnswerConstraint(Tagged, Tagged, (), form=LiteralText("yes"), thinks=False).grammar("")
+def test_a_model_without_reasoning_cannot_reason() -> None:
+    grammar = OutputConstraint(Tagged, Tagged, (), content=LiteralText("yes"), can_reason=False).grammar("")
     assert BYTES.admits(grammar, "yes")
     assert not BYTES.admits(grammar, "<think>")
 
 
-def test_the_chat_template_tells_whether_a_model_thinks() -> None:
-    assert Tagged.thinks("{% if thinking %}<think>{% endif %}")
-    assert Tagged.thinks("{{ message.split('</think>')[-1] }}")
-    assert not Tagged.thinks("<|im_start|>assistant")
+def test_the_chat_template_decides_whether_a_model_reasons() -> None:
+    assert Tagged.can_reason("{% if thinking %}<think>{% endif %}")
+    assert Tagged.can_reason("{{ message.split('</think>')[-1] }}")
+    assert not Tagged.can_reason("<|im_start|>assistant")
 
 
-def test_a_model_may_call_often_but_not_for_ever() -> None:
-    many = in_turn(LiteralText("f()"), ToolChoice(required=True), between=";")
+def test_the_number_of_calls_is_limited() -> None:
+    many = one_or_more(LiteralText("f()"), ToolChoice(required=True), between=";")
     assert BYTES.admits(many, "f()" + ";f()" * (MAX_CALLS - 1))
     assert not BYTES.admits(many, "f()" + ";f()" * MAX_CALLS)
 
 
-def test_without_parsers_the_answer_is_the_form_or_anything() -> None:
-    assert AnswerConstraint(None, None, (), form=LiteralText("yes")).grammar("<think>") == LiteralText("yes")
-    assert AnswerConstraint(None, None).grammar("") == FreeText()
+def test_without_parsers_only_the_format_is_constrained() -> None:
+    assert OutputConstraint(None, None, (), content=LiteralText("yes")).grammar("<think>") == LiteralText("yes")
+    assert OutputConstraint(None, None).grammar("") == FreeText()
 
 
-def test_a_family_that_states_no_calls_refuses() -> None:
-    with pytest.raises(UnsupportedRequestError, match="'glm' cannot force"):
-        AnswerConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")
+def test_a_family_without_a_call_grammar_cannot_be_forced() -> None:
+    with pytest.raises(UnsupportedRequestError, match="'glm' does not support forced"):
+        OutputConstraint(Glm, Glm, TOOLS, ToolChoice(required=True)).grammar("")

@@ -1,4 +1,4 @@
-"""Hooks that run for every request: ordering and wrappers are pluggy's; a failing or slow plugin is named."""
+"""Request hooks: ordering and wrappers as in pluggy; failing and slow plugins are named in the log."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INFO = PluginInfo("slow", "mlx-host-slow", "2.0")
 
 
 def plugins(**hooks: dict[str, Callable[..., Any]]) -> Plugins:
-    """Plugins by name, each with its hook implementations, after core's own."""
+    """A plugin manager with core's hooks and then these plugins."""
     objects = {name: SimpleNamespace(**implementations) for name, implementations in hooks.items()}
     loaded = Plugins({"requests": builtin_hooks, **objects}, installed=[])
     assert loaded.problems() == []
@@ -44,7 +44,7 @@ def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
 # request_finished
 
 
-def test_request_finished_honours_order_and_wrappers() -> None:
+def test_request_finished_respects_order_and_wrappers() -> None:
     calls: list[str] = []
 
     def plain(name: str, **options: Any) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def test_request_finished_honours_order_and_wrappers() -> None:
     assert calls == ["before", "first", "middle", "last", "after"]
 
 
-def test_a_request_finished_that_fails_is_logged_and_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_request_finished_is_logged_and_does_not_stop_others(caplog: pytest.LogCaptureFixture) -> None:
     calls: list[str] = []
 
     @hookimpl(tryfirst=True)
@@ -110,7 +110,7 @@ def test_a_request_finished_that_fails_is_logged_and_stops_no_other(caplog: pyte
     ]
 
 
-def test_methods_and_specnames_are_hooks_too() -> None:
+def test_methods_and_specnames_are_supported() -> None:
     class Counter:
         count = 0
 
@@ -126,7 +126,7 @@ def test_methods_and_specnames_are_hooks_too() -> None:
 # prepare_request
 
 
-def test_prepare_request_honours_order_and_wrappers() -> None:
+def test_prepare_request_respects_order_and_wrappers() -> None:
     def limit(tokens: int, **options: Any) -> dict[str, Any]:
         @hookimpl(wrapper=True, **options)  # type: ignore[untyped-decorator]
         def prepare_request(request: ChatRequest, model: ModelStatus) -> Generator[None, ChatRequest, ChatRequest]:
@@ -230,10 +230,10 @@ COMPLETION = CompletionRequest(id="r", model="m", prompt="hi")
     ],
 )
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_prepare_request_that_breaks_the_contract_is_named(
+def test_a_prepare_request_that_violates_the_contract_is_named(
     caplog: pytest.LogCaptureFixture, hook: Callable[..., Any], reason: str, wrapped: bool
 ) -> None:
-    """Also if a plugin that works is around it: the log names the one at fault, once."""
+    """Also inside a wrapper of a working plugin: the log names the faulty one, once."""
     innocent = {"innocent": {"prepare_request": guardless()}} if wrapped else {}
     loaded = plugins(guilty={"prepare_request": hook}, **innocent)
     with pytest.raises(PluginFailedError, match="plugin failed") as failure:
@@ -250,7 +250,7 @@ def guardless() -> Callable[..., Any]:
     return prepare_request
 
 
-def test_a_wrapper_may_not_take_back_a_rejection(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_wrapper_cannot_suppress_a_rejection(caplog: pytest.LogCaptureFixture) -> None:
     @hookimpl
     def reject(request: Request) -> Request:
         raise InvalidRequestError("not today")
@@ -295,7 +295,7 @@ class Clock:
 
 
 def drive(wrapper: Iterator[Any], clock: Clock, inner: float, result: Any) -> None:
-    """Run a wrapper as pluggy does, around an implementation that takes `inner` seconds."""
+    """Run a wrapper like pluggy, around an implementation that takes `inner` seconds."""
     next(wrapper)
     clock.work(inner)
     with pytest.raises(StopIteration):

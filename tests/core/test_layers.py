@@ -1,4 +1,4 @@
-"""The contracts of import-linter in pyproject.toml, such as: dependencies point down, core knows no model library."""
+"""The import-linter contracts of pyproject.toml, for example: core imports no model library."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ def test_the_architecture_page_lists_the_layers() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     layers = next(each["layers"] for each in contracts if each["type"] == "layers")
-    _, _, block = page.partition("```text\n_cli ")
+    _, _, block = page.partition("```\n_cli ")
     rows = f"_cli {block.partition('```')[0]}".splitlines()
     assert [re.split(r"\s{2,}", row)[0] for row in rows] == layers

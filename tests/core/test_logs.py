@@ -1,4 +1,4 @@
-"""Logs: rotation, terminal or plain, what is in them and what is not."""
+"""Logs: rotation, terminal and plain output, and what is never logged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mlx_host._cli.progress import LoadingDisplay
 from mlx_host._engine.ipc import Loading
 from mlx_host.errors import UsageError
 
-from tests.support.client import post, says
+from tests.support.client import post, text_script
 from tests.support.command import environment, mlx_host
 from tests.support.server import running_server
 
@@ -32,9 +32,9 @@ def write_lines(handler: logging.Handler, *lines: str) -> None:
         handler.handle(logging.LogRecord("test", logging.INFO, "", 0, line, None, None))
 
 
-def test_rotation_keeps_every_line_in_files_of_the_asked_size(tmp_path: Path) -> None:
+def test_rotation_keeps_every_line_in_files_of_the_configured_size(tmp_path: Path) -> None:
     log = tmp_path / "sub" / "app.log"
-    handler = _logs.RotatedLog(log, max_bytes=100)
+    handler = _logs.TimestampedRotatingFileHandler(log, max_bytes=100)
     lines = [f"{number:04} {'x' * 30}" for number in range(40)]
     write_lines(handler, *lines)
     handler.close()
@@ -45,17 +45,17 @@ def test_rotation_keeps_every_line_in_files_of_the_asked_size(tmp_path: Path) ->
     assert sorted(line for file in files for line in file.read_text().splitlines()) == lines
 
 
-def test_a_log_is_appended_to_over_restarts(tmp_path: Path) -> None:
+def test_a_log_is_appended_to_after_a_restart(tmp_path: Path) -> None:
     for line in ("first", "second"):
-        handler = _logs.RotatedLog(tmp_path / "app.log")
+        handler = _logs.TimestampedRotatingFileHandler(tmp_path / "app.log")
         write_lines(handler, line)
         handler.close()
     assert (tmp_path / "app.log").read_text() == "first\nsecond\n"
 
 
-def test_a_relative_log_stays_where_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_path_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    handler = _logs.RotatedLog(Path("app.log"), max_bytes=10)
+    handler = _logs.TimestampedRotatingFileHandler(Path("app.log"), max_bytes=10)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     write_lines(handler, "a line", "another line")
@@ -64,7 +64,7 @@ def test_a_relative_log_stays_where_it_began(tmp_path: Path, monkeypatch: pytest
     assert len(list(tmp_path.glob("app.log*"))) == 2
 
 
-def test_what_was_set_aside_too_long_ago_is_deleted_and_nothing_else(tmp_path: Path) -> None:
+def test_only_expired_rotated_files_are_deleted(tmp_path: Path) -> None:
     ages = {
         "a[b].log": 30,
         "a[b].log.20260101-000000": 11,
@@ -79,14 +79,14 @@ def test_what_was_set_aside_too_long_ago_is_deleted_and_nothing_else(tmp_path: P
     for name, days in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (now, now - days * DAY))
-    handler = _logs.RotatedLog(tmp_path / "a[b].log")
-    handler.drop_old(now)
+    handler = _logs.TimestampedRotatingFileHandler(tmp_path / "a[b].log")
+    handler.delete_expired(now)
     handler.close()
     gone = set(ages) - {file.name for file in tmp_path.iterdir()}
     assert gone == {"a[b].log.20260101-000000", "a[b].log.20260101-000000.1"}
 
 
-def test_old_files_go_when_a_host_starts(tmp_path: Path) -> None:
+def test_expired_files_are_deleted_at_startup(tmp_path: Path) -> None:
     old = tmp_path / "logs" / "app.log.20200101-000000"
     old.parent.mkdir()
     old.touch()
@@ -96,7 +96,7 @@ def test_old_files_go_when_a_host_starts(tmp_path: Path) -> None:
     assert [file.name for file in old.parent.iterdir()] == ["app.log"]
 
 
-def test_no_log_file_writes_none(tmp_path: Path) -> None:
+def test_no_log_file_writes_no_file(tmp_path: Path) -> None:
     command = ("run", "--backend", "scripted", "--fail-load", "--port", "0")
     assert mlx_host(*command, "--no-log-file", cwd=tmp_path).returncode == 1
     assert mlx_host(*command, env={"MLX_HOST_NO_LOG_FILE": "1"}, cwd=tmp_path).returncode == 1
@@ -104,15 +104,15 @@ def test_no_log_file_writes_none(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--log-file '.*' cannot be written: Is a directory; choose another"):
-        _logs.set_up("info", tmp_path)
+    with pytest.raises(UsageError, match=r"--log-file '.*' cannot be written: Is a directory"):
+        _logs.configure_logging("info", tmp_path)
 
 
-def test_the_file_has_what_the_screen_has_and_neither_has_a_word_of_the_requests(tmp_path: Path) -> None:
-    """At INFO a request leaves counts and times; its text, and the answer's, stay out of the log."""
+def test_file_and_terminal_have_the_same_lines_without_request_content(tmp_path: Path) -> None:
+    """At INFO, counts and times of a request are logged, but neither its text nor the output."""
     log = tmp_path / "app.log"
     secret = "the-secret-of-the-prompt"
-    messages = [{"role": "system", "content": secret}, *says(f"{secret}-answered")]
+    messages = [{"role": "system", "content": secret}, *text_script(f"{secret}-answered")]
     with running_server("--backend", "scripted", "--log-file", str(log)) as server:
         assert secret in post(server, {"model": "scripted", "messages": messages}).text
         server.wait_for_line("mlx_host.requests")
@@ -128,7 +128,7 @@ def test_the_file_has_what_the_screen_has_and_neither_has_a_word_of_the_requests
 
 @contextmanager
 def on_a_terminal(*args: str, cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run `mlx-host ARGS` with a terminal of its own as standard error."""
+    """Run `mlx-host ARGS` with a pseudo-terminal as standard error."""
     ours, theirs = pty.openpty()
     env = environment({"TERM": "xterm-256color", "COLUMNS": "200"})
     env.pop("NO_COLOR", None)
@@ -148,14 +148,14 @@ def on_a_terminal(*args: str, cwd: Path) -> Iterator[tuple[subprocess.Popen[byte
 def read_until(fd: int, part: str) -> str:
     """Read a terminal until it has shown `part`, or to its end."""
     shown = ""
-    # The end of a terminal is an error on Linux, nothing to read elsewhere.
+    # At the end of a terminal, Linux raises an error; other systems return nothing.
     with suppress(OSError):
         while part not in shown and (piece := os.read(fd, 65536)):
             shown += piece.decode(errors="replace")
     return shown
 
 
-def test_a_terminal_gets_colours_and_bars_but_the_file_stays_plain(tmp_path: Path) -> None:
+def test_a_terminal_has_colours_and_bars_and_the_file_is_plain(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     args = ("run", "--backend", "scripted", "--port", "0", "--load-until", str(gate))
     with on_a_terminal(*args, cwd=tmp_path) as (process, terminal):
@@ -173,7 +173,7 @@ def test_a_terminal_gets_colours_and_bars_but_the_file_stays_plain(tmp_path: Pat
     assert "ready: scripted at http://127.0.0.1:" in text
 
 
-def test_without_a_terminal_loading_is_told_in_lines() -> None:
+def test_without_a_terminal_loading_is_logged_in_lines() -> None:
     with running_server("--backend", "scripted") as server:
         begun, done = (line for line in server.lines if "mlx_host.loading" in line)
     assert begun.endswith("scripted: load 0 of 1")
@@ -181,7 +181,7 @@ def test_without_a_terminal_loading_is_told_in_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reported", "told"),
+    ("reported", "expected"),
     [
         ([(2, 2), (2, 900), (200, 900), (300, 900), (900, 900)], ["2 of 2", "300 of 900", "900 of 900"]),
         ([(2, 2), (900, 900)], ["2 of 2", "900 of 900"]),
@@ -189,12 +189,12 @@ def test_without_a_terminal_loading_is_told_in_lines() -> None:
     ],
     ids=["larger than it seemed", "larger and at its end", "once more"],
 )
-def test_what_is_told_of_a_stage(
-    reported: list[tuple[int, int]], told: list[str], caplog: pytest.LogCaptureFixture
+def test_logged_progress_of_a_stage(
+    reported: list[tuple[int, int]], expected: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The hub's client may have fetched a small file before it knows of the others."""
+    """The hub's client can fetch a small file before it knows the others."""
     caplog.set_level(logging.INFO, "mlx_host.loading")
     show = LoadingDisplay().for_model("m")
     for done, total in reported:
         show(Loading("download", done, total))
-    assert [record.getMessage() for record in caplog.records] == [f"m: download {amount}" for amount in told]
+    assert [record.getMessage() for record in caplog.records] == [f"m: download {amount}" for amount in expected]

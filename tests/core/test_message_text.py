@@ -1,4 +1,4 @@
-"""`mlx_host.backend.message_text`, the content of messages for models that take text only."""
+"""`mlx_host.backend.message_text`, the content of messages for text-only models."""
 
 from __future__ import annotations
 

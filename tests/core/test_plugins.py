@@ -1,4 +1,4 @@
-"""Discovery, with plugins that are installed distributions."""
+"""Plugin discovery, with plugins installed as distributions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from mlx_host.backend import Backend, Options, ModelSource
 from mlx_host.parsing import Content, Parser
 
 def load(load):
-    raise AssertionError("nobody loads it")
+    raise AssertionError("not loaded in these tests")
 
 def api(name, *paths, settings=ApiSettings):
     class Paths(Endpoints):
@@ -35,18 +35,18 @@ def api(name, *paths, settings=ApiSettings):
             for path in paths:
                 router.get(path)(lambda: path)
             return router
-    return Api(name=name, settings=settings, create=lambda service, settings: Paths(), summary=f"API {name} [of a zoo]")
+    return Api(name=name, settings=settings, create=lambda service, settings: Paths(), summary=f"API {name} [for test]")
 
 def parser(name, *aliases):
     def feed(self, text):
         return [Content(text)]
     def finish(self):
         return []
-    kind = dict(name=name, aliases=aliases, reads="nothing", feed=feed, finish=finish)
+    kind = dict(name=name, aliases=aliases, description="nothing", feed=feed, finish=finish)
     return type(name, (Parser,), kind)
 """
 
-# Each plugin and what it is for.
+# The plugins and what each one tests.
 PLUGINS = {
     "fine": """
 @hookimpl
@@ -339,9 +339,9 @@ FAILED = {
     "sick": "import failed: ModuleNotFoundError: No module named 'a_library_that_is_not_there'",
     "quitter": "import failed: SystemExit: I am leaving",
     "misspelt": "unknown hook 'register_backend'; did you mean 'register_backends'?",
-    "odd": "unknown hook 'on_full_moon'; the hooks are register_backends, register_parsers,",
-    "arguments": "does not fit the hooks: Plugin 'mlx-host-arguments:arguments' for hook 'resolve_source'",
-    "silent": "implements no hook; is a @mlx_host.hookimpl missing?",
+    "odd": "unknown hook 'on_full_moon'; available: register_backends, register_parsers,",
+    "arguments": "does not match the hook spec: Plugin 'mlx-host-arguments:arguments' for hook 'resolve_source'",
+    "silent": "implements no hook; is the decorator @mlx_host.hookimpl missing?",
     "nothing": "register_backends returned None; is a `return` missing?",
     "garbage": "register_backends returned 'lm', expected a Backend",
     "instance": "expected a subclass of Parser",
@@ -375,14 +375,14 @@ FAILED = {
 
 
 @pytest.fixture(scope="module")
-def zoo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def failing_plugins(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sources = {name: HEAD + source for name, source in PLUGINS.items()}
-    return install_plugins(tmp_path_factory.mktemp("zoo"), sources)
+    return install_plugins(tmp_path_factory.mktemp("failing_plugins"), sources)
 
 
 @pytest.fixture(scope="module")
-def listing(zoo: Path) -> dict[str, Any]:
-    done = mlx_host("plugins", "--json", plugins=[zoo])
+def listing(failing_plugins: Path) -> dict[str, Any]:
+    done = mlx_host("plugins", "--json", plugins=[failing_plugins])
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     listed: dict[str, Any] = json.loads(done.stdout)
@@ -397,13 +397,13 @@ def test_a_faulty_plugin_is_listed_with_its_reason(listing: dict[str, Any], name
     assert "\n" not in row["reason"]
 
 
-def test_a_faulty_plugin_brings_nothing(listing: dict[str, Any]) -> None:
+def test_a_faulty_plugin_registers_nothing(listing: dict[str, Any]) -> None:
     assert not {row["name"] for row in listing["plugins"]} & set(FAILED)
     registered = json.dumps(listing["plugins"])
     assert not [name for name in FAILED if f"of-{name}" in registered or f"of_{name}" in registered]
 
 
-def test_the_good_plugins_are_listed_with_what_they_bring(listing: dict[str, Any]) -> None:
+def test_working_plugins_are_listed_with_what_they_register(listing: dict[str, Any]) -> None:
     rows = {row["name"]: row for row in listing["plugins"]}
     assert rows["fine"] == {
         "name": "fine",
@@ -413,7 +413,7 @@ def test_the_good_plugins_are_listed_with_what_they_bring(listing: dict[str, Any
         "parsers": ["fine_parser", "fine_too"],
         "apis": {
             "fine": {
-                "summary": "API fine [of a zoo]",
+                "summary": "API fine [for test]",
                 "paths": ["GET /fine", "GET /fine/{id}"],
                 "settings": ["port", "size_mb"],
                 "flags": ["--fine-port", "--fine-size-mb"],
@@ -430,14 +430,14 @@ def test_the_good_plugins_are_listed_with_what_they_bring(listing: dict[str, Any
     assert rows["scripted"]["backends"]["scripted"]["options"][0] == "slots"
 
 
-def test_a_name_that_two_plugins_bring_is_listed_as_a_conflict(listing: dict[str, Any]) -> None:
+def test_a_name_that_two_plugins_register_is_listed_as_a_conflict(listing: dict[str, Any]) -> None:
     by = ["mlx-host-twin-a 1.0", "mlx-host-twin-b 1.0"]
     conflicts = {(row["kind"], row["name"]): sorted(row["by"]) for row in listing["conflicts"]}
     assert conflicts == {("backend", "twin"): by, ("parser", "both"): by, ("command", "twin"): by}
 
 
-def test_the_table_is_readable_at_80_columns(zoo: Path) -> None:
-    done = mlx_host("plugins", plugins=[zoo])
+def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
+    done = mlx_host("plugins", plugins=[failing_plugins])
     assert done.returncode == 0
     table = [line for line in done.stdout.splitlines() if line[0] in "┏┃┡│├└"]
     assert {len(line) for line in table} == {80}
@@ -449,14 +449,14 @@ def test_the_table_is_readable_at_80_columns(zoo: Path) -> None:
         "a backend [with brackets]",
         "API chat: ",
         "POST /v1/chat/completions",
-        "API fine: API fine [of a zoo]",
+        "API fine: API fine [for test]",
         "GET /fine/{id}",
         "--fine-size-mb",
         "model sources",
         "commands bench launch parser parsers plugins run",
         "commands greet",
         "parsers fine_parser fine_too",
-        "--prompt-tail",
+        "--generation-prompt",
         "--repetition-context-size",
         "--prefill-step-size",
     ):
@@ -467,52 +467,54 @@ def test_the_table_is_readable_at_80_columns(zoo: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sick", "quitter", "misspelt", "port"])
-def test_asking_for_a_skipped_plugins_backend_says_why_it_is_not_there(zoo: Path, name: str) -> None:
-    said = complaint(mlx_host("run", "--backend", name, plugins=[zoo]))
-    assert said.startswith(f"Unknown backend {name!r}. Installed backends: ")
-    assert f"Skipped: plugin {name!r} of mlx-host-{name} 1.0: {FAILED[name]}" in said
+def test_a_backend_of_a_skipped_plugin_is_an_error_with_the_reason(failing_plugins: Path, name: str) -> None:
+    message = complaint(mlx_host("run", "--backend", name, plugins=[failing_plugins]))
+    assert message.startswith(f"Unknown backend {name!r}. Installed backends: ")
+    assert f"Skipped: plugin {name!r} of mlx-host-{name} 1.0: {FAILED[name]}" in message
 
 
-def test_a_conflict_is_refused_where_the_name_is_asked_for(zoo: Path) -> None:
-    backend = complaint(mlx_host("run", "--backend", "twin", plugins=[zoo]))
+def test_using_a_conflicting_name_is_an_error(failing_plugins: Path) -> None:
+    backend = complaint(mlx_host("run", "--backend", "twin", plugins=[failing_plugins]))
     assert backend.startswith("backend 'twin' is registered by mlx-host-twin-")
     assert "mlx-host-twin-a 1.0" in backend
     assert "mlx-host-twin-b 1.0" in backend
     assert backend.endswith("; uninstall all but one of them.")
-    parser = complaint(mlx_host("run", "--backend", "scripted", "--tool-call-parser", "Both", plugins=[zoo]))
+    parser = complaint(
+        mlx_host("run", "--backend", "scripted", "--tool-call-parser", "Both", plugins=[failing_plugins])
+    )
     assert "parser 'both' is registered by mlx-host-twin-" in parser
-    command = complaint(mlx_host("twin", plugins=[zoo]))
+    command = complaint(mlx_host("twin", plugins=[failing_plugins]))
     assert command.startswith("command 'twin' is registered by mlx-host-twin-")
 
 
-def test_a_plugins_command_runs(zoo: Path) -> None:
-    done = mlx_host("greet", plugins=[zoo])
+def test_a_plugins_command_runs(failing_plugins: Path) -> None:
+    done = mlx_host("greet", plugins=[failing_plugins])
     assert (done.returncode, done.stdout, done.stderr) == (0, "hello\n", "")
-    assert "Say hello." in mlx_host("--help", plugins=[zoo]).stdout
+    assert "Say hello." in mlx_host("--help", plugins=[failing_plugins]).stdout
 
 
-def test_strict_plugins_makes_faults_fatal_and_names_them_all(zoo: Path) -> None:
-    said = complaint(mlx_host("run", "--backend", "scripted", "--strict-plugins", plugins=[zoo]))
-    assert said.startswith("--strict-plugins: ")
-    # An API's endpoints are made only once the server starts.
+def test_strict_plugins_makes_all_problems_fatal(failing_plugins: Path) -> None:
+    message = complaint(mlx_host("run", "--backend", "scripted", "--strict-plugins", plugins=[failing_plugins]))
+    assert message.startswith("--strict-plugins: ")
+    # An API's endpoints are created when the server starts.
     early = set(FAILED) - {"collapse"}
-    assert not [name for name in early if f"{name!r} of mlx-host-{name} 1.0: " not in said]
-    assert "backend 'twin' is registered by" in said
+    assert not [name for name in early if f"{name!r} of mlx-host-{name} 1.0: " not in message]
+    assert "backend 'twin' is registered by" in message
 
 
-def test_strict_plugins_is_content_where_nothing_is_wrong() -> None:
-    """Whatever is installed for these tests is in order, so the next check is what complains."""
-    said = complaint(mlx_host("run", "--backend", "scripted", "--strict-plugins", "--model", "/no/such/folder"))
-    assert said.startswith("--model '/no/such/folder': no such folder or file")
+def test_strict_plugins_without_problems() -> None:
+    """The plugins installed for these tests have no problems, so the next check fails."""
+    message = complaint(mlx_host("run", "--backend", "scripted", "--strict-plugins", "--model", "/no/such/folder"))
+    assert message.startswith("--model '/no/such/folder': no such folder or file")
 
 
-def test_a_plugin_that_fails_to_resolve_is_named(zoo: Path) -> None:
-    lost = mlx_host("run", "--backend", "fine", "--model", "lost:model", plugins=[zoo])
+def test_a_plugin_that_fails_to_resolve_is_named(failing_plugins: Path) -> None:
+    lost = mlx_host("run", "--backend", "fine", "--model", "lost:model", plugins=[failing_plugins])
     assert (lost.returncode, lost.stdout) == (1, "")
     assert lost.stderr == "Error: mlx-host-fine 1.0: resolve_source of 'lost:model' failed: KeyError: 'lost'.\n"
-    junk = mlx_host("run", "--backend", "fine", "--model", "junk:model", plugins=[zoo])
+    junk = mlx_host("run", "--backend", "fine", "--model", "junk:model", plugins=[failing_plugins])
     assert (junk.returncode, junk.stdout) == (1, "")
-    assert "resolve_source of 'junk:model' returned 'junk', expected a Source." in junk.stderr
+    assert "resolve_source of 'junk:model' returned 'junk', expected a ModelSource." in junk.stderr
 
 
 def test_a_backend_that_is_not_installed_names_its_package() -> None:
@@ -528,20 +530,20 @@ def test_a_backend_that_is_not_installed_names_its_package() -> None:
         Plugins({}, installed=[]).backend("zzz")
 
 
-def test_a_parser_that_is_not_installed_names_what_there_is() -> None:
+def test_an_unknown_parser_is_an_error_that_lists_the_installed_ones() -> None:
     with pytest.raises(UsageError, match=r"Unknown parser 'no-such'. Installed parsers: none.*mlx-host-parser-qwen3"):
         Plugins({}, installed=[]).parser("no-such")
     with pytest.raises(UsageError, match=r"Did you mean 'qwen3'\?"):
         Plugins({}).parser("qwen_3x")
 
 
-def test_parsers_are_found_whatever_their_case_and_dashes() -> None:
+def test_parser_names_ignore_case_and_dashes() -> None:
     plugins = Plugins({})
     assert plugins.parser("Qwen3-MoE") is plugins.parser("qwen3")
 
 
 def fail_to_load(load: LoadContext[Options]) -> Model:
-    raise AssertionError("nobody loads it")
+    raise AssertionError("not loaded in these tests")
 
 
 def bringing(*names: str) -> SimpleNamespace:
@@ -552,13 +554,13 @@ def bringing(*names: str) -> SimpleNamespace:
     return SimpleNamespace(register_backends=register_backends)
 
 
-def test_a_name_that_three_bring_names_all_three() -> None:
+def test_a_name_that_three_plugins_register_names_all_three() -> None:
     plugins = Plugins({name: bringing("same") for name in ("one", "two", "three")}, installed=[])
     assert [info.name for info in plugins.backends.conflicts["same"]] == ["one", "two", "three"]
     assert plugins.backends.found == {}
 
 
-def test_one_object_behind_two_names_is_registered_once() -> None:
+def test_one_plugin_with_two_entry_points_is_registered_once() -> None:
     plugin = bringing("same")
     plugins = Plugins({"one": plugin, "two": plugin}, installed=[])
     assert list(plugins.backends.found) == ["same"]
@@ -567,7 +569,7 @@ def test_one_object_behind_two_names_is_registered_once() -> None:
     assert "already registered" in failed.reason
 
 
-def test_an_error_of_ours_from_a_source_passes_as_it_is() -> None:
+def test_an_mlx_host_error_of_a_source_is_not_wrapped() -> None:
     @hookimpl
     def resolve_source(ref: str) -> None:
         raise UsageError(f"{ref} has moved")
@@ -577,23 +579,23 @@ def test_an_error_of_ours_from_a_source_passes_as_it_is() -> None:
         plugins.source("here")
 
 
-def test_an_unknown_reference_says_what_may_be_given() -> None:
+def test_an_unknown_reference_lists_the_accepted_kinds() -> None:
     with pytest.raises(UsageError, match="--model 'nope': no such folder or file"):
         Plugins({}, installed=[]).source("nope")
 
 
-def test_a_plugin_error_is_no_usage_error() -> None:
+def test_a_plugin_error_is_not_a_usage_error() -> None:
     @hookimpl
     def resolve_source(ref: str) -> int:
         return 7
 
     plugins = Plugins({"odd": SimpleNamespace(resolve_source=resolve_source)}, installed=[])
-    with pytest.raises(PluginError, match="returned 7, expected a Source"):
+    with pytest.raises(PluginError, match="returned 7, expected a ModelSource"):
         plugins.source("anything")
 
 
-def test_plugins_that_fail_at_work_are_named_and_do_not_affect_others(zoo: Path) -> None:
-    env = {"PYTHONPATH": str(zoo)}
+def test_plugins_that_fail_at_runtime_are_named_and_do_not_affect_others(failing_plugins: Path) -> None:
+    env = {"PYTHONPATH": str(failing_plugins)}
     with running_server("--backend", "echo", env=env) as server:
         line = server.wait_for_line("skipped: plugin 'collapse'")
         assert line.endswith("of mlx-host-collapse 1.0: API 'collapsing' failed: BlockingIOError: not today")
@@ -618,9 +620,9 @@ def test_plugins_that_fail_at_work_are_named_and_do_not_affect_others(zoo: Path)
 
 
 @pytest.mark.parametrize("name", ["roadblock", "mutiny", "api-core-flag"])
-def test_a_plugin_that_fails_in_any_registration_hook_is_skipped_whole(zoo: Path, name: str) -> None:
-    said = complaint(mlx_host("run", "--backend", f"of-{name}", plugins=[zoo]))
-    assert said.startswith(f"Unknown backend 'of-{name}'. ")
+def test_a_plugin_that_fails_in_a_registration_hook_is_skipped_completely(failing_plugins: Path, name: str) -> None:
+    message = complaint(mlx_host("run", "--backend", f"of-{name}", plugins=[failing_plugins]))
+    assert message.startswith(f"Unknown backend 'of-{name}'. ")
 
 
 @pytest.fixture(scope="module")
@@ -628,15 +630,15 @@ def collapse(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install_plugins(tmp_path_factory.mktemp("collapse"), {"collapse": HEAD + PLUGINS["collapse"]})
 
 
-def test_strict_plugins_includes_endpoints_that_cannot_be_made(collapse: Path, tmp_path: Path) -> None:
+def test_strict_plugins_includes_endpoints_that_cannot_be_created(collapse: Path, tmp_path: Path) -> None:
     args = ("run", "--backend", "scripted", "--strict-plugins", "--port", "0", "--no-log-file")
     done = mlx_host(*args, plugins=[collapse], cwd=tmp_path)
     assert done.returncode == 2
     assert "Error: --strict-plugins: plugin 'collapse' of mlx-host-collapse 1.0: API" in done.stderr.splitlines()[-1]
 
 
-def test_a_backend_of_a_plugin_whose_api_fails_is_not_served(zoo: Path, tmp_path: Path) -> None:
+def test_a_backend_of_a_plugin_whose_api_fails_is_not_served(failing_plugins: Path, tmp_path: Path) -> None:
     args = ("run", "--backend", "collapsing", "--model", ".", "--port", "0", "--no-log-file")
-    done = mlx_host(*args, plugins=[zoo], cwd=tmp_path)
+    done = mlx_host(*args, plugins=[failing_plugins], cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("Error: Unknown backend 'collapsing'. ")

@@ -1,4 +1,4 @@
-"""Where models come from: the disk, or a hub, here one on loopback."""
+"""Model sources: local paths, and a hub on loopback."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.server import running_server
 FILES = {"config.json": b"{}", "model.safetensors": bytes(range(256)) * 4000, "sub/notes.txt": b"notes" * 100}
 SIZE = sum(map(len, FILES.values()))
 
-# Fetches one reference as a model's process does; the hub's client reads its environment when it is imported.
+# Fetches one reference like a worker process; the hub's client reads its environment when it is imported.
 FETCH = """
 import json, sys
 from mlx_host.errors import LoadError
@@ -31,10 +31,10 @@ try:
     source = Plugins({"sources": sources}, installed=[]).source(sys.argv[1])
     path = str(source.fetch(lambda *report: reports.append(report)))
 except LoadError as error:
-    path, said = "", str(error)
+    path, message = "", str(error)
 else:
-    said = ""
-print(json.dumps({"path": path, "error": said, "reports": reports}))
+    message = ""
+print(json.dumps({"path": path, "error": message, "reports": reports}))
 """
 
 
@@ -42,18 +42,18 @@ def ignore(stage: str, done: int, total: int, note: str = "") -> None:
     raise AssertionError("a local path has no progress")
 
 
-def test_a_folder_and_a_file_are_taken_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_and_a_file_are_used_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "org" / "model").mkdir(parents=True)
     (tmp_path / "one.gguf").touch()
     monkeypatch.chdir(tmp_path)
     for ref, path in (("org/model", "org/model"), ("./org/../one.gguf", "one.gguf"), (str(tmp_path), "")):
         source = resolve_source(ref)
         assert source is not None
-        assert (source.ref, source.describe) == (ref, f"local: {ref}")
+        assert (source.ref, source.description) == (ref, f"local: {ref}")
         assert source.fetch(ignore) == (tmp_path / path).resolve()
 
 
-def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "model").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path))
     source = resolve_source("~/model")
@@ -62,10 +62,10 @@ def test_a_home_folder_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("ref", ["mlx-community/Qwen3-0.6B-4bit", "a/b", "Org.1/m_2.x"])
-def test_what_looks_like_a_hub_id_is_one(ref: str) -> None:
+def test_hub_ids_are_recognized(ref: str) -> None:
     source = resolve_source(ref)
     assert source is not None
-    assert source.describe == f"Hugging Face hub: {ref}"
+    assert source.description == f"Hugging Face hub: {ref}"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_what_looks_like_a_hub_id_is_one(ref: str) -> None:
         "\0",
     ],
 )
-def test_what_is_neither_is_unknown(ref: str) -> None:
+def test_other_references_are_unknown(ref: str) -> None:
     assert resolve_source(ref) is None
 
 
@@ -113,7 +113,7 @@ def fetch(ref: str, env: Mapping[str, str]) -> dict[str, Any]:
     return found
 
 
-def test_a_repository_is_downloaded_and_told_in_bytes(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_is_downloaded_with_progress_in_bytes(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/tiny", hub_environment(hub.url, tmp_path))
     assert found["error"] == ""
     folder = Path(found["path"])
@@ -125,7 +125,7 @@ def test_a_repository_is_downloaded_and_told_in_bytes(hub: Hub, tmp_path: Path) 
     assert (done[-1], totals[-1]) == (SIZE, SIZE)
 
 
-def test_weights_of_other_frameworks_are_left_on_the_hub(tmp_path: Path) -> None:
+def test_weights_of_other_frameworks_are_not_downloaded(tmp_path: Path) -> None:
     others = ("pytorch_model.bin", "model.gguf", "original/a.json", "consolidated.safetensors")
     nested = {"1_Pooling/config.json": b"{}", "transformer/0.safetensors": b"00"}
     with running_hub({"org/tiny": {**FILES, **nested, **dict.fromkeys(others, b"x")}}) as hub:
@@ -144,42 +144,40 @@ def test_a_cached_repository_needs_no_hub(hub: Hub, tmp_path: Path) -> None:
     assert (unreachable["path"], unreachable["error"]) == (online["path"], "")
 
 
-def test_a_repository_that_is_not_there(hub: Hub, tmp_path: Path) -> None:
+def test_a_repository_that_does_not_exist(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/missing", hub_environment(hub.url, tmp_path))
-    assert found["error"].startswith("'org/missing' is not on the hub, or is private: check the spelling")
+    assert found["error"].startswith("'org/missing' does not exist on the hub or is private. Check the spelling")
 
 
 def test_a_gated_repository(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/gated", hub_environment(hub.url, tmp_path))
-    assert found["error"] == "'org/gated' is gated: accept its terms on its page, then set HF_TOKEN."
+    assert found["error"] == "'org/gated' is a gated repository. Accept its terms on its page, then set HF_TOKEN."
 
 
-def test_a_hub_that_does_not_answer(tmp_path: Path) -> None:
+def test_an_unreachable_hub(tmp_path: Path) -> None:
     found = fetch("org/tiny", hub_environment("http://127.0.0.1:9", tmp_path))
-    assert found["error"].startswith(
-        "'org/tiny' is not (or not completely) in the local hub cache, and the hub does not"
-    )
+    assert found["error"].startswith("'org/tiny' is not completely in the local hub cache, and the hub is unreachable")
     assert "refused" in found["error"]
 
 
-def test_offline_without_a_copy(hub: Hub, tmp_path: Path) -> None:
+def test_offline_without_a_cached_copy(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/tiny", hub_environment(hub.url, tmp_path, {"HF_HUB_OFFLINE": "1"}))
-    assert "and HF_HUB_OFFLINE is set; check the network, or give a local folder." in found["error"]
+    assert "and HF_HUB_OFFLINE is set. Check the network, or use a local folder." in found["error"]
     assert hub.requests == []
 
 
-def test_an_id_that_the_hub_cannot_have(hub: Hub, tmp_path: Path) -> None:
+def test_an_invalid_hub_id(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/a--b", hub_environment(hub.url, tmp_path))
-    assert found["error"].startswith("'org/a--b' cannot be downloaded: ")
+    assert found["error"].startswith("Downloading 'org/a--b' failed: ")
 
 
-def test_a_folder_that_cannot_hold_the_cache(hub: Hub, tmp_path: Path) -> None:
+def test_an_unusable_cache_folder(hub: Hub, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = fetch("org/tiny", hub_environment(hub.url, tmp_path / "file"))
-    assert found["error"].startswith("'org/tiny' cannot be downloaded: ")
+    assert found["error"].startswith("Downloading 'org/tiny' failed: ")
 
 
-def test_a_server_downloads_its_model_tells_how_it_goes_and_phones_nobody(hub: Hub, tmp_path: Path) -> None:
+def test_a_server_downloads_its_model_with_progress_and_contacts_only_the_hub(hub: Hub, tmp_path: Path) -> None:
     env = hub_environment(hub.url, tmp_path)
     with running_server("--backend", "echo", "--model", "org/tiny", env=env) as server:
         assert server.wait_for_line("mlx_host.loading").split(": ", 1)[1].startswith("org/tiny: download ")
@@ -193,16 +191,16 @@ def test_a_server_downloads_its_model_tells_how_it_goes_and_phones_nobody(hub: H
     )
 
 
-def test_a_model_that_the_hub_does_not_have_ends_the_command(hub: Hub, tmp_path: Path) -> None:
+def test_a_model_that_does_not_exist_on_the_hub_ends_the_command(hub: Hub, tmp_path: Path) -> None:
     args = ("run", "--backend", "echo", "--model", "org/missing", "--port", "0", "--no-log-file")
     done = mlx_host(*args, env=hub_environment(hub.url, tmp_path))
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("Error: 'org/missing' is not on the hub, or is private")
+    assert "'org/missing' does not exist on the hub or is private" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
 def test_errors_are_load_errors() -> None:
-    """What the model's process reports over its pipe must pickle."""
+    """Errors that a worker process sends to the host must be picklable."""
     import pickle
 
     error = LoadError("'a' is gated")

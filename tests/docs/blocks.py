@@ -1,4 +1,4 @@
-"""Reads the fenced blocks of the documentation, and the commands in them."""
+"""Parses the fenced blocks of the documentation and the commands in them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# What each package and each example says of itself; the README and the documentation are what is carried out.
+# READMEs of packages and examples: checked, but not executed like the README and the documentation.
 PACKAGE_PAGES = sorted(
     page
     for places in ("core", "plugins/*", "plugins/parsers/*", "examples/*")
@@ -20,7 +20,7 @@ NOT_RUN = "Not run here"
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its language, its title, its text, and where it stands."""
+    """A fenced block: page, line, language, title and text."""
 
     page: str
     line: int
@@ -30,7 +30,7 @@ class Block:
 
     @property
     def file(self) -> str | None:
-        """The name of the file that the block is, if its title is one."""
+        """The file name in the title, if the block is a file."""
         return self.title if re.fullmatch(r"[\w./-]+", self.title) else None
 
     @property
@@ -56,7 +56,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> list[str]:
-    """The commands of a shell block, those over several lines joined as bash joins them."""
+    """The commands of a shell block, with continued lines joined."""
     found: list[str] = []
     pending = ""
     for line in text.splitlines():

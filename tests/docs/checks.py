@@ -1,4 +1,4 @@
-"""What can be said of a block without running it, and of what a block that was run has printed."""
+"""Checks of blocks that are not executed, and of the output of those that are."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.docs.blocks import ROOT, Block, commands
 
 
 def compare(block: Block, shown: str, printed: str) -> None:
-    """What a page shows must be what was printed, but for ellipses."""
+    """Check that the output equals the text on the page; an ellipsis matches anything."""
     if block.language == "json":
         assert _alike(json.loads(shown), json.loads(printed)), f"{block}: shown {shown}\nprinted {printed}"
         return
@@ -30,7 +30,7 @@ def compare(block: Block, shown: str, printed: str) -> None:
 
 
 def _alike(shown: Any, printed: Any) -> bool:
-    """JSON may show fewer members than there are."""
+    """Compare JSON values; the page may omit members."""
     match shown:
         case "…":
             return True
@@ -46,7 +46,7 @@ def _alike(shown: Any, printed: Any) -> bool:
 
 
 def read_only(block: Block) -> None:
-    """Check what can be checked of a block that is not run."""
+    """Check a block that is not executed."""
     if block.language == "python":
         compile(block.text, block.page, "exec")
     elif block.language in ("sh", "console"):
@@ -58,7 +58,7 @@ def read_only(block: Block) -> None:
 
 
 def read_shell(block: Block, command: str) -> None:
-    """Let bash read a command, and mlx-host its arguments."""
+    """Check a command with `bash -n`, and its arguments with mlx-host's parser."""
     done = subprocess.run(["bash", "-n", "-c", command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{block}: {done.stderr}"
     words = shlex.split(command.replace("\\\n", " "), comments=True)
@@ -71,7 +71,7 @@ def read_shell(block: Block, command: str) -> None:
 
 
 class Parsed(Exception):
-    """The command line was good; nothing is done."""
+    """Raised instead of executing a valid command line."""
 
 
 @contextlib.contextmanager
@@ -81,7 +81,7 @@ def _nothing_served() -> Iterator[None]:
 
 
 def read_arguments(block: Block, args: Sequence[str]) -> None:
-    """Parse a command line as mlx-host does; `run` is checked as far as it goes before anything starts."""
+    """Parse a command line like mlx-host; `run` also checks its settings, without starting anything."""
     cli = build(discover())
     if "--help" in args:
         result = CliRunner().invoke(cli, list(args), prog_name="mlx-host")
@@ -95,6 +95,6 @@ def read_arguments(block: Block, args: Sequence[str]) -> None:
     command: click.Command = cli
     words = list(args)
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
-        assert words[0] in command.commands, f"{block}: there is no command {words[0]!r}"
+        assert words[0] in command.commands, f"{block}: unknown command {words[0]!r}"
         command = command.commands[words.pop(0)]
     command.make_context(command.name, words, obj=cli.context_settings["obj"])

@@ -1,13 +1,13 @@
-"""Reads the documentation's fenced blocks and carries them out, a page at a time and in order, in a folder of its own.
+"""Executes the fenced blocks of the documentation, one page at a time and in order, each page in a separate folder.
 
 * `sh` is run by bash. A line that starts `mlx-host run` starts a server, which stays until the next such line or the
-  page's end; port 8000 stands for a free one.
+  end of the page; port 8000 is replaced by a free one.
 * `python` is run in one namespace for the whole page.
-* `text` and `json` directly after one of these say what it printed; an ellipsis, `…`, stands for anything.
+* `text` and `json` directly after one of these show its output; an ellipsis, `…`, matches anything.
 * A block whose title is a file's name is written to that file.
-* A block whose title begins with "Not run here" is one that needs another machine or a large model: it must be right as
-  far as can be told. Its shell must parse, and its `mlx-host` lines are read by the real command line.
-* `console` shows commands behind `$`, which are treated the same; a block without a language is an illustration.
+* A block whose title begins with "Not run here" needs another machine or a large model. It is only checked: its shell
+  must parse, and its `mlx-host` lines are parsed by the real command line.
+* `console` shows commands after `$`, which are executed too; a block without a language is an illustration.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.command import environment
 from tests.support.plugin_projects import uv
 from tests.support.server import BLAS, ServerProcess
 
-# What would reach out of this machine or change it, and what CI does with the repository itself.
+# Commands that use the network, change the machine, or check the repository itself.
 OUTSIDE = re.compile(
     r"(python3 -m )?pip install |git (clone|tag|push)|apt-get |sudo |\.ci/run"
     r"|uv (pip install|sync|lock|build|run (pytest|ruff|mypy|lint-imports|python -m scripts))"
@@ -45,7 +45,7 @@ SERVER = re.compile(r"(uv run )?mlx-host (run|launch)\b(?!.*--help)")
 
 
 class Served:
-    """The server that the pages talk to: one at a time, on one port, and left running for who wants the same."""
+    """The server for the pages: one at a time, on one port; it keeps running for pages that need the same."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -53,7 +53,7 @@ class Served:
         self._stack = contextlib.ExitStack()
 
     def start(self, command: str, folder: Path, env: Mapping[str, str], like: str | None) -> None:
-        """Run a command as a server; one that runs is kept if it is `like` this one."""
+        """Start a server, or keep the running one if it is `like` this one."""
         if like is not None and like == self._like:
             return
         self.stop()
@@ -80,7 +80,7 @@ class Served:
 
 @dataclass
 class Session:
-    """A page that is being carried out."""
+    """A page that is being executed."""
 
     folder: Path
     served: Served
@@ -91,8 +91,8 @@ class Session:
     def _installed(self) -> Path:
         return self.folder / "installed"
 
-    def carry_out(self, block: Block) -> None:
-        """Do what a block says, or compare what it shows with what was printed."""
+    def execute(self, block: Block) -> None:
+        """Execute a block, or compare it with the last output."""
         text = re.sub(r"\b8000\b", str(self.served.port), block.text)
         if block.file is not None:
             self._write(block.file, text)
@@ -106,7 +106,7 @@ class Session:
         elif block.language in ("text", "json"):
             compare(block, block.text, self.output)
         else:
-            assert not block.language, f"{block}: nobody knows what to do with {block.language!r} without a title"
+            assert not block.language, f"{block}: a block in {block.language!r} needs a title"
 
     def _write(self, name: str, text: str) -> None:
         path = self.folder / name
@@ -136,7 +136,7 @@ class Session:
         )
 
     def _shell(self, block: Block, command: str) -> str:
-        # The environment is the suite's own, without uv's looking at the project first.
+        # Use the environment of the test suite without letting uv sync the project first.
         command = re.sub(r"^python3 -m pip install uv && ", "", command)
         if OUTSIDE.match(command):
             return self._install(block, command)
@@ -158,7 +158,7 @@ class Session:
         return done.stdout
 
     def _install(self, block: Block, command: str) -> str:
-        """Install the folders of the page that are named; anything else must be something that there is."""
+        """Install the named folders of the page; anything else must exist."""
         read_shell(block, command)
         for word in shlex.split(command.replace("\\\n", " ")):
             if (self.folder / word / "pyproject.toml").is_file():
@@ -166,7 +166,7 @@ class Session:
         return ""
 
     def _serve(self, command: str) -> None:
-        # What the page has written or installed makes a server its own.
+        # A server with files or packages of the page is not shared.
         like = command if not any(self.folder.glob("*.toml")) and not self._installed.exists() else None
         self.served.start(command, self.folder, self._environment(), like)
 
@@ -179,9 +179,9 @@ class Session:
 
 
 def install(project: Path, target: Path) -> None:
-    """Put a project of a few modules where it is found, with the metadata that its wheel would have.
+    """Install a project of a few modules with the metadata that its wheel would have.
 
-    Building the wheels of a page takes longer than all else on it; that such projects build is tested elsewhere.
+    Building the wheels would take longer than the rest of a page; that such projects build is tested elsewhere.
     """
     config = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     name, version = config["project"]["name"], config["project"]["version"]

@@ -1,4 +1,4 @@
-"""Everything that the README and the documentation tell somebody to type does what they say."""
+"""Every command and code block of the README and the documentation works as shown."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.docs.blocks import PACKAGE_PAGES, ROOT, Block, blocks
 from tests.docs.checks import read_only
 from tests.docs.session import Served, Session
 
-SAMPLES = ROOT / "tests" / "plugins" / "whisper" / "samples"
+RECORDING = "examples/notebooks/announcement.mp3"
 PAGES = [
     page
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -23,7 +23,7 @@ PAGES = [
 
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
-    """A port for the servers of all pages."""
+    """The server that the pages share."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -34,19 +34,20 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def session(tmp_path: Path, served: Served) -> Session:
-    """A folder with what a reader has at hand: a recording."""
-    shutil.copy(SAMPLES / "capital.mp3", tmp_path / "speech.mp3")
+    """A working directory with the audio file of the clone that the pages use."""
+    (tmp_path / RECORDING).parent.mkdir(parents=True)
+    shutil.copy(ROOT / RECORDING, tmp_path / RECORDING)
     return Session(tmp_path, served)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_does_what_it_says(page: Path, session: Session) -> None:
+def test_the_blocks_of_a_page_work(page: Path, session: Session) -> None:
     for block in blocks(page):
-        session.carry_out(block)
+        session.execute(block)
 
 
 @pytest.mark.parametrize("page", [*filter(blocks, PACKAGE_PAGES)], ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_package_says_nothing_that_cannot_be_typed(page: Path) -> None:
+def test_the_commands_of_a_package_are_valid(page: Path) -> None:
     for block in blocks(page):
         read_only(block)
 
@@ -75,9 +76,9 @@ def block(language: str, text: str, title: str = "") -> Block:
     ],
     ids=lambda wrong: " ".join(each.text for each in wrong),
 )
-def test_what_is_wrong_on_a_page_is_found(wrong: list[Block], session: Session) -> None:
+def test_errors_on_a_page_are_found(wrong: list[Block], session: Session) -> None:
     *before, last = wrong
     for each in before:
-        session.carry_out(each)
-    with pytest.raises(Exception):  # noqa: B017  each is wrong in a way of its own
-        session.carry_out(last)
+        session.execute(each)
+    with pytest.raises(Exception):  # noqa: B017  each raises another exception
+        session.execute(last)

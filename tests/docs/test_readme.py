@@ -1,8 +1,9 @@
-"""What the README says in its tables and sentences: each is held against the code or its source."""
+"""Tables and sentences of the README are checked against the code."""
 
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator
 
 import pytest
@@ -18,14 +19,14 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 
 def part(title: str) -> str:
-    """What stands under a heading."""
+    """The text under a heading."""
     _, heading, rest = README.partition(f"\n## {title}\n")
     assert heading, title
     return rest.partition("\n## ")[0]
 
 
 def commands() -> Iterator[tuple[str, str]]:
-    """The complete commands of mlx-host in the sentences and tables of all pages; capitals stand for something."""
+    """The complete mlx-host commands in the sentences and tables of all pages; capitals are placeholders."""
     for page in PAGES:
         prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
         for command in dict.fromkeys(re.findall(r"`mlx-host ([^`]+)`", prose)):
@@ -34,41 +35,39 @@ def commands() -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("page", "command"), [*commands()])
-def test_a_command_in_a_sentence_is_one(page: str, command: str) -> None:
+def test_commands_in_sentences_are_valid(page: str, command: str) -> None:
     words = command.split()
-    # A command's bare name is spoken of, and need not be complete; nor need the beginning of one.
+    # A command's name, or its beginning, can be mentioned without its required arguments.
     complete = "--model" in words or words[0] not in ("run", "launch", "bench", "parser")
     complete = complete and command != "plugins new"
     read_arguments(Block(page, 0, "sh", "", command), words if complete else [*words, "--help"])
 
 
-def test_each_backend_has_a_line_with_a_command() -> None:
-    lines = {row[0]: row for row in rows(part("Backends"))[1:]}
-    found = reference.plugins().backends
-    assert set(lines) == {f"`{found.owners[name].distribution}`" for name in reference.backends()}
+def test_each_extra_is_in_the_table_and_each_backend_has_a_command() -> None:
+    extras = tomllib.loads((ROOT / "core" / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    commands = {extra: command for extra, _, command in rows(part("Install"))[1:]}
+    assert set(commands) == {f"`mlx-host[{extra}]`" for extra in extras if extra != "testing"}
     for name in reference.backends():
-        package, brings, command = lines[f"`{found.owners[name].distribution}`"]
-        assert brings.startswith(f"`{name}`: "), package
-        assert command.startswith(f"`mlx-host run --backend {name} ")
+        assert commands[f"`mlx-host[{name}]`"].startswith(f"`mlx-host run --backend {name} ")
 
 
 def test_each_endpoint_is_in_the_table() -> None:
-    told = set()
+    result = set()
     for cell, _ in rows(part("Endpoints"))[1:]:
         method, first = "", ""
         for word in re.findall(r"`([^`]+)`", cell):
-            *said, path = word.split()
-            method = said[0] if said else method
+            *output, path = word.split()
+            method = output[0] if output else method
             if path in ("GET", "DELETE"):
                 continue
             if path.startswith("…"):
                 path = (first if first.endswith("}") or "count" in path else first.rpartition("/")[0]) + path[1:]
             else:
                 first = path
-            told.add(path)
-    # Those that only go with others.
+            result.add(path)
+    # Endpoints that only follow from others.
     lesser = {"/v1/images/variations", "/v1/images/files/{name}", "/v1/images/jobs/{id}"}
-    assert told == {endpoint.partition(" ")[2] for endpoint in reference.endpoints()} - lesser
+    assert result == {endpoint.partition(" ")[2] for endpoint in reference.endpoints()} - lesser
 
 
 def test_each_parser_is_in_the_table() -> None:
@@ -78,10 +77,10 @@ def test_each_parser_is_in_the_table() -> None:
     assert named <= set(found)
 
 
-def test_the_flags_that_are_named_exist() -> None:
+def test_the_named_flags_exist() -> None:
     fields = {
         flag
-        for row in rows(reference.section("server-settings") + "\n" + reference.section("model-settings"))
+        for row in rows("\n".join(map(reference.section, ("server-settings", "model-settings", "api-settings"))))
         for flag in row[:1]
     }
     fields |= {row[0] for row in rows(reference.section("options"))}
@@ -90,23 +89,23 @@ def test_the_flags_that_are_named_exist() -> None:
     assert set(re.findall(r"--[a-z][\w-]+", prose)) <= known
 
 
-def test_the_backend_is_as_long_as_it_says() -> None:
+def test_the_example_backend_has_the_stated_length() -> None:
     code = re.search(r'```python title="shout/mlx_host_shout.py"\n(.*?)```', README, re.DOTALL)
     assert code is not None
     assert len(code[1].splitlines()) <= 31
 
 
-def test_the_numbers_are_those_that_were_measured() -> None:
+def test_the_numbers_are_those_of_the_benchmarks() -> None:
     measured: dict[tuple[str, str], dict[str, str]] = {}
     for row in rows((ROOT / "docs" / "benchmarks.md").read_text()):
         if len(row) == 8 and row[2] in ("engine directly", "mlx-host", "mlx_lm.server"):
             measured.setdefault((row[0], row[1]), {})[row[2]] = row[3]
-    shown = {(row[0], row[1]): row[2:] for row in rows(part("How fast it is"))[1:]}
+    shown = {(row[0], row[1]): row[2:] for row in rows(part("Performance"))[1:]}
     assert len(shown) == len(measured) > 3
     for key, numbers in shown.items():
         assert numbers == [measured[key][who] for who in ("engine directly", "mlx-host", "mlx_lm.server")], key
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!https?:)([^)#]+)", README))))
-def test_links_lead_somewhere(target: str) -> None:
+def test_links_are_valid(target: str) -> None:
     assert (ROOT / target).exists()

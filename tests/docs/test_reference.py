@@ -1,4 +1,4 @@
-"""Whatever there is, is documented: each setting, option, flag, command, endpoint, error, hook, request and event."""
+"""The reference is complete: each setting, option, flag, command, endpoint, error, hook, request and event."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def rows(text: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.findall(r"\|((?:`[^`]*`|\\.|[^|`])*)(?=\|)", line)] for line in lines]
 
 
-def test_every_section_stands_somewhere_and_every_marker_has_a_section() -> None:
+def test_every_section_is_used_and_every_marker_has_a_section() -> None:
     used = {
         name.partition(" ")[0] for path in DOCS.rglob("*.md") for name in reference.MARKER.findall(path.read_text())
     }
@@ -43,9 +43,9 @@ def test_every_section_stands_somewhere_and_every_marker_has_a_section() -> None
 
 @pytest.mark.parametrize("schema", [HostSettings, ModelSettings])
 def test_each_setting_has_its_flag_its_variable_and_a_description(schema: type[HostSettings | ModelSettings]) -> None:
-    said = {row[1]: row for row in rows(page("reference/settings.md"))}
+    output = {row[1]: row for row in rows(page("reference/settings.md"))}
     for name in schema.model_fields:
-        row = said[f"`{variable_name(name)}`"]
+        row = output[f"`{variable_name(name)}`"]
         assert f"`{flag_name(name)}`" in row[0]
         assert row[-1], f"setting {name!r} has no description"
 
@@ -53,14 +53,14 @@ def test_each_setting_has_its_flag_its_variable_and_a_description(schema: type[H
 @pytest.mark.parametrize("name", reference.backends())
 def test_each_option_of_each_backend_has_a_description(name: str) -> None:
     _, _, own = page("reference/backends.md").partition(f"\n## {name}\n")
-    said = {row[1]: row for row in rows(own.partition("\n## ")[0])}
+    output = {row[1]: row for row in rows(own.partition("\n## ")[0])}
     for option in reference.backends()[name].options.model_fields:
-        row = said[f"`{variable_name(option)}`"]
+        row = output[f"`{variable_name(option)}`"]
         assert f"`{flag_name(option)}`" in row[0]
         assert row[-1], f"option {option!r} of {name} has no description"
 
 
-def test_the_backends_of_this_repository_are_there() -> None:
+def test_the_backends_of_this_repository_are_documented() -> None:
     assert {"embeddings", "lm", "whisper"} <= set(reference.backends())
     assert not {"echo", "scripted"} & set(reference.backends())
 
@@ -77,31 +77,31 @@ def test_each_command_has_its_help() -> None:
 
 def test_each_flag_has_a_help_text() -> None:
     for path in reference.commands():
-        for option, said in re.findall(r"│ (--[\w-]+)\S*(.*)│", reference.help_of(*path)):
-            assert re.search(r"[a-z]{2}", said), f"{' '.join(path)} {option} says nothing"
+        for option, output in re.findall(r"│ (--[\w-]+)\S*(.*)│", reference.help_of(*path)):
+            assert re.search(r"[a-z]{2}", output), f"{' '.join(path)} {option} has no help text"
 
 
-def test_each_endpoint_is_told_and_none_that_is_not_there() -> None:
+def test_exactly_the_existing_endpoints_are_documented() -> None:
     text = (DOCS / "reference" / "endpoints.md").read_text()
-    told = set(re.findall(r"`((?:GET|POST|DELETE|PUT) /\S*)`", text))
-    assert told == set(reference.endpoints())
+    output = set(re.findall(r"`((?:GET|POST|DELETE|PUT) /\S*)`", text))
+    assert output == set(reference.endpoints())
     for endpoint in reference.endpoints():
         if "requestBody" in reference.endpoints()[endpoint]:
             assert f"<!-- reference: fields {endpoint} -->" in text
 
 
 def test_each_error_has_its_status_type_and_code() -> None:
-    said = {(row[0], row[3]): row for row in rows(page("reference/errors.md"))}
+    output = {(row[0], row[3]): row for row in rows(page("reference/errors.md"))}
     assert len(reference.errors()) >= 15
     for error in reference.errors():
         code = f"`{error.code}`" if issubclass(error, RequestError) and error.code else ""
-        row = said[f"`{error.__name__}`", code]
+        row = output[f"`{error.__name__}`", code]
         assert row[-1], f"{error.__name__} has no docstring"
         if issubclass(error, RequestError):
             assert row[1:3] == [str(error.status), f"`{error.type}`"]
 
 
-def test_each_hook_is_told() -> None:
+def test_each_hook_is_documented() -> None:
     text = page("reference/hooks.md")
     assert len(reference.hooks()) == 7
     for name, hook in reference.hooks().items():
@@ -111,24 +111,24 @@ def test_each_hook_is_told() -> None:
 
 
 @pytest.mark.parametrize("module", [mlx_host.requests, mlx_host.events], ids=lambda module: module.__name__)
-def test_each_request_and_event_is_told(module: ModuleType) -> None:
+def test_each_request_and_event_is_documented(module: ModuleType) -> None:
     found = reference.dataclasses_of(module)
     assert len(found) > 5
     text = page(f"reference/{module.__name__.rpartition('.')[2]}.md")
     for name, thing in found.items():
         assert thing.__doc__
-        assert not thing.__doc__.startswith(f"{name}("), f"{name} has no docstring of its own"
+        assert not thing.__doc__.startswith(f"{name}("), f"{name} has only the generated docstring"
         assert re.search(rf"^## {name}\b", text, re.MULTILINE)
 
 
-def test_each_parser_is_told() -> None:
+def test_each_parser_is_documented() -> None:
     text = page("reference/parsers.md")
     for parser in reference.plugins().parsers.found.values():
-        assert parser.reads
+        assert parser.description
         assert f"`{parser.name}`" in text
 
 
-def test_each_flag_and_key_of_mlx_openai_server_is_told() -> None:
+def test_each_flag_and_key_of_mlx_openai_server_is_documented() -> None:
     text = (DOCS / "coming-from-mlx-openai-server.md").read_text()
     for old in (*SERVER, *MODEL):
         assert f"`{flag_name(old.name)}`" in text, old.name

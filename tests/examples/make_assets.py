@@ -1,4 +1,4 @@
-"""Makes what the notebooks read, beside them: uv run python -m tests.examples.make_assets"""
+"""Creates the files that the notebooks use: uv run python -m tests.examples.make_assets"""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ booking: no telephones, no food, no talking.""",
 
 
 def pdf(pages: tuple[str, ...]) -> bytes:
-    """A document of one column of Helvetica, a text for each page; its first line of all is the title."""
+    """A PDF with one text per page, in one column of Helvetica; the first line is the title."""
     objects = ["<< /Type /Catalog /Pages 2 0 R >>", "", "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>"]
     kids = []
     for page in pages:

@@ -1,4 +1,4 @@
-"""Every notebook, executed as a reader would, against one server; and what a committed notebook may hold."""
+"""Every notebook is executed against one server; committed notebooks have no output."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tests.support.tiny_vlm import write_tiny_gemma4, write_tiny_qwen2_vl
 Table = dict[str, str | int]
 
 NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
-# For a cell; on a busy machine a text model writes one or two tokens a second.
+# Timeout of a cell; on a busy machine a text model generates one or two tokens per second.
 CELL_SECONDS = 240
 
 
 def read(name: str) -> NotebookNode:
-    # nbformat says that it has types; this function has none.
+    # nbformat claims to be typed, but this function is not.
     notebook: NotebookNode = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)  # type: ignore[no-untyped-call]
     return notebook
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """The real models that the notebooks' own file serves, and tiny ones for what only large models can do."""
+    """The models of the notebooks' configuration, with tiny ones in place of large models."""
 
     def tiny(backend: str, name: str, write: Callable[[Path], Path], **options: str | int) -> Table:
         model = write(tmp_path_factory.mktemp(name))
@@ -43,7 +43,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
     images = tiny("flux", "images", write_tiny_flux, config_name="flux2-klein-4b", quantize=16)
     models = [
-        tiny("embeddings", "picture-embeddings", write_tiny_siglip),
+        tiny("embeddings", "image-embeddings", write_tiny_siglip),
         tiny("vlm", "vision", write_tiny_qwen2_vl),
         tiny("vlm", "listener", write_tiny_gemma4),
         images,
@@ -58,11 +58,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_runs(name: str, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_runs(name: str, server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLX_HOST_URL", f"{server.url}/v1")
-    # The smallest pictures that can be made.
-    monkeypatch.setenv("PICTURE_SIDE", "64")
-    # Where the kernel keeps its connection file and its history.
+    # The smallest supported size.
+    monkeypatch.setenv("IMAGE_SIDE", "64")
+    # The kernel's connection file and history.
     for variable in ("IPYTHONDIR", "JUPYTER_RUNTIME_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path))
     others = set(psutil.Process().children())
@@ -78,7 +78,7 @@ def test_it_runs(name: str, server: ServerProcess, tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_committed_as_it_was_written(name: str) -> None:
+def test_a_committed_notebook_has_no_output(name: str) -> None:
     notebook = read(name)
     assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
     assert notebook.metadata == {
@@ -94,7 +94,7 @@ def test_it_is_committed_as_it_was_written(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_says_what_it_shows_and_how_to_start_its_server(name: str) -> None:
+def test_a_notebook_begins_with_its_purpose_and_its_server(name: str) -> None:
     notebook = read(name)
     first, *others = notebook.cells
     assert first.source.startswith("# ")
@@ -104,10 +104,10 @@ def test_it_says_what_it_shows_and_how_to_start_its_server(name: str) -> None:
     assert 'os.environ.get("MLX_HOST_URL", "http://127.0.0.1:8000/v1")' in code
 
 
-def test_the_readme_lists_them_all() -> None:
+def test_the_readme_lists_all_notebooks() -> None:
     table = (NOTEBOOKS / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"^\| \[.*?\]\((\w+)\.ipynb\)", table, re.MULTILINE)) == NAMES
 
 
-def test_the_handbook_is_what_the_script_makes() -> None:
+def test_the_handbook_is_the_output_of_the_script() -> None:
     assert (NOTEBOOKS / "handbook.pdf").read_bytes() == pdf(PAGES)

@@ -22,7 +22,7 @@ def lint(folder: Path, package: str) -> subprocess.CompletedProcess[str]:
     contract = {**CONTRACT, "source_modules": [package]}
     lines = ["[tool.importlinter]", f'root_packages = ["mlx_host", "{package}"]', "[[tool.importlinter.contracts]]"]
     config = folder / "importlinter.toml"
-    # JSON's strings, lists and booleans are TOML's, too.
+    # JSON strings, lists and booleans are valid TOML.
     config.write_text("\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in contract.items())]))
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--config", str(config)]
     env = {**os.environ, "PYTHONPATH": str(folder)}

@@ -1,4 +1,4 @@
-"""The example of an API, installed as a distribution into an environment of its own."""
+"""The example API, installed as a distribution into a separate environment."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
         yield client
 
 
-def test_its_own_tests_pass(installed: Path) -> None:
+def test_the_example_s_tests_pass(installed: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", "--rootdir", "."]
     env = environment(plugins=[installed])
     done = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True, check=False)
@@ -91,6 +91,6 @@ def test_it_is_not_served_by_default() -> None:
     assert "toy-speech" not in mlx_host("plugins").stdout
 
 
-def test_it_is_as_short_as_its_readme_says() -> None:
+def test_the_example_has_the_stated_length() -> None:
     lines = [line for path in PROJECT.glob("mlx_host_toy_speech/*.py") for line in path.read_text().splitlines()]
     assert len([line for line in lines if line.strip()]) < 100

@@ -1,4 +1,4 @@
-"""The clients of a module's own `server`."""
+"""Clients of the module's `server` fixture."""
 
 from __future__ import annotations
 

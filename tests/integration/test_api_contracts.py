@@ -1,6 +1,6 @@
-"""Every API of this repository that submits requests keeps its contract; models are scripted.
+"""Every API of this repository that submits requests passes the API contract; models are scripted.
 
-An API without a subclass of ApiContract here fails by its name.
+An API without a subclass of ApiContract here fails a test that names it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mlx_host.api import Api
 from mlx_host.testing import ApiContract, HttpResponse
 from mlx_host_messages.plugin import MESSAGES
 
-from tests.support.client import events, says, script
+from tests.support.client import events, script, text_script
 from tests.support.plugin_projects import install_projects
 
 SCRIPTED = ("--backend", "scripted", "--parser", "qwen3")
@@ -35,7 +35,7 @@ PROJECT = Path(__file__).parents[1] / "support" / "canned-media"
 
 @pytest.fixture(scope="module", autouse=True)
 def _canned_media(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Install the canned backend where only the servers of these tests find it."""
+    """Install the canned backend for the servers of these tests only."""
     installed = install_projects(tmp_path_factory.mktemp("installed"), [PROJECT])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(installed), prepend=os.pathsep)
@@ -46,9 +46,9 @@ class TestChat(ApiContract):
     api = CHAT
     arguments = SCRIPTED
     path = "/v1/chat/completions"
-    body: ClassVar = {"model": "m", "messages": says("<think>Hm.</think>", "Hello", " there.")}
+    body: ClassVar = {"model": "m", "messages": text_script("<think>Hm.</think>", "Hello", " there.")}
     stream: ClassVar = {"stream": True, "stream_options": {"include_usage": True}}
-    invalid = ({"messages": []}, {"n": 0}, {"messages": script(["refuse", "no"])})
+    invalid = ({"messages": []}, {"n": 0}, {"messages": script(["reject", "no"])})
 
     @classmethod
     def output(cls, response: HttpResponse) -> object:
@@ -66,9 +66,9 @@ class TestCompletions(ApiContract):
     api = COMPLETIONS
     arguments = SCRIPTED
     path = "/v1/completions"
-    body: ClassVar = {"model": "m", "prompt": json.dumps([["say", "Hello"], ["say", " there."]])}
+    body: ClassVar = {"model": "m", "prompt": json.dumps([["text", "Hello"], ["text", " there."]])}
     stream: ClassVar = {"stream": True}
-    invalid = ({"prompt": []}, {"best_of": 0}, {"suffix": "refuse"})
+    invalid = ({"prompt": []}, {"best_of": 0}, {"suffix": "reject"})
 
     @classmethod
     def output(cls, response: HttpResponse) -> object:
@@ -81,9 +81,9 @@ class TestResponses(ApiContract):
     api = RESPONSES
     arguments = SCRIPTED
     path = "/v1/responses"
-    body: ClassVar = {"model": "m", "input": json.dumps([["say", "<think>Hm.</think>"], ["say", "Hello"]])}
+    body: ClassVar = {"model": "m", "input": json.dumps([["text", "<think>Hm.</think>"], ["text", "Hello"]])}
     stream: ClassVar = {"stream": True}
-    invalid = ({"input": []}, {"temperature": 3}, {"input": json.dumps([["refuse", "no"]])})
+    invalid = ({"input": []}, {"temperature": 3}, {"input": json.dumps([["reject", "no"]])})
 
     @classmethod
     def output(cls, response: HttpResponse) -> object:
@@ -107,9 +107,13 @@ class TestMessages(ApiContract):
     api = MESSAGES
     arguments = SCRIPTED
     path = "/v1/messages"
-    body: ClassVar = {"model": "m", "max_tokens": 100, "messages": says("<think>Hm.</think>", "Hello", " there.")}
+    body: ClassVar = {
+        "model": "m",
+        "max_tokens": 100,
+        "messages": text_script("<think>Hm.</think>", "Hello", " there."),
+    }
     stream: ClassVar = {"stream": True}
-    invalid = ({"messages": []}, {"max_tokens": -1}, {"messages": script(["refuse", "no"])})
+    invalid = ({"messages": []}, {"max_tokens": -1}, {"messages": script(["reject", "no"])})
 
     @classmethod
     def output(cls, response: HttpResponse) -> object:
@@ -125,11 +129,11 @@ class TestEmbeddings(ApiContract):
     arguments = CANNED
     path = "/v1/embeddings"
     body: ClassVar = {"model": "m", "input": ["Hello", "there"]}
-    invalid = ({"input": []}, {"dimensions": 0}, {"input": ["refuse"]})
+    invalid = ({"input": []}, {"dimensions": 0}, {"input": ["reject"]})
 
 
 class FormContract(ApiContract):
-    """The contract of an API whose bodies are forms; the values of `files` are files."""
+    """The contract of an API with multipart forms; `files` are the uploads."""
 
     files: ClassVar[tuple[str, ...]]
 
@@ -149,7 +153,7 @@ class TestAudio(FormContract):
     files = ("file",)
     body: ClassVar = {"model": "m", "file": "RIFF"}
     stream: ClassVar = {"stream": "true"}
-    invalid = ({"temperature": "hot"}, {"prompt": "refuse"})
+    invalid = ({"temperature": "hot"}, {"prompt": "reject"})
 
     @classmethod
     def output(cls, response: HttpResponse) -> object:
@@ -164,7 +168,7 @@ class TestImages(ApiContract):
     path = "/v1/images/generations"
     body: ClassVar = {"model": "m", "prompt": "a fox", "seed": 7, "response_format": "b64_json"}
     stream: ClassVar = {"stream": True}
-    invalid = ({"prompt": ""}, {"n": 0}, {"prompt": "refuse"})
+    invalid = ({"prompt": ""}, {"n": 0}, {"prompt": "reject"})
 
     @classmethod
     def output(cls, response: HttpResponse) -> object:
@@ -181,7 +185,7 @@ class TestImageEdits(FormContract):
     path = "/v1/images/edits"
     files = ("image",)
     body: ClassVar = {"model": "m", "prompt": "a fox", "image": "RIFF"}
-    invalid = ({"n": "0"}, {"prompt": "refuse"})
+    invalid = ({"n": "0"}, {"prompt": "reject"})
 
 
 CASES = {
@@ -192,5 +196,5 @@ CASES = {
 @pytest.mark.parametrize(
     "api", [api for api in discover().apis.found.values() if api.request_types], ids=lambda a: a.name
 )
-def test_an_api_has_a_case(api: Api[Any]) -> None:
+def test_each_api_is_tested(api: Api[Any]) -> None:
     assert api.name in CASES, f"API {api.name!r} has no subclass of ApiContract here; write one"

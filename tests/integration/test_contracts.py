@@ -1,7 +1,7 @@
-"""Every installed backend and parser keeps its contract.
+"""Every installed backend and parser passes its contract.
 
-A parser brings its own samples; it is tried because it is installed. A backend needs a case, which lies with the tests
-of its plugin, or here; one without fails here by its name.
+A parser has samples, so every installed one is tested. A backend needs a ModelContract subclass, here or in the tests
+of its plugin; a backend without one fails a test that names it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ PARSERS = sorted(set(PLUGINS.parsers.found.values()), key=lambda parser: parser.
 class TestScripted(ModelContract):
     backend = PLUGINS.backend("scripted")
     requests = (
-        chat(json.dumps([["say", "one"], ["say", " two"], ["say", " three"]])),
-        chat(json.dumps([["prefilled", 1, 2], ["say", "four"], ["end", "length"]])),
+        chat(json.dumps([["text", "one"], ["text", " two"], ["text", " three"]])),
+        chat(json.dumps([["progress", 1, 2], ["text", "four"], ["finish", "length"]])),
     )
 
 
@@ -41,7 +41,7 @@ class TestLm(ModelContract):
     requests = (
         chat("Say something.", max_tokens=6),
         chat("What is the capital of France?", max_tokens=9),
-        chat("Two answers, please.", max_tokens=5, n=2),
+        chat("Two choices, please.", max_tokens=5, n=2),
         CompletionRequest(id="c", model="m", prompt="Once upon a", n=2, max_tokens=5, sampling=Sampling(temperature=0)),
         CompletionRequest(id="e", model="m", prompt=[9690, 198], echo=True, top_logprobs=1, max_tokens=0),
         TokenizeRequest(id="t", model="m", prompt=chat("Say something.")),
@@ -54,8 +54,8 @@ class TestLm(ModelContract):
 
 
 @cache
-def tried() -> set[str]:
-    """The names of the backends that some test tries the contract on."""
+def tested_backends() -> set[str]:
+    """The names of the backends that have a ModelContract test."""
     files = [*ROOT.glob("tests/plugins/**/test_*.py"), Path(__file__), *ROOT.glob("examples/**/test_*.py")]
     modules = [_module(file) for file in files if "(ModelContract)" in file.read_text(encoding="utf-8")]
     things = [thing for module in modules for thing in vars(module).values() if isinstance(thing, type)]
@@ -66,7 +66,7 @@ def _module(file: Path) -> ModuleType:
     name = ".".join(file.relative_to(ROOT).with_suffix("").parts)
     if name.isascii() and name.replace(".", "").isidentifier():
         return importlib.import_module(name)
-    # An example is a project of its own, in a folder that is no package.
+    # An example is a separate project, in a folder that is not a package.
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None
     assert spec.loader is not None
@@ -76,18 +76,18 @@ def _module(file: Path) -> ModuleType:
 
 
 @pytest.mark.parametrize("name", sorted(PLUGINS.backends.found))
-def test_a_backend_has_a_case(name: str) -> None:
-    assert name in tried(), f"backend {name!r} has no subclass of ModelContract among the tests; write one"
+def test_each_backend_is_tested(name: str) -> None:
+    assert name in tested_backends(), f"backend {name!r} has no subclass of ModelContract among the tests; write one"
 
 
 @pytest.mark.parametrize("law", [name for name in vars(ParserContract) if name.startswith("test_")])
 @pytest.mark.parametrize("parser", PARSERS, ids=lambda parser: parser.name)
-def test_a_parser_keeps(parser: type[Parser], law: str) -> None:
+def test_a_parser_passes(parser: type[Parser], law: str) -> None:
     contract = type("Contract", (ParserContract,), {"parser": parser})
     getattr(contract(), law)()
 
 
-def test_there_is_something_to_try() -> None:
+def test_backends_and_parsers_are_installed() -> None:
     assert {"echo", "lm", "scripted"} <= set(PLUGINS.backends.found)
     assert PLUGINS.parser("qwen3") in PARSERS
     assert PLUGINS.problems() == []

@@ -1,4 +1,4 @@
-"""POST /v1/embeddings on real models behind a real server, with OpenAI's own client."""
+"""POST /v1/embeddings with real models on a real server, with OpenAI's client."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 
 from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_siglip
 from tests.support.client import connection, error_of, eventually, head, post, queue, sdk
+from tests.support.edge_case_images import DATA_URLS, png_header
 from tests.support.media import data_url
-from tests.support.odd_images import DATA_URLS, png_header
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_llama import write_tiny_llama
 
@@ -86,7 +86,7 @@ def test_similar_texts_have_similar_vectors(client: openai.OpenAI) -> None:
     assert account @ password > 0.4 > 0.2 > account @ cat
 
 
-def test_token_ids_and_lists_of_them(client: openai.OpenAI) -> None:
+def test_token_ids_and_lists_of_token_ids(client: openai.OpenAI) -> None:
     tokens = [101, 7592, 2088, 102]
     text, one, many = (
         vectors(client.embeddings.create(model="minilm", input=given))
@@ -102,8 +102,8 @@ def test_order_is_kept_over_many_batches(client: openai.OpenAI, model: str) -> N
     texts = [f"{'word ' * (number % 37)}number {number}" for number in range(300)]
     together = client.embeddings.create(model=model, input=texts)
     some = range(0, 300, 43)
-    alone = [vectors(client.embeddings.create(model=model, input=texts[number]))[0] for number in some]
-    np.testing.assert_allclose(vectors(together)[list(some)], alone, atol=1e-4)
+    baseline = [vectors(client.embeddings.create(model=model, input=texts[number]))[0] for number in some]
+    np.testing.assert_allclose(vectors(together)[list(some)], baseline, atol=1e-4)
 
 
 def test_concurrent_clients_get_their_own_vectors(client: openai.OpenAI) -> None:
@@ -115,7 +115,7 @@ def test_concurrent_clients_get_their_own_vectors(client: openai.OpenAI) -> None
 
 
 @pytest.mark.parametrize(("model", "limit"), [("minilm", 256), ("llama", 512)])
-def test_too_long_an_input_is_rejected_or_truncated(server: ServerProcess, model: str, limit: int) -> None:
+def test_too_long_input_is_rejected_or_truncated(server: ServerProcess, model: str, limit: int) -> None:
     body = {"model": model, "input": ["short", "far too long " * limit]}
     error = error_of(post(server, body, EMBEDDINGS), 400)
     assert error["code"] == "context_length_exceeded"
@@ -171,13 +171,13 @@ def test_chat_with_an_embedding_model_is_rejected_with_an_alternative(client: op
     assert "Models that support them: llama." in str(rejection.value)
 
 
-def test_a_text_model_embeds_beside_its_chat(client: openai.OpenAI, server: ServerProcess) -> None:
+def test_a_text_model_serves_embeddings_and_chat(client: openai.OpenAI, server: ServerProcess) -> None:
     conversation = {"messages": [{"role": "user", "content": "Hello"}]}
     with ThreadPoolExecutor(2) as pool:
         chat = pool.submit(post, server, {"model": "llama", **conversation, "max_tokens": 40, "temperature": 0})
-        beside = [vectors(client.embeddings.create(model="llama", input=SENTENCES)) for _ in range(5)]
+        during_chat = [vectors(client.embeddings.create(model="llama", input=SENTENCES)) for _ in range(5)]
     assert chat.result().json()["usage"]["completion_tokens"] > 0
-    for first, second in pairwise(beside):
+    for first, second in pairwise(during_chat):
         np.testing.assert_allclose(first, second, atol=1e-4)
 
 
@@ -228,4 +228,4 @@ def test_a_multimodal_model_embeds_images(tmp_path: Path) -> None:
         large = error_of(post(server, {"image_url": data_url(png_header(10_000, 9_000))}, EMBEDDINGS), 413)
         assert large["code"] == "image_too_large"
         response = post(server, {"image_url": "https://example.com/cat.png"}, EMBEDDINGS)
-        assert "not fetched" in error_of(response, 400)["message"]
+        assert "not a data URL" in error_of(response, 400)["message"]

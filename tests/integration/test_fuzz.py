@@ -1,4 +1,4 @@
-"""Garbage of every kind: the server answers it, with a 4xx if it is wrong, and stays whole."""
+"""Random invalid requests: each gets a response, a 4xx if it is invalid, and the server keeps working."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.support.client import children, post, says, wait_for_queue
-from tests.support.crowd import Reply, ask, connected, each, parse, request
+from tests.support.client import children, post, text_script, wait_for_queue
+from tests.support.load_client import Reply, connect, parse, request, run_concurrently, send_request
 from tests.support.server import ServerProcess, running_server
 
-# How many requests of each kind.
+# The number of requests of each kind.
 FAULTY, DAMAGED, DAMAGED_HTTP = 4000, 1000, 300
 # For each endpoint: with a body, and without.
 FROM_DOCUMENT = (40, 10)
@@ -27,13 +27,13 @@ FROM_DOCUMENT = (40, 10)
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[ServerProcess]:
-    """A server which must be, at the end, as it was at the beginning."""
+    """A server that must be unchanged at the end."""
     with running_server("--backend", "scripted", "--parser", "qwen3", "--slots", "8", "--max-body-mb", "1") as running:
         (child,) = children(running)
         yield running
         wait_for_queue(running, 0)
         assert children(running) == [child]
-        assert post(running, {"messages": says("fine")}).json()["choices"][0]["message"]["content"] == "fine"
+        assert post(running, {"messages": text_script("fine")}).json()["choices"][0]["message"]["content"] == "fine"
         assert not any("Traceback" in line for line in running.lines)
 
 
@@ -60,7 +60,7 @@ WHOLE: dict[str, Any] = {
             "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
         },
         {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "sun"}]},
-        *says("hello", " there"),
+        *text_script("hello", " there"),
     ],
     "tools": [
         {
@@ -97,7 +97,7 @@ WHOLE: dict[str, Any] = {
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in a body where something else could stand."""
+    """The paths of all values in a body."""
     yield path
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, member in members:
@@ -108,7 +108,7 @@ PLACES = list(places(WHOLE))
 
 
 def mutated(dice: random.Random) -> bytes:
-    """A request with one to three faults."""
+    """A request with one to three invalid values."""
     body: Any = copy.deepcopy(WHOLE)
     for _ in range(dice.choice([1, 1, 1, 2, 3])):
         *way, last = dice.choice(PLACES[1:])
@@ -130,7 +130,7 @@ def _has(inside: Any, key: Any) -> bool:
 
 
 def broken(dice: random.Random) -> bytes:
-    """A request whose bytes have been damaged."""
+    """A request with damaged bytes."""
     body = bytearray(json.dumps(WHOLE).encode())
     for _ in range(dice.choice([1, 2, 10])):
         at = dice.randrange(max(len(body), 1))
@@ -151,7 +151,7 @@ def broken(dice: random.Random) -> bytes:
 
 
 def check(sent: bytes, reply: Reply) -> int:
-    """Check that it is an answer or a refusal in OpenAI's words."""
+    """Check that it is a response or an OpenAI error, and return its status."""
     assert reply.status < 500, (sent, reply)
     assert reply.headers["x-request-id"]
     if reply.status >= 400:
@@ -165,13 +165,13 @@ def send_all(server: ServerProcess, requests: list[bytes]) -> Counter[int]:
     statuses: Counter[int] = Counter()
 
     async def send(sent: bytes) -> None:
-        statuses[check(sent, await ask(server, sent))] += 1
+        statuses[check(sent, await send_request(server, sent))] += 1
 
-    asyncio.run(asyncio.wait_for(each(send, requests, at_once=16), 200))
+    asyncio.run(asyncio.wait_for(run_concurrently(send, requests, concurrency=16), 200))
     return statuses
 
 
-def test_faulty_fields(server: ServerProcess) -> None:
+def test_invalid_fields(server: ServerProcess) -> None:
     dice = random.Random(1)
     statuses = send_all(server, [mutated(dice) for _ in range(FAULTY)])
     assert set(statuses) == {200, 400}
@@ -192,20 +192,20 @@ def test_damaged_http(server: ServerProcess) -> None:
         sent = bytearray(request(json.dumps(WHOLE).encode()))
         for _ in range(dice.choice([1, 3, 10])):
             sent[dice.randrange(120)] = dice.randrange(256)
-        async with connected(server) as (reader, writer):
+        async with connect(server) as (reader, writer):
             writer.write(sent)
-            # Some have become the beginning of something longer; nobody waits for the rest of it.
+            # Some are now incomplete requests; do not wait for a response to them.
             with contextlib.suppress(TimeoutError, ConnectionError):
                 came = await asyncio.wait_for(reader.read(), 1)
                 status = parse(came).status
                 assert status < 500, (sent, came)
                 statuses[status] += 1
 
-    asyncio.run(asyncio.wait_for(each(send, range(DAMAGED_HTTP), at_once=32), 200))
+    asyncio.run(asyncio.wait_for(run_concurrently(send, range(DAMAGED_HTTP), concurrency=32), 200))
     assert statuses[400] > DAMAGED_HTTP / 2
 
 
-def test_what_the_openapi_document_allows(server: ServerProcess) -> None:
+def test_requests_that_the_openapi_document_allows(server: ServerProcess) -> None:
     schema = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
     found: Iterable[Any] = schema.get_all_operations()
     operations = [each.ok() for each in found]

@@ -24,7 +24,7 @@ from tests.support.server import BLAS, ServerProcess, running_server
 from tests.support.tiny_flux import write_tiny_flux, write_tiny_lora
 
 GENERATIONS, EDITS, JOBS = "/v1/images/generations", "/v1/images/edits", "/v1/images/jobs"
-# The fewest pixels and steps possible, and enough images and steps that a request still runs when a test looks.
+# As few pixels and steps as possible, with enough images and steps that a request is still running when a test checks.
 SMALL: dict[str, Any] = {"prompt": "a cat", "size": "16x16", "steps": 1}
 LONG: dict[str, Any] = {**SMALL, "steps": 50, "n": 10}
 
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     tables = ["".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items()) for table in models]
     config.write_text("".join(f"[[models]]\n{table}{variables}" for table in tables))
     with pytest.MonkeyPatch.context() as patch:
-        # mlx-lm sets it when it is imported, which other tests of this process do.
+        # mlx-lm sets it on import, and other tests in this process import mlx-lm.
         patch.delenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", raising=False)
         with running_server("--config", str(config)) as running:
             yield running
@@ -61,7 +61,7 @@ def client(server: ServerProcess) -> Iterator[openai.OpenAI]:
 
 
 def make(client: openai.OpenAI, model: str = "make", **more: Any) -> Any:
-    """Generate images with the SDK; fields that it does not know are passed on unchanged."""
+    """Generate images with the SDK; fields that it does not know are passed unchanged."""
     known = {"n", "size", "quality", "response_format", "output_format", "output_compression", "stream"}
     given = {**SMALL, **more}
     own = {key: given.pop(key) for key in list(given) if key not in known | {"prompt", "partial_images", "background"}}
@@ -172,6 +172,8 @@ def test_disconnecting_from_a_stream_frees_the_slot_within_a_step(client: openai
     wait_for_queue(server, 0)
     lines = eventually(lambda: [line for line in server.lines if line.endswith(": cancelled")])
     cancelled = re.findall(r"img-\w+", lines[-1])[0]
+    # The progress lines of image 1 show that the pattern is right.
+    assert any(f"{cancelled}: image 1 of" in line for line in server.lines)
     assert not any(f"{cancelled}: image 2 of" in line for line in server.lines)
 
 
@@ -229,7 +231,7 @@ def test_a_rejected_job_has_the_error(server: ServerProcess) -> None:
 def test_the_queue_is_ordered_by_priority(server: ServerProcess) -> None:
     long = start_job(server, **LONG)
     wait_for_queue(server, 1)
-    # In the log, their numbers of images tell them apart.
+    # In the log, the requests differ in the number of images.
     low = start_job(server, n=2, seed=1, priority="low")
     high = start_job(server, n=3, seed=1, priority="high")
     assert queue(server) == (1, 2)
@@ -393,4 +395,4 @@ def test_steps_are_in_the_log(client: openai.OpenAI, server: ServerProcess) -> N
 
 def test_a_truncated_prompt_is_in_the_log(client: openai.OpenAI, server: ServerProcess) -> None:
     response = make(client, prompt="🙂" * 300)
-    server.wait_for_line(f"the model reads 512 of {response.usage.input_tokens} tokens")
+    server.wait_for_line(f"prompt truncated to 512 of {response.usage.input_tokens} tokens")

@@ -1,5 +1,5 @@
-"""Text models behind the real server, asked by OpenAI's client: SmolLM2 shows that answers are right, a random llama
-that the protocol and the batch are."""
+"""Text models on the real server with OpenAI's client: SmolLM2 for the quality of the output, a random llama for the
+protocol and batching."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def whole(client: openai.OpenAI, messages: Sequence[Any], **more: Any) -> Any:
 
 
 def streamed(client: openai.OpenAI, messages: Sequence[Any], **more: Any) -> tuple[str, str | None, Any]:
-    """The text, the finish reason and the usage of a streamed answer."""
+    """Stream a completion; return the text, the finish reason and the usage."""
     text, reason, usage = "", None, None
     for chunk in whole(client, messages, stream=True, stream_options={"include_usage": True}, **more):
         usage = chunk.usage or usage
@@ -71,12 +71,12 @@ def streamed(client: openai.OpenAI, messages: Sequence[Any], **more: Any) -> tup
     return text, reason, usage
 
 
-def test_the_capital_of_france(smollm2: ServerProcess) -> None:
-    answer = whole(sdk(smollm2), user("What is the capital of France?"))
-    assert answer.choices[0].message.content == "The capital of France is Paris."
-    assert answer.choices[0].finish_reason == "stop"
-    assert answer.model == "demo:smollm2"
-    assert answer.usage.prompt_tokens == 37
+def test_output_is_correct(smollm2: ServerProcess) -> None:
+    response = whole(sdk(smollm2), user("What is the capital of France?"))
+    assert response.choices[0].message.content == "The capital of France is Paris."
+    assert response.choices[0].finish_reason == "stop"
+    assert response.model == "demo:smollm2"
+    assert response.usage.prompt_tokens == 37
 
 
 class Capital(BaseModel):
@@ -84,42 +84,44 @@ class Capital(BaseModel):
 
 
 @pytest.mark.parametrize(("country", "city"), [("France", "Paris"), ("Italy", "Rome")])
-def test_an_answer_held_to_a_form_is_right(smollm2: ServerProcess, country: str, city: str) -> None:
+def test_structured_output_is_correct(smollm2: ServerProcess, country: str, city: str) -> None:
     question = user(f"What is the capital of {country}?")
-    answer = sdk(smollm2).chat.completions.parse(
+    response = sdk(smollm2).chat.completions.parse(
         model="any", messages=question, response_format=Capital, temperature=0, max_tokens=60
     )
-    assert answer.choices[0].message.parsed == Capital.model_validate({"city": city})
+    assert response.choices[0].message.parsed == Capital.model_validate({"city": city})
 
 
 @pytest.mark.parametrize("question", QUESTIONS[1:3])
-def test_a_streamed_answer_is_the_whole_answer(smollm2: ServerProcess, question: str) -> None:
-    answer = whole(sdk(smollm2), user(question))
+def test_streamed_and_plain_responses_are_equal(smollm2: ServerProcess, question: str) -> None:
+    response = whole(sdk(smollm2), user(question))
     text, reason, usage = streamed(sdk(smollm2), user(question))
-    assert (text, reason) == (answer.choices[0].message.content, answer.choices[0].finish_reason)
-    assert usage.completion_tokens == answer.usage.completion_tokens
-    assert usage.prompt_tokens == answer.usage.prompt_tokens
+    assert (text, reason) == (response.choices[0].message.content, response.choices[0].finish_reason)
+    assert usage.completion_tokens == response.usage.completion_tokens
+    assert usage.prompt_tokens == response.usage.prompt_tokens
 
 
 @pytest.mark.parametrize("model", ["smollm2", "tiny"])
-def test_eight_at_once_give_what_each_gives_alone(model: str, request: pytest.FixtureRequest) -> None:
+def test_eight_concurrent_requests_give_the_same_output_as_sequential_ones(
+    model: str, request: pytest.FixtureRequest
+) -> None:
     server: ServerProcess = request.getfixturevalue(model)
-    alone = [whole(sdk(server), user(question), max_tokens=12).choices[0].message.content for question in QUESTIONS]
+    baseline = [whole(sdk(server), user(question), max_tokens=12).choices[0].message.content for question in QUESTIONS]
 
     async def together() -> list[str | None]:
         async with openai.AsyncOpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0) as client:
-            answers = await asyncio.gather(
+            responses = await asyncio.gather(
                 *(
                     client.chat.completions.create(model="any", messages=user(question), temperature=0, max_tokens=12)
                     for question in QUESTIONS
                 )
             )
-        return [answer.choices[0].message.content for answer in answers]
+        return [response.choices[0].message.content for response in responses]
 
-    assert asyncio.run(together()) == alone
+    assert asyncio.run(together()) == baseline
 
 
-def test_a_second_turn_reads_only_what_is_new(smollm2: ServerProcess) -> None:
+def test_a_second_turn_prefills_only_new_tokens(smollm2: ServerProcess) -> None:
     client = sdk(smollm2)
     story = "Once upon a time there was a fox who lived by the river. " * 12
     first = whole(client, user(story + "Where did the fox live?"), max_tokens=8)
@@ -135,35 +137,35 @@ def test_a_second_turn_reads_only_what_is_new(smollm2: ServerProcess) -> None:
     assert whole(client, turn, max_tokens=8).choices[0].message.content == second.choices[0].message.content
 
 
-def test_tools_and_their_results_go_through_the_template(smollm2: ServerProcess) -> None:
+def test_tools_and_their_results_are_rendered_by_the_template(smollm2: ServerProcess) -> None:
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city": "Oslo"}'}}
     history = [
         *user("What is the weather in Oslo?"),
         {"role": "assistant", "content": None, "tool_calls": [call]},
         {"role": "tool", "tool_call_id": "call_1", "content": json.dumps({"sky": "clear"})},
     ]
-    answer = whole(sdk(smollm2), history, tools=WEATHER)
-    assert answer.choices[0].finish_reason in ("stop", "length", "tool_calls")
-    assert answer.usage.prompt_tokens > 20
+    response = whole(sdk(smollm2), history, tools=WEATHER)
+    assert response.choices[0].finish_reason in ("stop", "length", "tool_calls")
+    assert response.usage.prompt_tokens > 20
 
 
-def test_calls_that_no_parser_reads_cannot_be_forced(tiny: ServerProcess) -> None:
+def test_calls_cannot_be_forced_without_a_parser(tiny: ServerProcess) -> None:
     for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
-        with pytest.raises(openai.BadRequestError, match="--parser") as refused:
+        with pytest.raises(openai.BadRequestError, match="--parser") as raised:
             whole(sdk(tiny), user("Hi"), tools=WEATHER, tool_choice=choice)
-        assert refused.value.param == "tool_choice"
+        assert raised.value.param == "tool_choice"
 
 
-def test_strict_is_ignored_without_a_parser_and_said_to_be(tiny: ServerProcess) -> None:
+def test_strict_is_reported_as_ignored_without_a_parser(tiny: ServerProcess) -> None:
     strict = [{"type": "function", "function": {**WEATHER[0]["function"], "strict": True}}]
     body = {"messages": user("Hi"), "tools": strict, "max_tokens": 2}
     assert post(tiny, body).headers["x-mlx-host-ignored"] == "tools.strict"
 
 
-def test_the_same_seed_gives_the_same_answer_among_others(tiny: ServerProcess) -> None:
+def test_a_seed_is_deterministic_in_a_batch(tiny: ServerProcess) -> None:
     client = sdk(tiny)
     hot = {"temperature": 1.0, "max_tokens": 16, "seed": 7}
-    alone = whole(client, user("Say something."), **hot).choices[0].message.content
+    baseline = whole(client, user("Say something."), **hot).choices[0].message.content
 
     async def among_others() -> list[str | None]:
         async with openai.AsyncOpenAI(base_url=f"{tiny.url}/v1", api_key="none", max_retries=0) as others:
@@ -172,46 +174,46 @@ def test_the_same_seed_gives_the_same_answer_among_others(tiny: ServerProcess) -
                 others.chat.completions.create(model="any", messages=user(question), temperature=1.0, max_tokens=20)
                 for question in QUESTIONS
             ]
-            answers = await asyncio.gather(*noise[:4], wanted, *noise[4:])
-        return [answer.choices[0].message.content for answer in answers]
+            responses = await asyncio.gather(*noise[:4], wanted, *noise[4:])
+        return [response.choices[0].message.content for response in responses]
 
-    assert asyncio.run(among_others())[4] == alone
+    assert asyncio.run(among_others())[4] == baseline
     other_seed = whole(client, user("Say something."), **{**hot, "seed": 8}).choices[0].message.content
-    assert other_seed != alone
+    assert other_seed != baseline
 
 
-def test_several_answers_to_one_question(tiny: ServerProcess) -> None:
-    answer = whole(sdk(tiny), user("Say something."), n=3, temperature=1.0, seed=1, max_tokens=12)
-    texts = [choice.message.content for choice in answer.choices]
-    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+def test_several_choices(tiny: ServerProcess) -> None:
+    response = whole(sdk(tiny), user("Say something."), n=3, temperature=1.0, seed=1, max_tokens=12)
+    texts = [choice.message.content for choice in response.choices]
+    assert [choice.index for choice in response.choices] == [0, 1, 2]
     assert len(set(texts)) == 3
-    assert answer.usage.completion_tokens == 36
+    assert response.usage.completion_tokens == 36
 
 
-def test_max_tokens_is_exact_and_said(tiny: ServerProcess) -> None:
-    answer = whole(sdk(tiny), user("Say something."), max_tokens=5)
-    assert answer.choices[0].finish_reason == "length"
-    assert answer.usage.completion_tokens == 5
+def test_max_tokens_is_exact_and_reported(tiny: ServerProcess) -> None:
+    response = whole(sdk(tiny), user("Say something."), max_tokens=5)
+    assert response.choices[0].finish_reason == "length"
+    assert response.usage.completion_tokens == 5
 
 
-def test_a_stop_string_ends_the_answer_and_is_not_shown(smollm2: ServerProcess) -> None:
-    answer = whole(sdk(smollm2), user("What is the capital of France?"), stop=[" Par"])
-    assert answer.choices[0].message.content == "The capital of France is"
-    assert answer.choices[0].finish_reason == "stop"
+def test_a_stop_string_ends_the_output_and_is_removed(smollm2: ServerProcess) -> None:
+    response = whole(sdk(smollm2), user("What is the capital of France?"), stop=[" Par"])
+    assert response.choices[0].message.content == "The capital of France is"
+    assert response.choices[0].finish_reason == "stop"
     assert streamed(sdk(smollm2), user("What is the capital of France?"), stop=" Par")[0] == "The capital of France is"
 
 
-def test_log_probabilities_belong_to_the_text(smollm2: ServerProcess) -> None:
-    answer = whole(sdk(smollm2), user("What is the capital of France?"), logprobs=True, top_logprobs=2)
-    content = answer.choices[0].logprobs.content
-    assert "".join(entry.token for entry in content) == answer.choices[0].message.content
+def test_logprobs_match_the_text(smollm2: ServerProcess) -> None:
+    response = whole(sdk(smollm2), user("What is the capital of France?"), logprobs=True, top_logprobs=2)
+    content = response.choices[0].logprobs.content
+    assert "".join(entry.token for entry in content) == response.choices[0].message.content
     for entry in content:
         assert entry.logprob <= 0
         assert entry.logprob == entry.top_logprobs[0].logprob
         assert bytes(entry.bytes).decode() == entry.token
 
 
-def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(tmp_path: Path) -> None:
+def test_too_long_prompt_is_rejected_with_both_lengths(tmp_path: Path) -> None:
     folder = write_tiny_llama(tmp_path / "short", context_length=64)
     with running_server("--backend", "lm", "--model", str(folder)) as server:
         with pytest.raises(
@@ -222,13 +224,13 @@ def test_a_prompt_that_is_too_long_is_refused_with_both_numbers(tmp_path: Path) 
         assert whole(sdk(server), user("Hi."), max_tokens=500).choices[0].finish_reason == "length"
 
 
-def test_a_context_length_of_our_own(tiny: ServerProcess, tmp_path: Path) -> None:
+def test_the_context_length_can_be_configured(tiny: ServerProcess, tmp_path: Path) -> None:
     folder = write_tiny_llama(tmp_path / "own")
     template = tmp_path / "plain.jinja"
     template.write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", encoding="utf-8")
     flags = ["--context-length", "20", "--chat-template-file", str(template)]
     with running_server("--backend", "lm", "--model", str(folder), *flags) as server:
-        answer = whole(sdk(server), user("Hi."), max_tokens=2)
-        assert answer.usage.prompt_tokens < whole(sdk(tiny), user("Hi."), max_tokens=2).usage.prompt_tokens
+        response = whole(sdk(server), user("Hi."), max_tokens=2)
+        assert response.usage.prompt_tokens < whole(sdk(tiny), user("Hi."), max_tokens=2).usage.prompt_tokens
         with pytest.raises(openai.BadRequestError, match="maximum context length is 20 tokens"):
             whole(sdk(server), user("word " * 30))

@@ -1,4 +1,4 @@
-"""Far more than the server can take: everybody gets an answer or a refusal, and nothing is left behind."""
+"""Overload and mass disconnects: each request gets a response or a 429, and no slot or process leaks."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.client import children, post, queue, says, script, wait_for_queue
-from tests.support.crowd import Reply, ask, connected, each, request
+from tests.support.client import children, post, queue, script, text_script, wait_for_queue
+from tests.support.load_client import Reply, connect, request, run_concurrently, send_request
 from tests.support.server import ServerProcess, running_server
 
 ANSWER = ["every", " one", " of", " these", " words"]
@@ -21,7 +21,7 @@ def chat(messages: list[dict[str, Any]], **more: Any) -> bytes:
 
 
 def whole_text(reply: Reply) -> str:
-    """The text of an answer, streamed or not, which must be complete."""
+    """The text of a response, plain or streamed, after checking that it is complete."""
     if reply.headers["content-type"] == "application/json":
         choice = reply.json()["choices"][0]
         assert choice["finish_reason"] == "stop"
@@ -33,18 +33,18 @@ def whole_text(reply: Reply) -> str:
     return "".join(chunk["delta"].get("content", "") for chunk in chunks)
 
 
-def test_five_hundred_at_once(tmp_path: Path) -> None:
+def test_500_concurrent_requests(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    steps = script(["until", str(gate)], *(["say", word] for word in ANSWER))
+    steps = script(["until", str(gate)], *(["text", word] for word in ANSWER))
     with running_server("--backend", "scripted", "--slots", "8", "--queue-size", "64") as server:
-        refused = 0
+        rejected = 0
 
         async def client(number: int) -> Reply:
-            nonlocal refused
-            reply = await ask(server, chat(steps, stream=number % 2 == 0))
+            nonlocal rejected
+            reply = await send_request(server, chat(steps, stream=number % 2 == 0))
             if reply.status == 429:
-                refused += 1
-                if refused == 500 - 8 - 64:
+                rejected += 1
+                if rejected == 500 - 8 - 64:
                     gate.touch()
             return reply
 
@@ -59,11 +59,11 @@ def test_five_hundred_at_once(tmp_path: Path) -> None:
 
 
 async def leave_early(server: ServerProcess, dice: random.Random) -> None:
-    """Send a request, or part of it, and go away at some moment."""
+    """Send a request, or part of it, and disconnect at a random moment."""
     endless = dice.random() < 0.5
-    messages = script(["forever", "on and on"]) if endless else says(*ANSWER)
+    messages = script(["repeat", "on and on"]) if endless else text_script(*ANSWER)
     sent = chat(messages, stream=dice.random() < 0.7)
-    async with connected(server) as (reader, writer):
+    async with connect(server) as (reader, writer):
         if dice.random() < 0.3:
             writer.write(sent[: dice.randrange(len(sent))])
             return
@@ -76,21 +76,23 @@ async def leave_early(server: ServerProcess, dice: random.Random) -> None:
             await reader.read(dice.choice([1, 300, 3000]))
 
 
-def test_a_thousand_disconnects_leave_nothing() -> None:
+def test_1000_disconnects_leak_nothing() -> None:
     with running_server("--backend", "scripted", "--slots", "4", "--queue-size", "16") as server:
         (child,) = children(server)
 
-        def answer() -> Any:
-            return post(server, {"messages": says(*ANSWER), "logprobs": True}).json()["choices"][0]
+        def reference_response() -> Any:
+            return post(server, {"messages": text_script(*ANSWER), "logprobs": True}).json()["choices"][0]
 
-        before = answer()
+        before = reference_response()
         dice = random.Random(4)
 
         async def main() -> None:
-            await asyncio.wait_for(each(lambda _: leave_early(server, dice), range(1000), at_once=30), 120)
+            await asyncio.wait_for(
+                run_concurrently(lambda _: leave_early(server, dice), range(1000), concurrency=30), 120
+            )
 
         asyncio.run(main())
         wait_for_queue(server, 0)
-        assert answer() == before
+        assert reference_response() == before
         assert children(server) == [child]
         assert not any("Traceback" in line for line in server.lines)

@@ -1,4 +1,4 @@
-"""A client that goes away, at whatever moment, leaves nothing behind."""
+"""Disconnects at every moment of a request: the request is cancelled and nothing leaks."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from tests.support.client import (
     post,
     read_until,
     request_bytes,
-    says,
     script,
     sdk,
+    text_script,
     wait_for_queue,
 )
 from tests.support.server import ServerProcess, running_server
@@ -32,14 +32,14 @@ def server() -> Iterator[ServerProcess]:
 
 
 def outcomes(server: ServerProcess, since: int) -> list[str]:
-    """How the requests ended whose lines came since then."""
+    """The outcomes of the requests logged since then."""
     lines = server.lines[since:]
     return [line.rpartition(": ")[2] for line in lines if "mlx_host.requests" in line]
 
 
 def works(server: ServerProcess) -> bool:
-    answer = post(server, {"messages": says("still", " here")})
-    return bool(answer.json()["choices"][0]["message"]["content"] == "still here")
+    response = post(server, {"messages": text_script("still", " here")})
+    return bool(response.json()["choices"][0]["message"]["content"] == "still here")
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -56,27 +56,27 @@ def test_before_the_first_token(server: ServerProcess, tmp_path: Path, stream: b
 @pytest.mark.parametrize("stream", [False, True])
 def test_before_the_request_is_accepted(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
     with connection(server) as bare:
-        steps = script(["before", ["until", str(tmp_path / "never")]])
+        steps = script(["before_start", ["until", str(tmp_path / "never")]])
         bare.sendall(request_bytes({"messages": steps, "stream": stream}))
         wait_for_queue(server, 1)
     wait_for_queue(server, 0)
     assert works(server)
 
 
-def test_in_mid_stream(server: ServerProcess) -> None:
+def test_during_a_stream(server: ServerProcess) -> None:
     since = len(server.lines)
     with connection(server) as bare:
-        bare.sendall(request_bytes({"messages": script(["forever", "on and on"]), "stream": True}))
+        bare.sendall(request_bytes({"messages": script(["repeat", "on and on"]), "stream": True}))
         read_until(bare, b"on and on")
     wait_for_queue(server, 0)
     assert works(server)
     eventually(lambda: outcomes(server, since) == ["cancelled", "stop"])
 
 
-def test_while_an_answer_that_is_not_streamed_is_made(server: ServerProcess, tmp_path: Path) -> None:
+def test_during_a_plain_response(server: ServerProcess, tmp_path: Path) -> None:
     reached = tmp_path / "reached"
     with connection(server) as bare:
-        steps = script(["say", "a"], ["touch", str(reached)], ["forever", "x"])
+        steps = script(["text", "a"], ["touch_file", str(reached)], ["repeat", "x"])
         bare.sendall(request_bytes({"messages": steps}))
         eventually(reached.exists)
     wait_for_queue(server, 0)
@@ -84,13 +84,13 @@ def test_while_an_answer_that_is_not_streamed_is_made(server: ServerProcess, tmp
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_while_waiting(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
+def test_while_queued(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
     gate, reached = tmp_path / "gate", tmp_path / "reached"
     with connection(server) as running:
         running.sendall(request_bytes({"messages": script(["until", str(gate)])}))
         wait_for_queue(server, 1)
         with connection(server) as waiting:
-            waiting.sendall(request_bytes({"messages": script(["touch", str(reached)]), "stream": stream}))
+            waiting.sendall(request_bytes({"messages": script(["touch_file", str(reached)]), "stream": stream}))
             wait_for_queue(server, 1, 1)
         wait_for_queue(server, 1, 0)
         gate.touch()
@@ -101,16 +101,16 @@ def test_while_waiting(server: ServerProcess, tmp_path: Path, stream: bool) -> N
 
 def test_behind_another_request_on_the_same_connection(server: ServerProcess) -> None:
     with connection(server) as bare:
-        endless = request_bytes({"messages": script(["forever", "on and on"]), "stream": True})
-        bare.sendall(endless + request_bytes({"messages": says("second")}))
+        endless = request_bytes({"messages": script(["repeat", "on and on"]), "stream": True})
+        bare.sendall(endless + request_bytes({"messages": text_script("second")}))
         read_until(bare, b"on and on")
     wait_for_queue(server, 0)
     assert works(server)
 
 
-def test_right_after_done_is_no_abort(server: ServerProcess) -> None:
+def test_after_done_the_request_is_not_cancelled(server: ServerProcess) -> None:
     since = len(server.lines)
-    asked: Any = {"model": "m", "messages": says("a", "b"), "stream": True}
+    asked: Any = {"model": "m", "messages": text_script("a", "b"), "stream": True}
     for _ in range(5):
         with sdk(server) as client:
             list(client.chat.completions.create(**asked))
@@ -122,8 +122,8 @@ def test_right_after_done_is_no_abort(server: ServerProcess) -> None:
     assert set(outcomes(server, since)) == {"stop"}
 
 
-def test_before_the_body_is_whole(server: ServerProcess) -> None:
-    whole = json.dumps({"messages": says("hi")}).encode()
+def test_before_the_body_is_complete(server: ServerProcess) -> None:
+    whole = json.dumps({"messages": text_script("hi")}).encode()
     for sent in (0, 1, len(whole) // 2, len(whole) - 1):
         with connection(server) as bare:
             bare.sendall(head(whole) + whole[:sent])
@@ -134,8 +134,8 @@ def test_before_the_body_is_whole(server: ServerProcess) -> None:
     wait_for_queue(server, 0)
 
 
-def test_half_sent_requests_hold_no_slot(server: ServerProcess) -> None:
-    whole = json.dumps({"messages": says("late")}).encode()
+def test_incomplete_requests_hold_no_slot(server: ServerProcess) -> None:
+    whole = json.dumps({"messages": text_script("late")}).encode()
     with connection(server) as slow, connection(server) as slower:
         slow.sendall(head(whole) + whole[:-1])
         slower.sendall(head(whole)[:-10])
@@ -146,11 +146,11 @@ def test_half_sent_requests_hold_no_slot(server: ServerProcess) -> None:
         assert b"late" in read_until(slower, b"finish_reason")
 
 
-def test_answer_that_nobody_reads_frees_the_slot_when_the_model_is_done(server: ServerProcess) -> None:
-    with connection(server) as deaf:
+def test_unread_response_frees_the_slot_when_the_model_is_finished(server: ServerProcess) -> None:
+    with connection(server) as unread:
         long = "x" * 1000
-        deaf.sendall(request_bytes({"messages": script(["forever", long]), "max_tokens": 20_000, "stream": True}))
-        read_until(deaf, b"data: ")
+        unread.sendall(request_bytes({"messages": script(["repeat", long]), "max_tokens": 20_000, "stream": True}))
+        read_until(unread, b"data: ")
         wait_for_queue(server, 0)
         assert works(server)
         assert get(server, "/health").status_code == 200

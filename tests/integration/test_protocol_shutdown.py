@@ -1,4 +1,4 @@
-"""How a server ends: signals, patience, exit codes, and nothing left behind."""
+"""Shutdown: signals, draining, exit codes, and no process left."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tests.support.client import (
     head,
     post,
     read_until,
-    says,
     script,
+    text_script,
     wait_for_queue,
 )
 from tests.support.server import ServerProcess, running_server
@@ -48,10 +48,10 @@ def refuses_connections(server: ServerProcess) -> bool:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_signal_ends_the_server_and_its_model_in_order(number: signal.Signals) -> None:
+def test_signal_shuts_the_server_and_its_model_down(number: signal.Signals) -> None:
     with running_server("--backend", "scripted") as server:
         (child,) = children(server)
-        assert post(server, {"messages": says("a")}).status_code == 200
+        assert post(server, {"messages": text_script("a")}).status_code == 200
         assert server.stop(number) == 0
         assert gone(server, child)
         assert not any("Traceback" in line for line in server.lines)
@@ -59,7 +59,7 @@ def test_signal_ends_the_server_and_its_model_in_order(number: signal.Signals) -
 
 @pytest.fixture
 def hangups_ignored() -> Iterator[None]:
-    """What nohup hands on to what it starts."""
+    """Ignore SIGHUP like nohup; the started process inherits this."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGHUP, before)
@@ -69,7 +69,7 @@ def hangups_ignored() -> Iterator[None]:
 def test_with_nohup_the_server_outlives_its_terminal() -> None:
     with running_server("--backend", "scripted") as server:
         server.process.send_signal(signal.SIGHUP)
-        assert post(server, {"messages": says("a")}).status_code == 200
+        assert post(server, {"messages": text_script("a")}).status_code == 200
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -81,10 +81,10 @@ def test_signal_while_loading(number: signal.Signals, tmp_path: Path) -> None:
         assert not any("Traceback" in line for line in server.lines)
 
 
-def test_requests_that_run_or_wait_are_finished_and_no_new_ones_taken(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+def test_draining_finishes_accepted_requests_and_rejects_new_ones(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with running_server("--backend", "scripted", "--slots", "1") as server:
-        steps = script(["say", "a"], ["until", str(gate)], ["say", "b"])
+        steps = script(["text", "a"], ["until", str(gate)], ["text", "b"])
         plain = pool.submit(post, server, {"messages": steps})
         wait_for_queue(server, 1)
         streamed = pool.submit(post, server, {"messages": steps, "stream": True})
@@ -98,9 +98,9 @@ def test_requests_that_run_or_wait_are_finished_and_no_new_ones_taken(pool: Thre
 
 
 def cut_off(server: ServerProcess, pool: ThreadPoolExecutor, tmp_path: Path, *signals: signal.Signals) -> None:
-    """Check that a running, a streaming and a waiting request are told of the end, and that it comes."""
+    """Check that a running, a streaming and a queued request fail with an error, and that the server exits."""
     (child,) = children(server)
-    body = {"messages": script(["say", "a"], ["until", str(tmp_path / "never")])}
+    body = {"messages": script(["text", "a"], ["until", str(tmp_path / "never")])}
     plain = pool.submit(post, server, body)
     streamed = pool.submit(post, server, {**body, "stream": True})
     wait_for_queue(server, 2)
@@ -109,8 +109,8 @@ def cut_off(server: ServerProcess, pool: ThreadPoolExecutor, tmp_path: Path, *si
     for number in signals:
         server.process.send_signal(number)
         server.wait_for_line("stopping; ")
-    for refused in (plain, waiting):
-        error = error_of(refused.result(), 503)
+    for rejected in (plain, waiting):
+        error = error_of(rejected.result(), 503)
         assert error["code"] == "model_unavailable"
         assert error["message"] == "Model 'scripted' is being shut down."
     last = json.loads(streamed.result().text.strip().split("\n\n")[-1].removeprefix("data: "))
@@ -119,17 +119,17 @@ def cut_off(server: ServerProcess, pool: ThreadPoolExecutor, tmp_path: Path, *si
     assert gone(server, child)
 
 
-def test_patience_ends_and_requests_are_cut_off(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+def test_requests_are_cancelled_after_the_shutdown_timeout(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     with running_server("--backend", "scripted", "--slots", "2", "--shutdown-timeout", "0.5") as server:
         cut_off(server, pool, tmp_path, signal.SIGTERM)
 
 
-def test_second_signal_means_at_once(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
+def test_second_signal_cancels_requests_immediately(pool: ThreadPoolExecutor, tmp_path: Path) -> None:
     with running_server("--backend", "scripted", "--slots", "2", "--shutdown-timeout", "600") as server:
         cut_off(server, pool, tmp_path, signal.SIGINT, signal.SIGINT)
 
 
-def test_model_that_hangs_does_not_keep_the_server(pool: ThreadPoolExecutor) -> None:
+def test_hanging_model_does_not_prevent_shutdown(pool: ThreadPoolExecutor) -> None:
     with running_server("--backend", "scripted", "--shutdown-timeout", "0.1") as server:
         (child,) = children(server)
         hanging = pool.submit(post, server, {"messages": script(["hang"])})
@@ -139,7 +139,7 @@ def test_model_that_hangs_does_not_keep_the_server(pool: ThreadPoolExecutor) -> 
         assert gone(server, child)
 
 
-def test_body_that_never_comes_does_not_keep_the_server() -> None:
+def test_incomplete_body_does_not_prevent_shutdown() -> None:
     with running_server("--backend", "scripted", "--shutdown-timeout", "0.1") as server, connection(server) as bare:
         bare.sendall(head(b"{}").replace(b"host: test\r\n", b"host: test\r\nexpect: 100-continue\r\n"))
         read_until(bare, b"100 Continue")
@@ -147,13 +147,13 @@ def test_body_that_never_comes_does_not_keep_the_server() -> None:
         assert not any("Traceback" in line for line in server.lines)
 
 
-def test_connection_that_is_open_does_not_keep_the_server() -> None:
+def test_open_connection_does_not_prevent_shutdown() -> None:
     with running_server("--backend", "scripted") as server, httpx2.Client(base_url=server.url) as client:
-        assert client.post(CHAT, json={"messages": says("a")}).status_code == 200
+        assert client.post(CHAT, json={"messages": text_script("a")}).status_code == 200
         assert server.stop(signal.SIGTERM) == 0
 
 
-def test_stop_while_the_model_is_being_started_again() -> None:
+def test_shutdown_while_the_model_is_restarting() -> None:
     with running_server("--backend", "scripted") as server:
         (child,) = children(server)
         child.kill()
@@ -161,7 +161,7 @@ def test_stop_while_the_model_is_being_started_again() -> None:
         assert server.stop(signal.SIGTERM) == 0
 
 
-def test_port_that_is_taken_is_a_usage_error() -> None:
+def test_port_in_use_is_a_usage_error() -> None:
     with running_server("--backend", "scripted") as server:
         port = server.url.rpartition(":")[2]
         with running_server("--backend", "scripted", "--port", port, wait_ready=False) as second:

@@ -1,4 +1,4 @@
-"""What goes over the wire beside the answer: signs of life, and what is too much."""
+"""Keep-alive comments in streams, and limits of request bodies."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from tests.support.client import (
     head,
     post,
     read_until,
-    says,
     script,
     sdk,
+    text_script,
     wait_for_queue,
 )
 from tests.support.server import ServerProcess, running_server
@@ -35,7 +35,7 @@ from tests.support.server import ServerProcess, running_server
 
 @pytest.fixture(scope="module")
 def talkative() -> Iterator[ServerProcess]:
-    """One at a time; silent streams comment soon; bodies must be small."""
+    """A server with one slot, frequent keep-alive comments and a small body limit."""
     with running_server(
         "--backend", "scripted", "--slots", "1", "--keep-alive", "0.1", "--max-body-mb", "0.01"
     ) as server:
@@ -43,7 +43,7 @@ def talkative() -> Iterator[ServerProcess]:
 
 
 def lines_until(response: httpx2.Response, part: str) -> list[str]:
-    """Read lines until one holds `part`."""
+    """Read lines until one contains `part`."""
     read = []
     for line in response.iter_lines():
         read.append(line)
@@ -52,9 +52,9 @@ def lines_until(response: httpx2.Response, part: str) -> list[str]:
     raise AssertionError(f"no {part!r} in {read}")
 
 
-def test_silent_stream_says_where_it_is(talkative: ServerProcess, tmp_path: Path) -> None:
+def test_idle_stream_reports_its_progress_in_comments(talkative: ServerProcess, tmp_path: Path) -> None:
     busy, first, second = (tmp_path / name for name in ("busy", "first", "second"))
-    steps: list[list[Any]] = [["prefilled", 3, 9], ["until", str(first)], ["say", "a"], ["until", str(second)]]
+    steps: list[list[Any]] = [["progress", 3, 9], ["until", str(first)], ["text", "a"], ["until", str(second)]]
     with connection(talkative) as running:
         body = json.dumps({"messages": script(["until", str(busy)])}).encode()
         running.sendall(head(body) + body)
@@ -80,7 +80,7 @@ def test_silent_stream_says_where_it_is(talkative: ServerProcess, tmp_path: Path
 def test_comments_do_not_disturb_the_sdk(talkative: ServerProcess, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with sdk(talkative) as client:
-        asked: Any = {"model": "m", "messages": script(["say", "a"], ["until", str(gate)], ["say", "b"])}
+        asked: Any = {"model": "m", "messages": script(["text", "a"], ["until", str(gate)], ["text", "b"])}
         stream = client.chat.completions.create(**asked, stream=True)
         with httpx2.stream("GET", talkative.url + "/health"):
             pass
@@ -91,9 +91,9 @@ def test_comments_do_not_disturb_the_sdk(talkative: ServerProcess, tmp_path: Pat
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "ab"
 
 
-def test_refusal_after_a_comment_is_an_event(talkative: ServerProcess, tmp_path: Path) -> None:
+def test_rejection_after_a_comment_is_an_event(talkative: ServerProcess, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    steps = script(["before", ["until", str(gate)]], ["fail", "never said"])
+    steps = script(["before_start", ["until", str(gate)]], ["fail", "not reached"])
     with httpx2.stream("POST", talkative.url + CHAT, json={"messages": steps, "stream": True}) as response:
         lines = response.iter_lines()
         assert next(lines) == ": queued"
@@ -103,19 +103,19 @@ def test_refusal_after_a_comment_is_an_event(talkative: ServerProcess, tmp_path:
 
 
 def test_body_that_is_too_large_is_a_413(talkative: ServerProcess) -> None:
-    error = error_of(post(talkative, {"messages": says("x" * 20_000)}), 413)
+    error = error_of(post(talkative, {"messages": text_script("x" * 20_000)}), 413)
     assert (error["type"], error["code"]) == ("invalid_request_error", "request_too_large")
     assert "0.01 MB" in error["message"]
-    assert post(talkative, {"messages": says("x" * 5_000)}).status_code == 200
+    assert post(talkative, {"messages": text_script("x" * 5_000)}).status_code == 200
 
 
-def test_body_is_refused_for_what_it_announces(talkative: ServerProcess) -> None:
+def test_body_is_rejected_by_its_content_length(talkative: ServerProcess) -> None:
     with connection(talkative) as bare:
         bare.sendall(head(b"", content_length=10**12))
         assert read_until(bare, b"\r\n").startswith(b"HTTP/1.1 413 ")
 
 
-def test_body_in_chunks_is_refused_when_it_has_become_too_large(talkative: ServerProcess) -> None:
+def test_chunked_body_is_rejected_when_it_exceeds_the_limit(talkative: ServerProcess) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(100):
             yield b" " * 1000
@@ -124,11 +124,11 @@ def test_body_in_chunks_is_refused_when_it_has_become_too_large(talkative: Serve
         talkative.url + CHAT, content=chunks(), headers={"content-type": "application/json"}, timeout=60
     )
     assert error_of(response, 413)["code"] == "request_too_large"
-    eventually(lambda: post(talkative, {"messages": says("x")}).status_code == 200)
+    eventually(lambda: post(talkative, {"messages": text_script("x")}).status_code == 200)
 
 
 async def sent_through(limit: BodyLimit, *pieces: Message) -> list[Message]:
-    """What goes out when these pieces of a body come in, and then nothing more."""
+    """The response to these chunks of a body, followed by nothing."""
     sent: list[Message] = []
     come: asyncio.Queue[Message] = asyncio.Queue()
     for piece in pieces:
@@ -144,19 +144,19 @@ async def sent_through(limit: BodyLimit, *pieces: Message) -> list[Message]:
 async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     try:
         response = PlainTextResponse(await Request(scope, receive).body())
-    except HTTPExceptionAdapter as refusal:
-        response = PlainTextResponse(refusal.error.message, refusal.status_code)
+    except HTTPExceptionAdapter as error:
+        response = PlainTextResponse(error.error.message, error.status_code)
     await response(scope, receive, send)
 
 
-def test_body_that_stops_coming_is_given_up() -> None:
-    limit = BodyLimit(echo, megabytes=1, seconds=0.01)
+def test_incomplete_body_times_out() -> None:
+    limit = BodyLimit(echo, megabytes=1, timeout=0.01)
     start, body = asyncio.run(sent_through(limit, {"type": "http.request", "body": b"{", "more_body": True}))
     assert start["status"] == 408
     assert b"Nothing more of the body came" in body["body"]
 
 
-def test_bodies_of_any_size_may_be_taken() -> None:
+def test_body_limit_can_be_disabled() -> None:
     limit = BodyLimit(echo, megabytes=math.inf)
     start, body = asyncio.run(sent_through(limit, {"type": "http.request", "body": b"{}", "more_body": False}))
     assert (start["status"], body["body"]) == (200, b"{}")

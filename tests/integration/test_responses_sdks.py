@@ -1,4 +1,4 @@
-"""POST /v1/responses as SDKs of all ages, agents and JavaScript clients use it, each in an environment of its own."""
+"""POST /v1/responses with old and new SDKs, agents and JavaScript clients, each in a separate environment."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.support.command import environment
 from tests.support.plugin_projects import uv
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 
-# A tool's result is the last message, so it is what the scripted model does next.
+# A tool's result is the last message, so it is the script of the next response.
 SHARED = """
 import json, os
 URL = os.environ["OPENAI_BASE_URL"]
 THINKS = "<think>" + "Hm." + "</think>"
 CALL = '<tool_call>' + json.dumps({"name": "get_weather", "arguments": {"city": "Oslo"}}) + '</tool_call>'
-START = json.dumps([["say", THINKS], ["say", "Let me "], ["say", "look."], ["say", CALL]])
-SUNNY = json.dumps([["say", "It is "], ["say", "sunny."]])
+START = json.dumps([["text", THINKS], ["text", "Let me "], ["text", "look."], ["text", CALL]])
+SUNNY = json.dumps([["text", "It is "], ["text", "sunny."]])
 """
 
 OPENAI = """
@@ -113,8 +113,8 @@ import { generateText, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
 const call = "<tool_call>" + JSON.stringify({ name: "get_weather", arguments: { city: "Oslo" } }) + "</tool_call>";
-const start = JSON.stringify([["say", "<think>Hm.</think>"], ["say", "Let me look."], ["say", call]]);
-const sunny = JSON.stringify([["say", "It is "], ["say", "sunny."]]);
+const start = JSON.stringify([["text", "<think>Hm.</think>"], ["text", "Let me look."], ["text", call]]);
+const sunny = JSON.stringify([["text", "It is "], ["text", "sunny."]]);
 
 const client = new OpenAI({ maxRetries: 0 });
 const tools = [{ type: "function", name: "get_weather", parameters: {}, strict: false }];
@@ -145,7 +145,7 @@ def server() -> Iterator[ServerProcess]:
 
 def run(command: list[str], server: ServerProcess, folder: Path, expected: str = "") -> None:
     """Run a client to its end."""
-    # Some of them would tell their makers about it.
+    # Disable telemetry.
     quiet = {"OPENAI_AGENTS_DISABLE_TRACING": "1", "DO_NOT_TRACK": "1", "AI_SDK_LOG_WARNINGS": "false"}
     where = {"OPENAI_BASE_URL": f"{server.url}/v1", "OPENAI_API_KEY": "none", "EXPECTED": expected}
     done = subprocess.run(
@@ -186,7 +186,7 @@ def test_javascript_clients(server: ServerProcess, tmp_path: Path) -> None:
     run([node, "client.mjs"], server, tmp_path)
 
 
-def test_the_sdk_that_is_installed(server: ServerProcess, tmp_path: Path) -> None:
+def test_the_installed_sdk(server: ServerProcess, tmp_path: Path) -> None:
     source = SHARED + OPENAI
     (tmp_path / "client.py").write_text(source)
     run([sys.executable, "client.py"], server, tmp_path, openai.__version__)
@@ -198,24 +198,24 @@ def smollm2() -> Iterator[ServerProcess]:
         yield running
 
 
-def test_a_real_model_says_the_same_in_both_dialects(smollm2: ServerProcess) -> None:
+def test_output_of_a_real_model_is_equal_in_both_apis(smollm2: ServerProcess) -> None:
     system, question = "You are a helpful assistant.", "What is the capital of France?"
     messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     greedy = {"temperature": 0, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
     chat = post(smollm2, {"messages": messages, **greedy}).json()
     tools = [{"type": "function", "name": "f", "parameters": {}, "strict": False}]
     body = {"instructions": system, "input": question, "temperature": 0, "tools": tools}
-    answer = post(smollm2, body, RESPONSES).json()
-    text = answer["output"][0]["content"][0]["text"]
+    response = post(smollm2, body, RESPONSES).json()
+    text = response["output"][0]["content"][0]["text"]
     assert "Paris" in text
     assert text == chat["choices"][0]["message"]["content"]
-    assert [answer["usage"][key] for key in ("input_tokens", "output_tokens")] == [
+    assert [response["usage"][key] for key in ("input_tokens", "output_tokens")] == [
         chat["usage"][key] for key in ("prompt_tokens", "completion_tokens")
     ]
     with sdk(smollm2) as client:
         follow_up = "And of Italy?"
         more = client.responses.create(
-            model="m", input=follow_up, previous_response_id=answer["id"], instructions=system, temperature=0
+            model="m", input=follow_up, previous_response_id=response["id"], instructions=system, temperature=0
         )
     again = [*messages, {"role": "assistant", "content": text}, {"role": "user", "content": follow_up}]
     chat = post(smollm2, {"messages": again, "temperature": 0}).json()
@@ -224,7 +224,7 @@ def test_a_real_model_says_the_same_in_both_dialects(smollm2: ServerProcess) -> 
     assert more.usage.input_tokens == chat["usage"]["prompt_tokens"]
 
 
-def test_tokens_are_counted_as_usage_tells_them(smollm2: ServerProcess) -> None:
+def test_counted_tokens_equal_the_usage(smollm2: ServerProcess) -> None:
     with sdk(smollm2) as client:
         asked: Any = {
             "model": "m",

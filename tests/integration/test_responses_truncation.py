@@ -1,4 +1,4 @@
-"""A conversation that outgrows a real model's context, with and without truncation."""
+"""A conversation that exceeds a real model's context, with and without truncation."""
 
 from __future__ import annotations
 
@@ -21,35 +21,35 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
         yield ready
 
 
-def test_a_long_conversation_loses_its_oldest_turns_only_when_asked(server: ServerProcess) -> None:
+def test_the_oldest_turns_are_removed_only_with_truncation_auto(server: ServerProcess) -> None:
     with sdk(server) as client:
         previous: str | None = None
         sizes = []
         for turn in range(6):
-            answer = client.responses.create(
+            response = client.responses.create(
                 model="m",
                 instructions="Be brief.",
-                input=f"This is turn number {turn}; please say something about it.",
+                input=f"This is turn number {turn}; please write something about it.",
                 max_output_tokens=16,
                 previous_response_id=previous,
                 truncation="auto",
             )
-            previous = answer.id
-            assert answer.usage is not None
-            sizes.append(answer.usage.input_tokens)
+            previous = response.id
+            assert response.usage is not None
+            sizes.append(response.usage.input_tokens)
         assert sizes[:2] == sorted(sizes[:2])
         assert max(sizes) < LIMIT
         assert sizes != sorted(set(sizes)), "it never became too long"
         for truncation in ("disabled", None):
-            with pytest.raises(openai.BadRequestError) as refused:
+            with pytest.raises(openai.BadRequestError) as raised:
                 client.responses.create(
                     model="m",
                     input="And now?",
                     previous_response_id=previous,
                     truncation=truncation,
                 )
-            assert (refused.value.code, refused.value.param) == ("context_length_exceeded", "input")
+            assert (raised.value.code, raised.value.param) == ("context_length_exceeded", "input")
         with pytest.raises(openai.BadRequestError):
             client.responses.create(model="m", input="long " * 2 * LIMIT, truncation="auto")
-        # What was left out of a prompt is still part of the conversation.
+        # Turns omitted from a prompt remain part of the conversation.
         assert len(list(client.responses.input_items.list(previous or ""))) == 11

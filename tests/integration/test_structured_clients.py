@@ -1,4 +1,4 @@
-"""The libraries that people get structured answers with, unchanged; a random model does the answering."""
+"""Client libraries for structured output, unmodified, with a random model."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def test_instructor(client: openai.OpenAI, mode: instructor.Mode) -> None:
     asking = instructor.from_openai(client, mode=mode)
     limit: dict[str, Any] = {"max_output_tokens" if "RESPONSES" in mode.name else "max_tokens": 200}
-    answer = asking.create(
+    response = asking.create(
         model="m", response_model=Capital, messages=[{"role": "user", "content": QUESTION}], max_retries=0, **limit
     )
-    assert isinstance(answer, Capital)
+    assert isinstance(response, Capital)
 
 
 @pytest.mark.parametrize("mode", [instructor.Mode.TOOLS, instructor.Mode.JSON_SCHEMA])
@@ -72,7 +72,7 @@ def test_pydantic_ai(server: ServerProcess, speaks: Any, output: Any, stream: bo
         async with agent:
             if not stream:
                 return (await agent.run(QUESTION)).output
-            async with agent.run_stream(QUESTION) as answer:
-                return await answer.get_output()
+            async with agent.run_stream(QUESTION) as response:
+                return await response.get_output()
 
     assert isinstance(asyncio.run(ask()), Capital)

@@ -1,4 +1,4 @@
-"""Answers held to a form, from a model with random weights: it would not keep to any of them by itself."""
+"""Structured outputs from a model with random weights, which would follow none of the formats unconstrained."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import openai
 import pytest
 
 from tests.support.client import children, error_of, post, wait_for_queue
-from tests.support.crowd import ask, connected, each, request
+from tests.support.json_schemas import CLOCK, CLOCK_SCHEMA, WEATHER, WEATHER_SCHEMA, Trip, Zone, reference_chain, tool
+from tests.support.load_client import connect, request, run_concurrently, send_request
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
-from tests.support.shapes import CLOCK, CLOCK_SCHEMA, WEATHER, WEATHER_SCHEMA, Trip, Zone, links, tool
 from tests.support.tiny_llama import write_tiny_llama
 
 ASKED: list[Any] = [{"role": "user", "content": "Where shall we go?"}]
@@ -27,7 +27,7 @@ WEATHER_FORMAT: Any = {"type": "json_schema", "json_schema": {"name": "weather",
 
 
 def with_call_token(folder: Path) -> Path:
-    """Give a model the token that opens a call, as those who were taught to call have it."""
+    """Add the token that starts a call to a model, as in models trained for tool calls."""
     for name in ("tokenizer.json", "tokenizer_config.json"):
         file = folder / name
         file.write_text(file.read_text().replace("<file_sep>", "<tool_call>"))
@@ -43,32 +43,32 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 
 
 def chat(client: openai.OpenAI, seed: int = 0, **more: Any) -> Any:
-    """The one choice of an answer."""
-    answer = client.chat.completions.create(**{**M, "messages": ASKED, "seed": seed, **more})
-    return answer.choices[0]
+    """Request a chat completion and return its only choice."""
+    response = client.chat.completions.create(**{**M, "messages": ASKED, "seed": seed, **more})
+    return response.choices[0]
 
 
 def arguments(call: Any, name: str, schema: dict[str, Any]) -> Any:
-    """A call's arguments, which must conform."""
+    """A call's arguments, after validating them against the schema."""
     assert call.function.name == name
     value = json.loads(call.function.arguments)
     jsonschema.validate(value, schema)
     return value
 
 
-# Forms of content
+# Content
 
 
-def test_parse_gives_the_model_class(client: openai.OpenAI) -> None:
+def test_parse_returns_the_pydantic_model(client: openai.OpenAI) -> None:
     for seed in range(3):
-        answer = client.chat.completions.parse(**M, messages=ASKED, response_format=Trip, seed=seed)
-        message = answer.choices[0].message
+        response = client.chat.completions.parse(**M, messages=ASKED, response_format=Trip, seed=seed)
+        message = response.choices[0].message
         assert isinstance(message.parsed, Trip)
         assert message.refusal is None
-        assert answer.choices[0].finish_reason == "stop"
+        assert response.choices[0].finish_reason == "stop"
 
 
-def test_a_streamed_form_comes_as_it_is_written(client: openai.OpenAI) -> None:
+def test_constrained_content_is_streamed_incrementally(client: openai.OpenAI) -> None:
     with client.chat.completions.stream(**M, messages=ASKED, response_format=Trip, seed=1) as stream:
         snapshots = [event.snapshot for event in stream if event.type == "content.delta"]
         final = stream.get_final_completion()
@@ -77,7 +77,7 @@ def test_a_streamed_form_comes_as_it_is_written(client: openai.OpenAI) -> None:
     assert snapshots[-1] == final.choices[0].message.content
 
 
-def test_a_form_is_shown_before_it_is_finished(client: openai.OpenAI) -> None:
+def test_constrained_content_is_emitted_before_it_is_complete(client: openai.OpenAI) -> None:
     endless = {"type": "array", "items": {"type": "integer"}, "minItems": 1000}
     format: Any = {"type": "json_schema", "json_schema": {"name": "endless", "schema": endless}}
     with client.chat.completions.create(model="tiny", messages=ASKED, response_format=format, stream=True) as stream:
@@ -87,7 +87,7 @@ def test_a_form_is_shown_before_it_is_finished(client: openai.OpenAI) -> None:
     assert stats["queue_stats"]["running"]
 
 
-def test_a_form_that_is_cut_off_says_so(client: openai.OpenAI) -> None:
+def test_truncated_constrained_content_has_finish_reason_length(client: openai.OpenAI) -> None:
     endless = {"type": "array", "items": {"type": "string"}, "minItems": 100}
     format: Any = {"type": "json_schema", "json_schema": {"name": "endless", "schema": endless}}
     choice = chat(client, response_format=format, max_tokens=40)
@@ -98,7 +98,7 @@ def test_a_form_that_is_cut_off_says_so(client: openai.OpenAI) -> None:
 
 
 def test_json_object(client: openai.OpenAI) -> None:
-    # How long a random object is, nobody knows: what it begins with must be the beginning of one.
+    # The length of a random object is unknown: a truncated one must be a prefix of an object.
     choice = chat(client, response_format={"type": "json_object"}, max_tokens=60)
     assert choice.message.content.lstrip().startswith("{")
     if choice.finish_reason == "stop":
@@ -131,11 +131,11 @@ def test_structured_outputs(client: openai.OpenAI, wanted: Any, pattern: str) ->
     assert re.fullmatch(pattern, "".join(piece.choices[0].text for piece in pieces))
 
 
-def test_each_choice_of_many_has_the_form(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(**M, messages=ASKED, n=4, response_format=WEATHER_FORMAT, temperature=1.5)
-    said = [json.loads(choice.message.content or "") for choice in answer.choices]
-    assert len(said) == 4
-    for value in said:
+def test_each_choice_has_the_format(client: openai.OpenAI) -> None:
+    response = client.chat.completions.create(**M, messages=ASKED, n=4, response_format=WEATHER_FORMAT, temperature=1.5)
+    text = [json.loads(choice.message.content or "") for choice in response.choices]
+    assert len(text) == 4
+    for value in text:
         jsonschema.validate(value, WEATHER_SCHEMA)
     body = {"prompt": ["a", "b"], "n": 2, "response_format": WEATHER_FORMAT, "max_tokens": 100}
     legacy = client.completions.create(model="tiny", prompt=["a", "b"], n=2, max_tokens=100, extra_body=body)
@@ -144,7 +144,7 @@ def test_each_choice_of_many_has_the_form(client: openai.OpenAI) -> None:
         jsonschema.validate(json.loads(choice.text), WEATHER_SCHEMA)
 
 
-def test_logprobs_are_those_among_what_may_follow(client: openai.OpenAI) -> None:
+def test_logprobs_are_normalized_over_the_allowed_tokens(client: openai.OpenAI) -> None:
     extra = {"structured_outputs": {"choice": ["cat", "dog"]}}
     choice = chat(client, logprobs=True, top_logprobs=20, extra_body=extra, temperature=1)
     tokens = choice.logprobs.content
@@ -159,7 +159,7 @@ def test_logprobs_are_those_among_what_may_follow(client: openai.OpenAI) -> None
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_required_call_is_made_and_conforms(client: openai.OpenAI, stream: bool) -> None:
+def test_a_required_call_is_made_and_matches_its_schema(client: openai.OpenAI, stream: bool) -> None:
     for seed in range(3):
         asked: dict[str, Any] = {**M, "messages": ASKED, "seed": seed, "temperature": 1.2, "parallel_tool_calls": False}
         asked |= {"tools": [WEATHER, CLOCK], "tool_choice": "required"}
@@ -175,7 +175,7 @@ def test_a_required_call_is_made_and_conforms(client: openai.OpenAI, stream: boo
         arguments(call, call.function.name, schema)
 
 
-def test_a_named_function_is_the_one_that_is_called(client: openai.OpenAI) -> None:
+def test_a_named_function_is_called(client: openai.OpenAI) -> None:
     for named, schema in ((WEATHER, WEATHER_SCHEMA), (CLOCK, CLOCK_SCHEMA)):
         name = named["function"]["name"]
         choice = chat(client, tools=[WEATHER, CLOCK], tool_choice={"type": "function", "function": {"name": name}})
@@ -185,7 +185,7 @@ def test_a_named_function_is_the_one_that_is_called(client: openai.OpenAI) -> No
 
 
 @pytest.mark.parametrize("mode", ["auto", "required"])
-def test_allowed_tools_are_the_only_ones(client: openai.OpenAI, mode: str) -> None:
+def test_only_allowed_tools_are_called(client: openai.OpenAI, mode: str) -> None:
     allowed = {"mode": mode, "tools": [{"type": "function", "function": {"name": "get_time"}}]}
     choice = chat(
         client,
@@ -199,7 +199,7 @@ def test_allowed_tools_are_the_only_ones(client: openai.OpenAI, mode: str) -> No
         arguments(call, "get_time", CLOCK_SCHEMA)
 
 
-def test_several_calls_conform_as_one_does(client: openai.OpenAI) -> None:
+def test_parallel_calls_match_their_schemas(client: openai.OpenAI) -> None:
     choice = chat(client, tools=[WEATHER, CLOCK], tool_choice="required", max_tokens=300)
     assert choice.message.tool_calls
     for call in choice.message.tool_calls:
@@ -207,7 +207,7 @@ def test_several_calls_conform_as_one_does(client: openai.OpenAI) -> None:
         arguments(call, call.function.name, schema)
 
 
-def test_with_a_form_and_tools_the_answer_is_a_call_or_has_the_form(client: openai.OpenAI) -> None:
+def test_with_a_format_and_tools_the_output_is_a_call_or_has_the_format(client: openai.OpenAI) -> None:
     for seed in range(6):
         choice = chat(
             client,
@@ -224,9 +224,9 @@ def test_with_a_form_and_tools_the_answer_is_a_call_or_has_the_form(client: open
             jsonschema.validate(json.loads(choice.message.content), CLOCK_SCHEMA)
 
 
-def test_a_strict_tool_conforms_once_it_is_called(server: ServerProcess, client: openai.OpenAI) -> None:
+def test_arguments_of_a_strict_tool_match_its_schema(server: ServerProcess, client: openai.OpenAI) -> None:
     strict = tool("get_weather", WEATHER_SCHEMA, strict=True)
-    # The bias makes a model that has nothing to say open a call.
+    # The bias makes the random model start a call.
     (opener,) = post(server, {"prompt": "<tool_call>", "add_special_tokens": False}, "/tokenize").json()["tokens"]
     choice = chat(client, tools=[strict], logit_bias={str(opener): 100}, parallel_tool_calls=False, max_tokens=120)
     assert choice.finish_reason == "tool_calls"
@@ -234,7 +234,7 @@ def test_a_strict_tool_conforms_once_it_is_called(server: ServerProcess, client:
     arguments(call, "get_weather", WEATHER_SCHEMA)
 
 
-# What cannot be
+# Unsupported schemas
 
 
 @pytest.mark.parametrize(
@@ -253,7 +253,7 @@ def test_a_strict_tool_conforms_once_it_is_called(server: ServerProcess, client:
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
-def test_what_cannot_be_compiled_is_refused(
+def test_schemas_that_cannot_be_compiled_are_rejected(
     server: ServerProcess, body: dict[str, Any], param: str, part: str, stream: bool
 ) -> None:
     error = error_of(post(server, {**M, "messages": ASKED, "stream": stream, **body}), 400)
@@ -268,21 +268,29 @@ def test_what_cannot_be_compiled_is_refused(
         {"grammar": "start: a0\n" + "".join(f"a{n}: a{n + 1}\n" for n in range(100_000)) + 'a100000: "x"'},
         {"grammar": "start: " + "(" * 100_000 + '"a"' + ")" * 100_000},
         {"regex": "(" * 100_000 + "a" + ")" * 100_000},
-        {"json": links(5000, lambda inner: inner)},
-        {"json": links(5000, lambda inner: {"type": "object", "properties": {"a": inner}, "required": ["a"]})},
-        {"json": links(25, lambda inner: {"allOf": [inner, inner]})},
-        {"json": links(25, lambda inner: {"anyOf": [inner, {"type": "array", "items": inner, "maxItems": 2}]})},
+        {"json": reference_chain(5000, lambda inner: inner)},
+        {
+            "json": reference_chain(
+                5000, lambda inner: {"type": "object", "properties": {"a": inner}, "required": ["a"]}
+            )
+        },
+        {"json": reference_chain(25, lambda inner: {"allOf": [inner, inner]})},
+        {
+            "json": reference_chain(
+                25, lambda inner: {"anyOf": [inner, {"type": "array", "items": inner, "maxItems": 2}]}
+            )
+        },
     ],
     ids=["rules", "too many rules", "brackets", "groups", "references", "objects", "both", "either"],
 )
-def test_no_grammar_ends_the_model(server: ServerProcess, wanted: Any) -> None:
+def test_no_grammar_crashes_the_model(server: ServerProcess, wanted: Any) -> None:
     before = children(server)
-    answer = post(server, {**M, "messages": ASKED, "structured_outputs": wanted, "max_tokens": 20})
-    assert answer.status_code in (200, 400), answer.text
+    response = post(server, {**M, "messages": ASKED, "structured_outputs": wanted, "max_tokens": 20})
+    assert response.status_code in (200, 400), response.text
     assert children(server) == before
 
 
-def test_a_loose_tool_may_have_a_schema_that_cannot_be_compiled(server: ServerProcess) -> None:
+def test_a_tool_that_is_not_strict_can_have_an_unsupported_schema(server: ServerProcess) -> None:
     loose: list[dict[str, Any]] = [{}, {"strict": False}, {"strict": None}]
     for strict in loose:
         body: dict[str, Any] = {**M, "messages": ASKED, "tools": [tool("f", {"not": {}}, **strict)], "max_tokens": 3}
@@ -291,16 +299,16 @@ def test_a_loose_tool_may_have_a_schema_that_cannot_be_compiled(server: ServerPr
         assert post(server, {"input": "x", "tools": [flat], "max_output_tokens": 3}, "/v1/responses").status_code == 200
 
 
-def test_honoured_fields_are_not_called_ignored(server: ServerProcess) -> None:
+def test_supported_fields_are_not_reported_as_ignored(server: ServerProcess) -> None:
     body = {**M, "messages": ASKED, "tools": [{**WEATHER, "function": {**WEATHER["function"], "strict": True}}]}
     body |= {"tool_choice": "required", "response_format": WEATHER_FORMAT}
     assert "x-mlx-host-ignored" not in post(server, body).headers
 
 
-# The other dialects
+# The other APIs
 
 
-def test_responses_parse_gives_the_model_class(client: openai.OpenAI) -> None:
+def test_responses_parse_returns_the_pydantic_model(client: openai.OpenAI) -> None:
     response = client.responses.parse(model="tiny", input="Where?", text_format=Trip, max_output_tokens=200)
     assert isinstance(response.output_parsed, Trip)
     assert response.text is not None
@@ -361,7 +369,7 @@ def test_messages_can_force_a_call(claude: anthropic.Anthropic, choice: Any) -> 
         jsonschema.validate(block.input, {"get_weather": WEATHER_SCHEMA, "get_time": CLOCK_SCHEMA}[block.name])
 
 
-def test_messages_have_a_form(claude: anthropic.Anthropic) -> None:
+def test_messages_support_output_formats(claude: anthropic.Anthropic) -> None:
     asked: dict[str, Any] = {**M, "messages": ASKED}
     message = claude.messages.parse(**asked, output_format=Zone)
     assert isinstance(message.parsed_output, Zone)
@@ -369,7 +377,7 @@ def test_messages_have_a_form(claude: anthropic.Anthropic) -> None:
         assert isinstance(stream.get_final_message().parsed_output, Zone)
 
 
-# Many at once
+# Concurrency
 
 
 CROWD: list[tuple[dict[str, Any], str]] = [
@@ -380,20 +388,20 @@ CROWD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_a_crowd_of_whom_some_leave(server: ServerProcess) -> None:
+def test_concurrent_requests_with_disconnects(server: ServerProcess) -> None:
     async def one(number: int) -> None:
         more, pattern = CROWD[number % len(CROWD)]
         body = {**M, "messages": ASKED, "seed": number, "temperature": 1, **more}
         if number % 3 == 0:
-            async with connected(server) as (reader, writer):
+            async with connect(server) as (reader, writer):
                 writer.write(request(json.dumps({**body, "stream": True, "max_tokens": 500}).encode()))
                 assert await reader.read(100)
             return
-        reply = await ask(server, request(json.dumps(body).encode()))
+        reply = await send_request(server, request(json.dumps(body).encode()))
         assert reply.status == 200
         assert re.fullmatch(pattern, reply.json()["choices"][0]["message"]["content"]), reply.body
 
     before = children(server)
-    asyncio.run(asyncio.wait_for(each(one, range(60), at_once=20), 120))
+    asyncio.run(asyncio.wait_for(run_concurrently(one, range(60), concurrency=20), 120))
     wait_for_queue(server, 0)
     assert children(server) == before

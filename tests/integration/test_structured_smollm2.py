@@ -1,4 +1,4 @@
-"""A real model held to sixty schemas, asked over HTTP as clients ask it."""
+"""Structured outputs of a real model over HTTP, with sixty schemas."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def ask(server: ServerProcess, prompt: str, schema: Any, **more: Any) -> tuple[str, str]:
-    """The answer and its finish_reason."""
+    """Request a completion; return the text and the finish_reason."""
     body = {
         "model": "demo:smollm2",
         "messages": [{"role": "user", "content": prompt}],
@@ -41,7 +41,7 @@ def ask(server: ServerProcess, prompt: str, schema: Any, **more: Any) -> tuple[s
     return choice["message"]["content"], choice["finish_reason"]
 
 
-def test_every_finished_answer_validates(server: ServerProcess) -> None:
+def test_every_finished_output_is_valid(server: ServerProcess) -> None:
     cases = list(product(SCHEMAS, PROMPTS))
 
     def answered(case: tuple[str, str]) -> tuple[str, str]:
@@ -49,9 +49,9 @@ def test_every_finished_answer_validates(server: ServerProcess) -> None:
         return ask(server, prompt, SCHEMAS[name], temperature=1, seed=len(name), max_tokens=20)
 
     with ThreadPoolExecutor(AT_ONCE) as clients:
-        answers = list(clients.map(answered, cases))
+        responses = list(clients.map(answered, cases))
     finished = 0
-    for (name, _), (text, reason) in zip(cases, answers, strict=True):
+    for (name, _), (text, reason) in zip(cases, responses, strict=True):
         assert reason in ("stop", "length")
         if reason == "stop":
             validator = jsonschema.validators.validator_for(SCHEMAS[name], jsonschema.Draft202012Validator)
@@ -60,10 +60,10 @@ def test_every_finished_answer_validates(server: ServerProcess) -> None:
     assert finished > len(cases) * 0.5
 
 
-def test_it_knows_what_it_puts_into_the_form(server: ServerProcess) -> None:
+def test_values_are_correct(server: ServerProcess) -> None:
     question = "When was the mathematician Ada Lovelace born? Answer in JSON with her name and the year."
     text, reason = ask(server, question, PERSON, temperature=0, max_tokens=40)
     assert reason == "stop"
-    said = json.loads(text)
-    jsonschema.validate(said, PERSON)
-    assert "Lovelace" in said["name"]
+    output = json.loads(text)
+    jsonschema.validate(output, PERSON)
+    assert "Lovelace" in output["name"]

@@ -1,4 +1,4 @@
-"""The distributions as they are published: wheels, installed into environments of their own."""
+"""The distributions as wheels, installed into separate environments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Environment:
-    """A virtual environment with some of our wheels, and everything else at the versions that the tests run with."""
+    """A virtual environment with some of our wheels and, otherwise, the package versions of the test environment."""
 
     def __init__(self, folder: Path, wheels: Path, *packages: str) -> None:
         self.python = str(folder / "bin" / "python")
@@ -80,29 +80,29 @@ def flux(tmp_path_factory: pytest.TempPathFactory, wheels: Path) -> Environment:
     return Environment(tmp_path_factory.mktemp("flux") / "venv", wheels, "mlx-host-flux")
 
 
-def test_each_package_makes_a_wheel_of_its_own_modules(wheels: Path) -> None:
+def test_each_wheel_contains_only_the_modules_of_its_package(wheels: Path) -> None:
     projects = {path.parent for path in ROOT.glob("plugins/**/pyproject.toml")}
-    brought: Counter[str] = Counter()
+    installed_modules: Counter[str] = Counter()
     files = list(wheels.glob("*.whl"))
     for file in files:
         names = zipfile.ZipFile(file).namelist()
         modules = {name.split("/")[0] for name in names if ".dist-info/" not in name}
         assert modules, f"{file.name} is empty"
-        assert all(module.startswith("mlx_host") for module in modules), f"{file.name} brings {modules}"
+        assert all(module.startswith("mlx_host") for module in modules), f"{file.name} contains {modules}"
         assert not [name for name in names if "test_" in name or "__pycache__" in name]
-        brought.update(modules)
-    assert set(brought.values()) == {1}
-    # Core, the example and the tests' own backend come on top.
+        installed_modules.update(modules)
+    assert set(installed_modules.values()) == {1}
+    # Plus core, the example and the test backend.
     assert len(files) == len(projects) + 3
 
 
-def test_core_alone_installs_and_answers(core: Environment) -> None:
+def test_core_alone_installs_and_serves(core: Environment) -> None:
     assert core.mlx_host("--version").stdout == f"mlx-host, version {__version__}\n"
     assert core.plugins() == {}
     assert "Load models and serve them." in core.mlx_host("--help").stdout
 
 
-def test_core_alone_brings_no_model_library_and_no_testing_tools(core: Environment) -> None:
+def test_core_alone_installs_no_model_library_and_no_test_tools(core: Environment) -> None:
     script = "import importlib.util, sys; print([name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
     names = ["mlx_host", "mlx", "mlx_lm", "transformers", "numpy", "torch", "pytest", "hypothesis"]
     command = [core.python, "-c", script, *names]
@@ -112,9 +112,9 @@ def test_core_alone_brings_no_model_library_and_no_testing_tools(core: Environme
 
 @pytest.mark.parametrize("backend", ["lm", "vlm", "flux", "embeddings", "whisper"])
 def test_core_alone_names_the_package_of_a_backend(core: Environment, backend: str) -> None:
-    said = complaint(core.mlx_host("run", "--backend", backend, "--model", "org/name"))
-    assert said == (
-        f"Unknown backend {backend!r}. Installed backends: none. Install it: pip install mlx-host-{backend}"
+    message = complaint(core.mlx_host("run", "--backend", backend, "--model", "org/name"))
+    assert message == (
+        f"Unknown backend {backend!r}. Installed backends: none. Install it with: pip install mlx-host-{backend}"
     )
 
 
@@ -138,32 +138,32 @@ def test_a_model_is_served_from_wheels(text: Environment, tmp_path: Path) -> Non
     args = ["--backend", "lm", "--model", str(folder), "--parser", "qwen3", *FAST_BLAS]
     with running_server(*args, python=text.python) as server:
         body = {"model": "tiny", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 5}
-        answer = post(server, body, CHAT)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["usage"]["completion_tokens"] == 5
-        assert answer.json()["choices"][0]["finish_reason"] == "length"
+        response = post(server, body, CHAT)
+        assert response.status_code == 200, response.text
+        assert response.json()["usage"]["completion_tokens"] == 5
+        assert response.json()["choices"][0]["finish_reason"] == "length"
 
 
-def test_a_model_that_sees_is_served_from_wheels(vision: Environment, tmp_path: Path) -> None:
-    # It builds on the package for text, and brings it.
+def test_a_vision_model_is_served_from_wheels(vision: Environment, tmp_path: Path) -> None:
+    # It depends on the package for text models.
     assert set(vision.plugins()) == {"lm", "vlm"}
     folder = write_tiny_qwen2_vl(tmp_path / "tiny")
     with running_server("--backend", "vlm", "--model", str(folder), *FAST_BLAS, python=vision.python) as server:
-        answer = post(server, {"model": "tiny", "messages": look(1), "max_tokens": 5}, CHAT)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["usage"]["completion_tokens"] == 5
+        response = post(server, {"model": "tiny", "messages": look(1), "max_tokens": 5}, CHAT)
+        assert response.status_code == 200, response.text
+        assert response.json()["usage"]["completion_tokens"] == 5
 
 
 def test_the_third_party_example_is_served_from_its_wheel(text: Environment) -> None:
     with running_server("--backend", "echo", "--uppercase", python=text.python) as server:
-        answer = post(server, {"model": "echo", "messages": [{"role": "user", "content": "say it"}]}, CHAT)
-        assert answer.json()["choices"][0]["message"]["content"] == "SAY IT"
+        response = post(server, {"model": "echo", "messages": [{"role": "user", "content": "shout it"}]}, CHAT)
+        assert response.json()["choices"][0]["message"]["content"] == "SHOUT IT"
 
 
-def test_pictures_install_alone(flux: Environment, tmp_path: Path) -> None:
+def test_flux_installs_alone(flux: Environment, tmp_path: Path) -> None:
     assert set(flux.plugins()) == {"flux"}
     assert "--config-name" in flux.mlx_host("run", "--backend", "flux", "--help").stdout
-    # mflux itself looks into the folder.
+    # The error comes from mflux, which opens the folder.
     args = ["--backend", "flux", "--config-name", "flux2-klein-4b", "--model", str(tmp_path), "--no-log-file"]
     done = flux.mlx_host("run", "--port", "0", *args)
     assert done.returncode != 0

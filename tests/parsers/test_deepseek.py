@@ -6,7 +6,7 @@ from mlx_host.requests import Json
 from mlx_host_parser_deepseek_v4 import DeepSeekV4Parser
 from mlx_host_parser_deepseek_v31 import DeepSeekV31Parser
 
-from tests.parsers.reading import parts_of, read
+from tests.parsers.feeding import parts_of, read
 
 
 def invoke(*parameters: str, gap: str = "") -> str:
@@ -28,14 +28,14 @@ def invoke(*parameters: str, gap: str = "") -> str:
         ('name="city" string="true"><｜DSML｜parameter name="days">', '<｜DSML｜parameter name="days">'),
     ],
 )
-def test_what_a_parameter_is(parameter: str, value: object) -> None:
+def test_parameter_types(parameter: str, value: object) -> None:
     for gap in ("", " "):
         [call] = parts_of(DeepSeekV4Parser, invoke(parameter, gap=gap))
         assert isinstance(call, ToolCall)
         assert list(json.loads(call.arguments).values()) == [value]
 
 
-def test_each_invoke_of_a_block_is_told_when_it_is_complete() -> None:
+def test_each_invoke_is_emitted_when_complete() -> None:
     one = invoke('name="city" string="true">Oslo')
     fed = read(
         DeepSeekV4Parser, ["<｜DSML｜tool_calls>\n" + one[:-1], one[-1], "\n" + one, "\n</｜DSML｜tool_calls>", "So."]
@@ -44,7 +44,7 @@ def test_each_invoke_of_a_block_is_told_when_it_is_complete() -> None:
     assert fed[-2][-1] == Content("So.")
 
 
-def test_a_tag_talked_about_is_released_as_soon_as_no_call_follows() -> None:
+def test_tag_in_text_is_emitted_once_no_call_can_follow() -> None:
     fed = read(DeepSeekV4Parser, ["Write <｜DSML｜tool_calls>", " first", "."])
     assert ["".join(part.source for part in parts) for parts in fed] == [
         "Write ",
@@ -54,14 +54,14 @@ def test_a_tag_talked_about_is_released_as_soon_as_no_call_follows() -> None:
     ]
 
 
-def test_a_call_in_v31_does_not_wait_for_its_closers() -> None:
+def test_v31_call_is_emitted_before_its_closing_tokens() -> None:
     call = '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{"a": "<｜tool▁call▁end｜>"}'
     [part] = parts_of(DeepSeekV31Parser, call)
     assert isinstance(part, ToolCall)
     assert part.name == "now"
 
 
-def test_arguments_wrapped_in_one_are_unwrapped_only_for_functions_without_it() -> None:
+def test_wrapped_arguments_are_unwrapped_unless_declared() -> None:
     wrapped = invoke('name="arguments" string="false">{"city": "Oslo"}')
     tool: Json = {"name": "get_weather", "parameters": {"properties": {"arguments": {"type": "object"}}}}
     parser = DeepSeekV4Parser(tools=[{"type": "function", "function": tool}])

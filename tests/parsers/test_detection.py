@@ -1,4 +1,4 @@
-"""Which parser a chat template calls for, on templates of our own in the shape of each family's."""
+"""Detection of parsers from chat templates, on minimal templates of each family."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mlx_host._cli import discover
 from mlx_host.parsing import Parser
 from mlx_host.parsing.detect import detect
 
-# Most templates go over a message's calls so, whatever markers they write; none of it tells a family.
+# Most templates iterate over a message's calls like this, whatever their markers, so it identifies no family.
 LOOP = """{%- for tool_call in message.tool_calls %}
   {%- if tool_call.function is defined %}{%- set tool_call = tool_call.function %}{%- endif %}
   BODY
@@ -83,20 +83,20 @@ def parsers() -> list[type[Parser]]:
 
 
 @pytest.mark.parametrize("family", TEMPLATES)
-def test_the_family_of_a_template_is_found(family: str, parsers: list[type[Parser]]) -> None:
+def test_family_is_detected_from_template(family: str, parsers: list[type[Parser]]) -> None:
     found = detect(TEMPLATES[family], parsers)
     assert found is not None
     assert found.parser.name == family, str(found)
 
 
-def test_each_family_has_a_template_here(parsers: list[type[Parser]]) -> None:
+def test_every_family_has_a_template(parsers: list[type[Parser]]) -> None:
     assert {parser.name for parser in parsers} == TEMPLATES.keys()
 
 
 @pytest.mark.parametrize(
     ("family", "template"),
     [
-        # R1's own template writes calls, too, which only V3's family reads.
+        # R1's own template also writes calls, which only the parser of V3 supports.
         ("deepseek_v3", TEMPLATES["deepseek_v3"] + "{{ '<｜Assistant｜><think>\\n' }}</think>"),
         ("deepseek_v4", dsml("calls", gap=" ")),
         ("deepseek_v4", dsml("calls", gap=" ").replace("tool_calls", "tool_uses")),
@@ -110,7 +110,7 @@ def test_each_family_has_a_template_here(parsers: list[type[Parser]]) -> None:
         ("qwen3_coder", CHATML + calls(XML.replace("\\n", "\n"))),
     ],
 )
-def test_a_variant_of_a_familys_template_is_told_too(family: str, template: str, parsers: list[type[Parser]]) -> None:
+def test_template_variant_is_detected(family: str, template: str, parsers: list[type[Parser]]) -> None:
     found = detect(template, parsers)
     assert found is not None
     assert found.parser.name == family, str(found)
@@ -128,5 +128,5 @@ def test_a_variant_of_a_familys_template_is_told_too(family: str, template: str,
         "<｜User｜>{{ message.content }}<｜Assistant｜>",
     ],
 )
-def test_a_template_without_tools_or_thinking_calls_for_none(template: str, parsers: list[type[Parser]]) -> None:
+def test_template_without_markup_matches_no_family(template: str, parsers: list[type[Parser]]) -> None:
     assert detect(template, parsers) is None

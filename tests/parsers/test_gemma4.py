@@ -5,7 +5,7 @@ from mlx_host.parsing import Content, ToolCall
 from mlx_host_parser_function_gemma import FunctionGemmaParser
 from mlx_host_parser_gemma4 import Gemma4Parser
 
-from tests.parsers.reading import parts_of, read
+from tests.parsers.feeding import parts_of, read
 
 
 def arguments(text: str) -> list[object]:
@@ -25,28 +25,28 @@ def arguments(text: str) -> list[object]:
         ('city:<|"|>Oslo<|"|>,days:3,', {"city": "Oslo", "days": 3}),
     ],
 )
-def test_where_values_end(written: str, meant: dict[str, object]) -> None:
+def test_value_boundaries(written: str, meant: dict[str, object]) -> None:
     assert arguments(f"<|tool_call>call:f{{{written}}}<tool_call|>") == [meant]
 
 
-def test_a_brace_at_the_end_of_the_answer_ends_only_what_cannot_go_on() -> None:
+def test_brace_at_end_of_output_ends_only_unambiguous_calls() -> None:
     assert arguments('<|tool_call>call:f{a:<|"|>x<|"|>}') == [{"a": "x"}]
     assert arguments('<|tool_call>call:f{a:<|"|>if <|"|>x<|"|> {y<|"|>}') == []
     assert arguments("<|tool_call>call:f{a:if x {y}") == []
 
 
-def test_what_cannot_be_a_call_is_not_held_back() -> None:
+def test_text_that_cannot_be_a_call_is_streamed() -> None:
     assert read(Gemma4Parser, ["<|tool_call>", "calls", " so"])[1] == [Content("<|tool_call>calls")]
     assert read(Gemma4Parser, ["<|tool_call>call:f{a:x", "<tool_call|>", " so"])[2] == [Content(" so")]
 
 
 @pytest.mark.parametrize("opener", ["{a:", "[", "{a:["])
-def test_what_nests_too_deep_is_text(opener: str) -> None:
+def test_too_deeply_nested_call_is_text(opener: str) -> None:
     text = "<|tool_call>call:f{a:" + opener * 2000
     assert arguments(text) == []
 
 
-def test_function_gemma_has_no_second_meaning_for_its_delimiter() -> None:
+def test_function_gemma_delimiter_in_string() -> None:
     text = "<start_function_call>call:f{a:<escape>x<escape>y<escape>}<end_function_call>"
     [call] = parts_of(FunctionGemmaParser, text)
     assert isinstance(call, ToolCall)

@@ -1,4 +1,4 @@
-"""What a family's grammar admits, its parser reads as calls that conform to the tools; drawn at random."""
+"""Random texts of each family's grammar are parsed as calls that conform to the tools."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from jsonschema import Draft202012Validator
 from mlx_host._cli import discover
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import Grammar, JsonValue
-from mlx_host.parsing import AnswerConstraint, Content, Parser, Part, ToolCall, ToolChoice
+from mlx_host.parsing import Content, OutputConstraint, Parser, Part, ToolCall, ToolChoice
 from mlx_host.requests import Json
 from mlx_host.testing.samples import load_samples
 
-from tests.parsers.reading import read
-from tests.parsers.tools import SCHEMAS, tool, tools_of
-from tests.parsers.walks import Vocabulary
+from tests.parsers.feeding import read
+from tests.parsers.grammar_walks import Vocabulary
+from tests.parsers.tool_schemas import SCHEMAS, tool, tools_of
 
 ONE = ToolChoice(required=True, parallel=False)
 ANY_NUMBER = ToolChoice(required=True)
@@ -26,7 +26,7 @@ WITHOUT_CALLS = {"deepseek_r1"}
 # The schemas that a family's format cannot guarantee.
 TAGGED = {"alternatives", "patterned keys"}
 NESTED = {*TAGGED, "recursive"}
-REFUSED: dict[str, set[str]] = {
+UNSUPPORTED: dict[str, set[str]] = {
     **dict.fromkeys(("qwen3_coder", "qwen3_5", "glm4_moe", "minimax", "deepseek_v32", "deepseek_v4"), TAGGED),
     **dict.fromkeys(("kimi_k3", "lfm2"), TAGGED),
     "minimax_m3": {*NESTED, "open", "others of one type", "others of any type"},
@@ -50,7 +50,7 @@ def grammar_of(parser: type[Parser], schema: str, choice: ToolChoice) -> Grammar
 
 
 def parts_of(parser: type[Parser], text: str, tools: tuple[Json, ...], generation_prompt: str = "") -> list[Part]:
-    """What comes out of a text, whole and in pieces."""
+    """Return the parts of a text; whole and chunked text must give the same calls."""
     pieces = [text[at : at + 5] for at in range(0, len(text), 5)]
     whole, cut = (
         [part for parts in read(parser, way, tools=tools, generation_prompt=generation_prompt) for part in parts]
@@ -65,7 +65,7 @@ def calls(parts: list[Part]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def check(parser: type[Parser], text: str, tools: tuple[Json, ...], *, one: bool, generation_prompt: str = "") -> None:
-    """A text is calls that conform to the tools, and maybe thoughts, and nothing else."""
+    """Check that a text consists of calls that conform to the tools, and optionally reasoning."""
     parts = parts_of(parser, text, tools, generation_prompt)
     made = calls(parts)
     assert made, text
@@ -82,10 +82,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("family", sorted(families()))
 
 
-def test_forced_calls_are_read_back_and_conform(family: str) -> None:
+def test_forced_calls_conform_to_their_schemas(family: str) -> None:
     parser = families()[family]
     for schema in SCHEMAS:
-        if schema in REFUSED.get(family, ()):
+        if schema in UNSUPPORTED.get(family, ()):
             continue
         tools = tools_of(schema)
         for choice in (ONE, ANY_NUMBER):
@@ -98,54 +98,56 @@ def test_forced_calls_are_read_back_and_conform(family: str) -> None:
                     raise AssertionError(f"{family} {schema!r} seed {seed}: {error}") from error
 
 
-@pytest.mark.parametrize(("name", "schema"), sorted((name, schema) for name in REFUSED for schema in REFUSED[name]))
-def test_what_a_format_cannot_guarantee_is_refused(name: str, schema: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "schema"), sorted((name, schema) for name in UNSUPPORTED for schema in UNSUPPORTED[name])
+)
+def test_unsupported_schema_is_rejected(name: str, schema: str) -> None:
     with pytest.raises(UnsupportedRequestError, match="try-it") as caught:
         grammar_of(families()[name], schema, ONE)
     assert caught.value.param == "tools"
 
 
-def answer(
-    parser: type[Parser], choice: ToolChoice, schema: str = "plain", tail: str = "", form: Any = None
+def output_grammar_of(
+    parser: type[Parser], choice: ToolChoice, schema: str = "plain", generation_prompt: str = "", content: Any = None
 ) -> Grammar:
     asked = [tool("try-it", SCHEMAS[schema], strict=True), tool("try", SCHEMAS["plain"], strict=True)]
-    return AnswerConstraint(parser, parser, asked, choice, form).grammar(tail)
+    return OutputConstraint(parser, parser, asked, choice, content).grammar(generation_prompt)
 
 
 def markers_of(parser: type[Parser]) -> tuple[str, ...]:
-    """The tags of a family that are no words."""
+    """Return the markers of a family that are not words."""
     return tuple(sorted(marker for marker in parser.markers if not marker[0].isalnum() and len(marker) > 2))
 
 
-def test_markers_may_be_tokens_of_their_own(family: str) -> None:
+def test_markers_can_be_special_tokens(family: str) -> None:
     parser = families()[family]
     tokens = vocabulary(*markers_of(parser))
     for schema in ("plain", "types", "none"):
         for seed in range(2):
-            text = tokens.walk(answer(parser, ANY_NUMBER, schema), seed)
+            text = tokens.walk(output_grammar_of(parser, ANY_NUMBER, schema), seed)
             check(parser, text, tools_of(schema), one=False)
 
 
-def test_thinking_is_free_and_then_the_calls_begin(family: str) -> None:
+def test_reasoning_precedes_forced_calls(family: str) -> None:
     parser = families()[family]
     tails = {sample.generation_prompt for sample in load_samples(parser)}
-    for tail in sorted(tails):
+    for generation_prompt in sorted(tails):
         for seed in range(3):
-            text = vocabulary().walk(answer(parser, ANY_NUMBER, tail=tail), seed)
-            check(parser, text, tools_of("plain"), one=False, generation_prompt=tail)
+            text = vocabulary().walk(output_grammar_of(parser, ANY_NUMBER, generation_prompt=generation_prompt), seed)
+            check(parser, text, tools_of("plain"), one=False, generation_prompt=generation_prompt)
 
 
-def test_a_form_and_tools_go_together(family: str) -> None:
-    """A call or the form, as the model likes."""
+def test_output_format_with_tools(family: str) -> None:
+    """The model may write a call or content in the output format."""
     parser = families()[family]
     form = JsonValue(
         {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": False}
     )
-    tail = "<|open|>response<|sep|>" if family == "kimi_k3" else ""
-    grammar = answer(parser, ToolChoice(), form=form, tail=tail)
+    generation_prompt = "<|open|>response<|sep|>" if family == "kimi_k3" else ""
+    grammar = output_grammar_of(parser, ToolChoice(), content=form, generation_prompt=generation_prompt)
     kinds = set()
     for seed in range(12):
-        parts = parts_of(parser, vocabulary().walk(grammar, seed), tools_of("plain"), tail)
+        parts = parts_of(parser, vocabulary().walk(grammar, seed), tools_of("plain"), generation_prompt)
         content = "".join(part.text for part in parts if isinstance(part, Content)).strip()
         assert bool(calls(parts)) != bool(content)
         kinds.add(bool(content))
@@ -153,8 +155,8 @@ def test_a_form_and_tools_go_together(family: str) -> None:
     assert kinds == {True, False}
 
 
-def test_what_the_family_writes_is_admitted(family: str) -> None:
-    """A grammar that models would not follow by themselves makes their answers worse."""
+def test_grammar_matches_written_calls(family: str) -> None:
+    """A grammar that differs from the model's own format would degrade its output."""
     parser = families()[family]
     admitted = []
     for sample in load_samples(parser):
@@ -163,13 +165,13 @@ def test_what_the_family_writes_is_admitted(family: str) -> None:
         text = sample.text
         for noise in ("<|call|>", *getattr(parser, "noise", ())):
             text = text.removesuffix(noise)
-        constraint = AnswerConstraint(parser, parser, list(sample.tools), ANY_NUMBER)
+        constraint = OutputConstraint(parser, parser, list(sample.tools), ANY_NUMBER)
         if vocabulary().admits(constraint.grammar(sample.generation_prompt), text):
             admitted.append(sample.name)
     assert admitted
 
 
-# What may stand before a call, for families whose text is a message of its own.
+# The text before a call, for families whose text is a separate message.
 BEFORE = {
     "harmony": "<|channel|>commentary<|message|>I look.<|end|><|start|>assistant",
     "llama3_json": "I look.\n<|python_tag|>",
@@ -184,57 +186,57 @@ OSLO = {
 
 
 @pytest.mark.parametrize("tokens", [False, True], ids=["spelled", "tokens"])
-def test_strict_tools_bind_as_soon_as_a_call_opens(family: str, tokens: bool) -> None:
+def test_strict_tools_are_constrained_from_the_call_start(family: str, tokens: bool) -> None:
     parser = families()[family]
     words = vocabulary(*markers_of(parser)) if tokens else vocabulary()
     strict = [tool("look", OSLO, strict=True)]
     call = words.walk(parser().grammar(strict, ONE), 0).removeprefix("<|python_tag|>")
-    free = AnswerConstraint(parser, parser, strict, ToolChoice()).grammar("")
+    free = OutputConstraint(parser, parser, strict, ToolChoice()).grammar("")
     before = BEFORE.get(family, "I look.\n")
     assert words.admits(free, TEXT.get(family, "It is <cold>: {7} [8].\n"))
     assert words.admits(free, call)
     assert words.admits(free, before + call)
     wrong = before + call.replace("Oslo", "Rome")
-    assert words.begins(free, wrong) < len(words.tokens(wrong))
+    assert words.matched_tokens(free, wrong) < len(words.tokens(wrong))
     assert not words.admits(free, before + call[: call.index("Oslo")])
     if family != "harmony":
         again = before + call + "\n" + BEFORE.get(family, "") + call
-        alone = AnswerConstraint(parser, parser, strict, ToolChoice(parallel=False)).grammar("")
+        alone = OutputConstraint(parser, parser, strict, ToolChoice(parallel=False)).grammar("")
         assert words.admits(alone, before + call)
         assert not words.admits(alone, again)
         assert words.admits(free, again) or family == "kimi_k3"
 
 
-def test_tools_that_are_not_strict_are_not_bound(family: str) -> None:
+def test_tools_that_are_not_strict_are_unconstrained(family: str) -> None:
     parser = families()[family]
-    relaxed = AnswerConstraint(parser, parser, [tool("look", OSLO)], ToolChoice()).grammar("")
+    relaxed = OutputConstraint(parser, parser, [tool("look", OSLO)], ToolChoice()).grammar("")
     text = vocabulary().walk(
         parser().grammar([tool("look", {**OSLO, "properties": {"city": {"const": "Rome"}}})], ONE), 0
     )
     assert vocabulary().admits(relaxed, text)
 
 
-def test_an_opener_that_the_grammar_does_not_write_is_no_way_round(family: str) -> None:
+def test_alternative_call_start_does_not_bypass_the_grammar(family: str) -> None:
     parser = families()[family]
-    free = AnswerConstraint(parser, parser, [tool("look", OSLO, strict=True)], ToolChoice()).grammar("")
+    free = OutputConstraint(parser, parser, [tool("look", OSLO, strict=True)], ToolChoice()).grammar("")
     for sample in load_samples(parser):
         if sample.calls:
             assert not vocabulary().admits(free, sample.text), sample.name
 
 
-@pytest.mark.parametrize("thinker", ["deepseek_r1", "qwen3", "harmony"])
-def test_a_family_may_think_for_another_that_calls(thinker: str) -> None:
+@pytest.mark.parametrize("reasoner", ["deepseek_r1", "qwen3", "harmony"])
+def test_reasoning_and_calls_of_different_families(reasoner: str) -> None:
     parsers = {parser.name: parser for parser in discover().parsers.found.values()}
     asked = [tool("look", OSLO)]
-    constraint = AnswerConstraint(parsers[thinker], parsers["qwen3_coder"], asked, ONE)
+    constraint = OutputConstraint(parsers[reasoner], parsers["qwen3_coder"], asked, ONE)
     for seed in range(4):
         text = vocabulary().walk(constraint.grammar(""), seed)
-        thoughts = [part for parts in read(parsers[thinker], [text], tools=()) for part in parts]
-        content = "".join(part.text for part in thoughts if isinstance(part, Content))
+        reasoning = [part for parts in read(parsers[reasoner], [text], tools=()) for part in parts]
+        content = "".join(part.text for part in reasoning if isinstance(part, Content))
         check(parsers["qwen3_coder"], content, tuple(asked), one=True)
 
 
-def test_a_family_without_calls_refuses_to_force_any() -> None:
+def test_family_without_calls_rejects_forced_calls() -> None:
     parser = {parser.name: parser for parser in discover().parsers.found.values()}["deepseek_r1"]
     with pytest.raises(UnsupportedRequestError, match="deepseek_r1") as caught:
         parser().grammar(tools_of("plain"), ONE)

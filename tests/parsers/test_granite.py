@@ -1,10 +1,10 @@
 from mlx_host.parsing import Content, Marker, Reasoning
 from mlx_host_parser_granite import GraniteParser
 
-from tests.parsers.reading import parts_of, read
+from tests.parsers.feeding import parts_of, read
 
 
-def test_words_that_announce_thinking_are_awaited_only_at_the_beginning() -> None:
+def test_reasoning_phrases_delay_only_the_start_of_the_output() -> None:
     fed = read(
         GraniteParser, ["Here is my tho", "ught process: a", " Here is my resp", "onse: b", " Here is my", " resp"]
     )
@@ -14,10 +14,10 @@ def test_words_that_announce_thinking_are_awaited_only_at_the_beginning() -> Non
     assert fed[3][-1] == Content("b")
 
 
-def test_words_in_the_middle_of_an_answer_mean_nothing() -> None:
+def test_reasoning_phrases_inside_content_are_text() -> None:
     text = "Yes. Here's my thought process: a. Here's my response: b </response>"
     assert parts_of(GraniteParser, text) == [Content(text)]
 
 
-def test_words_that_any_answer_may_hold_give_nothing_away() -> None:
-    assert not [telltale for telltale in GraniteParser.telltales if "my" in telltale]
+def test_reasoning_phrases_are_not_signatures() -> None:
+    assert not [signature for signature in GraniteParser.signatures if "my" in signature]

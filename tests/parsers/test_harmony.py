@@ -2,47 +2,47 @@ import pytest
 from mlx_host.parsing import Content, Marker, Part, Reasoning, ToolCall
 from mlx_host_parser_harmony import HarmonyParser
 
-from tests.parsers.reading import parts_of, read
+from tests.parsers.feeding import parts_of, read
 
 PROMPT = "<|start|>assistant"
 OSLO = '{"city": "Oslo"}'
 
 
-def told(parts: list[Part]) -> list[Part]:
+def without_markers(parts: list[Part]) -> list[Part]:
     return [part for part in parts if not isinstance(part, Marker)]
 
 
-def test_nothing_is_told_before_the_header_is_complete() -> None:
+def test_nothing_is_emitted_before_the_header_is_complete() -> None:
     fed = read(HarmonyParser, ["<|channel|>", "ana", "lysis", "<|mess", "age|>", "Co", "ld?"], generation_prompt=PROMPT)
-    assert [len(told(parts)) for parts in fed] == [0, 0, 0, 0, 0, 1, 1, 0]
-    assert told(fed[5]) == [Reasoning("Co")]
+    assert [len(without_markers(parts)) for parts in fed] == [0, 0, 0, 0, 0, 1, 1, 0]
+    assert without_markers(fed[5]) == [Reasoning("Co")]
 
 
-def test_only_what_may_become_a_marker_is_held_back() -> None:
+def test_only_partial_markers_are_delayed() -> None:
     fed = read(HarmonyParser, ["<|channel|>final<|message|>a <", " b <|en", "|> c"])
-    assert [told(parts) for parts in fed] == [[Content("a ")], [Content("< b ")], [Content("<|en|> c")], []]
+    assert [without_markers(parts) for parts in fed] == [[Content("a ")], [Content("< b ")], [Content("<|en|> c")], []]
 
 
-def test_text_without_a_header_is_content_at_once() -> None:
+def test_text_without_header_is_streamed_as_content() -> None:
     assert read(HarmonyParser, ["It", " is"], generation_prompt=PROMPT)[0] == [Content("It")]
 
 
-def test_a_call_is_told_when_its_arguments_are_complete() -> None:
+def test_call_is_emitted_when_its_arguments_are_complete() -> None:
     text = f" to=functions.get_weather<|channel|>commentary json<|message|>{OSLO}"
     fed = read(HarmonyParser, [text[:-1], text[-1], "<|call|>"])
     assert fed == [[], [ToolCall("get_weather", OSLO, text)], [Marker("<|call|>")], []]
 
 
-def test_several_analyses_are_one_reasoning() -> None:
+def test_several_analysis_messages_are_joined() -> None:
     text = f"<|channel|>analysis<|message|>One. <|end|>{PROMPT}<|channel|>analysis<|message|>Two."
-    assert told(parts_of(HarmonyParser, text)) == [Reasoning("One. "), Reasoning("Two.")]
+    assert without_markers(parts_of(HarmonyParser, text)) == [Reasoning("One. "), Reasoning("Two.")]
 
 
-def test_reasoning_switched_off_keeps_the_markers_of_the_analysis_only() -> None:
+def test_disabled_reasoning_keeps_analysis_markers() -> None:
     analysis = "<|channel|>analysis<|message|>Cold?<|end|>"
     text = f"{analysis}{PROMPT}<|channel|>final<|message|>Yes.<|end|>"
     parts = parts_of(HarmonyParser, text, reasoning=False)
-    assert "".join(part.source for part in told(parts)) == f"{analysis}Yes."
+    assert "".join(part.source for part in without_markers(parts)) == f"{analysis}Yes."
 
 
 @pytest.mark.parametrize(
@@ -59,25 +59,25 @@ def test_reasoning_switched_off_keeps_the_markers_of_the_analysis_only() -> None
         "<|start|><|channel|>final to=functions.get_weather",
     ],
 )
-def test_a_recipient_makes_a_call(header: str) -> None:
+def test_message_to_a_recipient_is_a_call(header: str) -> None:
     calls = [part for part in parts_of(HarmonyParser, f"{header}<|message|>{OSLO}") if isinstance(part, ToolCall)]
     assert [(call.name, call.arguments) for call in calls] == [("get_weather", OSLO)]
 
 
 @pytest.mark.parametrize("header", ["<|channel|>final <|constrain|>json", "<|channel|>commentary to=assistant", ""])
 def test_without_a_recipient_json_is_content(header: str) -> None:
-    assert told(parts_of(HarmonyParser, f"{header}<|message|>{OSLO}")) == [Content(OSLO)]
+    assert without_markers(parts_of(HarmonyParser, f"{header}<|message|>{OSLO}")) == [Content(OSLO)]
 
 
-def test_an_empty_body_at_the_end_is_a_call_only_of_what_takes_nothing() -> None:
+def test_empty_message_at_the_end_is_a_call_only_without_parameters() -> None:
     header = " to=functions.{}<|channel|>commentary<|message|>"
     assert parts_of(HarmonyParser, header.format("now")) == [ToolCall("now", "{}", header.format("now"))]
     assert parts_of(HarmonyParser, header.format("set-light")) == [Content(header.format("set-light"))]
 
 
-def test_words_of_a_header_are_not_the_answer() -> None:
+def test_header_words_are_not_content() -> None:
     parts = parts_of(HarmonyParser, "<|channel|>final <|constrain|>shopping_list<|message|>[7]")
-    assert told(parts) == [Reasoning("shopping_list"), Content("[7]")]
+    assert without_markers(parts) == [Reasoning("shopping_list"), Content("[7]")]
 
 
 @pytest.mark.parametrize(
@@ -95,13 +95,13 @@ def test_words_of_a_header_are_not_the_answer() -> None:
         ("<|channel|>final<|message|>Yes.<|return|>\n", "Yes."),
     ],
 )
-def test_what_the_reference_implementation_refuses_is_read(text: str, content: str) -> None:
+def test_output_that_the_reference_implementation_rejects_is_parsed(text: str, content: str) -> None:
     parts = parts_of(HarmonyParser, text, generation_prompt=PROMPT)
     assert "".join(part.text for part in parts if isinstance(part, Content)) == content
 
 
-def test_a_quotation_at_the_end_of_a_message_does_not_keep_it_open() -> None:
+def test_quote_before_end_marker_does_not_hide_it() -> None:
     parts = parts_of(
         HarmonyParser, f'<|channel|>analysis<|message|>Say "yes"<|end|>{PROMPT}<|channel|>final<|message|>'
     )
-    assert told(parts) == [Reasoning('Say "yes"')]
+    assert without_markers(parts) == [Reasoning('Say "yes"')]

@@ -4,7 +4,7 @@ import pytest
 from mlx_host.parsing import Content, Reasoning, ToolCall
 from mlx_host_parser_kimi_k3 import KimiK3Parser
 
-from tests.parsers.reading import parts_of, read
+from tests.parsers.feeding import parts_of, read
 
 OPEN = '<|open|>tools<|sep|><|open|>call tool="set-light" index="1"<|sep|>'
 CLOSE = "<|close|>call<|sep|><|close|>tools<|sep|>"
@@ -29,7 +29,7 @@ def arguments(argument: str) -> object:
         ('key="a" type="number"', "many", "many"),
     ],
 )
-def test_the_type_says_how_to_read_a_value(attributes: str, written: str, value: object) -> None:
+def test_value_is_parsed_by_its_type_attribute(attributes: str, written: str, value: object) -> None:
     assert arguments(f"<|open|>argument {attributes}<|sep|>{written}<|close|>argument<|sep|>") == {"a": value}
 
 
@@ -38,7 +38,7 @@ def test_a_name_is_unescaped() -> None:
     assert [part.name for part in parts_of(KimiK3Parser, text) if isinstance(part, ToolCall)] == ['a&b "c"']
 
 
-def test_thinking_streams_and_ends_where_the_answer_opens() -> None:
+def test_reasoning_is_streamed_until_the_response() -> None:
     fed = read(KimiK3Parser, ["Co", "ld?<|open|>resp", "onse<|sep|>Y", "es"], generation_prompt="<|open|>think<|sep|>")
     assert fed[0] == [Reasoning("Co")]
     assert fed[1] == [Reasoning("ld?")]
@@ -46,6 +46,6 @@ def test_thinking_streams_and_ends_where_the_answer_opens() -> None:
     assert fed[3] == [Content("es")]
 
 
-def test_only_the_own_closer_ends_a_value() -> None:
+def test_value_ends_only_at_its_closing_tag() -> None:
     value = "<|close|>call<|sep|><|open|>argument <|close|>argument"
     assert arguments(f'<|open|>argument key="a" type="string"<|sep|>{value}<|close|>argument<|sep|>') == {"a": value}

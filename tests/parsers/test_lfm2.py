@@ -4,7 +4,7 @@ import pytest
 from mlx_host.parsing import ToolCall
 from mlx_host_parser_lfm2 import Lfm2Parser
 
-from tests.parsers.reading import parts_of
+from tests.parsers.feeding import parts_of
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ from tests.parsers.reading import parts_of
         ("Oslo", "Oslo"),
     ],
 )
-def test_a_literal_means_its_json(written: str, meant: object) -> None:
+def test_literal_to_json(written: str, meant: object) -> None:
     [call] = parts_of(Lfm2Parser, f"<|tool_call_start|>[f(a={written})]")
     assert isinstance(call, ToolCall)
     assert json.loads(call.arguments) == {"a": meant}
@@ -46,7 +46,7 @@ def test_a_literal_means_its_json(written: str, meant: object) -> None:
         "'\\ud800'",
     ],
 )
-def test_all_else_is_text(written: str) -> None:
+def test_malformed_calls_are_text(written: str) -> None:
     text = f"<|tool_call_start|>[f(a={written})]<|tool_call_end|>"
     assert "".join(part.source for part in parts_of(Lfm2Parser, text)) == text
     assert not [part for part in parts_of(Lfm2Parser, text) if isinstance(part, ToolCall)]

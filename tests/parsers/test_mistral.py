@@ -4,10 +4,10 @@ import pytest
 from mlx_host.parsing import Content, ToolCall
 from mlx_host_parser_mistral import MistralParser
 
-from tests.parsers.reading import parts_of, read
+from tests.parsers.feeding import parts_of, read
 
 
-def test_new_ids_are_what_the_templates_accept() -> None:
+def test_new_ids_are_valid_in_chat_templates() -> None:
     ids = {MistralParser.new_call_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(re.fullmatch("[a-zA-Z0-9]{9}", id) for id in ids)
@@ -18,12 +18,12 @@ def test_new_ids_are_what_the_templates_accept() -> None:
     ["[TOOL_CALLS]now[CALL_ID]{}[ARGS]{{}}", '[TOOL_CALLS] [{{"name": "now", "arguments": {{}}, "id": "{}"}}]'],
 )
 @pytest.mark.parametrize(("written", "id"), [("a1B2c3D4e", "a1B2c3D4e"), ("call_0123456789", None), ("", None)])
-def test_an_id_of_another_shape_is_dropped(text: str, written: str, id: str | None) -> None:
+def test_invalid_id_is_dropped(text: str, written: str, id: str | None) -> None:
     calls = [part for part in parts_of(MistralParser, text.format(written)) if isinstance(part, ToolCall)]
     assert [(call.name, call.id) for call in calls] == [("now", id)]
 
 
-def test_a_call_is_told_when_its_arguments_are_complete() -> None:
+def test_call_is_emitted_when_its_arguments_are_complete() -> None:
     fed = read(MistralParser, ["So. [TOOL", "_CALLS]now[AR", "GS]{", "}", "[TOOL_CALLS]now{}"])
     assert fed == [
         [Content("So. ")],

@@ -1,4 +1,4 @@
-"""The parser packages as a whole: what all of them share, and that none is missing where they are listed."""
+"""Checks of all parser packages: shared metadata and complete lists."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CORE = ROOT / "core" / "src" / "mlx_host"
 
 @cache
 def project(*path: str) -> dict[str, Any]:
-    """The contents of a project's pyproject.toml."""
+    """Return the contents of a project's pyproject.toml."""
     return tomllib.loads(ROOT.joinpath(*path, "pyproject.toml").read_text(encoding="utf-8"))
 
 
@@ -27,7 +27,7 @@ def parser(family: str) -> dict[str, Any]:
     return project("plugins", "parsers", family)
 
 
-def test_the_meta_package_depends_on_every_family_at_its_own_version() -> None:
+def test_meta_package_pins_every_family() -> None:
     meta = parser("all")["project"]
     families = [parser(family)["project"] for family in FAMILIES]
     assert sorted(meta["dependencies"]) == sorted(f"{each['name']}=={meta['version']}" for each in families)
@@ -35,7 +35,7 @@ def test_the_meta_package_depends_on_every_family_at_its_own_version() -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_the_packages_agree_in_what_they_share(family: str) -> None:
+def test_packages_share_metadata(family: str) -> None:
     found, meta, core = parser(family), parser("all"), project("core")["project"]
     name = f"mlx-host-parser-{family.replace('_', '-')}"
     assert found["build-system"] == meta["build-system"]
@@ -60,8 +60,8 @@ def test_a_family_is_a_typed_package_with_samples(family: str) -> None:
     assert {"__init__.py", "samples.py", "py.typed"} <= {path.name for path in folder.iterdir()}
 
 
-def test_parsers_are_found_without_what_only_their_tests_need() -> None:
-    """Samples need the extra `mlx-host[testing]`, which a server does not have."""
+def test_parsers_load_without_test_dependencies() -> None:
+    """Samples need the extra `mlx-host[testing]`, which servers do not have."""
     code = "import sys; from mlx_host._cli import discover; print(len(discover().parsers.found), *sys.modules)"
     found, *imported = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

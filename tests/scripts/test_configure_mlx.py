@@ -59,7 +59,7 @@ def test_it_leaves_a_fifth_of_four_to_eight_gigabytes(mac: Mac, memory: int, lim
     mac.memory(memory)
     done = mac.run("--dry-run")
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"0 (the system chooses) now, {limit} MB then" in done.stdout
+    assert f"currently 0 (the system chooses), new {limit} MB" in done.stdout
     assert f"Left to the system:    {memory * 1024 - limit} MB" in done.stdout
     assert f"Would run: sudo sysctl iogpu.wired_limit_mb={limit}" in done.stdout
     assert mac.said == []
@@ -77,7 +77,7 @@ def test_it_asks_and_sets(mac: Mac, answer: str) -> None:
 def test_it_asks_and_leaves_it(mac: Mac, answer: str) -> None:
     done = mac.run(answer=answer)
     assert done.returncode == 1
-    assert done.stdout.endswith("Nothing was changed.\n")
+    assert done.stdout.endswith("Not changed.\n")
     assert mac.said == []
 
 
@@ -89,23 +89,23 @@ def test_yes_asks_nothing_and_root_needs_no_sudo(mac: Mac) -> None:
 
 def test_reset_leaves_it_to_the_system(mac: Mac) -> None:
     mac.memory(64, limit=57344)
-    assert "57344 MB now, 0 (the system chooses) then" in mac.run("--yes", "--reset").stdout
+    assert "currently 57344 MB, new 0 (the system chooses)" in mac.run("--yes", "--reset").stdout
     assert mac.said[-1] == "sysctl iogpu.wired_limit_mb=0"
 
 
 def test_what_is_set_already_is_left(mac: Mac) -> None:
     mac.memory(64, limit=57344)
     done = mac.run()
-    assert (done.returncode, done.stdout.splitlines()[-1], mac.said) == (0, "There is nothing to do.", [])
+    assert (done.returncode, done.stdout.splitlines()[-1], mac.said) == (0, "The limit is already set.", [])
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["65536"], "65536 MB are not less than the 65536 MB that there are"),
-        (["lots"], "'lots' is no number of megabytes"),
-        (["-1"], "'-1' is no number of megabytes"),
-        ([""], "'' is no number of megabytes"),
+        (["65536"], "65536 MB"),
+        (["lots"], "'lots'"),
+        (["-1"], "'-1'"),
+        ([""], "''"),
     ],
 )
 def test_what_cannot_be_is_refused(mac: Mac, args: list[str], said: str) -> None:
@@ -117,11 +117,11 @@ def test_what_cannot_be_is_refused(mac: Mac, args: list[str], said: str) -> None
 
 def test_it_needs_macos_15_and_memory(mac: Mac) -> None:
     mac.memory(6)
-    assert "6144 MB are too little" in mac.run().stderr
+    assert "6144 MB of memory are too few" in mac.run().stderr
     mac.version("14.7")
-    assert "macOS 15 or newer is needed, this is 14.7" in mac.run().stderr
+    assert "macOS 15 or newer is required; this is 14.7" in mac.run().stderr
     mac.program("uname", "echo Linux")
-    assert "macOS alone" in mac.run().stderr
+    assert "only macOS" in mac.run().stderr
     assert mac.said == []
 
 

@@ -1,4 +1,4 @@
-"""How tests talk to a running server: scripts for the scripted backend, raw HTTP, parsed streams, and conditions."""
+"""Test clients of a running server: scripts for the scripted backend, raw HTTP, parsed streams, and conditions."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ CHAT = "/v1/chat/completions"
 
 
 def script(*steps: list[Any]) -> list[Any]:
-    """Messages that make the scripted backend do these steps."""
+    """Messages that make the scripted backend execute these steps."""
     return [{"role": "user", "content": json.dumps(steps)}]
 
 
-def says(*pieces: str) -> list[Any]:
-    """Messages that make the scripted backend say these pieces."""
-    return script(*(["say", piece] for piece in pieces))
+def text_script(*pieces: str) -> list[Any]:
+    """Messages that make the scripted backend emit these texts."""
+    return script(*(["text", piece] for piece in pieces))
 
 
-# `verify=False`, for nothing is encrypted here, and a client takes longer to read its certificates than most answers.
+# `verify=False`: nothing is encrypted here, and loading certificates takes longer than most requests.
 
 
 class Http(httpx2.Client):
-    """Closes its connections when nobody has it any more, as a client that the SDK makes itself does."""
+    """Closes its connections when it is garbage-collected, like a client created by the SDK."""
 
     def __del__(self) -> None:
         self.close()
 
 
 def sdk(server: ServerProcess) -> openai.OpenAI:
-    """OpenAI's client, which does not retry."""
+    """OpenAI's client, without retries."""
     http = Http(verify=False)
     return openai.OpenAI(base_url=f"{server.url}/v1", api_key="none", max_retries=0, timeout=60, http_client=http)
 
@@ -55,7 +55,7 @@ def get(server: ServerProcess, path: str) -> httpx2.Response:
 
 
 def events(text: str) -> list[Any]:
-    """The data of a stream's events, parsed, without [DONE], which must be last; comments are skipped."""
+    """The parsed data of a stream's events, without comments and the final [DONE], which is required."""
     assert text.endswith("\n\n")
     blocks = [block for block in text[:-2].split("\n\n") if not block.startswith(":")]
     assert all(block.startswith("data: ") for block in blocks)
@@ -65,7 +65,7 @@ def events(text: str) -> list[Any]:
 
 
 def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
-    """The error of a response with this status, its shape checked."""
+    """The error of a response, after checking its status and format."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-request-id"]
@@ -78,7 +78,7 @@ def error_of(response: httpx2.Response, status: int) -> dict[str, Any]:
 
 
 def eventually(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
-    """Wait until a condition holds, and return what made it true."""
+    """Wait until a condition is true, and return its value."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {timeout} s: {condition}"
@@ -87,19 +87,19 @@ def eventually(condition: Callable[[], Any], timeout: float = 60.0) -> Any:
 
 
 def queue(server: ServerProcess, model: str | None = None) -> tuple[int, int]:
-    """How many requests run and wait."""
+    """The numbers of running and queued requests."""
     stats = get(server, "/v1/queue/stats").json()
     counts = stats["queue_stats"] if model is None else stats["models"][model]
     return counts["active_requests"], counts["queue_size"]
 
 
 def wait_for_queue(server: ServerProcess, running: int, waiting: int = 0) -> None:
-    """Wait until so many requests run and wait."""
+    """Wait until this many requests are running and queued."""
     eventually(lambda: queue(server) == (running, waiting))
 
 
 def children(server: ServerProcess) -> list[psutil.Process]:
-    """The processes of a server's models."""
+    """The worker processes of a server."""
     return [
         child
         for child in psutil.Process(server.process.pid).children()
@@ -116,32 +116,32 @@ def head(body: bytes, path: str = CHAT, content_length: int | None = None) -> by
 
 
 def request_bytes(body: Any) -> bytes:
-    """A whole POST of JSON to the chat endpoint."""
+    """A complete POST of JSON to the chat endpoint."""
     encoded = json.dumps(body).encode()
     return head(encoded) + encoded
 
 
 @contextmanager
 def connection(server: ServerProcess) -> Iterator[socket.socket]:
-    """A bare TCP connection."""
+    """A TCP connection to the server."""
     where = urlsplit(server.url)
     with socket.create_connection((where.hostname, where.port), timeout=60) as connected:
         yield connected
 
 
 def read_until(connected: socket.socket, part: bytes) -> bytes:
-    """Read until `part` has come; fail if the connection ends first."""
-    come = b""
-    while part not in come:
+    """Read until `part` was received; fail if the connection ends first."""
+    received = b""
+    while part not in received:
         piece = connected.recv(65536)
-        assert piece, f"the connection ended after {come!r}"
-        come += piece
-    return come
+        assert piece, f"the connection ended after {received!r}"
+        received += piece
+    return received
 
 
 def read_all(connected: socket.socket) -> bytes:
-    """Read until the server closes."""
-    come = b""
+    """Read until the server closes the connection."""
+    received = b""
     while piece := connected.recv(65536):
-        come += piece
-    return come
+        received += piece
+    return received

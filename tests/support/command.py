@@ -1,4 +1,4 @@
-"""Runs `mlx-host` as its users do: a command in a process of its own, seen by its output and exit code."""
+"""Runs `mlx-host` as a command in a separate process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def environment(extra: Mapping[str, str] | None = None, plugins: Sequence[Path] = ()) -> dict[str, str]:
-    """This process's environment without settings of mlx-host, with `plugins` as further places to import from."""
+    """This process's environment without mlx-host settings, and with `plugins` on the import path."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLX_HOST_")}
     paths = [*map(str, plugins), *filter(None, [kept.pop("PYTHONPATH", "")])]
     return {**kept, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {}), "COLUMNS": "80", **(extra or {})}
@@ -24,7 +24,7 @@ def mlx_host(
     python: str = sys.executable,
     timeout: float = 120,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `mlx-host ARGS` to its end."""
+    """Run `mlx-host ARGS` until it exits."""
     return subprocess.run(
         [python, "-m", "mlx_host", *args],
         stdin=subprocess.DEVNULL,
@@ -38,7 +38,7 @@ def mlx_host(
 
 
 def complaint(result: subprocess.CompletedProcess[str]) -> str:
-    """The one sentence that a command with a wrong setting ends with; it must say no more and exit with 2."""
+    """The message of a usage error, after checking that it is one line and that the exit code is 2."""
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
     assert result.stdout == ""
     first, *rest = result.stderr.splitlines()

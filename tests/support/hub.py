@@ -1,4 +1,4 @@
-"""A Hugging Face hub on loopback: what its client asks for to download a repository."""
+"""A Hugging Face hub on loopback: the endpoints that its client uses to download a repository."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Hub:
-    """A running hub; `requests` are (method, path, user agent) of what it was asked.
+    """A running hub; `requests` are the received (method, path, user agent).
 
     `repositories` maps ids to files; an id without files is gated.
     """

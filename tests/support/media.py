@@ -1,4 +1,4 @@
-"""Small images and audio clips, as requests contain them."""
+"""Small images and audio clips, and requests with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def finish(steps: Generator[None, None, T]) -> T:
-    """Advance a generator to its end and return its result."""
+    """Exhaust a generator and return its result."""
     while True:
         try:
             next(steps)
@@ -25,24 +25,24 @@ def finish(steps: Generator[None, None, T]) -> T:
 
 
 def noise(seed: int, size: tuple[int, int] = (84, 84), mode: str = "RGB") -> Image.Image:
-    """An image that no other seed gives, of patches that are large enough to survive scaling."""
+    """Return an image of random patches that are large enough to survive scaling; each seed gives another image."""
     shape = (4, 4, 3)
     patches = Image.fromarray(np.random.default_rng(seed).integers(0, 256, shape, np.uint8), "RGB")
     return patches.resize(size, Image.Resampling.NEAREST).convert(mode)
 
 
-def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+def encoded(image: Image.Image, image_format: str = "PNG", **options: Any) -> bytes:
     file = io.BytesIO()
-    image.save(file, form, **options)
+    image.save(file, image_format, **options)
     return file.getvalue()
 
 
-def data_url(file: bytes, kind: str = "image/png") -> str:
-    return f"data:{kind};base64,{base64.b64encode(file).decode()}"
+def data_url(file: bytes, media_type: str = "image/png") -> str:
+    return f"data:{media_type};base64,{base64.b64encode(file).decode()}"
 
 
 def image_url(seed: int, size: tuple[int, int] = (84, 84)) -> str:
-    """The data URL of an image."""
+    """Return the data URL of a random image."""
     return data_url(encoded(noise(seed, size)))
 
 
@@ -51,13 +51,13 @@ def image_part(url: str) -> dict[str, Any]:
 
 
 def look(*seeds: int, text: str = "What is it?") -> list[dict[str, Any]]:
-    """A message with these images and a question."""
+    """Return messages with random images and a question."""
     images = [image_part(image_url(seed)) for seed in seeds]
     return [{"role": "user", "content": [*images, {"type": "text", "text": text}]}]
 
 
 def tone(frequency: float, seconds: float = 0.4, rate: int = 16000) -> bytes:
-    """A WAV file of a sine."""
+    """Return a WAV file of a sine wave."""
     samples = np.sin(np.arange(int(seconds * rate)) * (2 * np.pi * frequency / rate))
     file = io.BytesIO()
     with wave.open(file, "wb") as writer:
@@ -68,11 +68,11 @@ def tone(frequency: float, seconds: float = 0.4, rate: int = 16000) -> bytes:
     return file.getvalue()
 
 
-def audio_part(file: bytes, form: str = "wav") -> dict[str, Any]:
-    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(file).decode(), "format": form}}
+def audio_part(file: bytes, audio_format: str = "wav") -> dict[str, Any]:
+    return {"type": "input_audio", "input_audio": {"data": base64.b64encode(file).decode(), "format": audio_format}}
 
 
 def listen(*frequencies: float, seconds: float = 0.4, text: str = "What is it?") -> list[dict[str, Any]]:
-    """A message with these tones and a question."""
+    """Return messages with tones of these frequencies and a question."""
     clips = [audio_part(tone(frequency, seconds)) for frequency in frequencies]
     return [{"role": "user", "content": [*clips, {"type": "text", "text": text}]}]

@@ -1,4 +1,4 @@
-"""Makes small plugin projects and installs them as real distributions."""
+"""Creates small plugin projects and installs them as distributions."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ include = ["{module}.py"]
 
 
 def uv() -> str:
-    """The uv that runs these tests, or the one on the path."""
+    """The path of the uv that runs these tests, or of the one on the PATH."""
     found = os.environ.get("UV") or shutil.which("uv")
-    assert found, "these tests install plugins with uv, and there is no uv on the path"
+    assert found, "these tests install plugins with uv, which is not on the PATH"
     return found
 
 
@@ -43,14 +43,14 @@ def write_project(folder: Path, name: str, source: str, version: str = "1.0") ->
 
 
 def install_plugins(folder: Path, sources: Mapping[str, str]) -> Path:
-    """Build and install a distribution for each source; return what to put on the path."""
+    """Build and install a distribution for each source; return the folder for PYTHONPATH."""
     return install_projects(
         folder, [write_project(folder / "projects" / name, name, source) for name, source in sources.items()]
     )
 
 
 def install_projects(folder: Path, projects: Sequence[Path]) -> Path:
-    """Build and install the distributions of these folders; return what to put on the path."""
+    """Build and install the distributions of these folders; return the folder for PYTHONPATH."""
     target = folder / "installed"
     offline = ["--offline", "--no-index", "--no-deps", "--no-build-isolation", "--python", sys.executable]
     command = [uv(), "pip", "install", "--quiet", *offline, "--target", str(target), *map(str, projects)]

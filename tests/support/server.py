@@ -1,4 +1,4 @@
-"""Runs the real server as a command, on loopback, for as long as a test needs it."""
+"""Runs the real server as a command on loopback while a test needs it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 OPENBLAS = Path("/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0")
-# What makes MLX on Linux CPU fast, where it is installed; see the README. One thread, for threads that wait for each
-# other cost more than they bring where other tests run beside this one.
+# OpenBLAS makes MLX on Linux CPUs fast, see the README. One thread: with parallel tests, threads that wait for each
+# other are slower.
 BLAS = {"OPENBLAS_NUM_THREADS": "1", **({"LD_PRELOAD": str(OPENBLAS)} if OPENBLAS.exists() else {})}
 FAST_BLAS = [word for key, value in BLAS.items() for word in ("--env", f"{key}={value}")]
 
 
 class ServerProcess:
-    """A running `mlx-host run`; `url` is its root, `lines` what it has logged so far."""
+    """A running `mlx-host run`; `url` is its root, `lines` are the lines logged so far."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -41,7 +41,7 @@ class ServerProcess:
             self._changed.notify_all()
 
     def wait_for_line(self, part: str, timeout: float = 120.0) -> str:
-        """Wait until a line of the log holds `part`; fail with the whole log if it ends or takes too long."""
+        """Wait until a line of the log contains `part`; fail with the whole log at its end or after the timeout."""
         with self._changed:
             self._changed.wait_for(lambda: self._over or any(part in line for line in self.lines), timeout)
             for line in self.lines:
@@ -50,7 +50,7 @@ class ServerProcess:
         raise AssertionError(f"no line with {part!r} in:\n" + "\n".join(self.lines))
 
     def find_url(self) -> None:
-        """Learn the address of a server whose models are still loading."""
+        """Set `url` while the models are still loading."""
         self.url = self.wait_for_line("listening at ").rpartition(" at ")[2]
 
     def stop(self, number: int = signal.SIGTERM, timeout: float = 30.0) -> int:
@@ -66,7 +66,7 @@ class ServerProcess:
 def running_server(
     *args: str, env: Mapping[str, str] | None = None, wait_ready: bool = True, python: str = sys.executable
 ) -> Iterator[ServerProcess]:
-    """Run `mlx-host run ARGS` on a free port; it is ready inside the context and gone after it."""
+    """Run `mlx-host run ARGS` on a free port inside the context; with `wait_ready`, wait until it is ready."""
     command = [python, "-m", "mlx_host", "run", "--port", "0", *args]
     process = subprocess.Popen(
         command,

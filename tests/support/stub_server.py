@@ -1,4 +1,4 @@
-"""A loopback server whose every byte the test decides."""
+"""A loopback server that sends exactly the bytes of a script."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def models(*names: str) -> bytes:
     return response(json.dumps({"object": "list", "data": [{"id": name} for name in names]}).encode())
 
 
-# Without a length the body ends where the connection does.
+# Without a Content-Length, the body ends with the connection.
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
 
 
 @contextmanager
 def serving(script: Script) -> Iterator[str]:
-    """Answer every request with the bytes that `script(path, body)` yields; give the base URL."""
+    """Respond to every request with the bytes that `script(path, body)` yields; yield the base URL."""
     address: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
 
     connections: set[asyncio.Task[None]] = set()
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = asyncio.current_task()
         assert connection is not None
         connections.add(connection)
@@ -62,7 +62,7 @@ def serving(script: Script) -> Iterator[str]:
 
     async def serve() -> None:
         stop = asyncio.Event()
-        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
             address.set_result((asyncio.get_running_loop(), stop, server.sockets[0].getsockname()[1]))
             await stop.wait()
             for connection in connections:

@@ -1,7 +1,7 @@
-"""A random FLUX.2 klein with SmolLM2's tokenizer, saved by mflux: a real model, of few megabytes.
+"""Writes a random FLUX.2 klein of a few megabytes with SmolLM2's tokenizer, in the format of mflux-save.
 
-mflux has the sizes of the transformer and of the text encoder in the configuration, those of the VAE in its code; but
-its layers take the shapes of the weights that they are given.
+mflux configures the sizes of the transformer and of the text encoder, and hard-codes those of the VAE; but its layers
+adopt the shapes of the weights that they load.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mlx_host_demo.smollm2 import read_metadata, write_tokenizer
 
 from tests.support.tiny_llama import VOCABULARY, smollm2_gguf
 
-# The third of the layers whose states condition the transformer is number 27.
+# The transformer is conditioned on the hidden states of three layers, the last of which is layer 27.
 TEXT_ENCODER: Mapping[str, Any] = {
     "vocab_size": VOCABULARY,
     "intermediate_size": 64,
@@ -41,14 +41,15 @@ TRANSFORMER: Mapping[str, Any] = {
     "num_attention_heads": 1,
     "axes_dims_rope": [16, 16, 16, 16],
 }
-# A quarter of the published one's. They must differ where those differ, and fit 32 groups and, to be quantized, 64.
+# A quarter of the published sizes. They must differ where those differ, and be multiples of 32 (normalization groups)
+# or, where the weights are quantized, 64.
 VAE_CHANNELS = (32, 64, 128, 128)
 
 
 def write_tiny_flux(folder: Path, *, text_width: int = 16, seed: int = 0) -> Path:
-    """Write a checkpoint in float32 into `folder`, with its sizes beside it as the hub's checkpoints have them.
+    """Write a float32 checkpoint into `folder`, with config.json files like those of the published checkpoints.
 
-    It can be quantized if the text encoder's states are 64 numbers wide, which takes more time without a fast BLAS.
+    Quantization needs a `text_width` of 64, which is slower without a fast BLAS.
     """
     mx.random.seed(seed)
     text_encoder = {**TEXT_ENCODER, "hidden_size": text_width, "head_dim": text_width}
@@ -59,7 +60,7 @@ def write_tiny_flux(folder: Path, *, text_width: int = 16, seed: int = 0) -> Pat
     model.vae = Flux2VAE(decoder_block_out_channels=VAE_CHANNELS)
     model.vae.encoder = Flux2Encoder(block_out_channels=VAE_CHANNELS)
     model.transformer = Flux2Transformer(**transformer)
-    # As random weights begin, the prompt and the images would hardly show in a picture.
+    # With the initial weights, the prompt and the input images would have almost no influence on the output.
     model.transformer.update(tree_map(lambda weight: 2 * weight, model.transformer.parameters()))
     model.text_encoder = Qwen3TextEncoder(**text_encoder)
     (folder / "tokenizer").mkdir(parents=True)
@@ -72,7 +73,7 @@ def write_tiny_flux(folder: Path, *, text_width: int = 16, seed: int = 0) -> Pat
 
 
 def write_tiny_lora(file: Path, *, seed: int = 0) -> Path:
-    """Write a LoRA of rank 2 for one projection of that transformer into `file`."""
+    """Write a LoRA of rank 2 for one projection of the transformer into `file`."""
     mx.random.seed(seed)
     name = "transformer.transformer_blocks.0.attn.to_q"
     shapes = {f"{name}.lora_A.weight": (2, WIDTH), f"{name}.lora_B.weight": (WIDTH, 2)}

@@ -1,4 +1,4 @@
-"""Two-layer models with random weights and SmolLM2's tokenizer: real models at hundreds of tokens a second."""
+"""Two-layer text models with random weights and SmolLM2's tokenizer."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def write_tiny_llama(
     context_length: int = CONTEXT_LENGTH,
     sliding_window: int | None = None,
 ) -> Path:
-    """Write a llama into `folder` and return it; with a sliding window, its first layer sees no more than that."""
+    """Write a Llama model into `folder` and return the folder; `sliding_window` applies to the first layer."""
     config = {
         "model_type": "llama",
         "hidden_size": hidden,
@@ -54,7 +54,7 @@ def write_tiny_llama(
 
 
 def write_tiny_lfm2(folder: Path, *, seed: int = 0, hidden: int = 64) -> Path:
-    """Write a hybrid into `folder` and return it: one layer with a recurrent state, one with attention."""
+    """Write an LFM2 into `folder` and return the folder: a layer with a recurrent state, and one with attention."""
     config = {
         "model_type": "lfm2",
         "hidden_size": hidden,
@@ -80,7 +80,7 @@ def write_tiny_lfm2(folder: Path, *, seed: int = 0, hidden: int = 64) -> Path:
 def _write(folder: Path, network: Any, config: Mapping[str, Any], seed: int) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     mx.random.seed(seed)
-    # Larger than usual initial weights: nearly equal logits would make every comparison of answers a coin toss.
+    # Larger than usual initial weights: with nearly equal logits, rounding would decide the output.
     weights = {name: mx.random.normal(array.shape) * 0.3 for name, array in tree_flatten(network.parameters())}
     mx.save_safetensors(str(folder / "model.safetensors"), weights, metadata={"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))

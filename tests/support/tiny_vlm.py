@@ -1,4 +1,4 @@
-"""Models with random weights that see (Qwen2-VL) or hear as well (Gemma), with SmolLM2's tokenizer: fast and real."""
+"""Small vision (Qwen, GLM, PaliGemma) and audio (Gemma) models with random weights and SmolLM2's tokenizer."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ TEMPLATE = """\
 
 
 def write_tiny_qwen2_vl(folder: Path, *, seed: int = 0, context_length: int = CONTEXT_LENGTH) -> Path:
-    """Write a Qwen2-VL into `folder` and return it; a picture of 56 x 56 pixels is four tokens, the least there is."""
+    """Write a Qwen2-VL into `folder` and return the folder; the smallest image, 56 x 56 pixels, is four tokens."""
     ids = {symbol: VOCABULARY + number for number, symbol in enumerate(QWEN2_VL_MEDIA)}
     config = {
         "model_type": "qwen2_vl",
@@ -81,7 +81,7 @@ def write_tiny_qwen2_vl(folder: Path, *, seed: int = 0, context_length: int = CO
 
 
 def write_tiny_qwen3_vl(folder: Path, *, seed: int = 0) -> Path:
-    """Write a Qwen3-VL into `folder` and return it: what it sees goes into its second layer as well."""
+    """Write a Qwen3-VL into `folder` and return the folder; image features are also added in its second layer."""
     ids = {symbol: VOCABULARY + number for number, symbol in enumerate(QWEN2_VL_MEDIA)}
     config = {
         "model_type": "qwen3_vl",
@@ -137,13 +137,13 @@ def _write_qwen_processor(folder: Path) -> Path:
         "image_std": [0.5, 0.5, 0.5],
     }
     _json(folder / "preprocessor_config.json", processor)
-    marks = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace("AUDIO", "")
-    _add_tokens(folder, QWEN2_VL_MEDIA, {"chat_template": marks})
+    template = TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>").replace("AUDIO", "")
+    _add_tokens(folder, QWEN2_VL_MEDIA, {"chat_template": template})
     return folder
 
 
 def write_tiny_glm4v(folder: Path, *, seed: int = 0) -> Path:
-    """Write a GLM-4V into `folder` and return it: its network keeps the positions of the last prompt to itself."""
+    """Write a GLM-4V into `folder` and return the folder; its network stores the positions of its last prompt."""
     start, end, image, video = range(VOCABULARY, VOCABULARY + 4)
     config = {
         "model_type": "glm4v",
@@ -188,14 +188,14 @@ def write_tiny_glm4v(folder: Path, *, seed: int = 0) -> Path:
         "size": {"shortest_edge": 56 * 56, "longest_edge": 280 * 280},
     }
     _json(folder / "preprocessor_config.json", processor)
-    marks = TEMPLATE.replace("IMAGE", "<|begin_of_image|><|image|><|end_of_image|>").replace("AUDIO", "")
+    template = TEMPLATE.replace("IMAGE", "<|begin_of_image|><|image|><|end_of_image|>").replace("AUDIO", "")
     symbols = ("<|begin_of_image|>", "<|end_of_image|>", "<|image|>", "<|video|>")
-    _add_tokens(folder, symbols, {"chat_template": marks})
+    _add_tokens(folder, symbols, {"chat_template": template})
     return folder
 
 
 def write_tiny_paligemma(folder: Path, *, seed: int = 0) -> Path:
-    """Write a PaliGemma into `folder` and return it: it reads a prompt whole, and its template takes text alone."""
+    """Write a PaliGemma into `folder` and return the folder; it prefills whole prompts, its template is text-only."""
     image, size = VOCABULARY, 56
     config = {
         "model_type": "paligemma",
@@ -242,7 +242,7 @@ def write_tiny_paligemma(folder: Path, *, seed: int = 0) -> Path:
 
 
 def write_tiny_gemma4(folder: Path, *, seed: int = 0, audio: bool = True) -> Path:
-    """Write a Gemma 4 into `folder` and return it: a layer with a sliding window, one without, eyes and maybe ears."""
+    """Write a Gemma 4 into `folder` and return the folder: sliding and full attention, vision, and audio if `audio`."""
     ids = {name: VOCABULARY + number for number, name in enumerate(GEMMA4_MEDIA)}
     config: dict[str, Any] = {
         "model_type": "gemma4",
@@ -310,17 +310,17 @@ def write_tiny_gemma4(folder: Path, *, seed: int = 0, audio: bool = True) -> Pat
         **({"feature_extractor": {"feature_size": 128, "sampling_rate": 16000}} if audio else {}),
     }
     _json(folder / "processor_config.json", processor)
-    marks = TEMPLATE.replace("IMAGE", GEMMA4_MEDIA["image_token"]).replace("AUDIO", GEMMA4_MEDIA["audio_token"])
-    named = {**GEMMA4_MEDIA, "chat_template": marks, "extra_special_tokens": GEMMA4_MEDIA}
+    template = TEMPLATE.replace("IMAGE", GEMMA4_MEDIA["image_token"]).replace("AUDIO", GEMMA4_MEDIA["audio_token"])
+    named = {**GEMMA4_MEDIA, "chat_template": template, "extra_special_tokens": GEMMA4_MEDIA}
     _add_tokens(folder, tuple(GEMMA4_MEDIA.values()), named)
     return folder
 
 
 def write_tiny_gemma3n(folder: Path, *, seed: int = 0) -> Path:
-    """Write a Gemma 3n into `folder` and return it: ears, and eyes that see nothing.
+    """Write a Gemma 3n into `folder` and return the folder: audio, and a vision tower of zeros.
 
-    Sizes of its vision tower are fixed in mlx-vlm, 294 million parameters; here they are zeros that take no room on
-    the disk. Each sound is 188 tokens. Its layers share caches, and its tokens go into each of them.
+    mlx-vlm fixes the size of the vision tower, 294 million parameters; here they are zeros in a sparse file. Each audio
+    clip is 188 tokens. Layers share caches, and each of them has embeddings of the tokens.
     """
     ids = {name: VOCABULARY + number for number, name in enumerate(GEMMA3N_MEDIA)}
     size = VOCABULARY + len(ids)
@@ -368,20 +368,20 @@ def write_tiny_gemma3n(folder: Path, *, seed: int = 0) -> Path:
         "size": {"height": 768, "width": 768},
     }
     _json(folder / "preprocessor_config.json", processor)
-    marks = TEMPLATE.replace("IMAGE", GEMMA3N_MEDIA["image_token"]).replace("AUDIO", GEMMA3N_MEDIA["audio_token"])
-    named = {**GEMMA3N_MEDIA, "chat_template": marks, "extra_special_tokens": GEMMA3N_MEDIA}
+    template = TEMPLATE.replace("IMAGE", GEMMA3N_MEDIA["image_token"]).replace("AUDIO", GEMMA3N_MEDIA["audio_token"])
+    named = {**GEMMA3N_MEDIA, "chat_template": template, "extra_special_tokens": GEMMA3N_MEDIA}
     _add_tokens(folder, tuple(GEMMA3N_MEDIA.values()), named)
     return folder
 
 
 def _config(module: Any, config: Mapping[str, Any]) -> Any:
-    made = module.ModelConfig.from_dict(dict(config))
+    loaded = module.ModelConfig.from_dict(dict(config))
     for name in ("text_config", "vision_config", "audio_config"):
-        part = getattr(made, name, None)
+        part = getattr(loaded, name, None)
         if isinstance(part, Mapping):
             kind = {"text_config": "TextConfig", "vision_config": "VisionConfig", "audio_config": "AudioConfig"}[name]
-            setattr(made, name, getattr(module, kind).from_dict(dict(part)))
-    return made
+            setattr(loaded, name, getattr(module, kind).from_dict(dict(part)))
+    return loaded
 
 
 def _write(
@@ -395,7 +395,7 @@ def _write(
 ) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     mx.random.seed(seed)
-    # Larger than usual initial weights: nearly equal logits would make every comparison of answers a coin toss.
+    # Larger than usual initial weights: with nearly equal logits, rounding would decide the output.
     shapes = {name: array.shape for name, array in tree_flatten(network.parameters())}
     zeros = {} if zero is None else {name: shape for name, shape in shapes.items() if name.startswith(zero)}
     if zeros:
@@ -408,7 +408,7 @@ def _write(
 
 
 def _save_zeros(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Write a safetensors file of bfloat16 zeros that is one hole after its header."""
+    """Write a safetensors file of bfloat16 zeros, sparse after its header."""
     header, end = {}, 0
     for name, shape in shapes.items():
         begin, end = end, end + 2 * math.prod(shape)

@@ -1,4 +1,4 @@
-"""Writes a small random Whisper: it hears nothing, but goes through its windows as a real one does, in milliseconds."""
+"""Writes a small random Whisper whose output is random but which decodes a window in milliseconds."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from mlx_whisper.whisper import ModelDimensions, Whisper
 
 ENGLISH, MULTILINGUAL = 51864, 51865
 STATE = 16
-# Wide enough for text to be likelier than all timestamps together, as the rules of decoding ask; with less, nearly all
-# that is written is timestamps.
+# Decoding generates a timestamp if all timestamps together are more likely than any text token. With a smaller standard
+# deviation of the weights, nearly all tokens would be timestamps.
 SPREAD = 1.0
 
 
 def write_tiny_whisper(
     folder: Path, vocabulary: int = ENGLISH, seed: int = 2, spread: float = SPREAD, tokens: int = 8
 ) -> Path:
-    """Fill `folder`; at most so many `tokens` are written for each window."""
-    # Without layers, since attention over 1,500 positions is what takes the time.
+    """Write the model into `folder`; it generates at most `tokens` tokens per window.
+
+    `spread` is the standard deviation of the weights.
+    """
+    # No encoder layers: attention over 1,500 positions would take most of the time.
     sizes = {
         **{"n_mels": 80, "n_audio_ctx": 1500, "n_audio_state": STATE, "n_audio_head": 2, "n_audio_layer": 0},
         **{"n_vocab": vocabulary, "n_text_ctx": 2 * tokens, "n_text_state": STATE, "n_text_head": 2, "n_text_layer": 2},

@@ -1,4 +1,4 @@
-"""Where log lines go: coloured on a terminal, plain otherwise, and into a file that rotates."""
+"""Logging: coloured on a terminal, plain otherwise, and to a rotating file."""
 
 from __future__ import annotations
 
@@ -15,20 +15,23 @@ from rich.logging import RichHandler
 
 from mlx_host.errors import UsageError
 
-ROTATE_BYTES = 500 * 1000 * 1000
-KEEP_SECONDS = 10 * 24 * 3600
-PLAIN = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+MAX_FILE_BYTES = 500 * 1000 * 1000
+RETENTION_SECONDS = 10 * 24 * 3600
+PLAIN_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 
-class RotatedLog(RotatingFileHandler):
-    """A log file that is set aside under the time at `max_bytes`; what is older than `keep` seconds goes."""
+class TimestampedRotatingFileHandler(RotatingFileHandler):
+    """Writes a log file that is renamed to `<name>.<time>` when it reaches `max_bytes`.
 
-    def __init__(self, path: Path, max_bytes: int = ROTATE_BYTES, keep: float = KEEP_SECONDS) -> None:
+    Renamed files are deleted after `retention` seconds.
+    """
+
+    def __init__(self, path: Path, max_bytes: int = MAX_FILE_BYTES, retention: float = RETENTION_SECONDS) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A backup count of zero would make the base class truncate instead of rotate.
+        # With a backup count of zero, the base class would never roll over.
         super().__init__(path, maxBytes=max_bytes, backupCount=1, encoding="utf-8")
         self._path = Path(self.baseFilename)
-        self._keep = keep
+        self._retention = retention
 
     def doRollover(self) -> None:
         if self.stream:
@@ -40,55 +43,55 @@ class RotatedLog(RotatingFileHandler):
             number += 1
             target = self._path.with_name(f"{self._path.name}.{stamp}.{number}")
         self._path.rename(target)
-        self.drop_old(time.time())
+        self.delete_expired(time.time())
 
-    def drop_old(self, now: float) -> None:
-        """Delete the files that were set aside more than `keep` seconds before `now`."""
-        set_aside = re.compile(re.escape(self._path.name) + r"\.\d{8}-\d{6}(\.\d+)?")
+    def delete_expired(self, now: float) -> None:
+        """Delete the rotated files that were last written more than `retention` seconds before `now`."""
+        rotated = re.compile(re.escape(self._path.name) + r"\.\d{8}-\d{6}(\.\d+)?")
         for file in list(self._path.parent.iterdir()):
-            if set_aside.fullmatch(file.name):
-                # Another host that logs here may be first.
+            if rotated.fullmatch(file.name):
+                # Another server that logs to the same file may have deleted it.
                 with contextlib.suppress(FileNotFoundError):
-                    if now - file.stat().st_mtime > self._keep:
+                    if now - file.stat().st_mtime > self._retention:
                         file.unlink()
 
 
-def set_up(level: str, log_file: Path | None) -> None:
-    """Send this process's log to standard error and, if asked, to a file; UsageError if that cannot be written."""
-    screen: logging.Handler
+def configure_logging(level: str, log_file: Path | None) -> None:
+    """Log to standard error and, unless `log_file` is None, to a file; UsageError if it cannot be written."""
+    console: logging.Handler
     if sys.stderr.isatty():
-        screen = RichHandler(
+        console = RichHandler(
             console=Console(stderr=True), show_path=False, log_time_format="%Y-%m-%d %H:%M:%S", rich_tracebacks=True
         )
-        screen.setFormatter(logging.Formatter("%(message)s"))
+        console.setFormatter(logging.Formatter("%(message)s"))
     else:
-        screen = logging.StreamHandler(sys.stderr)
-        screen.setFormatter(logging.Formatter(PLAIN))
-    handlers: list[logging.Handler] = [screen]
+        console = logging.StreamHandler(sys.stderr)
+        console.setFormatter(logging.Formatter(PLAIN_FORMAT))
+    handlers: list[logging.Handler] = [console]
     if log_file is not None:
         handlers.append(_file_handler(log_file))
     logging.basicConfig(level=level.upper(), handlers=handlers, force=True)
-    # Each of our own requests has its line already.
+    # The host logs a line for each request.
     logging.getLogger("uvicorn.access").disabled = True
     for noisy in ("uvicorn.error", "httpx", "httpcore", "filelock", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def _file_handler(path: Path) -> RotatedLog:
+def _file_handler(path: Path) -> TimestampedRotatingFileHandler:
     try:
-        file = RotatedLog(path.expanduser())
+        handler = TimestampedRotatingFileHandler(path.expanduser())
     except OSError as error:
         raise UsageError(
-            f"--log-file {str(path)!r} cannot be written: {error.strerror or error}; "
-            "choose another, or none with --no-log-file."
+            f"--log-file {str(path)!r} cannot be written: {error.strerror or error}. "
+            "Use another path, or --no-log-file."
         ) from error
-    file.setFormatter(logging.Formatter(PLAIN))
-    file.drop_old(time.time())
-    return file
+    handler.setFormatter(logging.Formatter(PLAIN_FORMAT))
+    handler.delete_expired(time.time())
+    return handler
 
 
 def terminal() -> Console | None:
-    """The console that the log is drawn on, if that is a terminal; what else is drawn there must share it."""
+    """Return the console of the log if it is a terminal; progress bars must be drawn on the same console."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, RichHandler):
             return handler.console

@@ -1,4 +1,4 @@
-"""What a backend plugin provides: a Backend that loads a Model, and the Model that answers requests."""
+"""The interface of backend plugins: a Backend loads a Model, and the Model generates events for requests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mlx_host.requests import ChatRequest, Json, Request
 
 
 class Options(BaseModel):
-    """The base of every backend's options: unknown keys are refused, field descriptions are the help texts.
+    """Base class of a backend's options: unknown keys are rejected, field descriptions are the help texts.
 
-    A field `context_length` is the flag `--context-length`, the key `context_length` of `[[models]]` and the variable
-    `MLX_HOST_CONTEXT_LENGTH`.
+    A field `context_length` becomes the flag `--context-length`, the key `context_length` in `[[models]]` and the
+    environment variable `MLX_HOST_CONTEXT_LENGTH`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -29,26 +29,35 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 
 class LoadProgress(Protocol):
-    """Reports how far loading is: `stage` is "download", "convert", "load" or "warm-up"; units are the caller's."""
+    """Callback that reports loading progress: `done` of `total` units of a stage.
+
+    `stage` is "download", "convert", "load" or "warm-up". `note` is the unit, such as "bytes", or a detail such as a
+    file name.
+    """
 
     def __call__(self, stage: str, done: int, total: int, note: str = "") -> None: ...
 
 
 @dataclass(frozen=True)
 class ModelSource:
-    """Where a model comes from; `fetch` makes it a local folder or file, downloading or converting if it must.
+    """Where a model comes from; `fetch` downloads or converts it if necessary and returns a local folder or file.
 
-    Making a Source is cheap and touches no network; `fetch` runs in the model's own process.
+    `ref` is the reference as given with `--model`, `description` is for messages. Creating a ModelSource must be cheap
+    and must not access the network; `fetch` runs in the model's process.
     """
 
     ref: str
-    describe: str
+    description: str
     fetch: Callable[[LoadProgress], Path]
 
 
 @dataclass(frozen=True)
 class LoadContext(Generic[OptionsT]):
-    """What a backend loads from: the reference as given, its local path (None where no model is needed), options."""
+    """The arguments of `Backend.load`.
+
+    `ref` is the value of `--model` and `path` the local folder or file that it resolved to; both are None if no model
+    was given. `progress` reports loading progress.
+    """
 
     ref: str | None
     path: Path | None
@@ -58,11 +67,11 @@ class LoadContext(Generic[OptionsT]):
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a loaded model can do: one immutable value, sent from its process to the host.
+    """What a loaded model supports; sent from the model's process to the host.
 
-    `concurrency` is the number of requests that can run at once, `context_length` is in tokens. `chat_template` is the
-    template's source. `structured_outputs`: `GenerationRequest.constraint` is honoured. `tools` and `reasoning` are
-    set by the host: whether a parser reads the model's tool calls and reasoning.
+    `concurrency` is the maximum number of running requests, `context_length` is in tokens, `chat_template` is the
+    template's source. `structured_outputs`: whether the model honours `GenerationRequest.constraint`. The host sets
+    `tools` and `reasoning`: whether a parser extracts the model's tool calls and reasoning.
     """
 
     supported_requests: tuple[type[Request], ...] = (ChatRequest,)
@@ -75,11 +84,11 @@ class Capabilities:
 
 
 class Model(ABC):
-    """A loaded model. It lives on one thread of one process and needs no lock, thread or queue.
+    """A loaded model. All calls are made on one thread of its process, so a model needs no locks.
 
-    `supported_requests` are the types of request it takes; the type of a request routes it. `concurrency` is how many generators
-    may be open at once. `context_length` is in tokens. `chat_template` is the source that `--parser auto` reads.
-    `supports_structured_outputs` says that `GenerationRequest.constraint` is honoured.
+    `supported_requests` are the request types that `generate` accepts. `concurrency` is the maximum number of open
+    generators. `context_length` is in tokens. `chat_template` is the template's source, from which `--parser auto`
+    selects a parser. `supports_structured_outputs`: whether `GenerationRequest.constraint` is honoured.
     """
 
     supported_requests: ClassVar[tuple[type[Request], ...]] = (ChatRequest,)
@@ -90,24 +99,25 @@ class Model(ABC):
 
     @abstractmethod
     def generate(self, request: Any) -> Iterator[Event | None]:
-        """Answer one request of a type in `supported_requests`: Started, any events, Finished.
+        """Yield the events of one request: Started, any other events, Finished.
 
-        The engine advances the open generators in turn; None gives way without saying anything, Several says several
-        things in one turn. Raising RequestError refuses or ends this request alone. Cancelling closes the generator:
-        release in `finally` what it holds.
+        The engine steps the open generators in turn. Yield None to let other requests run without producing output,
+        and EventBatch to emit several events in one step. A RequestError fails only this request: before Started it
+        rejects the request, after Started it ends the response with an error. If the request is cancelled, the
+        generator is closed: release resources in `finally`.
         """
 
-    def close(self) -> None:  # noqa: B027  an empty default is meant
-        """Release what the model holds; no generator is open any more."""
+    def close(self) -> None:  # noqa: B027  overriding it is optional
+        """Release the model's resources; called once, after all generators have been closed."""
 
 
 @dataclass(frozen=True)
 class Backend(Generic[OptionsT]):
-    """A kind of model that can be loaded, by name.
+    """Loads models of one kind; `name` is the value of `--backend`.
 
-    `load` imports what it needs itself, so that naming a backend costs nothing. `supported_requests` is what its models can serve
-    at most. `needs_model` False means that `--model` may be left out. `settings` are its models' defaults where they
-    differ from mlx-host's own, such as {"queue_size": 50}.
+    `load` should import heavy libraries itself, so that listing backends stays fast. `supported_requests` are all
+    request types that its models may support. If `needs_model` is False, `--model` is optional. `settings` override
+    mlx-host's defaults for models of this backend, for example {"queue_size": 50}.
     """
 
     name: str
@@ -120,21 +130,23 @@ class Backend(Generic[OptionsT]):
 
 
 def message_text(message: Json) -> str:
-    """Return the text of a message whose content is a string or a list of text parts.
+    """Return the text of a chat message whose content is a string or a list of text parts.
 
-    For models that accept text only: UnsupportedRequestError if the message has no content or a part of another type.
+    For text-only models. Raises UnsupportedRequestError if the message has no content or contains other parts.
     """
     content = message.get("content")
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise UnsupportedRequestError("messages: a message has no content; this model needs text.", param="messages")
+        raise UnsupportedRequestError("messages: a message has no content; this model requires text.", param="messages")
     for part in content:
         if part.get("type") != "text":
             raise UnsupportedRequestError(
-                f"messages: content parts of type {part.get('type')!r} are not supported; this model takes text only.",
+                f"messages: content parts of type {part.get('type')!r} are not supported by this text-only model.",
                 param="messages",
             )
         if not isinstance(part.get("text"), str):
-            raise UnsupportedRequestError("messages: a content part of type 'text' has no text.", param="messages")
+            raise UnsupportedRequestError(
+                "messages: a content part of type 'text' has no string 'text'.", param="messages"
+            )
     return "".join(part["text"] for part in content)

@@ -1,19 +1,19 @@
-"""Every error that mlx-host raises on purpose; all of them pickle.
+"""The exceptions of mlx-host; all of them can be pickled.
 
 MlxHostError
-├── UsageError            the command line, a setting or the environment is wrong: exit code 2
-├── PluginError           a plugin broke the contract
-├── LoadError             a model could not be loaded
-└── RequestError          one request ends; carries the HTTP status and OpenAI's error fields
+├── UsageError                         invalid command line, setting or environment: exit code 2
+├── PluginError                        a plugin violates the plugin contract
+├── LoadError                          a model cannot be loaded
+└── RequestError                       one request fails, with an HTTP status and OpenAI's error fields
     ├── InvalidRequestError            400
     │   ├── ContextLengthExceededError 400
     │   ├── UnsupportedRequestError    400
-    │   └── RequestTooLargeError              413
+    │   └── RequestTooLargeError       413
     ├── ModelNotFoundError             404
-    ├── QueueFullError                429
-    ├── EngineError              500
+    ├── QueueFullError                 429
+    ├── EngineError                    500
     │   └── EngineDeadError            500
-    ├── PluginFailedError         500
+    ├── PluginFailedError              500
     ├── ModelUnavailableError          503
     └── QueueTimeoutError              504
 """
@@ -24,27 +24,27 @@ from typing import ClassVar
 
 
 class MlxHostError(Exception):
-    """The root of the tree; its text is one sentence that a user can act on."""
+    """Base class of all errors that mlx-host raises; the message is meant for users."""
 
 
 class UsageError(MlxHostError):
-    """The command line, a setting or the environment cannot be used as given."""
+    """The command line, a setting or the environment is invalid."""
 
 
 class PluginError(MlxHostError):
-    """A plugin broke the plugin contract."""
+    """A plugin violates the plugin contract."""
 
 
 class LoadError(MlxHostError):
-    """A model could not be found or loaded."""
+    """A model cannot be found or loaded."""
 
 
 class RequestError(MlxHostError):
-    """One request ends here, with the status and body that the client gets.
+    """One request fails; the client gets an error response with this status.
 
-    `param` names the invalid request field, `code` is OpenAI's machine-readable code and `retry_after` (seconds)
-    becomes the Retry-After header. If it is not `retryable`, the header `x-should-retry: false` keeps SDKs from sending
-    the request again.
+    `param` is the invalid request field, `code` is OpenAI's machine-readable error code. `retry_after` is sent as the
+    Retry-After header, in seconds. Unless the error is `retryable`, the header `x-should-retry: false` prevents SDKs
+    from retrying.
     """
 
     status: int = 500
@@ -75,19 +75,19 @@ class RequestError(MlxHostError):
 
 
 class InvalidRequestError(RequestError):
-    """The client asked for something malformed or impossible."""
+    """The request is malformed, or has a value that is not allowed."""
 
     status = 400
     type = "invalid_request_error"
 
 
 class ContextLengthExceededError(InvalidRequestError):
-    """The prompt does not fit the model's context; the text holds both numbers in tokens."""
+    """The prompt exceeds the model's context length; both numbers are in tokens."""
 
     code = "context_length_exceeded"
 
     def __init__(self, limit: int, prompt_tokens: int, *, param: str | None = "messages") -> None:
-        # The wording is what client frameworks look for when they decide to shorten and retry.
+        # Client frameworks match this wording to decide whether to shorten the prompt and retry.
         super().__init__(
             f"This model's maximum context length is {limit} tokens. However, your prompt is too long: "
             f"it has {prompt_tokens} tokens (context_length_exceeded).",
@@ -101,20 +101,20 @@ class ContextLengthExceededError(InvalidRequestError):
 
 
 class UnsupportedRequestError(InvalidRequestError):
-    """The model does not serve this kind of request."""
+    """The model does not support this type of request, or one of its parameters."""
 
     code = "unsupported_request"
 
 
 class RequestTooLargeError(InvalidRequestError):
-    """The client sent more than is taken here; the text says how much that is."""
+    """The request exceeds a size limit; the message has the size and the limit."""
 
     status = 413
     code = "too_large"
 
 
 class ModelNotFoundError(RequestError):
-    """No model of that name is served here."""
+    """No served model has this name."""
 
     status = 404
     type = "invalid_request_error"
@@ -122,7 +122,7 @@ class ModelNotFoundError(RequestError):
 
 
 class QueueFullError(RequestError):
-    """The queue is full."""
+    """The model's queue is full."""
 
     status = 429
     type = "rate_limit_error"
@@ -130,32 +130,33 @@ class QueueFullError(RequestError):
 
 
 class EngineError(RequestError):
-    """The model failed while it worked on this request."""
+    """The model raised an exception while processing the request."""
 
     code = "engine_failed"
 
 
 class EngineDeadError(EngineError):
-    """The model's process ended while it worked on this request, which may be why; the next one might end, too."""
+    """The model's process died while processing the request."""
 
+    # The request may be the cause, and would kill the restarted process too.
     retryable = False
 
 
 class PluginFailedError(RequestError):
-    """A plugin's hook failed on this request."""
+    """A plugin's hook failed for this request."""
 
     code = "plugin_failed"
 
 
 class ModelUnavailableError(RequestError):
-    """The model takes no requests: it is not loaded, has failed or is being shut down."""
+    """The model does not accept requests: it is not loaded, has failed or is shutting down."""
 
     status = 503
     code = "model_unavailable"
 
 
 class QueueTimeoutError(RequestError):
-    """The request took longer, waiting and running together, than the queue timeout allows."""
+    """The request exceeded the queue timeout, which limits waiting and running time together."""
 
     status = 504
     type = "timeout_error"

@@ -1,7 +1,7 @@
-"""What a model says while it answers: frozen, picklable dataclasses, in the order Started, any others, Finished.
+"""The events that a model yields for a request: Started first, Finished last; frozen, picklable dataclasses.
 
-A model yields them; the engine carries them; the host turns their text into content, reasoning and tool calls. A
-backend with another kind of answer derives its own events from Event; Started and Finished frame every answer.
+The host parses their text into content, reasoning and tool calls. A backend with another kind of output defines its
+own subclasses of Event.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ StopReason = Literal["stop", "length"]
 
 
 class Event:
-    """The base of everything that a model can yield.
+    """Base class of all events.
 
-    Every event but Started, Progress, Echoed, ChoiceFinished and Finished is output: the first one sets the time to
-    first token, and of a streamed response it also ends the queue timeout.
+    Every event except Started, Progress, PromptEcho, ChoiceFinished and Finished is output. The first output event
+    determines the time to first token; of a streaming request it also ends the queue timeout.
     """
 
     __slots__ = ()
@@ -24,10 +24,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started(Event):
-    """The request is accepted: nothing before this event has reached the client, so a refusal comes in its place.
+    """The model has accepted the request; to reject it, raise a RequestError instead.
 
-    `cached_tokens` of the `prompt_tokens` need no prefill. `generation_prompt` is what the chat template appended after the
-    last message; it tells the parser whether the prompt already opened the reasoning.
+    `cached_tokens` is the number of `prompt_tokens` that a prefix cache provided. `generation_prompt` is the text that
+    the chat template appended after the last message, for example "<|assistant|><think>"; from it, the parser detects
+    whether the prompt has already opened the reasoning.
     """
 
     prompt_tokens: int
@@ -37,10 +38,10 @@ class Started(Event):
 
 @dataclass(frozen=True, slots=True)
 class Progress(Event):
-    """How far a request is while there is no output yet: `done` of `total` units of a `stage`, for one choice.
+    """Progress before the output: `done` of `total` units of a stage, for one choice.
 
-    `stage` is a word for users, such as "prefill" (tokens) or "image" (steps). Progress is never output: it does not
-    count as the first token and does not end the queue timeout. Stages of a plugin need no event of their own.
+    `stage` is shown to users: "prefill" (in tokens), "image" (in steps), or any name that a plugin chooses. Progress
+    is not output: it does not count as the first token and does not end the queue timeout.
     """
 
     stage: str
@@ -49,7 +50,7 @@ class Progress(Event):
     choice: int = 0
 
     def __str__(self) -> str:
-        """Describe the progress in a few words, as keep-alive comments do."""
+        """Format the progress for keep-alive comments, for example "prefill 512/2048"."""
         if self.total is None:
             return f"{self.stage} {self.done:g}" if self.done else self.stage
         return f"{self.stage} {self.done:g}/{self.total:g}"
@@ -66,7 +67,7 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Logprobs:
-    """The token that was chosen and the most likely candidates, best first."""
+    """The sampled token and the most likely candidates, in descending order."""
 
     chosen: TokenLogprob
     top: tuple[TokenLogprob, ...] = ()
@@ -74,20 +75,23 @@ class Logprobs:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta(Event):
-    """A piece of answer number `choice`: whole characters, `tokens` tokens' worth; the text may be empty."""
+    """Generated text of one choice.
+
+    The text consists of whole characters and may be empty. `token_count` is the number of tokens that it stands for.
+    """
 
     text: str
-    tokens: int = 1
+    token_count: int = 1
     choice: int = 0
     logprobs: tuple[Logprobs, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PromptEcho(Event):
-    """The prompt that was to be echoed, before any text; it is the beginning of every choice.
+    """The prompt, for requests with `echo`; precedes the text of every choice.
 
-    `logprobs`, if they were asked for, are those of its tokens, each given the ones before it. The first follows
-    nothing: its log-probability is 0, and there are no candidates.
+    `logprobs`, if requested, has one entry for each prompt token, given the tokens before it. The first token has the
+    log-probability 0 and no candidates.
     """
 
     text: str
@@ -96,17 +100,17 @@ class PromptEcho(Event):
 
 @dataclass(frozen=True, slots=True)
 class Tokenized(Event):
-    """The ids of a prompt's tokens, and how the vocabulary writes each of them."""
+    """The output of a TokenizeRequest: the token ids, and the vocabulary entry of each."""
 
     tokens: tuple[int, ...]
-    symbols: tuple[str, ...]
+    token_strs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceFinished(Event):
-    """Answer number `choice` is complete while others still run; only a request with n > 1 needs it.
+    """One choice of a request with n > 1 is complete while others are still running.
 
-    `stop` is core's: the stop string that ended it, if one did.
+    Core sets `stop` to the stop string that ended the choice, if any; models leave it None.
     """
 
     reason: StopReason
@@ -116,7 +120,10 @@ class ChoiceFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingBatch(Event):
-    """The vectors of the inputs number `indices`, one after another: float32, little-endian, all of one length."""
+    """The embeddings of the inputs `indices`.
+
+    `vectors` holds them in that order: concatenated little-endian float32 vectors of equal length.
+    """
 
     indices: tuple[int, ...]
     vectors: bytes
@@ -124,9 +131,10 @@ class EmbeddingBatch(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished(Event):
-    """The request is done; answers without a ChoiceFinished of their own end here, for this reason.
+    """The request is complete; `reason` applies to every choice that had no ChoiceFinished.
 
-    `stop` is core's: the stop string that ended the last of them, if one did.
+    `completion_tokens` counts the tokens of all choices. Core sets `stop` to the stop string that ended the last
+    choice, if any; models leave it None.
     """
 
     reason: StopReason = "stop"
@@ -136,9 +144,10 @@ class Finished(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptionStarted(Started):
-    """A Started that says what was heard: seconds of audio, and the language by its English name in lower case.
+    """Started of a transcription.
 
-    `prompt_tokens` are the positions of the encoder's output that the audio takes, and the tokens of the prompt.
+    `duration` is the length of the audio in seconds, `language` the English name in lower case. `prompt_tokens` counts
+    the encoder positions of the audio and the tokens of the prompt.
     """
 
     duration: float
@@ -147,7 +156,7 @@ class TranscriptionStarted(Started):
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word and when it is spoken, in seconds from the beginning."""
+    """A word and its start and end, in seconds from the start of the audio."""
 
     word: str
     start: float
@@ -156,9 +165,10 @@ class Word:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment(TextDelta):
-    """A piece of a transcript that is spoken from `start` to `end`, in seconds; the texts of all make the whole.
+    """A transcript segment, as in OpenAI's `verbose_json`; the texts of all segments form the transcript.
 
-    `seek` is the frame (of 10 ms) where the decoded window begins. All numbers are finite.
+    `start` and `end` are in seconds; `seek` is the first frame (10 ms each) of the decoded window. All numbers are
+    finite.
     """
 
     start: float
@@ -174,9 +184,9 @@ class Segment(TextDelta):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImagesStarted(Started):
-    """A Started that says how the pictures are made: their size in pixels, and in how many steps each of them.
+    """Started of an image request: the size of the images in pixels, and the number of steps for each.
 
-    `prompt_tokens` are those of the text and `image_tokens` patches of 16 by 16 pixels of the images that came with it.
+    `image_tokens` is the number of patches (16 by 16 pixels) of the input images; `prompt_tokens` includes it.
     """
 
     width: int
@@ -187,7 +197,11 @@ class ImagesStarted(Started):
 
 @dataclass(frozen=True, slots=True)
 class PartialImage(Event):
-    """Picture number `image` as it looks by now, for the `index`th time: a file in the format that was asked for."""
+    """A preview of an unfinished image.
+
+    `image` is the number of the image and `index` that of the preview, both from 0. `content` is a file in the
+    requested format.
+    """
 
     image: int
     index: int
@@ -197,22 +211,26 @@ class PartialImage(Event):
 
 @dataclass(frozen=True, slots=True)
 class ImageCompleted(Event):
-    """Picture number `image` as a file, the seed that makes it again, and how many patches make it up, as tokens."""
+    """A finished image.
+
+    `image` is its number, from 0; `seed` reproduces it. `token_count` is the number of its patches. `content` is a
+    file in the requested format.
+    """
 
     image: int
     seed: int
-    tokens: int
+    token_count: int
     content: bytes = field(repr=False)
     transparent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class EventBatch(Event):
-    """What came together and is said in one turn, in this order; the last may be Finished."""
+    """Several events of one step, in order; the last may be Finished."""
 
     events: tuple[Event, ...]
 
 
-def iter_events(said: Event) -> tuple[Event, ...]:
-    """The events that were said in one turn."""
-    return said.events if isinstance(said, EventBatch) else (said,)
+def iter_events(event: Event) -> tuple[Event, ...]:
+    """Return the events of an EventBatch, or the event itself."""
+    return event.events if isinstance(event, EventBatch) else (event,)

@@ -14,21 +14,21 @@ ANY = r"(?s:.*)"
 
 
 class Grammar:
-    """The base of all that a grammar can be made of."""
+    """Base class of the nodes of a grammar."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LiteralText(Grammar):
-    """This text."""
+    """Exactly this text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern(Grammar):
-    """Text that matches a regular expression as a whole; `param` is the field of the request that brought it."""
+    """Text that fully matches a regular expression; `param` is the request field that contained it."""
 
     regex: str
     param: str | None = None
@@ -36,7 +36,7 @@ class Pattern(Grammar):
 
 @dataclass(frozen=True, slots=True)
 class JsonValue(Grammar):
-    """JSON that conforms to a schema, its properties in the schema's order; `param` as for Pattern."""
+    """JSON that conforms to a schema, with the properties in the schema's order; `param` is as in Pattern."""
 
     schema: Mapping[str, Any] | bool
     param: str | None = None
@@ -44,7 +44,7 @@ class JsonValue(Grammar):
 
 @dataclass(frozen=True, slots=True)
 class LarkGrammar(Grammar):
-    """Text of a grammar in llguidance's kind of Lark, whose rule `start` is the whole; `param` as for Pattern."""
+    """Text of a grammar in llguidance's Lark syntax with the start rule `start`; `param` is as in Pattern."""
 
     source: str
     param: str | None = None
@@ -52,130 +52,140 @@ class LarkGrammar(Grammar):
 
 @dataclass(frozen=True, slots=True)
 class FreeText(Grammar):
-    """Any text, the empty one too, in which none of `without` stands and which matches none of `unless` as a whole."""
+    """Any text, possibly empty, that contains none of the strings `excluding`.
 
-    without: tuple[str, ...] = ()
-    unless: tuple[str, ...] = ()
+    `not_matching` are regular expressions that must not match the whole text.
+    """
+
+    excluding: tuple[str, ...] = ()
+    not_matching: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class TextThrough(Grammar):
-    """Text up to and with the first of some strings that has the right text before it.
+    """Text up to and including the first of the strings `ends` that follows an allowed text.
 
-    That is what matches all regular expressions of `matching` and none of `unless`, each as a whole.
+    A text is allowed if it fully matches all regular expressions in `matching` and none in `not_matching`.
     """
 
     ends: tuple[str, ...]
     matching: tuple[str, ...] = (ANY,)
-    unless: tuple[str, ...] = ()
+    not_matching: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Concat(Grammar):
-    """One part after another; without parts, the empty text."""
+    """The parts in sequence; without parts, the empty text."""
 
     parts: tuple[Grammar, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Alternatives(Grammar):
-    """Any one of at least one alternative."""
+    """One of the parts; there must be at least one."""
 
     parts: tuple[Grammar, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Repeat(Grammar):
-    """A part again and again; `most` None sets no limit."""
+    """A part, repeated `minimum` to `maximum` times; `maximum` None: no limit."""
 
     part: Grammar
-    least: int = 0
-    most: int | None = None
+    minimum: int = 0
+    maximum: int | None = None
 
 
 def chain(*parts: Grammar | str) -> Grammar:
-    """Join parts, strings standing for Exact."""
+    """Concatenate parts; strings are converted to LiteralText."""
     return Concat(tuple(LiteralText(part) if isinstance(part, str) else part for part in parts))
 
 
 def one_of(*parts: Grammar | str) -> Grammar:
-    """Offer alternatives, strings standing for Exact."""
+    """Create alternatives; strings are converted to LiteralText."""
     choices = tuple(LiteralText(part) if isinstance(part, str) else part for part in parts)
     return choices[0] if len(choices) == 1 else Alternatives(choices)
 
 
 def optional(*parts: Grammar | str) -> Grammar:
-    """Allow parts or nothing."""
+    """Concatenate parts and make the result optional; strings are converted to LiteralText."""
     return Repeat(chain(*parts), 0, 1)
 
 
 class Constraint(ABC):
-    """What a request asks of its answers' form; a model asks for the grammar once it has rendered the prompt."""
+    """Determines the grammar of a request's output.
+
+    A model calls `grammar` after it has rendered the prompt.
+    """
 
     @abstractmethod
     def grammar(self, generation_prompt: str) -> Grammar:
-        """State the answer from its first token, given what the chat template appended after the last message."""
+        """Return the grammar of the output, from its first token.
+
+        `generation_prompt` is the text that the chat template appended after the last message.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class FixedConstraint(Constraint):
-    """The same form whatever the prompt ends with."""
+    """A constraint whose grammar does not depend on the prompt."""
 
-    form: Grammar
+    output_format: Grammar
 
     def grammar(self, generation_prompt: str) -> Grammar:
-        return self.form
+        return self.output_format
 
 
 def strip_prefix(grammar: Grammar, prefix: str) -> Grammar | None:
-    """What is left of a grammar when `prefix` has been written; None if it cannot begin so.
+    """Return the grammar of the text that may follow `prefix`; None if the grammar does not allow this prefix.
 
-    The prefix is looked for in what begins with fixed text; it must not go beyond that.
+    Only literal text is compared: the prefix must not extend beyond the LiteralText at the start of the grammar.
     """
     match grammar:
         case LiteralText(text):
             return LiteralText(text[len(prefix) :]) if text.startswith(prefix) else None
         case Concat((first, *rest)):
-            left = strip_prefix(first, prefix)
-            return None if left is None else Concat((left, *rest))
+            remainder = strip_prefix(first, prefix)
+            return None if remainder is None else Concat((remainder, *rest))
         case Alternatives(parts):
-            lefts = tuple(left for part in parts if (left := strip_prefix(part, prefix)) is not None)
-            return one_of(*lefts) if lefts else None
-        case Repeat(part, least, most) if most != 0:
-            left = strip_prefix(part, prefix)
-            more = Repeat(part, max(0, least - 1), None if most is None else most - 1)
-            return None if left is None else Concat((left, more))
+            remainders = [strip_prefix(part, prefix) for part in parts]
+            choices = [remainder for remainder in remainders if remainder is not None]
+            return one_of(*choices) if choices else None
+        case Repeat(part, minimum, maximum) if maximum != 0:
+            remainder = strip_prefix(part, prefix)
+            more = Repeat(part, max(0, minimum - 1), None if maximum is None else maximum - 1)
+            return None if remainder is None else Concat((remainder, more))
     return None
 
 
 def merge_literals(grammar: Grammar) -> Grammar:
-    """The same grammar with fixed texts that follow each other made one, which the lexer takes as a whole."""
+    """Return the grammar with adjacent literals merged, so that the lexer matches them as one lexeme."""
     match grammar:
         case Concat(parts):
-            whole: list[Grammar] = []
-            for part in _flat(map(merge_literals, parts)):
-                if isinstance(part, LiteralText) and whole and isinstance(last := whole[-1], LiteralText):
-                    whole[-1] = LiteralText(last.text + part.text)
+            merged: list[Grammar] = []
+            for part in _flatten(map(merge_literals, parts)):
+                if isinstance(part, LiteralText) and merged and isinstance(last := merged[-1], LiteralText):
+                    merged[-1] = LiteralText(last.text + part.text)
                 else:
-                    whole.append(part)
-            return Concat(tuple(whole))
+                    merged.append(part)
+            return Concat(tuple(merged))
         case Alternatives(parts):
             return Alternatives(tuple(map(merge_literals, parts)))
-        case Repeat(part, least, most):
-            return Repeat(merge_literals(part), least, most)
+        case Repeat(part, minimum, maximum):
+            return Repeat(merge_literals(part), minimum, maximum)
     return grammar
 
 
-def _flat(parts: Iterable[Grammar]) -> Iterator[Grammar]:
+def _flatten(parts: Iterable[Grammar]) -> Iterator[Grammar]:
     for part in parts:
         if isinstance(part, Concat):
-            yield from _flat(part.parts)
+            yield from _flatten(part.parts)
         else:
             yield part
 
 
 def iter_leaves(grammar: Grammar) -> Iterator[Grammar]:
-    """The parts of a grammar that have no parts."""
+    """Iterate over the leaves of a grammar."""
     match grammar:
         case Concat(parts) | Alternatives(parts):
             for part in parts:

@@ -1,4 +1,4 @@
-"""What a model can be asked: frozen, picklable dataclasses whose type decides who serves them."""
+"""The requests that models serve: frozen, picklable dataclasses, routed by their type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = Mapping[str, Any]
 
 
 class Priority(IntEnum):
-    """Where a request stands in the queue; lower goes first."""
+    """Position in the queue: requests with a lower value are started first."""
 
     HIGH = 0
     NORMAL = 1
@@ -22,9 +22,9 @@ class Priority(IntEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What every request has: an id, the served name of the model it is for, and a priority.
+    """Base class of all requests: an id, the model's served name, and a priority.
 
-    `task` is the word for this kind of request in messages to users.
+    `task` names the request type in messages to users.
     """
 
     task: ClassVar[str] = "request"
@@ -36,10 +36,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How the next token is chosen; None means the model's own default.
+    """Sampling parameters; None selects the model's default.
 
-    Ranges are OpenAI's where OpenAI has the parameter, mlx-lm's where it does not. `temperature` 0 is greedy.
-    `logit_bias` maps token ids to what is added to their logits. `seed` makes an answer repeatable.
+    Ranges are those of OpenAI, or of mlx-lm for parameters that OpenAI does not have. `temperature` 0 is greedy
+    decoding. `logit_bias` maps token ids to a value that is added to their logits. `seed` makes the output
+    reproducible.
     """
 
     temperature: float | None = None
@@ -58,12 +59,12 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest(Request):
-    """Something to be continued by `n` answers of text, numbered by `choice`.
+    """Base class of the requests that generate text: `n` choices, numbered from 0.
 
-    `max_tokens` None means until the model ends or the context is full. `stop` is matched by core, on text; a model
-    need not look at it. `top_logprobs` None means no log-probabilities, 0 those of the chosen tokens alone. `form` is
-    what the client wants the content to be; `constraint`, which the host makes of that, of the tools and of the parser
-    when the model is up, is what a model that `supports_structured_outputs` holds each answer to.
+    `max_tokens` None: generate until the model ends or the context is full. Core matches the `stop` strings; models can
+    ignore them. `top_logprobs` None: no log-probabilities; 0: only those of the sampled tokens. `output_format` is the
+    grammar of the content that the client requested. From it, the tools and the parser, the host derives `constraint`,
+    which models with `supports_structured_outputs` apply to the output of each choice.
     """
 
     task: ClassVar[str] = "generation"
@@ -73,17 +74,17 @@ class GenerationRequest(Request):
     stop: tuple[str, ...] = ()
     top_logprobs: int | None = None
     n: int = 1
-    form: Grammar | None = None
+    output_format: Grammar | None = None
     constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest(GenerationRequest):
-    """A conversation to be continued by one assistant message.
+    """A chat completion.
 
-    `messages` and `tools` are OpenAI's JSON shapes (role `developer` already reads `system`). `tools` are those that
-    the model is shown: none when `tool_choice` is "none". `allowed_tools` names those of them that it may call; None:
-    all. `template_kwargs` go to the chat template as they are.
+    `messages` and `tools` have OpenAI's JSON format, with the role `developer` replaced by `system`. `tools` are those
+    offered to the model: empty if `tool_choice` is "none". `allowed_tools` are the names of the tools that it may call;
+    None: all. `template_kwargs` are passed to the chat template.
     """
 
     task: ClassVar[str] = "chat"
@@ -98,11 +99,11 @@ class ChatRequest(GenerationRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest(GenerationRequest):
-    """A text, or token ids, to be gone on with as it stands, without a chat template.
+    """A text completion: text or token ids to continue, without a chat template.
 
-    `suffix` is what comes after the answer. `echo` asks for Echoed: the prompt, with its log-probabilities if those of
-    the answer are asked for. `special_tokens` lets the tokenizer add the tokens that it begins a text with, such as
-    BOS, where the text does not begin with them; token ids are taken as they are.
+    `suffix` is the text after the completion (fill-in-the-middle). `echo` requests a PromptEcho, with log-probabilities
+    if `top_logprobs` is set. `special_tokens` adds the tokenizer's initial special tokens, such as BOS, to a text that
+    does not begin with them; token ids are used unchanged.
     """
 
     task: ClassVar[str] = "completion"
@@ -115,22 +116,23 @@ class CompletionRequest(GenerationRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizeRequest(Request):
-    """What the model would read of a text or a conversation; the answer is Tokenized, however long it is.
+    """Tokenize a text or a chat prompt; the output is Tokenized. The context length does not limit it.
 
-    Of a ChatRequest only what makes the prompt counts. Without `generation_prompt` it ends with its last message.
-    `special_tokens` is what it is for a CompletionRequest, and for text alone: a chat template writes them itself.
+    Of a ChatRequest, only the fields that determine the prompt matter. `add_generation_prompt` False omits what the
+    chat template appends after the last message. `special_tokens` is as in CompletionRequest and applies to text only:
+    chat templates insert special tokens themselves.
     """
 
     task: ClassVar[str] = "tokenization"
 
     prompt: str | ChatRequest
     special_tokens: bool = True
-    generation_prompt: bool = True
+    add_generation_prompt: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetokenizeRequest(Request):
-    """Token ids whose text is wanted, special tokens included; the answer is one Text."""
+    """Convert token ids to text, including special tokens; the output is one TextDelta."""
 
     task: ClassVar[str] = "detokenization"
 
@@ -139,11 +141,11 @@ class DetokenizeRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptionRequest(Request):
-    """Speech to be written down in the language that is spoken.
+    """Transcribe speech in the spoken language.
 
-    `audio` is a file of any usual format, as the client sent it. `language` is an ISO 639-1 code or an English name;
-    None lets the model find out. `prompt` is text for the transcript to go on from. `temperature` None or 0 is greedy,
-    with the model's own retries where that fails. `words` asks for the time of each word.
+    `audio` is the uploaded file, in any common format. `language` is an ISO 639-1 code or an English name; None detects
+    the language. `prompt` is text that precedes the transcript. `temperature` None or 0 is greedy decoding with the
+    model's temperature fallback.
     """
 
     task: ClassVar[str] = "transcription"
@@ -152,23 +154,23 @@ class TranscriptionRequest(Request):
     language: str | None = None
     prompt: str | None = None
     temperature: float | None = None
-    words: bool = False
+    word_timestamps: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranslationRequest(TranscriptionRequest):
-    """Speech to be written down in English."""
+    """Translate speech to English text."""
 
     task: ClassVar[str] = "translation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingRequest(Request):
-    """Inputs that become one vector each, in any order of work.
+    """Compute one embedding for each input; models may process the inputs in any order.
 
-    An input is a text, or token ids that are taken as they are. `images`, if there are any, holds one URL for each
-    input; a text beside an image may be empty. `dimensions` None means all. `truncate` cuts what is too long.
-    `input_type` tells models that were trained with instructions which one goes before a text.
+    An input is a text, or token ids that are used unchanged. `images`, if not empty, has one URL for each input; the
+    text of such an input may be empty. `dimensions` None: all. `truncate` shortens inputs that are too long instead of
+    rejecting them. `input_type` selects the prompt that instruction-tuned models prepend to a text.
     """
 
     task: ClassVar[str] = "embeddings"
@@ -182,10 +184,10 @@ class EmbeddingRequest(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRequest(Request):
-    """`n` pictures for a prompt, made from the seeds `seed`, `seed` + 1 and so on.
+    """Base class of the requests that generate `n` images, with the seeds `seed`, `seed` + 1 and so on.
 
-    None means the model's own default; a `size` is width and height in pixels. `partials` is how often, at most, an
-    unfinished picture is shown. `compression` is the quality of JPEG and WebP, from 0 to 100.
+    None selects the model's default. `size` is width and height in pixels. `partial_images` is the maximum number of
+    previews of each image. `output_compression` is the quality of JPEG and WebP files, from 0 to 100.
     """
 
     task: ClassVar[str] = "image"
@@ -197,24 +199,24 @@ class ImageRequest(Request):
     size: tuple[int, int] | None = None
     steps: int | None = None
     guidance: float | None = None
-    partials: int = 0
+    partial_images: int = 0
     format: Literal["png", "jpeg", "webp"] = "png"
-    compression: int = 100
+    output_compression: int = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageGenerationRequest(ImageRequest):
-    """Pictures to be made of the prompt alone."""
+    """Generate images from a prompt."""
 
     task: ClassVar[str] = "image generation"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageEditRequest(ImageRequest):
-    """Pictures to be made of others, as the prompt says.
+    """Edit images according to a prompt.
 
-    `images` and `mask` are files as the client sent them. The mask goes with the first image; where it is transparent,
-    or white if it has no transparency, the picture is to change.
+    `images` and `mask` are the uploaded files. The mask applies to the first image: the edit is limited to its
+    transparent pixels, or to its white pixels if it has no alpha channel.
     """
 
     task: ClassVar[str] = "image edit"

@@ -1,4 +1,4 @@
-"""The API as a running server must behave, and its endpoint alone with a service that has no model."""
+"""Tests the API with the contract tests, and its endpoint with a fake service."""
 
 import asyncio
 from typing import ClassVar
@@ -26,7 +26,7 @@ def speak(service: FakeService, **fields: object) -> HttpResponse:
     return asyncio.run(request(SPEECH, service, "POST", PATH, {"input": "Hi.", **fields}, settings=settings))
 
 
-def test_audio_is_passed_on_as_it_comes() -> None:
+def test_audio_is_streamed() -> None:
     service = FakeService([[Started(prompt_tokens=3), AudioChunk(b"ab")], AudioChunk(b"cd"), Finished()])
     response = speak(service, response_format="pcm", speed=2)
     assert (response.status, response.body, response.complete) == (200, b"abcd", True)
@@ -45,7 +45,7 @@ def test_a_model_that_fails_aborts_the_response() -> None:
     assert not speak(FakeService(events)).complete
 
 
-def test_the_longest_input_is_a_setting() -> None:
+def test_input_above_max_characters_is_rejected() -> None:
     response = speak(FakeService(), input="12345678901")
     assert response.status == 400
     assert response.json()["error"]["param"] == "input"

@@ -12,7 +12,7 @@ from pydantic import Field
 
 
 class EchoOptions(Options):
-    uppercase: bool = Field(False, description="Repeat the message in capitals.")
+    uppercase: bool = Field(False, description="Return the message in upper case.")
 
 
 class EchoModel(Model):

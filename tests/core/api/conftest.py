@@ -11,7 +11,7 @@ from tests.support.server import ServerProcess, running_server
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """One scripted model, whose reasoning and calls are read by qwen3's parser."""
+    """A server with one scripted model and the qwen3 parser."""
     with running_server("--backend", "scripted", "--parser", "qwen3", "--slots", "8") as running:
         yield running
 

@@ -1,4 +1,4 @@
-"""--no-enable-auto-tool-choice: a tool_choice of auto, which is also the default, behaves as none."""
+"""--no-enable-auto-tool-choice: tool_choice "auto", which is also the default, behaves like "none"."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.client import post, says
+from tests.support.client import post, text_script
 from tests.support.server import ServerProcess, running_server
 
 TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
@@ -21,12 +21,12 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": "none"}])
 def test_calls_are_text(server: ServerProcess, choice: dict[str, str]) -> None:
-    (answer,) = post(server, {"messages": says(CALL), "tools": TOOLS, **choice}).json()["choices"]
-    assert answer["message"]["content"] == CALL
-    assert answer["finish_reason"] == "stop"
-    assert "tool_calls" not in answer["message"]
+    (response,) = post(server, {"messages": text_script(CALL), "tools": TOOLS, **choice}).json()["choices"]
+    assert response["message"]["content"] == CALL
+    assert response["finish_reason"] == "stop"
+    assert "tool_calls" not in response["message"]
 
 
-def test_reasoning_is_read_all_the_same(server: ServerProcess) -> None:
-    (answer,) = post(server, {"messages": says("<think>Hm.</think>Yes."), "tools": TOOLS}).json()["choices"]
-    assert (answer["message"]["reasoning_content"], answer["message"]["content"]) == ("Hm.", "Yes.")
+def test_reasoning_is_still_parsed(server: ServerProcess) -> None:
+    (response,) = post(server, {"messages": text_script("<think>Hm.</think>Yes."), "tools": TOOLS}).json()["choices"]
+    assert (response["message"]["reasoning_content"], response["message"]["content"]) == ("Hm.", "Yes.")

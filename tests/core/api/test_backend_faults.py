@@ -71,9 +71,9 @@ def fault_of(response: httpx2.Response) -> str:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("missing", "Finished without the vectors of 1 of 2 inputs"),
-        ("no indices", "Embedded has no indices"),
-        ("out of range", "Embedded has index 9 in a request with 2 inputs"),
+        ("missing", "Finished without vectors for 1 of 2 inputs"),
+        ("no indices", "EmbeddingBatch has no indices"),
+        ("out of range", "EmbeddingBatch has index 9 in a request with 2 inputs"),
         ("not finite", "returned vector 1 with a value that is not finite"),
     ],
 )
@@ -86,7 +86,7 @@ def test_vectors(server: ServerProcess, fault: str, words: str, encoding_format:
 @pytest.mark.parametrize("stream", [False, True])
 def test_images(server: ServerProcess, stream: bool) -> None:
     body: dict[str, Any] = {"prompt": "a cat", "n": 2, "size": "16x16", "stream": stream}
-    assert "Finished without image 1 of 2" in fault_of(post(server, body, GENERATIONS))
+    assert "Finished without image 1 in a request for 2 images" in fault_of(post(server, body, GENERATIONS))
 
 
 def test_transcripts(server: ServerProcess) -> None:

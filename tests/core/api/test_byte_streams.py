@@ -107,8 +107,8 @@ def byte_stream(server: ServerProcess, *steps: list[Any]) -> Iterator[httpx2.Res
 
 
 def wait_for_comments(server: ServerProcess, release: Path) -> None:
-    """Wait until an event stream, silent from now on, has had three comments: so long is a byte stream silent, too."""
-    steps = body(["say", "a"], ["until", str(release)])
+    """Wait until an idle event stream has sent three comments; a byte stream opened before it is idle for as long."""
+    steps = body(["text", "a"], ["until", str(release)])
     with httpx2.stream("POST", f"{server.url}{CHAT}", json={**steps, "stream": True}, timeout=60) as response:
         comments = 0
         for line in response.iter_lines():
@@ -119,7 +119,7 @@ def wait_for_comments(server: ServerProcess, release: Path) -> None:
 
 
 def test_a_stream_has_the_api_s_bytes_and_media_type(server: ServerProcess) -> None:
-    response = post(server, body(["say", "abc"], ["prefilled", 1, 2], ["say", "\n\0é"]), BYTES)
+    response = post(server, body(["text", "abc"], ["progress", 1, 2], ["text", "\n\0é"]), BYTES)
     assert response.content == "abc\n\0é".encode()
     assert response.headers["content-type"] == "audio/toy"
     assert response.headers["cache-control"] == "no-cache"
@@ -130,9 +130,9 @@ def test_a_stream_has_the_api_s_bytes_and_media_type(server: ServerProcess) -> N
 @pytest.mark.parametrize(
     ("steps", "status", "words"),
     [
-        ([["refuse", "not this"]], 400, "not this"),
+        ([["reject", "not this"]], 400, "not this"),
         ([["fail", "broken"]], 500, "broken"),
-        ([["before", ["fail", "broken"]]], 500, "broken"),
+        ([["before_start", ["fail", "broken"]]], 500, "broken"),
     ],
 )
 def test_a_rejection_before_the_first_byte_has_its_own_status(
@@ -141,11 +141,11 @@ def test_a_rejection_before_the_first_byte_has_its_own_status(
     assert words in error_of(post(server, body(*steps), BYTES), status)["message"]
 
 
-@pytest.mark.parametrize("steps", [[], [["say", "a"]]], ids=["before the first byte", "after it"])
+@pytest.mark.parametrize("steps", [[], [["text", "a"]]], ids=["before the first byte", "after it"])
 def test_a_silent_stream_has_no_comments(server: ServerProcess, tmp_path: Path, steps: list[list[Any]]) -> None:
     release = tmp_path / "release"
     with ThreadPoolExecutor() as pool:
-        response = pool.submit(post, server, body(*steps, ["until", str(release)], ["say", "b"]), BYTES)
+        response = pool.submit(post, server, body(*steps, ["until", str(release)], ["text", "b"]), BYTES)
         wait_for_queue(server, 1)
         wait_for_comments(server, release)
         assert not response.done()
@@ -166,7 +166,7 @@ def test_an_error_after_keep_alive_time_but_before_the_first_byte_is_still_a_rej
 
 
 def test_disconnecting_cancels_the_request(server: ServerProcess, tmp_path: Path) -> None:
-    with byte_stream(server, ["say", "a"], ["until", str(tmp_path / "never")]) as response:
+    with byte_stream(server, ["text", "a"], ["until", str(tmp_path / "never")]) as response:
         chunks = response.iter_bytes()
         assert next(chunks) == b"a"
         wait_for_queue(server, 1)
@@ -183,7 +183,7 @@ def test_disconnecting_before_the_first_byte_cancels_the_request(server: ServerP
 
 def test_an_error_after_the_first_byte_aborts_the_connection(server: ServerProcess, tmp_path: Path) -> None:
     release = tmp_path / "release"
-    with byte_stream(server, ["say", "a"], ["until", str(release)], ["fail", "broken"]) as response:
+    with byte_stream(server, ["text", "a"], ["until", str(release)], ["fail", "broken"]) as response:
         assert response.status_code == 200
         chunks = response.iter_bytes()
         assert next(chunks) == b"a"
@@ -196,7 +196,7 @@ def test_an_error_after_the_first_byte_aborts_the_connection(server: ServerProce
 
 def test_an_aborted_stream_has_no_last_chunk(server: ServerProcess, tmp_path: Path) -> None:
     release = tmp_path / "release"
-    content = json.dumps(body(["say", "a"], ["until", str(release)], ["fail", "broken"])).encode()
+    content = json.dumps(body(["text", "a"], ["until", str(release)], ["fail", "broken"])).encode()
     with connection(server) as connected:
         connected.sendall(head(content, BYTES) + content)
         beginning = read_until(connected, b"\r\n\r\n1\r\na\r\n")

@@ -1,4 +1,4 @@
-"""Answers of chat completions, whole and streamed, as OpenAI's client and bare HTTP see them."""
+"""Chat completions, plain and streamed, with OpenAI's client and with plain HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
-from tests.support.client import CHAT, error_of, events, post, says, script
+from tests.support.client import CHAT, error_of, events, post, script, text_script
 from tests.support.server import ServerProcess
 
 WEATHER = {"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}
@@ -20,12 +20,12 @@ ROME = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Rome"}}\n</t
 
 
 def cut(text: str, size: int = 3) -> list[list[Any]]:
-    """Steps that say a text in small pieces."""
-    return [["say", text[at : at + size]] for at in range(0, len(text), size)]
+    """Steps that emit a text in small pieces."""
+    return [["text", text[at : at + size]] for at in range(0, len(text), size)]
 
 
 def streamed(server: ServerProcess, body: dict[str, Any]) -> list[dict[str, Any]]:
-    """A streamed answer's chunks; the rules that hold for every stream are checked."""
+    """Request a stream, check the rules that hold for every stream, and return its chunks."""
     response = post(server, {**body, "stream": True})
     assert response.status_code == 200, response.text
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -45,7 +45,7 @@ def of_choice(chunks: list[dict[str, Any]], index: int = 0) -> list[dict[str, An
 
 
 def joined(chunks: list[dict[str, Any]], index: int = 0) -> dict[str, Any]:
-    """Add the deltas of one choice up to a choice of a whole answer; role first and once, reason last and once."""
+    """Join the deltas of a choice to one of a plain response; role comes first, finish_reason last, each once."""
     choices = of_choice(chunks, index)
     assert choices[0]["delta"]["role"] == "assistant"
     assert [choice["finish_reason"] for choice in choices[:-1]] == [None] * (len(choices) - 1)
@@ -87,34 +87,40 @@ def without_ids(choice: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "body",
     [
-        {"messages": says("Hello", ", ", "world")},
-        {"messages": says()},
-        {"messages": says("", "a", "")},
-        {"messages": says("naïve", " 🦊", " 日本")},
-        {"messages": script(["say", "cut"], ["end", "length"])},
-        {"messages": script(["forever", "x"]), "max_tokens": 7},
-        {"messages": script(["forever", "x"]), "max_completion_tokens": 3, "max_tokens": 7},
-        {"messages": says("one", " t", "wo", " three"), "stop": " two"},
-        {"messages": says("one", " t", "wo", " three"), "stop": ["three", "t"]},
+        {"messages": text_script("Hello", ", ", "world")},
+        {"messages": text_script()},
+        {"messages": text_script("", "a", "")},
+        {"messages": text_script("naïve", " 🦊", " 日本")},
+        {"messages": script(["text", "cut"], ["finish", "length"])},
+        {"messages": script(["repeat", "x"]), "max_tokens": 7},
+        {"messages": script(["repeat", "x"]), "max_completion_tokens": 3, "max_tokens": 7},
+        {"messages": text_script("one", " t", "wo", " three"), "stop": " two"},
+        {"messages": text_script("one", " t", "wo", " three"), "stop": ["three", "t"]},
         {"messages": script(*cut("<think>\nHm.\n</think>\n\nYes."))},
         {"messages": script(*cut("<think>\nnever closed"))},
         {"messages": script(*cut(OSLO)), "tools": [WEATHER]},
         {"messages": script(*cut(f"<think>\nHm.\n</think>\n\nLook:\n{OSLO}\n{ROME}")), "tools": [WEATHER]},
         {"messages": script(*cut(f"{OSLO}\n{ROME}")), "tools": [WEATHER], "parallel_tool_calls": False},
         {"messages": script(*cut(OSLO)), "tools": [WEATHER], "tool_choice": "none"},
-        {"messages": script(*cut(OSLO)[:-1], ["end", "length"]), "tools": [WEATHER]},
-        {"messages": script(*cut(OSLO), ["end", "length"]), "tools": [WEATHER]},
-        {"messages": says("a", "b"), "logprobs": True},
-        {"messages": says("a", "b"), "logprobs": True, "top_logprobs": 2},
-        {"messages": says("a", "b ", "s", "top"), "logprobs": True, "stop": "stop"},
+        {"messages": script(*cut(OSLO)[:-1], ["finish", "length"]), "tools": [WEATHER]},
+        {"messages": script(*cut(OSLO), ["finish", "length"]), "tools": [WEATHER]},
+        {"messages": text_script("a", "b"), "logprobs": True},
+        {"messages": text_script("a", "b"), "logprobs": True, "top_logprobs": 2},
+        {"messages": text_script("a", "b ", "s", "top"), "logprobs": True, "stop": "stop"},
         {
-            "messages": script(["say", "a"], ["say", "b", 1], ["say", "c"], ["end", "length", 0], ["say", "d", 1]),
+            "messages": script(
+                ["text", "a"], ["text", "b", 1], ["text", "c"], ["finish", "length", 0], ["text", "d", 1]
+            ),
             "n": 2,
         },
-        {"messages": script(["say", "a s"], ["say", "b", 1], ["say", "top"], ["say", "d", 1]), "n": 2, "stop": "st"},
+        {
+            "messages": script(["text", "a s"], ["text", "b", 1], ["text", "top"], ["text", "d", 1]),
+            "n": 2,
+            "stop": "st",
+        },
     ],
 )
-def test_streamed_is_the_same_as_whole(server: ServerProcess, body: dict[str, Any]) -> None:
+def test_streamed_and_plain_responses_are_equal(server: ServerProcess, body: dict[str, Any]) -> None:
     response = post(server, {"model": "m", **body})
     assert response.status_code == 200, response.text
     whole = response.json()
@@ -128,12 +134,12 @@ def test_streamed_is_the_same_as_whole(server: ServerProcess, body: dict[str, An
     ]
 
 
-def test_whole_answer(server: ServerProcess) -> None:
-    answer = post(server, {"model": "m", "messages": says("Hello", ", ", "world")}).json()
-    assert answer["object"] == "chat.completion"
-    assert answer["model"] == "scripted"
-    assert answer["id"].startswith("chatcmpl-")
-    assert answer["choices"] == [
+def test_plain_response(server: ServerProcess) -> None:
+    body = post(server, {"model": "m", "messages": text_script("Hello", ", ", "world")}).json()
+    assert body["object"] == "chat.completion"
+    assert body["model"] == "scripted"
+    assert body["id"].startswith("chatcmpl-")
+    assert body["choices"] == [
         {
             "index": 0,
             "message": {"role": "assistant", "content": "Hello, world", "refusal": None},
@@ -141,7 +147,7 @@ def test_whole_answer(server: ServerProcess) -> None:
             "finish_reason": "stop",
         }
     ]
-    assert answer["usage"] == {
+    assert body["usage"] == {
         "prompt_tokens": 3,
         "completion_tokens": 3,
         "total_tokens": 6,
@@ -150,16 +156,16 @@ def test_whole_answer(server: ServerProcess) -> None:
     }
 
 
-def test_usage_is_streamed_only_if_asked_for(server: ServerProcess) -> None:
+def test_usage_is_streamed_only_if_requested(server: ServerProcess) -> None:
     for options in (None, {}, {"include_usage": False}, {"include_usage": None}):
-        chunks = streamed(server, {"messages": says("a"), "stream_options": options})
+        chunks = streamed(server, {"messages": text_script("a"), "stream_options": options})
         assert all(chunk["choices"] for chunk in chunks)
         assert all("usage" not in chunk for chunk in chunks)
 
 
 def test_choices_appear_in_order_and_interleave(server: ServerProcess, tmp_path: Path) -> None:
     second = tmp_path / "second"
-    steps: list[list[Any]] = [["say", "a1", 1], ["say", "a0", 0], ["until", str(second)], ["say", "b1", 1]]
+    steps: list[list[Any]] = [["text", "a1", 1], ["text", "a0", 0], ["until", str(second)], ["text", "b1", 1]]
     seen: list[tuple[int, str]] = []
     body = {"messages": script(*steps), "n": 2, "stream": True}
     with httpx2.stream("POST", f"{server.url}{CHAT}", json=body) as response:
@@ -174,8 +180,8 @@ def test_choices_appear_in_order_and_interleave(server: ServerProcess, tmp_path:
     assert (1, "b1") in seen[4:]
 
 
-def test_choice_that_is_complete_says_no_more(server: ServerProcess) -> None:
-    steps: list[list[Any]] = [["say", "a"], ["end", "stop", 0], ["say", "never", 0], ["say", "b", 1]]
+def test_finished_choice_emits_no_more_text(server: ServerProcess) -> None:
+    steps: list[list[Any]] = [["text", "a"], ["finish", "stop", 0], ["text", "never", 0], ["text", "b", 1]]
     body = {"messages": script(*steps), "n": 2}
     chunks = streamed(server, body)
     assert of_choice(chunks, 0)[-1]["finish_reason"] == "stop"
@@ -194,20 +200,20 @@ def test_call_is_announced_once_and_its_arguments_follow(server: ServerProcess) 
     assert of_choice(chunks)[-1]["finish_reason"] == "tool_calls"
 
 
-def test_one_call_is_enough_without_parallel_calls(server: ServerProcess) -> None:
-    body = {"messages": script(*cut(OSLO), ["forever", "x"]), "tools": [WEATHER], "parallel_tool_calls": False}
+def test_generation_ends_after_one_call_without_parallel_tool_calls(server: ServerProcess) -> None:
+    body = {"messages": script(*cut(OSLO), ["repeat", "x"]), "tools": [WEATHER], "parallel_tool_calls": False}
     choice = post(server, body).json()["choices"][0]
     assert len(choice["message"]["tool_calls"]) == 1
     assert choice["finish_reason"] == "tool_calls"
 
 
-def test_call_in_an_answer_that_was_cut_off_does_not_hide_the_cut(server: ServerProcess) -> None:
-    body = {"messages": script(*cut(OSLO), ["end", "length"]), "tools": [WEATHER]}
+def test_truncated_output_with_a_call_has_finish_reason_length(server: ServerProcess) -> None:
+    body = {"messages": script(*cut(OSLO), ["finish", "length"]), "tools": [WEATHER]}
     choice = post(server, body).json()["choices"][0]
     assert (len(choice["message"]["tool_calls"]), choice["finish_reason"]) == (1, "length")
 
 
-def test_reasoning_alone_leaves_the_content_an_empty_string(server: ServerProcess) -> None:
+def test_content_is_an_empty_string_if_there_is_only_reasoning(server: ServerProcess) -> None:
     message = post(server, {"messages": script(*cut("<think>\nHm."))}).json()["choices"][0]["message"]
     assert message == {"role": "assistant", "content": "", "refusal": None, "reasoning_content": "Hm."}
 
@@ -226,16 +232,16 @@ def test_sdk_stream_helper_and_parse_agree(client: openai.OpenAI) -> None:
     ]
 
 
-def test_answers_of_the_sdk_can_be_sent_back(client: openai.OpenAI) -> None:
+def test_response_messages_of_the_sdk_are_accepted_as_input(client: openai.OpenAI) -> None:
     history: Any = script(*cut(OSLO))
     tools: Any = [WEATHER]
     called = client.chat.completions.create(model="m", messages=history, tools=tools).choices[0].message
     assert called.tool_calls
     history += [called, {"role": "tool", "tool_call_id": called.tool_calls[0].id, "content": "rain"}]
-    asked: Any = [*history, *says("It rains.")]
+    asked: Any = [*history, *text_script("It rains.")]
     answered = client.chat.completions.create(model="m", messages=asked, tools=tools)
     assert answered.choices[0].message.content == "It rains."
-    again: Any = [*history, answered.choices[0].message.model_dump(), *says("Yes.")]
+    again: Any = [*history, answered.choices[0].message.model_dump(), *text_script("Yes.")]
     assert client.chat.completions.create(model="m", messages=again).choices[0].message.content == "Yes."
 
 
@@ -249,30 +255,30 @@ NULLABLE = [
 
 
 def test_null_means_the_default(server: ServerProcess) -> None:
-    body = {"messages": says("hi")} | dict.fromkeys(NULLABLE)
+    body = {"messages": text_script("hi")} | dict.fromkeys(NULLABLE)
     response = post(server, body)
     assert response.status_code == 200, response.text
     assert response.json()["choices"][0]["message"]["content"] == "hi"
     assert "x-mlx-host-ignored" not in response.headers
 
 
-def test_integers_may_come_for_floats(server: ServerProcess) -> None:
-    body = {"messages": says("hi"), "temperature": 0, "top_p": 1, "presence_penalty": -2, "logit_bias": {"1": 5}}
+def test_integers_are_accepted_as_floats(server: ServerProcess) -> None:
+    body = {"messages": text_script("hi"), "temperature": 0, "top_p": 1, "presence_penalty": -2, "logit_bias": {"1": 5}}
     assert post(server, body).status_code == 200
 
 
 @pytest.mark.parametrize("role", ["system", "developer", "user", "tool", "assistant", "function"])
-def test_every_role_is_taken(server: ServerProcess, role: str) -> None:
-    message = {"role": role, "content": json.dumps([["say", "hi"]]), "tool_call_id": "x", "name": "n"}
+def test_every_role_is_accepted(server: ServerProcess, role: str) -> None:
+    message = {"role": role, "content": json.dumps([["text", "hi"]]), "tool_call_id": "x", "name": "n"}
     assert post(server, {"messages": [message]}).json()["choices"][0]["message"]["content"] == "hi"
 
 
-def test_what_changes_nothing_is_listed(server: ServerProcess) -> None:
+def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     extra = {"user": "me", "metadata": {"a": "b"}, "zeta": 1, "store": None}
     for stream in (False, True):
-        response = post(server, {"messages": says("hi"), "stream": stream, **extra})
+        response = post(server, {"messages": text_script("hi"), "stream": stream, **extra})
         assert response.headers["x-mlx-host-ignored"] == "metadata, user, zeta"
-    response = post(server, {"messages": says("hi"), "stream_options": {"include_usage": True}})
+    response = post(server, {"messages": text_script("hi"), "stream_options": {"include_usage": True}})
     assert response.headers["x-mlx-host-ignored"] == "stream_options"
 
 
@@ -286,21 +292,21 @@ def test_what_changes_nothing_is_listed(server: ServerProcess) -> None:
     ],
 )
 def test_names_of_ignored_fields_cannot_break_the_header(server: ServerProcess, field: str, listed: str) -> None:
-    response = post(server, {"messages": says("hi"), field: 1})
+    response = post(server, {"messages": text_script("hi"), field: 1})
     assert response.status_code == 200
     assert response.headers["x-mlx-host-ignored"] == listed
     assert "set-cookie" not in response.headers
 
 
-def test_many_ignored_fields_make_no_endless_header(server: ServerProcess) -> None:
-    response = post(server, {"messages": says("hi"), **{f"field{number}": 1 for number in range(5000)}})
+def test_header_with_many_ignored_fields_is_truncated(server: ServerProcess) -> None:
+    response = post(server, {"messages": text_script("hi"), **{f"field{number}": 1 for number in range(5000)}})
     assert response.status_code == 200
     assert response.headers["x-mlx-host-ignored"].endswith(", ...")
     assert len(response.headers["x-mlx-host-ignored"]) < 4000
 
 
 def test_logprobs(client: openai.OpenAI) -> None:
-    asked: Any = {"model": "m", "messages": says("é", "b"), "logprobs": True}
+    asked: Any = {"model": "m", "messages": text_script("é", "b"), "logprobs": True}
     logprobs = client.chat.completions.create(**asked, top_logprobs=2).choices[0].logprobs
     assert logprobs is not None
     assert logprobs.content is not None
@@ -313,35 +319,35 @@ def test_logprobs(client: openai.OpenAI) -> None:
     assert none.content[0].top_logprobs == []
 
 
-def test_logprobs_that_json_cannot_hold_are_the_least(server: ServerProcess) -> None:
-    for step in (["improbable", "-inf"], ["improbable", "nan"]):
+def test_logprobs_that_are_not_finite_become_the_minimum(server: ServerProcess) -> None:
+    for step in (["logprob", "-inf"], ["logprob", "nan"]):
         for stream in (False, True):
             response = post(server, {"messages": script(step), "logprobs": True, "stream": stream})
             assert response.status_code == 200
             assert '"logprob":-9999.0' in response.text
 
 
-def test_half_a_surrogate_pair_in_an_answer_is_replaced(server: ServerProcess) -> None:
-    body = {"messages": script(["surrogate"])}
+def test_unpaired_surrogate_in_the_output_is_replaced(server: ServerProcess) -> None:
+    body = {"messages": script(["lone_surrogate"])}
     assert post(server, body).json()["choices"][0]["message"]["content"] == "a?"
     assert joined(streamed(server, body))["message"]["content"] == "a?"
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_refusal_of_the_model_has_its_status(server: ServerProcess, stream: bool) -> None:
-    body = {"messages": script(["refuse", "I will not"]), "stream": stream}
+def test_rejection_by_the_model_keeps_its_status(server: ServerProcess, stream: bool) -> None:
+    body = {"messages": script(["reject", "I will not"]), "stream": stream}
     error = error_of(post(server, body), 400)
     assert error == {"message": "I will not", "type": "invalid_request_error", "param": "messages", "code": None}
 
 
 def test_failure_of_the_model_is_a_500_without_stream(server: ServerProcess) -> None:
-    error = error_of(post(server, {"messages": script(["say", "a"], ["fail", "by zero"])}), 500)
+    error = error_of(post(server, {"messages": script(["text", "a"], ["fail", "by zero"])}), 500)
     assert error["code"] == "engine_failed"
     assert error["message"] == "The model failed: ZeroDivisionError: by zero"
 
 
-def test_failure_after_bytes_have_flowed_is_the_last_event(server: ServerProcess) -> None:
-    response = post(server, {"messages": script(["say", "a"], ["fail", "by zero"]), "stream": True})
+def test_failure_after_the_first_byte_is_the_last_event(server: ServerProcess) -> None:
+    response = post(server, {"messages": script(["text", "a"], ["fail", "by zero"]), "stream": True})
     assert response.status_code == 200
     *chunks, last = [json.loads(line.removeprefix("data: ")) for line in response.text.split("\n\n")[:-1]]
     assert list(last) == ["error"]
@@ -350,36 +356,36 @@ def test_failure_after_bytes_have_flowed_is_the_last_event(server: ServerProcess
     assert all(choice["finish_reason"] is None for chunk in chunks for choice in chunk["choices"])
 
 
-def test_sdk_raises_what_the_stream_says(client: openai.OpenAI) -> None:
-    failing: Any = script(["say", "a"], ["fail", "no"])
+def test_sdk_raises_the_error_of_the_stream(client: openai.OpenAI) -> None:
+    failing: Any = script(["text", "a"], ["fail", "no"])
     stream = client.chat.completions.create(model="m", messages=failing, stream=True)
     with pytest.raises(openai.APIError, match="ZeroDivisionError: no") as caught:
         list(stream)
     assert caught.value.code == "engine_failed"
 
 
-def test_model_answers_after_a_failure(server: ServerProcess) -> None:
-    for step in (["fail", "once"], ["bare", 5], ["nonsense"]):
-        assert post(server, {"messages": script(["say", "a"], step)}).status_code in (400, 500)
-    assert post(server, {"messages": says("fine")}).json()["choices"][0]["message"]["content"] == "fine"
+def test_model_serves_requests_after_a_failure(server: ServerProcess) -> None:
+    for step in (["fail", "once"], ["yield_value", 5], ["nonsense"]):
+        assert post(server, {"messages": script(["text", "a"], step)}).status_code in (400, 500)
+    assert post(server, {"messages": text_script("fine")}).json()["choices"][0]["message"]["content"] == "fine"
 
 
-def test_stream_may_not_be_stored_on_its_way(server: ServerProcess) -> None:
-    response = post(server, {"messages": says("a"), "stream": True})
+def test_streams_are_not_cached_by_proxies(server: ServerProcess) -> None:
+    response = post(server, {"messages": text_script("a"), "stream": True})
     assert response.headers["cache-control"] == "no-cache"
     assert response.headers["x-accel-buffering"] == "no"
 
 
 def test_request_ids_are_unique(server: ServerProcess) -> None:
-    responses = [post(server, {"messages": says("a"), "stream": stream}) for stream in (False, True, False)]
+    responses = [post(server, {"messages": text_script("a"), "stream": stream}) for stream in (False, True, False)]
     assert len({response.headers["x-request-id"] for response in responses}) == 3
     assert all(r.headers["request-id"] == r.headers["x-request-id"] for r in responses)
 
 
-def test_connection_is_kept(server: ServerProcess) -> None:
+def test_connection_is_kept_alive(server: ServerProcess) -> None:
     with httpx2.Client(base_url=server.url) as client:
         for stream in (False, True, False):
-            body = {"messages": says("a"), "stream": stream}
+            body = {"messages": text_script("a"), "stream": stream}
             response = client.post("/v1/chat/completions", json=body)
             assert response.status_code == 200
             assert response.headers.get("connection") != "close"

@@ -1,4 +1,4 @@
-"""Refusals: status, OpenAI's body, the SDK's exceptions; nothing that a client sends makes a 500."""
+"""Errors: status, OpenAI's error body, the SDK's exceptions; no invalid request results in a 500."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.support.client import (
     head,
     post,
     read_all,
-    says,
     script,
+    text_script,
 )
 from tests.support.server import ServerProcess
 
-HI = says("hi")
+HI = text_script("hi")
 
 
 def raw(server: ServerProcess, content: bytes, kind: str | None = "application/json") -> httpx2.Response:
@@ -55,7 +55,7 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "max_completion_tokens": 1.5}, "max_completion_tokens", "integer"),
         ({"messages": HI, "seed": 2**64}, "seed", "less than"),
         ({"messages": HI, "top_logprobs": 21, "logprobs": True}, "top_logprobs", "20"),
-        ({"messages": HI, "top_logprobs": 2}, "top_logprobs", "needs logprobs"),
+        ({"messages": HI, "top_logprobs": 2}, "top_logprobs", "requires logprobs"),
         ({"messages": HI, "logit_bias": {"hello": 1}}, "logit_bias", "token ids"),
         ({"messages": HI, "logit_bias": {"1": 101}}, "logit_bias.1", "100"),
         ({"messages": HI, "stop": ["x"] * 17}, "stop", "at most 16"),
@@ -64,14 +64,14 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "tools": [{"type": "custom", "custom": {}}]}, "tools.0.type", "'function'"),
         ({"messages": HI, "response_format": {"type": "xml"}}, "response_format.type", "'text'"),
         ({"messages": HI, "functions": [{"name": "f"}]}, "functions", "use tools"),
-        ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "only ['text'] is supported"),
+        ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "must be ['text']"),
         ({"messages": HI, "audio": {"voice": "alloy"}}, "audio", "not supported"),
         ({"messages": HI, "web_search_options": {"x": 1}}, "web_search_options", "not supported"),
         ({"messages": HI, "web_search_options": {}}, "web_search_options", "not supported"),
         ({"messages": HI, "stream": "perhaps"}, "stream", "boolean"),
     ],
 )
-def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], param: str, part: str) -> None:
+def test_invalid_field_is_named(server: ServerProcess, body: dict[str, Any], param: str, part: str) -> None:
     for stream in (None, True):
         asked = body if stream is None or "stream" in body else {**body, "stream": stream}
         error = error_of(post(server, asked), 400)
@@ -84,7 +84,7 @@ def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], para
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        (b"", "The body is empty; send an object"),
+        (b"", "body is empty; send an object"),
         (b"{", "not valid JSON"),
         (b'{"messages": [}', "not valid JSON"),
         (b'{"temperature": NaN}', "NaN"),
@@ -104,14 +104,14 @@ def test_faulty_field_is_named(server: ServerProcess, body: dict[str, Any], para
         (b"5", "not a JSON object; send an object"),
     ],
 )
-def test_body_that_is_no_request_is_a_400(server: ServerProcess, content: bytes, part: str) -> None:
+def test_body_that_is_not_a_request_is_a_400(server: ServerProcess, content: bytes, part: str) -> None:
     error = error_of(raw(server, content), 400)
     assert part in error["message"]
 
 
 @pytest.mark.parametrize(("depth", "status"), [(50, 200), (90, 200), (101, 400), (900, 400), (5000, 400)])
 @pytest.mark.parametrize("place", ["metadata", "tools"])
-def test_values_may_be_nested_so_deep(server: ServerProcess, place: str, depth: int, status: int) -> None:
+def test_nesting_depth_is_limited(server: ServerProcess, place: str, depth: int, status: int) -> None:
     deep = "[" * depth + "]" * depth
     value = f'[{{"function": {{"name": "f", "parameters": {{"a": {deep}}}}}}}]' if place == "tools" else deep
     response = raw(server, f'{{"messages": {json.dumps(HI)}, "{place}": {value}}}'.encode())
@@ -119,14 +119,14 @@ def test_values_may_be_nested_so_deep(server: ServerProcess, place: str, depth: 
 
 
 @pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "/"])
-def test_body_must_call_itself_json(server: ServerProcess, kind: str | None) -> None:
+def test_content_type_must_be_json(server: ServerProcess, kind: str | None) -> None:
     error = error_of(raw(server, json.dumps({"messages": HI}).encode(), kind), 415)
     assert "application/json" in error["message"]
     assert error["code"] == "unsupported_media_type"
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/vnd.api+json", "Application/JSON"])
-def test_json_may_be_called_by_its_other_names(server: ServerProcess, kind: str) -> None:
+def test_other_json_content_types_are_accepted(server: ServerProcess, kind: str) -> None:
     assert raw(server, json.dumps({"messages": HI}).encode(), kind).status_code == 200
 
 
@@ -171,15 +171,15 @@ def test_sdk_exceptions(client: openai.OpenAI, server: ServerProcess) -> None:
         b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
-def test_what_is_no_http_gets_a_400_with_our_body(server: ServerProcess, garbage: bytes) -> None:
+def test_invalid_http_is_a_400_with_an_openai_error_body(server: ServerProcess, garbage: bytes) -> None:
     with connection(server) as bare:
         bare.sendall(garbage)
-        answer = read_all(bare)
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
+        response = read_all(bare)
+    assert response.startswith(b"HTTP/1.1 400 ")
+    assert json.loads(response.partition(b"\r\n\r\n")[2])["error"]["type"] == "invalid_request_error"
 
 
-def test_endless_head_ends_the_connection(server: ServerProcess) -> None:
+def test_too_long_request_head_closes_the_connection(server: ServerProcess) -> None:
     def send_for_ever() -> None:
         while True:
             bare.sendall(b"x" * 70_000)
@@ -191,16 +191,16 @@ def test_endless_head_ends_the_connection(server: ServerProcess) -> None:
     assert get(server, "/health").status_code == 200
 
 
-def test_garbage_behind_a_request_does_not_touch_its_answer(server: ServerProcess) -> None:
+def test_garbage_after_a_request_does_not_affect_its_response(server: ServerProcess) -> None:
     body = json.dumps({"messages": HI}).encode()
     with connection(server) as bare:
         bare.sendall(head(body) + body + b"garbage\r\n\r\n")
-        answer = read_all(bare)
-    assert answer.count(b"HTTP/1.1 ") <= 2
+        response = read_all(bare)
+    assert response.count(b"HTTP/1.1 ") <= 2
     assert get(server, "/health").status_code == 200
 
 
-def test_paths_with_odd_bytes_get_an_answer(server: ServerProcess) -> None:
+def test_paths_with_any_bytes_get_a_response(server: ServerProcess) -> None:
     for path in ("/v1/models/%00", "/v1/models/%ed%a0%80", "/v1/models/" + "x" * 5000, "/v1/models/%F0%9F%A6%8A"):
         assert error_of(get(server, path), 404)["code"] == "model_not_found"
 

@@ -1,4 +1,4 @@
-"""What clients may do with a connection beside sending a request and reading the answer."""
+"""Connections: upgrade offers, tunnels, and clients that do not read or read slowly."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mlx_host.api.responding import StreamResponse
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tests.support.client import connection, head, post, read_all, read_until, says
-from tests.support.replies import ListedReply, Verbatim
+from tests.support.client import connection, head, post, read_all, read_until, text_script
+from tests.support.fake_service import ListedReply, Verbatim
 from tests.support.server import ServerProcess
 
-BODY = json.dumps({"messages": says("hello")}).encode()
+BODY = json.dumps({"messages": text_script("hello")}).encode()
 OFFER = b"\r\nconnection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\n\r\n"
-# More than the buffers between two sockets hold.
+# More than fits into the buffers between two sockets.
 LARGE = 32_000_000
 
 
 def offering(whole: bytes) -> bytes:
-    """The same request with an offer of HTTP/2, as clients written in Java send it."""
+    """The same request with an offer to upgrade to HTTP/2, as Java's HTTP client sends it."""
     return whole.replace(b"\r\n\r\n", OFFER, 1)
 
 
@@ -37,31 +37,31 @@ def chunked(body: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("whole", [head(BODY) + BODY, chunked(BODY)], ids=["length", "chunked"])
-def test_offer_of_another_protocol_is_declined_in_silence(server: ServerProcess, whole: bytes) -> None:
+def test_upgrade_offers_are_ignored(server: ServerProcess, whole: bytes) -> None:
     sent = offering(whole)
     for cut in (0, 40, sent.index(b"h2c"), sent.index(b"\r\n\r\n") + 4, len(sent) - 9):
         with connection(server) as bare:
             bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The connection goes on as it is, with offers or without, one request behind another.
+            # The connection stays usable, for requests with and without an offer, also pipelined.
             for piece in (sent[:cut], sent[cut:] + sent + whole):
                 bare.sendall(piece)
-            answers = b""
-            while answers.count(b'"content":"hello"') < 3:
-                answers += read_until(bare, b'"content":"hello"')
-            assert answers.count(b"HTTP/1.1 200 OK") == 3
+            responses = b""
+            while responses.count(b'"content":"hello"') < 3:
+                responses += read_until(bare, b'"content":"hello"')
+            assert responses.count(b"HTTP/1.1 200 OK") == 3
     assert not any("upgrade" in line for line in server.lines)
 
 
-def test_tunnel_is_refused(server: ServerProcess) -> None:
+def test_connect_is_rejected(server: ServerProcess) -> None:
     for where in (b"host:443", b"/v1/models"):
         with connection(server) as bare:
             bare.sendall(b"CONNECT %b HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n" % where)
             assert read_all(bare).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 405 "))
-    assert post(server, {"messages": says("hi")}).status_code == 200
+    assert post(server, {"messages": text_script("hi")}).status_code == 200
 
 
 def serving(app: ASGIApp, client: Callable[[socket.socket, Server], Coroutine[Any, Any, None]]) -> None:
-    """Serve `app` to a client's one connection."""
+    """Serve `app` to one connection."""
 
     async def main() -> None:
         with bind("127.0.0.1", 0) as listening, socket.socket() as connected:
@@ -81,8 +81,8 @@ def large_stream() -> StreamResponse[str]:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
-    monkeypatch.setattr(http_protocol, "READ_SECONDS", 0.05)
+def test_client_that_does_not_read_is_disconnected(monkeypatch: pytest.MonkeyPatch, streamed: bool) -> None:
+    monkeypatch.setattr(http_protocol, "SEND_TIMEOUT", 0.05)
     over = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -105,7 +105,7 @@ def test_client_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch, s
 
 
 def test_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_protocol, "READ_SECONDS", 1.0)
+    monkeypatch.setattr(http_protocol, "SEND_TIMEOUT", 1.0)
 
     async def client(connected: socket.socket, http: Server) -> None:
         loop = asyncio.get_running_loop()
@@ -113,7 +113,7 @@ def test_client_that_reads_slowly_gets_everything(monkeypatch: pytest.MonkeyPatc
         come, began = 0, loop.time()
         while piece := await loop.sock_recv(connected, 1 << 16):
             come += len(piece)
-            # In all three times as long as nothing at all may be read.
+            # In total three times the write timeout.
             await asyncio.sleep(3 * come / LARGE - (loop.time() - began))
         assert come > LARGE
 

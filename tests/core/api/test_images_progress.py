@@ -1,4 +1,4 @@
-"""The progress bars on a terminal: one for each request, which shows the image in progress."""
+"""Progress bars on a terminal: one for each request, for the image in progress."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from mlx_host.requests import ImageGenerationRequest
 from rich.console import Console
 from rich.logging import RichHandler
 
-from tests.support.replies import ListedService, connected
+from tests.support.fake_service import ListedService, connected
 
 STARTED = ImagesStarted(prompt_tokens=1, width=16, height=16, steps=2)
 
 
 @pytest.fixture
 def terminal() -> Iterator[io.StringIO]:
-    """A log that is drawn on a terminal."""
+    """Log to a terminal."""
     screen = io.StringIO()
     handler = RichHandler(console=Console(file=screen, force_terminal=True, width=100))
     logging.getLogger().addHandler(handler)

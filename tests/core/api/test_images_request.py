@@ -1,4 +1,4 @@
-"""Bodies and forms of the image endpoints become requests; invalid ones are rejected."""
+"""Bodies and multipart forms of the image endpoints are converted to requests; invalid ones are rejected."""
 
 from __future__ import annotations
 
@@ -26,10 +26,20 @@ def edit(fields: dict[str, str], **files: list[bytes]) -> ImageEditRequest:
 def test_null_means_the_default() -> None:
     names = set(ImageBody.model_fields) - {"prompt", "seed"}
     plain, nulls = generation(seed=1), generation(seed=1, **dict.fromkeys(names))
-    for name in ("n", "size", "steps", "guidance", "priority", "format", "compression", "partials", "model"):
+    for name in (
+        "n",
+        "size",
+        "steps",
+        "guidance",
+        "priority",
+        "format",
+        "output_compression",
+        "partial_images",
+        "model",
+    ):
         assert getattr(plain, name) == getattr(nulls, name)
     assert (plain.n, plain.size, plain.steps, plain.guidance) == (1, None, None, None)
-    assert (plain.priority, plain.format, plain.compression) == (Priority.NORMAL, "png", 100)
+    assert (plain.priority, plain.format, plain.output_compression) == (Priority.NORMAL, "png", 100)
 
 
 def test_every_field_is_translated() -> None:
@@ -49,7 +59,7 @@ def test_every_field_is_translated() -> None:
     )
     assert (made.model, made.prompt, made.negative_prompt, made.n) == ("m", "a cat", "dogs", 2)
     assert (made.size, made.steps, made.guidance, made.seed) == ((512, 256), 9, 2.5, MAX_SEED)
-    assert (made.partials, made.priority, made.format, made.compression) == (2, Priority.HIGH, "webp", 7)
+    assert (made.partial_images, made.priority, made.format, made.output_compression) == (2, Priority.HIGH, "webp", 7)
 
 
 def test_the_default_seed_is_random_for_generations_and_fixed_for_edits() -> None:
@@ -58,7 +68,7 @@ def test_the_default_seed_is_random_for_generations_and_fixed_for_edits() -> Non
 
 
 @pytest.mark.parametrize("size", ["auto", None])
-def test_the_size_can_be_left_to_the_model(size: str | None) -> None:
+def test_the_model_can_choose_the_size(size: str | None) -> None:
     assert generation(size=size).size is None
 
 
@@ -68,10 +78,10 @@ def test_a_size_is_width_and_height(size: str) -> None:
         generation(size=size)
 
 
-def test_a_form_has_the_same_fields_as_text() -> None:
+def test_form_fields_are_parsed_like_json_fields() -> None:
     fields = {"n": "2", "stream": "true", "partial_images": "1", "steps": "3", "guidance_scale": "2.5", "size": "64x64"}
     made = edit({**fields, "negative_prompt": ""}, image=[b"1", b"2"], mask=[b"3"])
-    assert (made.n, made.partials, made.steps, made.guidance, made.size) == (2, 1, 3, 2.5, (64, 64))
+    assert (made.n, made.partial_images, made.steps, made.guidance, made.size) == (2, 1, 3, 2.5, (64, 64))
     assert made.negative_prompt is None
     assert (list(made.images), made.mask) == ([b"1", b"2"], b"3")
 

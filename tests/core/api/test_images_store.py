@@ -1,4 +1,4 @@
-"""Images are kept for a while, and no more of them than fit."""
+"""The image store: lookup, expiry and eviction."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def has(store: ImageStore, name: str) -> bool:
     return True
 
 
-def test_an_image_is_returned_under_its_name(clock: Clock) -> None:
+def test_an_image_is_returned_by_name(clock: Clock) -> None:
     store = ImageStore(100, 10, clock)
     names = [store.add(content, "webp") for content in (b"one", b"two")]
     assert [store.get(name).content for name in names] == [b"one", b"two"]
@@ -57,7 +57,7 @@ def test_the_oldest_images_are_evicted(clock: Clock) -> None:
     assert has(store, store.add(bytes(100), "png"))
 
 
-def test_a_deleted_image_makes_room(clock: Clock) -> None:
+def test_deleting_an_image_frees_its_size(clock: Clock) -> None:
     store = ImageStore(100, 10, clock)
     first, second = (store.add(bytes(50), "png") for _ in range(2))
     store.delete(first)

@@ -1,4 +1,4 @@
-"""Which models there are, and which of them a name means."""
+"""The list of models, and how names are resolved."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.client import error_of, get, post, says, sdk
+from tests.support.client import error_of, get, post, sdk, text_script
 from tests.support.server import ServerProcess, running_server
 
 
@@ -32,23 +32,26 @@ def test_models_are_listed(several: ServerProcess) -> None:
     assert get(several, "/v1/models/org/one").json() == get(several, "/v1/models/org%2Fone").json() == body["data"][0]
 
 
-def test_unknown_model_is_a_404_that_says_what_there_is(several: ServerProcess) -> None:
-    for response in (get(several, "/v1/models/three"), post(several, {"model": "three", "messages": says("hi")})):
+def test_unknown_model_is_a_404_that_lists_the_models(several: ServerProcess) -> None:
+    for response in (
+        get(several, "/v1/models/three"),
+        post(several, {"model": "three", "messages": text_script("hi")}),
+    ):
         error = error_of(response, 404)
         assert (error["code"], error["param"]) == ("model_not_found", "model")
         assert error["message"] == "Model 'three' not found. Available models: org/one, two."
-    error_of(post(several, {"model": "three", "messages": says("hi"), "stream": True}), 404)
-    error_of(post(several, {"messages": says("hi")}), 404)
+    error_of(post(several, {"model": "three", "messages": text_script("hi"), "stream": True}), 404)
+    error_of(post(several, {"messages": text_script("hi")}), 404)
 
 
-def test_each_model_answers_to_its_name(several: ServerProcess) -> None:
+def test_each_model_is_found_by_its_name(several: ServerProcess) -> None:
     for name in ("org/one", "two"):
-        assert post(several, {"model": name, "messages": says("hi")}).json()["model"] == name
+        assert post(several, {"model": name, "messages": text_script("hi")}).json()["model"] == name
 
 
-def test_only_model_answers_to_any_name(server: ServerProcess) -> None:
+def test_single_model_is_found_by_any_name(server: ServerProcess) -> None:
     for name in ("anything", "", "org/x", None):
-        assert post(server, {"model": name, "messages": says("hi")}).json()["model"] == "scripted"
-        refusal = error_of(post(server, {"model": name, "input": "hi"}, "/v1/embeddings"), 400)
-        assert "'scripted' does not support embeddings" in refusal["message"]
+        assert post(server, {"model": name, "messages": text_script("hi")}).json()["model"] == "scripted"
+        error = error_of(post(server, {"model": name, "input": "hi"}, "/v1/embeddings"), 400)
+        assert "'scripted' does not support embeddings" in error["message"]
     error_of(get(server, "/v1/models/anything"), 404)

@@ -110,7 +110,9 @@ def test_every_error_has_the_format_of_its_api(client: TestClient, request_: dic
     ("method", "path", "status"),
     [("POST", "/v1/outer/unknown", 404), ("GET", "/v1/outer", 405), ("POST", "/v1/outerspace", 404), ("GET", "/", 404)],
 )
-def test_errors_without_a_handler_go_by_the_prefix(client: TestClient, method: str, path: str, status: int) -> None:
+def test_errors_without_a_handler_have_the_format_of_the_prefix(
+    client: TestClient, method: str, path: str, status: int
+) -> None:
     response = client.request(method, path)
     assert response.status_code == status
     if path.startswith("/v1/outer") and path != "/v1/outerspace":

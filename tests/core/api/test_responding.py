@@ -27,11 +27,11 @@ from mlx_host.api.responding import StreamResponse
 from mlx_host.errors import QueueFullError, RequestError
 from mlx_host.events import Progress
 
-from tests.support.replies import ListedReply, Verbatim
+from tests.support.fake_service import ListedReply, Verbatim
 
 
 class Client:
-    """An ASGI client that records what it receives; `leave` disconnects."""
+    """An ASGI client that records what it receives; `leave` disconnects it."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -155,7 +155,7 @@ def test_client_that_disconnects_ends_the_reply(framing: Framing) -> None:
 
 
 @pytest.mark.parametrize("progress", [Progress("prefill", 3, 9), Progress("queued", 0), None])
-def test_silence_is_filled_with_comments_about_the_progress(progress: Progress | None) -> None:
+def test_idle_stream_sends_comments_about_the_progress(progress: Progress | None) -> None:
     async def main() -> None:
         client, released = Client(), asyncio.Event()
         reply = ListedReply([released, ["x"]], keep_alive=0.01)
@@ -171,7 +171,7 @@ def test_silence_is_filled_with_comments_about_the_progress(progress: Progress |
 
 
 class Watched(Framing):
-    """Another framing that notes when it is asked for a comment."""
+    """A framing that records requests for comments."""
 
     def __init__(self, framing: Framing) -> None:
         self.media_type = framing.media_type
@@ -242,7 +242,7 @@ def test_collector_may_respond_to_a_request_that_fails() -> None:
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("ending", ["completed", "failed", "rejected", "disconnected"])
-def test_context_lasts_as_long_as_the_response_is_made(stream: bool, ending: str) -> None:
+def test_context_is_open_while_the_response_is_sent(stream: bool, ending: str) -> None:
     entered: list[bool] = []
 
     @contextmanager

@@ -27,12 +27,12 @@ def script(*steps: list[Any]) -> str:
     return json.dumps(steps)
 
 
-def says(*pieces: str) -> str:
-    return script(*(["say", piece] for piece in pieces))
+def text_script(*pieces: str) -> str:
+    return script(*(["text", piece] for piece in pieces))
 
 
 def named_events(text: str) -> list[dict[str, Any]]:
-    """The events of a stream; each goes by its type and has the next number."""
+    """The events of a stream, after checking their names and sequence numbers."""
     assert text.endswith("\n\n")
     blocks = [block.split("\n") for block in text[:-2].split("\n\n") if not block.startswith(":")]
     events = []
@@ -46,7 +46,7 @@ def named_events(text: str) -> list[dict[str, Any]]:
 
 
 def grown(events: list[dict[str, Any]]) -> dict[str, Any]:
-    """The response that a stream's events amount to; every rule of their order is checked."""
+    """Build the response from a stream's events, checking every rule of their order."""
     first, second, *middle, last = events
     assert [first["type"], second["type"]] == ["response.created", "response.in_progress"]
     for event in (first, second):
@@ -72,7 +72,7 @@ def grown(events: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _item(item: dict[str, Any], index: int, events: list[dict[str, Any]]) -> dict[str, Any]:
-    """Add the deltas of one item up."""
+    """Join the deltas of one item."""
     if item["type"] == "function_call":
         assert item["arguments"] == ""
         arguments = ""
@@ -118,35 +118,35 @@ def without_ids(response: dict[str, Any]) -> dict[str, Any]:
 
 
 CASES: list[dict[str, Any]] = [
-    {"input": says("Hello", ", ", "world")},
-    {"input": says()},
-    {"input": says("naïve", " 🦊", " 日本")},
-    {"input": script(["say", "cut"], ["end", "length"])},
-    {"input": script(["forever", "x"]), "max_output_tokens": 7},
-    {"input": says("one", " t", "wo", " three"), "stop": " two"},
+    {"input": text_script("Hello", ", ", "world")},
+    {"input": text_script()},
+    {"input": text_script("naïve", " 🦊", " 日本")},
+    {"input": script(["text", "cut"], ["finish", "length"])},
+    {"input": script(["repeat", "x"]), "max_output_tokens": 7},
+    {"input": text_script("one", " t", "wo", " three"), "stop": " two"},
     {"input": script(*cut("<think>\nHm.\n</think>\n\nYes."))},
     {"input": script(*cut("<think>\nnever closed"))},
-    {"input": script(*cut("<think>\nnever closed"), ["end", "length"])},
+    {"input": script(*cut("<think>\nnever closed"), ["finish", "length"])},
     {"input": script(*cut(OSLO)), "tools": [TOOL]},
     {"input": script(*cut(f"<think>\nHm.\n</think>\n\nLook:\n{OSLO}\n{ROME}")), "tools": [TOOL]},
     {"input": script(*cut(f"{OSLO}\n{ROME}")), "tools": [TOOL], "parallel_tool_calls": False},
     {"input": script(*cut(OSLO)), "tools": [TOOL], "tool_choice": "none"},
-    {"input": script(*cut(OSLO), ["end", "length"]), "tools": [TOOL]},
-    {"input": says("a", "b"), "include": ["message.output_text.logprobs"]},
-    {"input": says("a", "b"), "include": ["message.output_text.logprobs"], "top_logprobs": 2},
+    {"input": script(*cut(OSLO), ["finish", "length"]), "tools": [TOOL]},
+    {"input": text_script("a", "b"), "include": ["message.output_text.logprobs"]},
+    {"input": text_script("a", "b"), "include": ["message.output_text.logprobs"], "top_logprobs": 2},
 ]
 
 
 @pytest.mark.parametrize("body", CASES)
 def test_streamed_and_plain_responses_are_equal(server: ServerProcess, body: dict[str, Any]) -> None:
-    answer = post(server, {"model": "m", **body}, RESPONSES)
-    assert answer.status_code == 200, answer.text
-    Response.model_validate(answer.json(), strict=True)
+    response = post(server, {"model": "m", **body}, RESPONSES)
+    assert response.status_code == 200, response.text
+    Response.model_validate(response.json(), strict=True)
     answered = post(server, {"model": "m", **body, "stream": True}, RESPONSES)
     assert answered.headers["content-type"].startswith("text/event-stream")
     whole = grown(named_events(answered.text))
     Response.model_validate(whole, strict=True)
-    assert without_ids(whole) == without_ids(answer.json())
+    assert without_ids(whole) == without_ids(response.json())
 
 
 @pytest.mark.parametrize("body", CASES)
@@ -157,24 +157,24 @@ def test_the_output_equals_that_of_chat_completions(server: ServerProcess, body:
     chat = post(
         server, {"messages": [{"role": "user", "content": body["input"]}], **renamed, **others, **logprobs}
     ).json()
-    said, usage = chat["choices"][0], chat["usage"]
-    answer = post(server, body, RESPONSES).json()
-    assert answer["status"] == STATUS[said["finish_reason"]]
-    assert answer["incomplete_details"] == (
-        {"reason": "max_output_tokens"} if said["finish_reason"] == "length" else None
+    output, usage = chat["choices"][0], chat["usage"]
+    response = post(server, body, RESPONSES).json()
+    assert response["status"] == STATUS[output["finish_reason"]]
+    assert response["incomplete_details"] == (
+        {"reason": "max_output_tokens"} if output["finish_reason"] == "length" else None
     )
-    parts = [part for item in answer["output"] for part in item.get("content", ())]
+    parts = [part for item in response["output"] for part in item.get("content", ())]
     text = [part for part in parts if part["type"] == "output_text"]
-    assert "".join(part["text"] for part in text) == (said["message"]["content"] or "")
+    assert "".join(part["text"] for part in text) == (output["message"]["content"] or "")
     thought = "".join(part["text"] for part in parts if part["type"] == "reasoning_text")
-    assert thought == said["message"].get("reasoning_content", "")
+    assert thought == output["message"].get("reasoning_content", "")
     assert [
         {"name": item["name"], "arguments": item["arguments"]}
-        for item in answer["output"]
+        for item in response["output"]
         if item["type"] == "function_call"
-    ] == [call["function"] for call in said["message"].get("tool_calls", ())]
-    assert [one for part in text for one in part["logprobs"]] == (said["logprobs"] or {"content": []})["content"]
-    assert answer["usage"] == {
+    ] == [call["function"] for call in output["message"].get("tool_calls", ())]
+    assert [one for part in text for one in part["logprobs"]] == (output["logprobs"] or {"content": []})["content"]
+    assert response["usage"] == {
         "input_tokens": usage["prompt_tokens"],
         "input_tokens_details": {**usage["prompt_tokens_details"], "cache_write_tokens": 0},
         "output_tokens": usage["completion_tokens"],
@@ -186,8 +186,8 @@ def test_the_output_equals_that_of_chat_completions(server: ServerProcess, body:
 def test_reasoning_is_counted(server: ServerProcess) -> None:
     pieces = ("<think>", "Hm", ", ", "so", "</think>", "Yes", ".")
     for body in ({}, {"stream": True}):
-        answer = post(server, {"input": says(*pieces), **body}, RESPONSES)
-        usage = (grown(named_events(answer.text)) if body else answer.json())["usage"]
+        response = post(server, {"input": text_script(*pieces), **body}, RESPONSES)
+        usage = (grown(named_events(response.text)) if body else response.json())["usage"]
         assert (usage["output_tokens"], usage["output_tokens_details"]["reasoning_tokens"]) == (7, 4)
 
 
@@ -203,16 +203,16 @@ def test_request_fields_are_in_the_response(server: ServerProcess) -> None:
         "truncation": "auto",
         "store": False,
     }
-    answer = post(server, {"model": "m", "input": says("x"), "tools": [TOOL], **asked}, RESPONSES).json()
-    assert {key: answer[key] for key in asked} == asked
-    assert answer["tools"] == [{**TOOL, "description": None, "strict": None}]
-    assert answer["model"] == "scripted"
-    assert answer["previous_response_id"] is None
+    body = post(server, {"model": "m", "input": text_script("x"), "tools": [TOOL], **asked}, RESPONSES).json()
+    assert {key: body[key] for key in asked} == asked
+    assert body["tools"] == [{**TOOL, "description": None, "strict": None}]
+    assert body["model"] == "scripted"
+    assert body["previous_response_id"] is None
 
 
 def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     body = {
-        "input": says("x"),
+        "input": text_script("x"),
         "include": ["reasoning.encrypted_content", "message.output_text.logprobs"],
         "reasoning": {"effort": "low", "summary": "auto"},
         "text": {"format": {"type": "text"}, "verbosity": "low"},
@@ -222,8 +222,8 @@ def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     }
     names = "include.reasoning.encrypted_content, prompt_cache_key, reasoning.summary, text.verbosity, tools.strict"
     for stream in (False, True):
-        answer = post(server, {**body, "stream": stream}, RESPONSES)
-        assert answer.headers["x-mlx-host-ignored"] == names
+        response = post(server, {**body, "stream": stream}, RESPONSES)
+        assert response.headers["x-mlx-host-ignored"] == names
 
 
 @pytest.mark.parametrize(
@@ -235,15 +235,15 @@ def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
         ({"input": "x", "background": True}, "background", "not supported"),
         ({"input": "x", "conversation": "conv_1"}, "conversation", "not supported"),
         ({"input": "x", "prompt": {"id": "p"}}, "prompt", "not supported"),
-        ({"input": "x", "tools": [{**TOOL, "strict": "very"}]}, "tools[0].strict", "wrong type"),
+        ({"input": "x", "tools": [{**TOOL, "strict": "very"}]}, "tools[0].strict", "must be a boolean"),
         ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type", "'web_search'"),
         ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name", "non-empty string"),
-        ({"input": "x", "tools": [{**TOOL, "parameters": "p"}]}, "tools[0].parameters", "wrong type"),
+        ({"input": "x", "tools": [{**TOOL, "parameters": "p"}]}, "tools[0].parameters", "must be an object"),
         ({"input": "x", "max_output_tokens": 0}, "max_output_tokens", "greater"),
         ({"input": "x", "metadata": {"a": 1}}, "metadata.a", "string"),
         ({"input": "x", "truncation": "some"}, "truncation", "'auto'"),
         ({"input": "x", "previous_response_id": "resp_none"}, "previous_response_id", "'resp_none' not found"),
-        ({"input": script(["refuse", "no"])}, "input", "no"),
+        ({"input": script(["reject", "no"])}, "input", "no"),
     ],
 )
 def test_unsupported_fields_are_rejected_by_name(
@@ -255,8 +255,8 @@ def test_unsupported_fields_are_rejected_by_name(
         assert part in error["message"]
 
 
-def test_an_error_in_midstream_fails_the_response(server: ServerProcess, client: openai.OpenAI) -> None:
-    body = {"input": script(["say", "He"], ["fail", "oh"]), "stream": True}
+def test_an_error_during_the_stream_fails_the_response(server: ServerProcess, client: openai.OpenAI) -> None:
+    body = {"input": script(["text", "He"], ["fail", "oh"]), "stream": True}
     events = named_events(post(server, body, RESPONSES).text)
     response = grown(events)
     assert response["status"] == "failed"
@@ -271,12 +271,12 @@ def test_an_error_in_midstream_fails_the_response(server: ServerProcess, client:
 
 
 def test_an_error_without_a_stream_is_an_error_response(server: ServerProcess) -> None:
-    error = error_of(post(server, {"input": script(["say", "He"], ["fail", "oh"])}, RESPONSES), 500)
+    error = error_of(post(server, {"input": script(["text", "He"], ["fail", "oh"])}, RESPONSES), 500)
     assert error["code"] == "engine_failed"
 
 
 def test_a_stream_can_be_retrieved_and_cancelled(server: ServerProcess, client: openai.OpenAI, tmp_path: Path) -> None:
-    steps = script(["say", "He"], ["until", str(tmp_path / "never")])
+    steps = script(["text", "He"], ["until", str(tmp_path / "never")])
     with client.responses.create(model="m", input=steps, stream=True) as stream:
         events = iter(stream)
         id = next(event.response.id for event in events if event.type == "response.created")
@@ -299,7 +299,7 @@ def test_a_stream_can_be_retrieved_and_cancelled(server: ServerProcess, client: 
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_disconnects_ends_the_generation(server: ServerProcess, tmp_path: Path, stream: bool) -> None:
     reached = tmp_path / "reached"
-    steps = script(["say", "He"], ["touch", str(reached)], ["until", str(tmp_path / "never")])
+    steps = script(["text", "He"], ["touch_file", str(reached)], ["until", str(tmp_path / "never")])
     body = json.dumps({"input": steps, "stream": stream}).encode()
     with connection(server) as connected:
         connected.sendall(head(body, RESPONSES) + body)
@@ -333,6 +333,6 @@ def test_any_value_of_a_field_is_accepted_or_rejected(server: ServerProcess) -> 
     with httpx2.Client(base_url=server.url, timeout=60) as client:
         for field in ResponsesBody.model_fields:
             for value in ODD:
-                body = {"input": says("x"), "max_output_tokens": 1, field: value}
-                answer = client.post(RESPONSES, json=body)
-                assert answer.status_code in (200, 400, 404), (field, value, answer.text)
+                body = {"input": text_script("x"), "max_output_tokens": 1, field: value}
+                response = client.post(RESPONSES, json=body)
+                assert response.status_code in (200, 400, 404), (field, value, response.text)

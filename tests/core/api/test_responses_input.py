@@ -10,7 +10,7 @@ from mlx_host._apis.responses.items import MAX_REFERENCES, ItemNotFoundError, no
 from mlx_host.errors import InvalidRequestError
 from openai.types.responses import ResponseItemList
 
-from tests.support.counted_text import CountedText
+from tests.support.copy_counting_str import CopyCountingStr
 
 IMAGE = "data:image/png;base64,AAAA"
 
@@ -35,8 +35,8 @@ def thought(text: str) -> dict[str, Any]:
     return {"type": "reasoning", "id": "rs", "summary": [], "content": [{"type": "reasoning_text", "text": text}]}
 
 
-def said(text: str) -> dict[str, Any]:
-    """A message as the SDK dumps its own, null fields included."""
+def assistant_message(text: str) -> dict[str, Any]:
+    """An assistant message as the SDK dumps it, including null fields."""
     part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": [], "logprobs": None}
     return {
         "type": "message",
@@ -78,9 +78,12 @@ def said(text: str) -> dict[str, Any]:
                 }
             ],
         ),
-        ([said("a"), said("b")], [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}]),
         (
-            [thought("hm"), said("so"), call(1), call(2), result(1), result(2)],
+            [assistant_message("a"), assistant_message("b")],
+            [{"role": "assistant", "content": "a"}, {"role": "assistant", "content": "b"}],
+        ),
+        (
+            [thought("hm"), assistant_message("so"), call(1), call(2), result(1), result(2)],
             [
                 {
                     "role": "assistant",
@@ -93,22 +96,25 @@ def said(text: str) -> dict[str, Any]:
             ],
         ),
         (
-            [call(1), said("and"), call(2)],
+            [call(1), assistant_message("and"), call(2)],
             [{"role": "assistant", "content": "and", "tool_calls": [chat_call(1), chat_call(2)]}],
         ),
         (
-            [thought("a"), said("b"), thought("c"), said("d")],
+            [thought("a"), assistant_message("b"), thought("c"), assistant_message("d")],
             [
                 {"role": "assistant", "content": "b", "reasoning_content": "a"},
                 {"role": "assistant", "content": "d", "reasoning_content": "c"},
             ],
         ),
         (
-            [{"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "short"}]}, said("b")],
+            [
+                {"type": "reasoning", "id": "rs", "summary": [{"type": "summary_text", "text": "short"}]},
+                assistant_message("b"),
+            ],
             [{"role": "assistant", "content": "b", "reasoning_content": "short"}],
         ),
         (
-            [{"type": "reasoning", "summary": [], "encrypted_content": "x"}, said("b")],
+            [{"type": "reasoning", "summary": [], "encrypted_content": "x"}, assistant_message("b")],
             [{"role": "assistant", "content": "b"}],
         ),
         (
@@ -138,19 +144,23 @@ def test_instructions_come_first_and_are_joined_with_developer_messages() -> Non
         {"role": "system", "content": "be\n\nbrief"},
         {"role": "user", "content": "hi"},
     ]
-    assert [message["role"] for message in messages([said("a"), developer], "be")] == ["system", "assistant", "system"]
+    assert [message["role"] for message in messages([assistant_message("a"), developer], "be")] == [
+        "system",
+        "assistant",
+        "system",
+    ]
 
 
 @pytest.mark.parametrize(
     ("item", "part"),
     [
-        ({"type": "web_search_call"}, "input[1] is of type 'web_search_call'"),
-        ({"type": 5}, "input[1] is of type 5"),
+        ({"type": "web_search_call"}, "input[1] has the unsupported type 'web_search_call'"),
+        ({"type": 5}, "input[1] has the unsupported type 5"),
         ({"role": "wizard", "content": "x"}, "input[1].role must be one of user"),
         ({"content": "x"}, "input[1].role"),
         ({"role": "user"}, "input[1].content must be"),
-        ({"role": "user", "content": ["x"]}, "input[1].content[0] is not a part"),
-        ({"role": "user", "content": [{"type": "video"}]}, "its type is 'video'"),
+        ({"role": "user", "content": ["x"]}, "input[1].content[0] has the unsupported type None"),
+        ({"role": "user", "content": [{"type": "video"}]}, "unsupported type 'video'"),
         ({"role": "user", "content": [{"type": "input_text"}]}, "input[1].content[0].text must be a string"),
         ({"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}, "does not support file ids"),
         ({**call(1), "arguments": {}}, "input[1].arguments must be a string"),
@@ -172,7 +182,7 @@ def reference(id: str) -> dict[str, Any]:
 
 
 def test_references_are_replaced_by_the_stored_items() -> None:
-    (stored,) = normalize_items([said("stored")], {})
+    (stored,) = normalize_items([assistant_message("stored")], {})
     given = [reference("msg"), {"role": "user", "content": "x"}]
     assert referenced_ids(given) == ["msg"]
     assert normalize_items(given, {"msg": stored})[0] == stored
@@ -191,11 +201,13 @@ def test_the_number_of_references_is_limited() -> None:
 
 @pytest.mark.parametrize("role", ["developer", "assistant"])
 def test_many_messages_are_joined_once(role: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(CountedText, "copied", 0)
-    items = [{"role": role, "content": [{"type": "input_text", "text": CountedText("x" * 10)}]} for _ in range(1000)]
+    monkeypatch.setattr(CopyCountingStr, "copied", 0)
+    items = [
+        {"role": role, "content": [{"type": "input_text", "text": CopyCountingStr("x" * 10)}]} for _ in range(1000)
+    ]
     (message,) = messages([call(1), *items] if role == "assistant" else items)
     assert message["content"] == ("" if role == "assistant" else "\n\n").join(["x" * 10] * 1000)
-    assert CountedText.copied <= 2 * 10 * len(items)
+    assert CopyCountingStr.copied <= 2 * 10 * len(items)
 
 
 def test_normalized_items_can_be_listed_by_the_sdk() -> None:

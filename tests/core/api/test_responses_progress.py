@@ -1,4 +1,4 @@
-"""Responses in progress: retrieved, cancelled, failed and stored, with a service whose replies the test writes."""
+"""Responses in progress: retrieved, cancelled, failed and stored, with a scripted service."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def test_a_response_can_be_retrieved_while_it_runs(stream: bool) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_response_is_available_at_every_moment(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between the end of the output and the end of storing, too."""
+def test_a_response_is_always_available(stream: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also between the end of the output and the end of storing."""
     storing, may_store = asyncio.Event(), asyncio.Event()
     store = ResponseService.store
 
@@ -189,7 +189,7 @@ def test_a_rejected_request_leaves_nothing_behind() -> None:
 
 
 class WatchedProgress(Progress):
-    """Progress that sets an event when it is reported again, so the first report has been sent."""
+    """Progress that sets an event when it is read for the second time; the first report was then sent."""
 
     def __init__(self, sent: asyncio.Event) -> None:
         super().__init__("loading", 0)
@@ -202,7 +202,7 @@ class WatchedProgress(Progress):
         return "loading"
 
 
-def test_a_stream_that_was_kept_alive_fails_with_all_events() -> None:
+def test_a_failure_after_a_keep_alive_has_all_events() -> None:
     async def test(service: ScriptedService, client: httpx2.AsyncClient) -> None:
         service.keep_alive = 0.001
         task, reply = await begin(service, client, stream=True)

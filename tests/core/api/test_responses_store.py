@@ -1,4 +1,4 @@
-"""Stored responses: continued conversations, limits, expiry, and a file that outlives the server."""
+"""Stored responses: continued conversations, limits, expiry and persistence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlx_host._apis.responses.schema import InputBody
 from mlx_host._apis.responses.service import ResponseService
 from mlx_host._apis.responses.store import ResponseStore, StoredResponse, StoreLimits
 
-from tests.core.api.test_responses import RESPONSES, says
+from tests.core.api.test_responses import RESPONSES, text_script
 from tests.support.client import error_of, get, post, sdk
 from tests.support.server import ServerProcess, running_server
 
@@ -143,15 +143,15 @@ def test_each_response_is_parsed_once_per_request(clock: Clock, monkeypatch: pyt
     assert sum(parsed) <= 2 * size
 
 
-def test_half_a_surrogate_pair_can_be_stored(clock: Clock, closed: list[ResponseStore]) -> None:
+def test_an_unpaired_surrogate_can_be_stored(clock: Clock, closed: list[ResponseStore]) -> None:
     closed.append(store := store_of(clock))
     store.put(one := stored("a", text="a\ud800"))
     assert store.get("a") == one
 
 
 def test_a_conversation_can_be_continued(server: ServerProcess, client: openai.OpenAI) -> None:
-    first = client.responses.create(model="m", instructions="Be.", input=says("one"))
-    second = client.responses.create(model="m", input=says("two"), previous_response_id=first.id)
+    first = client.responses.create(model="m", instructions="Be.", input=text_script("one"))
+    second = client.responses.create(model="m", input=text_script("two"), previous_response_id=first.id)
     assert second.previous_response_id == first.id
     assert second.instructions is None
     assert client.responses.retrieve(second.id).to_dict() == second.to_dict()
@@ -173,41 +173,41 @@ def test_a_conversation_can_be_continued(server: ServerProcess, client: openai.O
 
 
 def test_output_items_and_references_to_them_are_accepted_as_input(client: openai.OpenAI) -> None:
-    first = client.responses.create(model="m", input=says("<think>Hm</think>", "one"))
-    again: Any = {"role": "user", "content": says("two")}
+    first = client.responses.create(model="m", input=text_script("<think>Hm</think>", "one"))
+    again: Any = {"role": "user", "content": text_script("two")}
     whole: list[Any] = [*first.output, again]
     assert client.responses.create(model="m", input=whole).output_text == "two"
     dumped: list[Any] = [*(item.model_dump() for item in first.output), again]
     assert client.responses.create(model="m", input=dumped).output_text == "two"
     references: list[Any] = [*({"type": "item_reference", "id": item.id} for item in first.output), again]
-    answer = client.responses.create(model="m", input=references)
-    ids = [item.id for item in client.responses.input_items.list(answer.id, order="asc")]
+    response = client.responses.create(model="m", input=references)
+    ids = [item.id for item in client.responses.input_items.list(response.id, order="asc")]
     assert ids[:2] == [item.id for item in first.output]
     with pytest.raises(openai.NotFoundError, match="msg_none"):
         client.responses.create(model="m", input=[{"type": "item_reference", "id": "msg_none"}])
 
 
 def test_store_false_is_respected(server: ServerProcess, client: openai.OpenAI) -> None:
-    answer = client.responses.create(model="m", input=says("x"), store=False)
+    response = client.responses.create(model="m", input=text_script("x"), store=False)
     with pytest.raises(openai.NotFoundError):
-        client.responses.retrieve(answer.id)
+        client.responses.retrieve(response.id)
     with pytest.raises(openai.BadRequestError):
-        client.responses.create(model="m", input="x", previous_response_id=answer.id)
+        client.responses.create(model="m", input="x", previous_response_id=response.id)
 
 
-def test_a_file_outlives_the_server_and_holds_json(tmp_path: Path) -> None:
+def test_the_file_persists_and_contains_json(tmp_path: Path) -> None:
     file = tmp_path / "responses.db"
     args = ("--backend", "scripted", "--responses-store", str(file), "--response-store-entries", "2")
     with running_server(*args) as server, sdk(server) as client:
-        first = client.responses.create(model="m", input=says("one"))
+        first = client.responses.create(model="m", input=text_script("one"))
     assert list(tmp_path.iterdir()) == [file]
     assert file.stat().st_mode & 0o077 == 0
     with running_server(*args) as server, sdk(server) as client:
         assert client.responses.retrieve(first.id).output_text == "one"
-        second = client.responses.create(model="m", input=says("two"), previous_response_id=first.id)
-        client.responses.create(model="m", input=says("three"))
+        second = client.responses.create(model="m", input=text_script("two"), previous_response_id=first.id)
+        client.responses.create(model="m", input=text_script("three"))
         with pytest.raises(openai.BadRequestError):
-            client.responses.create(model="m", input=says("four"), previous_response_id=second.id)
+            client.responses.create(model="m", input=text_script("four"), previous_response_id=second.id)
     db = sqlite3.connect(file)
     rows = db.execute("SELECT id, response, input FROM responses").fetchall()
     db.close()
@@ -217,10 +217,10 @@ def test_a_file_outlives_the_server_and_holds_json(tmp_path: Path) -> None:
 
 def test_a_response_that_is_too_large_to_store_reports_it() -> None:
     with running_server("--backend", "scripted", "--responses-store-mb", "0.002") as server:
-        assert post(server, {"input": says("x")}, RESPONSES).json()["store"] is True
-        answer = post(server, {"input": says("x" * 5000)}, RESPONSES).json()
-        assert answer["store"] is False
-        error_of(get(server, f"{RESPONSES}/{answer['id']}"), 404)
+        assert post(server, {"input": text_script("x")}, RESPONSES).json()["store"] is True
+        body = post(server, {"input": text_script("x" * 5000)}, RESPONSES).json()
+        assert body["store"] is False
+        error_of(get(server, f"{RESPONSES}/{body['id']}"), 404)
 
 
 def test_an_unusable_file_is_rejected_at_startup(tmp_path: Path) -> None:

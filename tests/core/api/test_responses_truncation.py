@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlx_host._apis.responses.truncation import without_oldest
 
-# Roles by their first letters; every message is of the same size, up to the length of its role.
+# Roles by their first letters; messages differ in size only by the length of the role.
 ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 
 

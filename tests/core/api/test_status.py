@@ -9,11 +9,11 @@ from typing import Any
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.client import children, error_of, eventually, get, post, says, script
+from tests.support.client import children, error_of, eventually, get, post, script, text_script
 from tests.support.server import ServerProcess, running_server
 
 
-def test_healthy_server_says_so(server: ServerProcess) -> None:
+def test_health_of_a_ready_server(server: ServerProcess) -> None:
     assert (get(server, "/health").status_code, get(server, "/health").json()) == (
         200,
         {"status": "ok", "models": {"scripted": "ready"}},
@@ -22,14 +22,14 @@ def test_healthy_server_says_so(server: ServerProcess) -> None:
     assert (get(server, "/health/ready").status_code, get(server, "/health/ready").json()) == (200, {"status": "ready"})
 
 
-def test_monitors_may_ask_by_head(server: ServerProcess) -> None:
+def test_health_supports_head(server: ServerProcess) -> None:
     for path in ("/health", "/v1/models", "/v1/models/scripted"):
         head, whole = httpx2.head(server.url + path), get(server, path)
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-length"] == str(len(whole.content))
     assert httpx2.head(f"{server.url}/nowhere").status_code == 404
-    refused = httpx2.head(f"{server.url}/v1/chat/completions")
-    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    error = httpx2.head(f"{server.url}/v1/chat/completions")
+    assert (error.status_code, error.headers["allow"]) == (405, "POST")
 
 
 def test_queue_stats(server: ServerProcess) -> None:
@@ -44,7 +44,7 @@ def test_queue_stats(server: ServerProcess) -> None:
     }
 
 
-def test_while_a_model_loads_the_server_lives_and_is_not_ready(tmp_path: Path) -> None:
+def test_server_is_live_but_not_ready_while_a_model_loads(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     with running_server("--backend", "scripted", "--load-until", str(gate), wait_ready=False) as server:
         server.find_url()
@@ -59,7 +59,7 @@ def test_while_a_model_loads_the_server_lives_and_is_not_ready(tmp_path: Path) -
         assert get(server, "/health/ready").status_code == 200
 
 
-def test_failed_model_makes_the_server_unready_and_its_secrets_stay(tmp_path: Path) -> None:
+def test_failed_model_makes_the_server_unready_without_disclosing_the_error(tmp_path: Path) -> None:
     with running_server("--backend", "scripted", "--load-until", str(tmp_path)) as server:
         for deaths in range(3):
             eventually(lambda: get(server, "/health/ready").status_code == 200)
@@ -69,13 +69,13 @@ def test_failed_model_makes_the_server_unready_and_its_secrets_stay(tmp_path: Pa
         ready = get(server, "/health/ready")
         assert (ready.status_code, ready.json()) == (503, {"status": "failed"})
         assert str(tmp_path) not in get(server, "/health").text
-        error = error_of(post(server, {"messages": says("hi")}), 503)
+        error = error_of(post(server, {"messages": text_script("hi")}), 503)
         assert error["code"] == "model_unavailable"
         assert "exited 3 times within 60 s. Its process exited (killed by SIGKILL)." in error["message"]
 
 
 def samples(server: ServerProcess) -> dict[tuple[str, ...], float]:
-    """All samples: (name, label values …) to value; the model's own label is left out."""
+    """All samples: (name, label values …) to value, without the label `model`."""
     found = {}
     for family in text_string_to_metric_families(get(server, "/metrics").text):
         for sample in family.samples:
@@ -87,10 +87,10 @@ def samples(server: ServerProcess) -> dict[tuple[str, ...], float]:
 def test_metrics_count_requests_tokens_and_times() -> None:
     with running_server("--backend", "scripted") as server:
         bodies: list[dict[str, Any]] = [
-            {"messages": says("a", "b", "c")},
-            {"messages": says("a", "b", "c"), "stream": True},
-            {"messages": script(["forever", "x"]), "max_tokens": 5},
-            {"messages": script(["refuse", "no"])},
+            {"messages": text_script("a", "b", "c")},
+            {"messages": text_script("a", "b", "c"), "stream": True},
+            {"messages": script(["repeat", "x"]), "max_tokens": 5},
+            {"messages": script(["reject", "no"])},
             {"messages": script(["fail", "no"])},
         ]
         for body in bodies:

@@ -1,4 +1,4 @@
-"""A subtitle library parses what we write."""
+"""A subtitle library can parse the written files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMES = [(0, 2000), (60000, 61250), (3599999, 3661500)]
 
 
 @pytest.mark.parametrize("kind", ["srt", "vtt"])
-def test_a_library_parses_what_was_written(kind: str) -> None:
+def test_a_library_parses_the_written_files(kind: str) -> None:
     written = getattr(subtitles, kind)(SEGMENTS)
     read = list(pysubs2.SSAFile.from_string(written, kind))
     assert [(cue.start, cue.end) for cue in read] == TIMES

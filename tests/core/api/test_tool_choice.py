@@ -1,4 +1,4 @@
-"""Which tools may be called, or must, as the dialects say it."""
+"""tool_choice in each API: which tools may or must be called."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from mlx_host.api.tool_choice import choose
 from mlx_host.errors import InvalidRequestError
 
-from tests.support.client import error_of, post, says
+from tests.support.client import error_of, post, text_script
 from tests.support.server import ServerProcess
 
 TOOLS: list[Any] = [{"type": "function", "function": {"name": name}} for name in ("f", "g", "auto")]
@@ -36,7 +36,7 @@ def test_choices(given: Any, mode: str, allowed: list[str] | None) -> None:
     assert choose(given, TOOLS) == {"tools": TOOLS, "tool_choice": mode, "allowed_tools": allowed}
 
 
-def test_no_choice_means_no_tools() -> None:
+def test_tool_choice_without_tools() -> None:
     assert choose("none", TOOLS) == {"tools": (), "tool_choice": "none", "allowed_tools": None}
     assert choose(None, []) == {"tools": [], "tool_choice": "auto", "allowed_tools": None}
 
@@ -47,15 +47,15 @@ def test_no_choice_means_no_tools() -> None:
         ("any", TOOLS, "tool_choice", "'auto', 'none', 'required'"),
         ("required", [], "tool_choice", "no tools"),
         ({"type": "function", "function": {"name": "h"}}, TOOLS, "tool_choice", "'f', 'g', 'auto'"),
-        ({"type": "function", "function": {"name": "f"}}, [], "tool_choice", "tools defines none"),
+        ({"type": "function", "function": {"name": "f"}}, [], "tool_choice", "Available: none"),
         ({"type": "function"}, TOOLS, "tool_choice", "have a name"),
         ({"type": "function", "function": {"name": 5}}, TOOLS, "tool_choice", "have a name"),
         ({"type": "custom", "custom": {"name": "f"}}, TOOLS, "tool_choice.type", "'custom' is not supported"),
         ({"type": "web_search"}, TOOLS, "tool_choice.type", "'web_search' is not supported"),
-        ({"function": {"name": "f"}}, TOOLS, "tool_choice.type", "must have a type"),
-        ({"type": "allowed_tools"}, TOOLS, "tool_choice", "needs a mode"),
-        ({"type": "allowed_tools", "allowed_tools": 5}, TOOLS, "tool_choice", "needs a mode"),
-        ({"type": "allowed_tools", "mode": "none", "tools": SUBSET}, TOOLS, "tool_choice", "needs a mode"),
+        ({"function": {"name": "f"}}, TOOLS, "tool_choice.type", "has no type"),
+        ({"type": "allowed_tools"}, TOOLS, "tool_choice", "must have a mode"),
+        ({"type": "allowed_tools", "allowed_tools": 5}, TOOLS, "tool_choice", "must have a mode"),
+        ({"type": "allowed_tools", "mode": "none", "tools": SUBSET}, TOOLS, "tool_choice", "must have a mode"),
         ({"type": "allowed_tools", "mode": "auto", "tools": []}, TOOLS, "tool_choice", "at least one tool"),
         (
             {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "server_label": "s"}]},
@@ -66,11 +66,11 @@ def test_no_choice_means_no_tools() -> None:
         ({"type": "allowed_tools", "mode": "auto", "tools": SUBSET}, TOOLS[:1], "tool_choice", "'g'"),
     ],
 )
-def test_what_cannot_be_chosen(given: Any, tools: list[Any], param: str, part: str) -> None:
-    with pytest.raises(InvalidRequestError) as refused:
+def test_invalid_choices_are_rejected(given: Any, tools: list[Any], param: str, part: str) -> None:
+    with pytest.raises(InvalidRequestError) as raised:
         choose(given, tools)
-    assert refused.value.param == param
-    assert part in refused.value.message
+    assert raised.value.param == param
+    assert part in raised.value.message
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -82,17 +82,19 @@ def test_what_cannot_be_chosen(given: Any, tools: list[Any], param: str, part: s
         {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": SUBSET}},
     ],
 )
-def test_a_choice_that_a_backend_cannot_be_held_to_is_refused(server: ServerProcess, choice: Any, stream: bool) -> None:
-    for path, said in (("/v1/chat/completions", "messages"), ("/v1/responses", "input")):
-        tools = TOOLS if said == "messages" else [{"type": "function", **tool["function"]} for tool in TOOLS]
-        body = {said: says("x"), "tools": tools, "tool_choice": choice, "stream": stream}
+def test_a_forced_choice_is_rejected_without_structured_outputs(
+    server: ServerProcess, choice: Any, stream: bool
+) -> None:
+    for path, output in (("/v1/chat/completions", "messages"), ("/v1/responses", "input")):
+        tools = TOOLS if output == "messages" else [{"type": "function", **tool["function"]} for tool in TOOLS]
+        body = {output: text_script("x"), "tools": tools, "tool_choice": choice, "stream": stream}
         error = error_of(post(server, body, path), 400)
         assert (error["param"], error["code"]) == ("tool_choice", "unsupported_request")
         assert "no structured output" in error["message"]
 
 
 class CountedName(str):
-    """A name that counts comparisons with other names."""
+    """A str that counts comparisons."""
 
     comparisons = 0
     __slots__ = ()

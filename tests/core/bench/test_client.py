@@ -19,7 +19,7 @@ def client(url: str) -> Client:
     return Client(Target.parse(url), timeout=30)
 
 
-async def answers(path: str, body: bytes) -> AsyncIterator[bytes]:
+async def respond(path: str, body: bytes) -> AsyncIterator[bytes]:
     yield STREAM_HEAD + chunk("a") + chunk("b") + usage(4) + DONE
 
 
@@ -34,9 +34,9 @@ def test_every_request_is_made_and_counted() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 3, 7, on_end=lambda: ended.append(None)))
-    assert (point.concurrency, point.requests, len(point.answers), point.failures) == (3, 7, 7, ())
-    assert sum(answer.completion_tokens for answer in point.answers) == 28
-    assert sum(answer.prompt_tokens for answer in point.answers) == 1 + 2 + 3 + 4 + 5 + 6 + 7
+    assert (point.concurrency, point.requests, len(point.completed), point.failed) == (3, 7, 7, ())
+    assert sum(result.completion_tokens for result in point.completed) == 28
+    assert sum(result.prompt_tokens for result in point.completed) == 1 + 2 + 3 + 4 + 5 + 6 + 7
     assert len(ended) == 7
     assert len({body["messages"][0]["content"] for body in bodies}) == 7
     for body in bodies:
@@ -50,7 +50,7 @@ def test_every_request_is_made_and_counted() -> None:
         }
 
 
-def test_as_many_requests_are_in_flight_as_asked_for_and_no_more() -> None:
+def test_concurrency_is_exact() -> None:
     in_flight = 0
     most = 0
     third = asyncio.Event()
@@ -61,17 +61,17 @@ def test_as_many_requests_are_in_flight_as_asked_for_and_no_more() -> None:
         most = max(most, in_flight)
         if in_flight == 3:
             third.set()
-        await third.wait()  # nobody is answered until three have asked
+        await third.wait()  # no response before three requests have arrived
         in_flight -= 1
         yield STREAM_HEAD + chunk("a") + usage(1) + DONE
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 3, 9))
-    assert len(point.answers) == 9
+    assert len(point.completed) == 9
     assert most == 3
 
 
-def test_failures_are_counted_beside_answers() -> None:
+def test_failures_and_results_are_counted() -> None:
     number = 0
 
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
@@ -89,23 +89,23 @@ def test_failures_are_counted_beside_answers() -> None:
 
     with serving(script) as url:
         point = asyncio.run(client(url).measure(WORKLOAD, 2, 8))
-    assert len(point.answers) == 2
-    assert sorted(failure.reason for failure in point.failures) == sorted(
-        ["HTTP 429: full", "the connection was cut after 1 chunk of text", "error event: broken"] * 2
+    assert len(point.completed) == 2
+    assert sorted(failure.reason for failure in point.failed) == sorted(
+        ["HTTP 429: full", "the connection was closed after 1 chunk of text", "error event: broken"] * 2
     )
 
 
-def test_the_probe_tells_why_a_server_cannot_be_measured() -> None:
+def test_the_probe_reports_why_a_server_cannot_be_measured() -> None:
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
         yield response(b'{"error": {"message": "no such model"}}', status=404)
 
     with serving(script) as url, pytest.raises(UsageError, match="model 'tiny': HTTP 404: no such model"):
-        asyncio.run(client(url).probe(WORKLOAD))
+        asyncio.run(client(url).warm_up(WORKLOAD))
 
 
-def test_the_probe_lets_a_good_server_pass() -> None:
-    with serving(answers) as url:
-        asyncio.run(client(url).probe(WORKLOAD))
+def test_the_probe_accepts_a_working_server() -> None:
+    with serving(respond) as url:
+        asyncio.run(client(url).warm_up(WORKLOAD))
 
 
 def test_models_are_those_the_server_lists() -> None:
@@ -118,16 +118,16 @@ def test_models_are_those_the_server_lists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("reply", "expected"),
     [
-        (response(b"not found", status=404), "answers HTTP 404: not found"),
-        (response(b"[]"), "is not a list of models"),
-        (response(b"<html>"), "is not a list of models"),
+        (response(b"not found", status=404), "returned HTTP 404: not found"),
+        (response(b"[]"), "did not return a list of models"),
+        (response(b"<html>"), "did not return a list of models"),
     ],
 )
-def test_what_is_no_model_list_is_told(answer: bytes, told: str) -> None:
+def test_an_invalid_model_list_is_an_error(reply: bytes, expected: str) -> None:
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
-        yield answer
+        yield reply
 
-    with serving(script) as url, pytest.raises(UsageError, match=told):
+    with serving(script) as url, pytest.raises(UsageError, match=expected):
         asyncio.run(client(url).models())

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 from click.testing import CliRunner, Result
 from mlx_host._bench.command import bench
-from mlx_host._bench.server import running
+from mlx_host._bench.server import run_server
 from mlx_host.errors import UsageError
 
 from tests.support.stub_server import DONE, STREAM_HEAD, chunk, models, response, serving, usage
@@ -26,7 +26,7 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(bench, arguments)
 
 
-def test_json_on_stdout_and_nothing_else() -> None:
+def test_stdout_contains_only_json() -> None:
     with serving(good) as url:
         result = invoke(url, "--concurrency", "1,2", "--requests", "3", "--max-tokens", "8", "--json")
     assert result.exit_code == 0
@@ -52,7 +52,7 @@ def test_requests_are_twice_the_concurrency_and_at_least_eight() -> None:
     assert [point["requests"] for point in json.loads(result.stdout)["points"]] == [8, 10]
 
 
-def test_failed_requests_show_in_the_exit_code() -> None:
+def test_failed_requests_set_the_exit_code() -> None:
     asked = 0
 
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
@@ -78,10 +78,10 @@ def usage_error(*arguments: str) -> str:
     return str(result.exception)
 
 
-def test_no_server_at_the_address_is_told() -> None:
+def test_no_server_at_the_address_is_an_error() -> None:
     with serving(good) as url:
         pass
-    assert usage_error(url).startswith(f"No server answers at {url}/v1 (no connection: Connection refused).")
+    assert usage_error(url).startswith(f"Cannot connect to {url}/v1 (connection failed: Connection refused).")
 
 
 def test_one_of_several_models_must_be_named() -> None:
@@ -89,15 +89,15 @@ def test_one_of_several_models_must_be_named() -> None:
         yield models("a", "b")
 
     with serving(script) as url:
-        assert usage_error(url) == f"{url}/v1 serves 2 models: name one with --model (a, b)."
+        assert usage_error(url) == f"{url}/v1 serves 2 models; select one with --model: a, b."
 
 
-def test_without_url_and_model_there_is_nothing_to_measure() -> None:
+def test_url_or_model_is_required() -> None:
     assert "give the URL of a server, or --model" in usage_error()
 
 
-def test_options_of_run_beside_a_url_are_refused() -> None:
-    assert "'--backend lm' is not understood" in usage_error("http://127.0.0.1:1/v1", "--backend", "lm")
+def test_options_of_run_cannot_be_combined_with_a_url() -> None:
+    assert "Unknown options '--backend lm'" in usage_error("http://127.0.0.1:1/v1", "--backend", "lm")
 
 
 @pytest.mark.parametrize("concurrency", ["", "1,x", "0", "8,-1"])
@@ -121,12 +121,12 @@ HTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_forever()
 """
 
 
-def test_a_started_server_is_healthy_and_stopped_afterwards(tmp_path: Path) -> None:
+def test_a_started_server_is_ready_and_stopped_afterwards(tmp_path: Path) -> None:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
 
     async def start_and_stop() -> int:
-        async with running([sys.executable, str(script)]) as target:
+        async with run_server([sys.executable, str(script)]) as target:
             _, writer = await asyncio.open_connection(target.host, target.port)
             writer.close()
         with pytest.raises(ConnectionRefusedError):
@@ -136,12 +136,12 @@ def test_a_started_server_is_healthy_and_stopped_afterwards(tmp_path: Path) -> N
     assert asyncio.run(start_and_stop()) > 0
 
 
-def test_a_server_that_does_not_start_is_told_with_its_words() -> None:
+def test_the_output_of_a_server_that_does_not_start_is_reported() -> None:
     async def start() -> None:
-        async with running([sys.executable, "-c", "raise SystemExit('no such model')"]):
+        async with run_server([sys.executable, "-c", "raise SystemExit('no such model')"]):
             pass
 
-    with pytest.raises(UsageError, match=r"exit code 1\)\. It said:\nno such model"):
+    with pytest.raises(UsageError, match=r"exit code 1\)\. Its output:\nno such model"):
         asyncio.run(start())
 
 
@@ -149,7 +149,7 @@ def mlx_host(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "mlx_host", *arguments], check=False, capture_output=True, text=True)
 
 
-def test_a_model_s_own_server_is_started_measured_and_stopped() -> None:
+def test_a_server_for_the_model_is_started_measured_and_stopped() -> None:
     ended = mlx_host("bench", "--backend", "echo", "--uppercase", "--concurrency", "2", "--max-tokens", "5", "--json")
     assert ended.stderr == ""
     assert ended.returncode == 0
@@ -161,11 +161,11 @@ def test_a_model_s_own_server_is_started_measured_and_stopped() -> None:
         socket.create_connection(("127.0.0.1", urlsplit(report["url"]).port or 0))
 
 
-def test_at_the_door_a_wrong_address_is_one_sentence_and_exit_code_2() -> None:
+def test_a_wrong_address_is_a_usage_error_of_the_command() -> None:
     with serving(good) as url:
         pass
     ended = mlx_host("bench", url)
     assert ended.returncode == 2
     assert ended.stdout == ""
-    assert ended.stderr.startswith(f"Error: No server answers at {url}/v1")
+    assert ended.stderr.startswith(f"Error: Cannot connect to {url}/v1")
     assert "Traceback" not in ended.stderr

@@ -5,14 +5,14 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
-from mlx_host._bench.http_client import Clock, Recording, Target, exchange
+from mlx_host._bench.http_client import Clock, RawResponse, Target, send_request
 from mlx_host.errors import UsageError
 
 from tests.support.stub_server import STREAM_HEAD, Script, serving
 
 
 class Ticks:
-    """A clock that goes on by one each time it is read, and lets a server wait for that."""
+    """A clock that advances by one each time it is read; a server can wait for a time."""
 
     def __init__(self) -> None:
         self._now = 0
@@ -29,14 +29,14 @@ class Ticks:
             assert self._read.wait_for(lambda: self._now >= now, timeout=30)
 
 
-def send(script: Script, clock: Clock, timeout: float = 30) -> Recording:
+def send(script: Script, clock: Clock, timeout: float = 30) -> RawResponse:
     with serving(script) as url:
         target = Target.parse(url)
-        return asyncio.run(exchange(target, target.request("POST", "/x", b"{}"), clock=clock, timeout=timeout))
+        return asyncio.run(send_request(target, target.request("POST", "/x", b"{}"), clock=clock, timeout=timeout))
 
 
 @pytest.mark.parametrize("chunked", [True, False])
-def test_each_piece_has_the_time_at_which_it_came(chunked: bool) -> None:
+def test_each_piece_has_its_time_of_arrival(chunked: bool) -> None:
     clock = Ticks()
 
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
@@ -56,37 +56,37 @@ def test_each_piece_has_the_time_at_which_it_came(chunked: bool) -> None:
     assert recording.failure is None
 
 
-def test_a_refused_connection_is_told() -> None:
-    async def refused() -> Recording:
+def test_a_refused_connection_is_reported() -> None:
+    async def send_to_closed_port() -> RawResponse:
         server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         server.close()
         await server.wait_closed()
         target = Target("127.0.0.1", port, "/v1")
-        return await exchange(target, target.request("GET", "/models"), clock=Ticks(), timeout=30)
+        return await send_request(target, target.request("GET", "/models"), clock=Ticks(), timeout=30)
 
-    recording = asyncio.run(refused())
-    assert (recording.status, recording.failure) == (0, "no connection: Connection refused")
+    recording = asyncio.run(send_to_closed_port())
+    assert (recording.status, recording.failure) == (0, "connection failed: Connection refused")
 
 
-def test_no_answer_in_time_is_told() -> None:
+def test_a_timeout_is_reported() -> None:
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
         yield STREAM_HEAD + b"begun"
         await asyncio.Event().wait()
 
-    assert send(script, Ticks(), timeout=0.05).failure == "no end of the answer within 0.05 s"
+    assert send(script, Ticks(), timeout=0.05).failure == "no complete response within 0.05 s"
 
 
-def test_what_is_not_http_is_told() -> None:
+def test_an_invalid_http_response_is_reported() -> None:
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
         yield b"220 mail.example ESMTP\r\n"
 
     failure = send(script, Ticks()).failure
     assert failure is not None
-    assert failure.startswith("the answer is not HTTP")
+    assert failure.startswith("the response is not HTTP")
 
 
-def test_the_request_is_well_formed_and_carries_the_key() -> None:
+def test_the_request_is_valid_and_has_the_api_key() -> None:
     target = Target.parse("http://example.test/v1", api_key="secret")
     head, body = target.request("POST", "/chat/completions", b'{"a": 1}').split(b"\r\n\r\n")
     assert head.decode().split("\r\n") == [
@@ -115,6 +115,6 @@ def test_the_path_ends_in_v1(given: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://["])
-def test_what_is_no_url_is_refused_with_an_example(url: str) -> None:
+def test_an_invalid_url_is_an_error_with_an_example(url: str) -> None:
     with pytest.raises(UsageError, match=r"such as http://127\.0\.0\.1:8000/v1"):
         Target.parse(url)

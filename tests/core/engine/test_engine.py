@@ -1,4 +1,4 @@
-"""The engine on a thread: what goes over the pipe, and what happens to it."""
+"""The engine client with a worker on a thread: what crosses the pipe, and how faults in it are handled."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta
 from mlx_host.requests import ChatRequest
 
 
-class Talking(Model):
-    """Says as many pieces as the request's max_tokens; without, it goes on until it is closed."""
+class Counting(Model):
+    """Yields max_tokens tokens; without max_tokens, yields until it is closed."""
 
     def __init__(self) -> None:
         self.closed = threading.Event()
@@ -35,11 +35,11 @@ class Talking(Model):
                 yield EventBatch((Started(prompt_tokens=1), *[TextDelta("x")] * 3, Finished(completion_tokens=3)))
                 return
             yield Started(prompt_tokens=1)
-            said = 0
-            while request.max_tokens is None or said < request.max_tokens:
-                said += 1
+            output = 0
+            while request.max_tokens is None or output < request.max_tokens:
+                output += 1
                 yield TextDelta("x")
-            yield Finished(completion_tokens=said)
+            yield Finished(completion_tokens=output)
         finally:
             self.closed.set()
 
@@ -52,9 +52,9 @@ async def all_of(handle: RequestHandle) -> list[Event]:
     return [event async for batch in handle for event in batch]
 
 
-def run(test: Callable[[Engine, Talking], Coroutine[Any, Any, None]]) -> None:
+def run(test: Callable[[Engine, Counting], Coroutine[Any, Any, None]]) -> None:
     async def main() -> None:
-        model = Talking()
+        model = Counting()
         engine = Engine(ThreadWorker(lambda: model))
         await engine.ready()
         try:
@@ -65,8 +65,8 @@ def run(test: Callable[[Engine, Talking], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(main())
 
 
-def test_output_arrives_whole_and_in_order() -> None:
-    async def test(engine: Engine, model: Talking) -> None:
+def test_output_is_complete_and_in_order() -> None:
+    async def test(engine: Engine, model: Counting) -> None:
         finished = []
         handle = RequestHandle(ask(), lambda: finished.append(True))
         engine.submit(handle)
@@ -81,7 +81,7 @@ def test_output_arrives_whole_and_in_order() -> None:
 
 
 def test_steps_are_counted_by_requests_not_by_events() -> None:
-    async def test(engine: Engine, model: Talking) -> None:
+    async def test(engine: Engine, model: Counting) -> None:
         model.at_once = True
         handle = RequestHandle(ask())
         engine.submit(handle)
@@ -92,7 +92,7 @@ def test_steps_are_counted_by_requests_not_by_events() -> None:
 
 
 def test_engine_is_busy_until_a_cancelled_request_is_closed() -> None:
-    async def test(engine: Engine, model: Talking) -> None:
+    async def test(engine: Engine, model: Counting) -> None:
         model.may_talk.clear()
         handle = RequestHandle(ask(max_tokens=None))
         engine.submit(handle)
@@ -107,8 +107,8 @@ def test_engine_is_busy_until_a_cancelled_request_is_closed() -> None:
     run(test)
 
 
-def test_cancelled_request_is_closed_in_the_model_and_others_go_on() -> None:
-    async def test(engine: Engine, model: Talking) -> None:
+def test_cancelled_request_is_closed_in_the_model_and_others_continue() -> None:
+    async def test(engine: Engine, model: Counting) -> None:
         endless, finite = RequestHandle(ask("endless", None)), RequestHandle(ask("finite"))
         engine.submit(endless)
         await anext(endless)
@@ -120,39 +120,39 @@ def test_cancelled_request_is_closed_in_the_model_and_others_go_on() -> None:
     run(test)
 
 
-def test_request_that_does_not_pickle_fails_alone() -> None:
-    async def test(engine: Engine, model: Talking) -> None:
+def test_request_that_cannot_be_pickled_does_not_affect_others() -> None:
+    async def test(engine: Engine, model: Counting) -> None:
         bad, good = RequestHandle(ask("bad", template_kwargs={"f": lambda: None})), RequestHandle(ask("good"))
         engine.submit(bad)
         engine.submit(good)
-        with pytest.raises(EngineError, match="cannot be sent to the model"):
+        with pytest.raises(EngineError, match="could not be sent to the model's process"):
             await all_of(bad)
         assert len(await all_of(good)) == 5
 
     run(test)
 
 
-class Unreadable:
-    """Pickles, but cannot be unpickled."""
+class Unpicklable:
+    """Can be pickled, but not unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return int, ("no number",)
 
 
-def test_request_that_does_not_unpickle_fails_alone() -> None:
-    async def test(engine: Engine, model: Talking) -> None:
-        bad, good = RequestHandle(ask("bad", template_kwargs={"f": Unreadable()})), RequestHandle(ask("good"))
+def test_request_that_cannot_be_unpickled_does_not_affect_others() -> None:
+    async def test(engine: Engine, model: Counting) -> None:
+        bad, good = RequestHandle(ask("bad", template_kwargs={"f": Unpicklable()})), RequestHandle(ask("good"))
         engine.submit(bad)
         engine.submit(good)
-        with pytest.raises(EngineError, match="cannot be unpickled in the model's process: ValueError"):
+        with pytest.raises(EngineError, match="could not be unpickled in the model's process: ValueError"):
             await all_of(bad)
         assert len(await all_of(good)) == 5
 
     run(test)
 
 
-def test_log_record_that_a_filter_of_the_host_fails_on_does_not_end_the_worker() -> None:
-    async def test(engine: Engine, model: Talking) -> None:
+def test_failing_log_filter_of_the_host_does_not_end_the_worker() -> None:
+    async def test(engine: Engine, model: Counting) -> None:
         def broken(record: logging.LogRecord) -> bool:
             raise ZeroDivisionError
 
@@ -164,7 +164,7 @@ def test_log_record_that_a_filter_of_the_host_fails_on_does_not_end_the_worker()
     run(test)
 
 
-def test_nothing_comes_after_an_error() -> None:
+def test_an_error_ends_the_output() -> None:
     async def main() -> None:
         finished = []
         handle = RequestHandle(ask(), lambda: finished.append(True))

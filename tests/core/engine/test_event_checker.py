@@ -1,4 +1,4 @@
-"""The event protocol: each rule by an output that breaks it."""
+"""The event protocol: for each rule, an output that violates it."""
 
 from __future__ import annotations
 
@@ -99,45 +99,49 @@ def test_output_that_follows_the_protocol_passes(request_: Request, steps: Seque
 @pytest.mark.parametrize(
     ("request_", "steps", "message"),
     [
-        (chat(), ["hello"], "'hello' is no event"),
-        (chat(), [TextDelta("a")], "Text before Started"),
-        (chat(), [EventBatch((TextDelta("a"), START))], "Text before Started"),
+        (chat(), ["hello"], "'hello', which is not an Event"),
+        (chat(), [TextDelta("a")], "TextDelta before Started"),
+        (chat(), [EventBatch((TextDelta("a"), START))], "TextDelta before Started"),
         (chat(), [Progress("prefill", 0, 1)], "Progress before Started"),
         (chat(), [END], "Finished before Started"),
-        (chat(), [START, START], "a second Started"),
-        (chat(), [START, TextDelta("a")], "the output ended without Finished"),
-        (chat(), [], "the output ended without Finished"),
-        (chat(), [START, END, TextDelta("a")], "Text after Finished"),
+        (chat(), [START, START], "second Started"),
+        (chat(), [START, TextDelta("a")], "without a Finished event"),
+        (chat(), [], "without a Finished event"),
+        (chat(), [START, END, TextDelta("a")], "TextDelta after Finished"),
         (chat(), [START, END, END], "Finished after Finished"),
-        (chat(), [START, EventBatch((TextDelta("a"), END, TextDelta("b")))], "Text after Finished"),
-        (chat(), [START, TextDelta("a", choice=1)], "Text has choice 1 in a request for 1"),
-        (chat(2), [START, TextDelta("a", choice=-1)], "Text has choice -1 in a request for 2"),
+        (chat(), [START, EventBatch((TextDelta("a"), END, TextDelta("b")))], "TextDelta after Finished"),
+        (chat(), [START, TextDelta("a", choice=1)], "TextDelta has choice 1 in a request for 1"),
+        (chat(2), [START, TextDelta("a", choice=-1)], "TextDelta has choice -1 in a request for 2"),
         (chat(2), [START, ChoiceFinished("stop", 2)], "ChoiceFinished has choice 2 in a request for 2"),
         (chat(), [START, Progress("prefill", 1, 2, choice=3)], "Progress has choice 3 in a request for 1"),
-        (embed("a", "b"), [START, EmbeddingBatch((), b"")], "Embedded has no indices"),
+        (embed("a", "b"), [START, EmbeddingBatch((), b"")], "EmbeddingBatch has no indices"),
         (embed("a", "b"), [START, EmbeddingBatch((9,), FLOAT)], "index 9 in a request with 2 inputs"),
         (embed("a", "b"), [START, EmbeddingBatch((-1,), FLOAT)], "index -1 in a request with 2 inputs"),
         (embed("a"), [START, EmbeddingBatch((0, 0), FLOAT * 2)], "a second vector for input 0"),
-        (embed("a"), [START, EmbeddingBatch((0,), b"")], "0 bytes for 1 vectors of float32"),
-        (embed("a", "b"), [START, EmbeddingBatch((0, 1), FLOAT * 3 + b"\0\0")], "14 bytes for 2 vectors of float32"),
-        (embed("a", "b"), [START, EmbeddingBatch((0, 1), FLOAT + b"\0")], "5 bytes for 2 vectors of float32"),
+        (embed("a"), [START, EmbeddingBatch((0,), b"")], "0 bytes for 1 float32 vectors"),
+        (embed("a", "b"), [START, EmbeddingBatch((0, 1), FLOAT * 3 + b"\0\0")], "14 bytes for 2 float32 vectors"),
+        (embed("a", "b"), [START, EmbeddingBatch((0, 1), FLOAT + b"\0")], "5 bytes for 2 float32 vectors"),
         (
             embed("a", "b"),
             [START, EmbeddingBatch((0,), FLOAT), EmbeddingBatch((1,), FLOAT * 2)],
             "2 dimensions, expected 1",
         ),
         (embed("a", dimensions=3), [START, EmbeddingBatch((0,), FLOAT)], "1 dimensions, expected 3"),
-        (embed("a", "b"), [START, EmbeddingBatch((0,), FLOAT), END], "without the vectors of 1 of 2 inputs.*input 1"),
+        (embed("a", "b"), [START, EmbeddingBatch((0,), FLOAT), END], "without vectors for 1 of 2 inputs.*input 1"),
         (images(1), [START], "Started, expected ImagesStarted"),
         (images(1), [IMAGES, ImageCompleted(1, 1, 1, b"")], "ImageCompleted has image 1 in a request for 1"),
-        (images(1), [IMAGES, ImageCompleted(0, 1, 1, b""), PartialImage(0, 0, b"")], "image 0, which is finished"),
-        (images(2), [IMAGES, ImageCompleted(0, 1, 1, b""), END], "Finished without image 1 of 2"),
+        (
+            images(1),
+            [IMAGES, ImageCompleted(0, 1, 1, b""), PartialImage(0, 0, b"")],
+            "image 0, which is already completed",
+        ),
+        (images(2), [IMAGES, ImageCompleted(0, 1, 1, b""), END], "Finished without image 1 in a request for 2"),
         (AUDIO, [START], "Started, expected TranscriptionStarted"),
-        (AUDIO, [TRANSCRIPT, TextDelta("a")], "Text that is no Segment"),
+        (AUDIO, [TRANSCRIPT, TextDelta("a")], "expected Segment"),
         (TOKENIZE, [START, Tokenized((1, 2), ("a",))], "1 symbols for 2 tokens"),
         (TOKENIZE, [START, END], "Finished without Tokenized"),
     ],
 )
-def test_output_that_breaks_the_protocol_is_named(request_: Request, steps: Sequence[object], message: str) -> None:
+def test_each_violation_is_named(request_: Request, steps: Sequence[object], message: str) -> None:
     with pytest.raises(EventProtocolError, match=message):
         check(request_, steps)

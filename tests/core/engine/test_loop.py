@@ -13,11 +13,11 @@ from mlx_host.errors import EngineError, InvalidRequestError, RequestError, Unsu
 from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta
 from mlx_host.requests import ChatRequest, Request
 
-Said = list[tuple[str, Event | RequestError]]
+Output = list[tuple[str, Event | RequestError]]
 
 
-class Doing(Model):
-    """A model that does what each request's only message names."""
+class ScriptedModel(Model):
+    """Calls the function that the only message of a request names."""
 
     def __init__(self, **doings: Callable[[], Iterator[Any]]) -> None:
         self._doings = doings
@@ -44,76 +44,76 @@ def submit(what: str, id: str = "r") -> Submit:
     return Submit.of(ask(what, id))
 
 
-def run_to_the_end(model: Model, *requests: Request) -> Said:
+def run_to_the_end(model: Model, *requests: Request) -> Output:
     running = loop.Loop(model)
     for request in requests:
         running.submit(Submit.of(request))
-    said: Said = []
+    output: Output = []
     while not running.idle:
-        said += running.step()
-    return said
+        output += running.step()
+    return output
 
 
-def error(said: Said) -> str:
-    last = said[-1][1]
+def error(output: Output) -> str:
+    last = output[-1][1]
     assert isinstance(last, EngineError)
     return last.message
 
 
-def test_answers_are_advanced_in_turn() -> None:
-    said = run_to_the_end(Doing(fine=fine), ask("fine", "one"), ask("fine", "two"))
-    # The newest first, so that it is part of what an older one may do for all.
-    assert [id for id, _ in said] == ["two", "one"] * 3
+def test_generators_are_advanced_in_turn() -> None:
+    output = run_to_the_end(ScriptedModel(fine=fine), ask("fine", "one"), ask("fine", "two"))
+    # The newest first: an older one may then run a forward pass for all of them.
+    assert [id for id, _ in output] == ["two", "one"] * 3
 
 
-def test_failing_request_leaves_others_alone() -> None:
+def test_failing_request_does_not_affect_others() -> None:
     def broken() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
         raise ZeroDivisionError("by zero")
 
-    said = run_to_the_end(Doing(fine=fine, broken=broken), ask("broken", "bad"), ask("fine", "good"))
-    assert [event for id, event in said if id == "good"] == [*fine()]
-    assert error([each for each in said if each[0] == "bad"]) == "The model failed: ZeroDivisionError: by zero"
+    output = run_to_the_end(ScriptedModel(fine=fine, broken=broken), ask("broken", "bad"), ask("fine", "good"))
+    assert [event for id, event in output if id == "good"] == [*fine()]
+    assert error([each for each in output if each[0] == "bad"]) == "The model failed: ZeroDivisionError: by zero"
 
 
-def test_refusal_keeps_its_kind() -> None:
-    def refuse() -> Iterator[Event]:
+def test_rejection_keeps_its_class() -> None:
+    def reject() -> Iterator[Event]:
         raise InvalidRequestError("no", param="messages")
 
-    (_, refused), *rest = run_to_the_end(Doing(refuse=refuse), ask("refuse"))
-    assert isinstance(refused, InvalidRequestError)
-    assert (refused.message, refused.param) == ("no", "messages")
+    (_, rejected), *rest = run_to_the_end(ScriptedModel(reject=reject), ask("reject"))
+    assert isinstance(rejected, InvalidRequestError)
+    assert (rejected.message, rejected.param) == ("no", "messages")
     assert not rest
 
 
-def test_request_of_a_kind_that_is_not_served_is_refused() -> None:
-    ((_, refused),) = run_to_the_end(Doing(), Request(id="r", model="m"))
-    assert isinstance(refused, UnsupportedRequestError)
+def test_unsupported_request_type_is_rejected() -> None:
+    ((_, rejected),) = run_to_the_end(ScriptedModel(), Request(id="r", model="m"))
+    assert isinstance(rejected, UnsupportedRequestError)
 
 
-def test_answer_must_end_with_finished() -> None:
+def test_output_must_end_with_finished() -> None:
     def silent() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
         yield TextDelta("a")
 
-    assert "ended without Finished" in error(run_to_the_end(Doing(silent=silent), ask("silent")))
+    assert "without a Finished event" in error(run_to_the_end(ScriptedModel(silent=silent), ask("silent")))
 
 
-def test_answer_must_begin_with_started() -> None:
+def test_output_must_begin_with_started() -> None:
     def hasty() -> Iterator[Event | None]:
         yield None
         yield TextDelta("a")
         yield Finished()
 
-    assert "Text before Started" in error(run_to_the_end(Doing(hasty=hasty), ask("hasty")))
+    assert "TextDelta before Started" in error(run_to_the_end(ScriptedModel(hasty=hasty), ask("hasty")))
 
 
-def test_only_events_may_be_said() -> None:
+def test_only_events_may_be_yielded() -> None:
     def naive() -> Iterator[Any]:
         yield Started(prompt_tokens=1)
         yield "hello"
 
-    assert "'hello' is no event" in error(run_to_the_end(Doing(naive=naive), ask("naive")))
+    assert "'hello', which is not an Event" in error(run_to_the_end(ScriptedModel(naive=naive), ask("naive")))
 
 
 def test_empty_batch_of_events_yields_control() -> None:
@@ -122,8 +122,8 @@ def test_empty_batch_of_events_yields_control() -> None:
         yield EventBatch(())
         yield EventBatch((TextDelta("a"), Finished()))
 
-    said = run_to_the_end(Doing(quiet=quiet), ask("quiet"))
-    assert [event for _, event in said] == [Started(prompt_tokens=1), TextDelta("a"), Finished()]
+    output = run_to_the_end(ScriptedModel(quiet=quiet), ask("quiet"))
+    assert [event for _, event in output] == [Started(prompt_tokens=1), TextDelta("a"), Finished()]
 
 
 def closing(closed: list[str], name: str) -> Iterator[Event]:
@@ -135,9 +135,9 @@ def closing(closed: list[str], name: str) -> Iterator[Event]:
         closed.append(name)
 
 
-def test_cancelled_request_is_closed_and_says_no_more() -> None:
+def test_cancelled_request_is_closed_and_yields_nothing_more() -> None:
     closed: list[str] = []
-    running = loop.Loop(Doing(endless=lambda: closing(closed, "it"), fine=fine))
+    running = loop.Loop(ScriptedModel(endless=lambda: closing(closed, "it"), fine=fine))
     running.submit(submit("endless", "one"))
     running.submit(submit("fine", "two"))
     running.step()
@@ -146,9 +146,9 @@ def test_cancelled_request_is_closed_and_says_no_more() -> None:
     assert [id for id, _ in running.step()] == ["two"]
 
 
-def test_cancelling_what_never_began_or_is_over_does_nothing() -> None:
+def test_cancelling_an_unknown_or_finished_request_does_nothing() -> None:
     closed: list[str] = []
-    running = loop.Loop(Doing(endless=lambda: closing(closed, "it")))
+    running = loop.Loop(ScriptedModel(endless=lambda: closing(closed, "it")))
     running.submit(submit("endless"))
     running.cancel("r")
     running.cancel("r")
@@ -165,7 +165,7 @@ def test_model_that_fails_while_it_is_closed_does_not_end_the_loop() -> None:
         finally:
             raise ZeroDivisionError
 
-    running = loop.Loop(Doing(stubborn=stubborn, fine=fine))
+    running = loop.Loop(ScriptedModel(stubborn=stubborn, fine=fine))
     running.submit(submit("stubborn", "one"))
     running.step()
     running.cancel("one")
@@ -173,9 +173,9 @@ def test_model_that_fails_while_it_is_closed_does_not_end_the_loop() -> None:
     assert running.step() == [("two", Started(prompt_tokens=1))]
 
 
-def test_run_answers_cancels_and_closes_everything_at_the_end() -> None:
+def test_run_processes_messages_and_closes_all_requests_at_the_end() -> None:
     closed: list[str] = []
-    model = Doing(endless=lambda: closing(closed, "it"))
+    model = ScriptedModel(endless=lambda: closing(closed, "it"))
     inbox: loop.Inbox = SimpleQueue()
     sent: list[Any] = []
 
@@ -206,12 +206,12 @@ def test_model_that_waits_for_something_sends_heartbeats(monkeypatch: pytest.Mon
 
     sent: list[StepOutput | CancelAck] = []
     inbox.put(Submit.of(ask("waiting")))
-    loop.run(Doing(waiting=waiting), inbox, sent.append)
+    loop.run(ScriptedModel(waiting=waiting), inbox, sent.append)
     assert sent[:3] == [StepOutput([]), StepOutput([]), StepOutput([("r", Started(prompt_tokens=1))])]
 
 
 class RecordingInbox(SimpleQueue[Any]):
-    """Records how long each `get` was allowed to wait; None: for ever."""
+    """Records the timeout of each `get`; None is no timeout."""
 
     def __init__(self) -> None:
         self.timeouts: list[float | None] = []
@@ -222,8 +222,8 @@ class RecordingInbox(SimpleQueue[Any]):
         return super().get(block, timeout)
 
 
-def test_waiting_model_is_polled_with_growing_pauses_and_a_working_one_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    # However slow this machine is, only steps with events count as work.
+def test_waiting_model_is_polled_with_growing_pauses_and_a_busy_one_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Independent of the speed of this machine, only steps with events count as work.
     monkeypatch.setattr(loop, "MIN_WORK_TIME", 1e9)
     inbox = RecordingInbox()
 
@@ -237,13 +237,13 @@ def test_waiting_model_is_polled_with_growing_pauses_and_a_working_one_without(m
         yield Finished()
 
     inbox.put(submit("waiting"))
-    loop.run(Doing(waiting=waiting), inbox, lambda message: None)
+    loop.run(ScriptedModel(waiting=waiting), inbox, lambda message: None)
     pauses = [timeout for timeout in inbox.timeouts if timeout is not None]
     growing = [min(loop.MIN_WAIT * 2**turn, loop.MAX_WAIT) for turn in range(10)]
     assert pauses == [*growing, loop.MIN_WAIT]
 
 
-def test_step_that_took_long_is_followed_by_no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_pause_after_a_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "MIN_WORK_TIME", 0.0)
     inbox = RecordingInbox()
 
@@ -254,7 +254,7 @@ def test_step_that_took_long_is_followed_by_no_pause(monkeypatch: pytest.MonkeyP
         yield Finished()
 
     inbox.put(submit("working"))
-    loop.run(Doing(working=working), inbox, lambda message: None)
+    loop.run(ScriptedModel(working=working), inbox, lambda message: None)
     assert [timeout for timeout in inbox.timeouts if timeout is not None] == []
 
 
@@ -277,7 +277,7 @@ def test_message_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
             inbox.put(Shutdown())
 
     def run() -> None:
-        loop.run(Doing(waiting=waiting), inbox, send)
+        loop.run(ScriptedModel(waiting=waiting), inbox, send)
         done.set()
 
     inbox.put(submit("waiting"))
@@ -287,28 +287,28 @@ def test_message_ends_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     assert done.wait(60)
 
 
-def test_broken_protocol_fails_the_request_and_names_the_backend() -> None:
+def test_protocol_violation_fails_the_request_and_names_the_backend() -> None:
     def broken() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
         yield TextDelta("a", choice=7)
         raise AssertionError("it must not be advanced again")
 
-    running = loop.Loop(Doing(broken=broken, fine=fine), "trial")
+    running = loop.Loop(ScriptedModel(broken=broken, fine=fine), "trial")
     running.submit(submit("broken", "bad"))
     running.submit(submit("fine", "good"))
-    output: Said = []
+    output: Output = []
     while not running.idle:
         output += running.step()
     assert error([each for each in output if each[0] == "bad"]) == (
-        "The backend 'trial' broke the event protocol: Text has choice 7 in a request for 1."
+        "Backend 'trial' violated the event protocol: TextDelta has choice 7 in a request for 1 choices."
     )
     assert [event for id, event in output if id == "good"] == [*fine()]
 
 
-def test_stop_strings_do_not_hide_a_broken_protocol() -> None:
+def test_stop_strings_do_not_hide_a_protocol_violation() -> None:
     def broken() -> Iterator[Event]:
         yield Started(prompt_tokens=1)
         yield TextDelta("a", choice=1)
         yield Finished()
 
-    assert "Text has choice 1" in error(run_to_the_end(Doing(broken=broken), ask("broken", stop=("x",))))
+    assert "TextDelta has choice 1" in error(run_to_the_end(ScriptedModel(broken=broken), ask("broken", stop=("x",))))

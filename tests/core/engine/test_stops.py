@@ -18,9 +18,11 @@ def stopped(pieces: Sequence[Event], stops: Sequence[str], n: int = 1) -> list[E
     def model() -> Iterator[Event | None]:
         yield Started(prompt_tokens=1)
         yield from pieces
-        yield Finished(reason="length", completion_tokens=sum(p.tokens for p in pieces if isinstance(p, TextDelta)))
+        yield Finished(
+            reason="length", completion_tokens=sum(p.token_count for p in pieces if isinstance(p, TextDelta))
+        )
 
-    return [event for said in with_stops(model(), stops, n) if said is not None for event in iter_events(said)]
+    return [event for output in with_stops(model(), stops, n) if output is not None for event in iter_events(output)]
 
 
 def text(events: Sequence[Event], choice: int = 0) -> str:
@@ -46,10 +48,10 @@ def finished(events: Sequence[Event]) -> Finished:
         (["a", "a", "a", "b"], ["aab"], "a"),
         (["abab", "ac"], ["abac"], "ab"),
         (["ends with the beginning of en"], ["end."], "ends with the beginning of en"),
-        # The first that is complete counts, not the first that begins.
+        # The first to be complete matches, not the first to begin.
         (["abc"], ["abc", "b"], "a"),
         (["a", "b", "c"], ["abc", "b"], "a"),
-        # Of those complete at the same character, the longest.
+        # Of several that end at the same character, the longest matches.
         (["xabc"], ["c", "abc", "bc"], "x"),
         (["\n", "\n", "x"], ["\n\n"], ""),
         (["né", "ant"], ["éa"], "n"),
@@ -62,7 +64,7 @@ def test_text_before_the_stop_string_is_kept_exactly(pieces: list[str], stops: l
 
 
 def reference(whole: str, stops: Sequence[str]) -> str:
-    """The rule, character by character."""
+    """A reference implementation, character by character."""
     for end in range(1, len(whole) + 1):
         ending = [stop for stop in stops if whole[:end].endswith(stop)]
         if ending:
@@ -74,24 +76,24 @@ def reference(whole: str, stops: Sequence[str]) -> str:
     st.lists(st.text(alphabet="abc", max_size=4), max_size=12),
     st.lists(st.text(alphabet="abc", min_size=1, max_size=4), min_size=1, max_size=4),
 )
-def test_how_the_text_is_cut_never_shows(pieces: list[str], stops: list[str]) -> None:
+def test_result_does_not_depend_on_how_the_text_is_split(pieces: list[str], stops: list[str]) -> None:
     events = stopped([token(piece) for piece in pieces], stops)
     whole = "".join(pieces)
     assert text(events) == text(stopped([token(whole)], stops)) == reference(whole, stops)
 
 
-def test_nothing_is_held_back_that_can_be_no_stop() -> None:
+def test_only_the_possible_beginning_of_a_stop_string_is_held_back() -> None:
     events = stopped([token("hello"), token(" wo"), token("rld")], ["wx"])
-    assert [e.text for e in events if isinstance(e, TextDelta) and e.tokens] == ["hello", " wo", "rld"]
+    assert [e.text for e in events if isinstance(e, TextDelta) and e.token_count] == ["hello", " wo", "rld"]
 
 
-def test_logprobs_go_out_with_the_text_they_belong_to() -> None:
+def test_logprobs_are_emitted_with_their_text() -> None:
     events = stopped([token("a"), token("b"), token("S"), token("T"), token("c")], ["STOP"])
     with_text = [(e.text, [lp.chosen.token for lp in e.logprobs]) for e in events if isinstance(e, TextDelta)]
     assert with_text == [("a", ["a"]), ("b", ["b"]), ("", []), ("", []), ("STc", ["S", "T", "c"]), ("", [])]
 
 
-def test_logprobs_of_the_stop_string_are_not_shown() -> None:
+def test_logprobs_of_the_stop_string_are_removed() -> None:
     events = stopped([token("a"), token("b ST"), token("O"), token("P!")], ["STOP"])
     assert text(events) == "ab "
     assert shown_tokens(events) == ["a", "b ST"]
@@ -102,7 +104,7 @@ def test_logprobs_of_tokens_without_text_are_kept() -> None:
     assert shown_tokens(events) == ["a", "", "é"]
 
 
-def test_each_choice_stops_for_itself() -> None:
+def test_choices_stop_independently() -> None:
     pieces = [token(piece, choice) for piece, choice in itertools.product(["one", " two", " three"], [0, 1])]
     pieces[3] = token(" 2", 1)
     events = stopped(pieces, ["two"], n=2)
@@ -116,7 +118,7 @@ def test_tokens_after_a_choice_has_stopped_are_not_counted() -> None:
     assert finished(stopped(pieces, ["stop"], n=2)).completion_tokens == 3
 
 
-def test_all_choices_stopped_ends_the_answer() -> None:
+def test_output_ends_when_all_choices_have_stopped() -> None:
     events = stopped([token("x", 0), token("x", 1), token("never", 0)], ["x"], n=2)
     assert finished(events) == Finished(reason="stop", completion_tokens=2, stop="x")
     assert text(events) == ""

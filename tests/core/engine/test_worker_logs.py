@@ -1,4 +1,4 @@
-"""Log records of a model's process: a faulty call is reported and fails nothing."""
+"""Log records of a worker process: an invalid logging call is reported and has no other effect."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from mlx_host._engine.ipc import LogMessage
 from mlx_host._engine.worker_main import Channel, PipeHandler
 
 
-def test_record_that_cannot_be_formatted_is_reported_and_the_next_one_sent(capsys: pytest.CaptureFixture[str]) -> None:
+def test_record_that_cannot_be_formatted_is_reported_and_later_ones_are_sent(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     ours, theirs = Pipe()
     logger = logging.Logger("library", logging.INFO)
     logger.addHandler(PipeHandler(Channel(theirs)))

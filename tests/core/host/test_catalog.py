@@ -1,4 +1,4 @@
-"""The catalog: settings in, specifications out, and every error that can be found without loading."""
+"""The catalog: specifications of the configured models, and every error that is found without loading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlx_host import hookimpl
 from mlx_host._host.catalog import Catalog, ModelLimits, ModelSpec
-from mlx_host._host.parser_selection import Auto, ParserSelection
+from mlx_host._host.parser_selection import AutoParser, ParserSelection
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HostSettings, ModelConfig, ModelSettings, Settings
@@ -44,7 +44,7 @@ def named(*names: str) -> Catalog:
     return catalog(*(({"served_model_name": name}, {}) for name in names))
 
 
-def test_a_specification_has_everything_that_serving_needs() -> None:
+def test_a_specification_is_complete() -> None:
     (spec,) = catalog(
         (
             {
@@ -67,7 +67,7 @@ def test_a_specification_has_everything_that_serving_needs() -> None:
         model=".",
         options={"size": 7, "folder": "x"},
         env={"A": "1"},
-        parsers=ParserSelection(Auto, Auto, auto_tools=False),
+        parsers=ParserSelection(AutoParser, AutoParser, auto_tools=False),
         limits=ModelLimits(2, 3, 4, 5),
     )
 
@@ -76,25 +76,23 @@ def test_a_specification_has_everything_that_serving_needs() -> None:
     ("own", "options", "part"),
     [
         ({"backend": "nope"}, {}, "Unknown backend 'nope'. Installed backends: needy, sized."),
-        ({"backend": "needy"}, {}, "--model is missing: backend 'needy' needs one."),
+        ({"backend": "needy"}, {}, "--model is missing; backend 'needy' requires it."),
         ({"model": "no such model"}, {}, "--model 'no such model': no such folder or file"),
         ({"tool_call_parser": "nope"}, {}, "--tool-call-parser: Unknown parser 'nope'."),
         ({}, {"size": "many"}, "Invalid options of backend 'sized' for model 'sized': size: "),
         ({}, {"sizes": 1}, "Invalid options of backend 'sized' for model 'sized': sizes: "),
     ],
 )
-def test_what_cannot_be_served_is_found_without_loading(
-    own: dict[str, Any], options: dict[str, Any], part: str
-) -> None:
+def test_invalid_settings_are_found_without_loading(own: dict[str, Any], options: dict[str, Any], part: str) -> None:
     with pytest.raises(UsageError) as error:
         catalog((own, options))
     assert part in str(error.value)
 
 
-def test_two_models_of_one_name() -> None:
-    with pytest.raises(UsageError, match="Two models are named 'a'"):
+def test_duplicate_names_are_rejected() -> None:
+    with pytest.raises(UsageError, match="Duplicate model name 'a'"):
         named("a", "b", "a")
-    with pytest.raises(UsageError, match="Two models are named 'a'"):
+    with pytest.raises(UsageError, match="Duplicate model name 'a'"):
         named("a").with_spec(next(iter(named("a"))))
 
 

@@ -1,4 +1,4 @@
-"""What a request asks of its answer's form becomes a constraint once the model and its parsers are known."""
+"""Output formats and tool choices of a request become constraints for the model and its parsers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from mlx_host._host.constraints import constrained
+from mlx_host._host.constraints import with_constraint
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequestError
@@ -24,7 +24,7 @@ from mlx_host.grammar import (
     iter_leaves,
     optional,
 )
-from mlx_host.parsing import AnswerConstraint, MarkupParser, Part
+from mlx_host.parsing import MarkupParser, OutputConstraint, Part
 from mlx_host.parsing.parser import Parser, ToolChoice
 from mlx_host.requests import ChatRequest, CompletionRequest, GenerationRequest, Json, TokenizeRequest
 
@@ -32,11 +32,11 @@ FORM = JsonValue({"type": "object"}, "response_format")
 
 
 class Plain(Parser):
-    """Calls are written as `name:` and JSON; between several stands a comma."""
+    """Calls are written as `name:` and JSON, separated by commas."""
 
     name = "plain"
-    reads = "names"
-    openers = ("f:", "g:")
+    description = "names"
+    call_starts = ("f:", "g:")
 
     def feed(self, text: str) -> list[Part]:
         raise NotImplementedError
@@ -49,8 +49,8 @@ class Plain(Parser):
         return Alternatives((*calls, LiteralText("several"))) if choice.parallel else Alternatives(tuple(calls))
 
 
-class Silent(Plain):
-    """A family whose calls nobody has put into a grammar."""
+class WithoutGrammar(Plain):
+    """A family without a grammar of its calls."""
 
     name = "silent"
 
@@ -58,12 +58,12 @@ class Silent(Plain):
         return Parser.grammar(self, tools, choice)
 
 
-class Thinker(Plain):
-    """A family that may think first."""
+class Reasoner(Plain):
+    """A family with optional reasoning before the content."""
 
     name = "thinker"
 
-    def thinking(self) -> Grammar:
+    def reasoning_grammar(self) -> Grammar:
         return optional("<", TextThrough((">",)))
 
 
@@ -81,11 +81,11 @@ def ask(**more: Any) -> ChatRequest:
 
 def held(request: Any, parsers: ParserSelection = BOTH, *, supports_structured_outputs: bool = True) -> Any:
     info = Capabilities((ChatRequest,), 1, None, None, supports_structured_outputs)
-    return constrained(request, "m", info, parsers)
+    return with_constraint(request, "m", info, parsers)
 
 
 def grammar(request: GenerationRequest, parsers: ParserSelection = BOTH) -> Grammar:
-    """The grammar that reaches the model's process."""
+    """The grammar that the model's process receives."""
     constraint = pickle.loads(pickle.dumps(held(request, parsers))).constraint
     written: Grammar = constraint.grammar("")
     return written
@@ -96,7 +96,7 @@ def schemas(request: GenerationRequest) -> list[Any]:
 
 
 @pytest.mark.parametrize("parsers", [BOTH, ParserSelection()])
-@pytest.mark.parametrize("constrains", [True, False])
+@pytest.mark.parametrize("supports_structured_outputs", [True, False])
 @pytest.mark.parametrize(
     "request_",
     [
@@ -108,25 +108,27 @@ def schemas(request: GenerationRequest) -> list[Any]:
         TokenizeRequest(id="r", model="m", prompt="a"),
     ],
 )
-def test_nothing_asked_is_nothing_held(
+def test_requests_without_a_format_are_not_constrained(
     request_: Any, parsers: ParserSelection, supports_structured_outputs: bool
 ) -> None:
     assert held(request_, parsers, supports_structured_outputs=supports_structured_outputs) == request_
 
 
-def test_a_completion_is_its_form() -> None:
-    assert held(CompletionRequest(id="r", model="m", prompt="a", form=FORM)).constraint == FixedConstraint(FORM)
+def test_a_completion_is_constrained_to_its_format() -> None:
+    assert held(CompletionRequest(id="r", model="m", prompt="a", output_format=FORM)).constraint == FixedConstraint(
+        FORM
+    )
 
 
-def test_a_chat_answer_has_a_form_with_a_parser_and_without() -> None:
-    assert grammar(ask(form=FORM), ParserSelection()) == FORM
-    assert FORM in iter_leaves(grammar(ask(form=FORM)))
-    assert FORM in iter_leaves(grammar(ask(form=FORM, tools=[tool("f")]), ParserSelection()))
+def test_chat_content_is_constrained_with_and_without_a_parser() -> None:
+    assert grammar(ask(output_format=FORM), ParserSelection()) == FORM
+    assert FORM in iter_leaves(grammar(ask(output_format=FORM)))
+    assert FORM in iter_leaves(grammar(ask(output_format=FORM, tools=[tool("f")]), ParserSelection()))
 
 
-def test_white_space_may_come_before_a_form_only_after_thinking() -> None:
-    assert grammar(ask(form=FORM)) == FORM
-    thinks, at_once = alternatives = one_of_parts(grammar(ask(form=FORM), ParserSelection(Thinker)))
+def test_whitespace_before_constrained_content_only_after_reasoning() -> None:
+    assert grammar(ask(output_format=FORM)) == FORM
+    thinks, at_once = alternatives = one_of_parts(grammar(ask(output_format=FORM), ParserSelection(Reasoner)))
     assert len(alternatives) == 2
     assert at_once == FORM
     assert [type(part) for part in iter_leaves(thinks)] == [LiteralText, TextThrough, Pattern, JsonValue]
@@ -137,24 +139,24 @@ def one_of_parts(written: Grammar) -> tuple[Grammar, ...]:
     return written.parts
 
 
-def test_with_a_form_and_tools_the_answer_is_either() -> None:
-    assert schemas(ask(form=FORM, tools=[tool("f")])) == [{"type": "object"}, FORM.schema]
-    assert schemas(ask(form=FORM, tools=[tool("f", True)])) == [{"type": "object", "title": "f"}, FORM.schema]
+def test_with_a_format_and_tools_the_output_is_either() -> None:
+    assert schemas(ask(output_format=FORM, tools=[tool("f")])) == [{"type": "object"}, FORM.schema]
+    assert schemas(ask(output_format=FORM, tools=[tool("f", True)])) == [{"type": "object", "title": "f"}, FORM.schema]
 
 
 def test_a_required_call_conforms_whether_strict_or_not() -> None:
     tools = [tool("f"), tool("g", True)]
     both = [{"type": "object", "title": name} for name in "fg"]
     assert schemas(ask(tools=tools, tool_choice="required")) == both
-    assert schemas(ask(tools=tools, tool_choice="required", form=FORM)) == both
+    assert schemas(ask(tools=tools, tool_choice="required", output_format=FORM)) == both
     assert schemas(ask(tools=tools, tool_choice="required", allowed_tools=["g"])) == both[1:]
 
 
-def test_allowed_tools_alone_can_be_called() -> None:
+def test_only_allowed_tools_can_be_called() -> None:
     assert schemas(ask(tools=[tool("f", True), tool("g")], allowed_tools=["g"])) == [{"type": "object"}]
 
 
-def test_strict_tools_conform_without_being_required() -> None:
+def test_strict_tools_are_constrained_without_being_required() -> None:
     titles = [schema.get("title") for schema in schemas(ask(tools=[tool("f", True), tool("g")]))]
     assert titles == ["f", None]
 
@@ -174,55 +176,55 @@ def test_a_named_function_is_called_once() -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        ask(form=FORM),
+        ask(output_format=FORM),
         ask(tools=[tool("f")], tool_choice="required"),
         ask(tools=[tool("f")], allowed_tools=["f"]),
-        CompletionRequest(id="r", model="m", prompt="a", form=FORM),
+        CompletionRequest(id="r", model="m", prompt="a", output_format=FORM),
     ],
 )
-def test_a_model_that_cannot_be_held_is_not_asked(request_: GenerationRequest) -> None:
-    with pytest.raises(UnsupportedRequestError, match="Model 'm' does not support") as refused:
+def test_models_without_structured_outputs_reject_formats(request_: GenerationRequest) -> None:
+    with pytest.raises(UnsupportedRequestError, match="Model 'm' does not support") as raised:
         held(request_, supports_structured_outputs=False)
-    assert refused.value.param == ("response_format" if request_.form else "tool_choice")
+    assert raised.value.param == ("response_format" if request_.output_format else "tool_choice")
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"allowed_tools": ["f"]}])
-def test_calls_that_nobody_reads_are_not_forced(more: Any) -> None:
+def test_calls_are_not_forced_without_a_parser(more: Any) -> None:
     with pytest.raises(UnsupportedRequestError, match="--parser"):
         held(ask(tools=[tool("f")], **more), ParserSelection(reasoning=Plain))
 
 
-def test_strict_is_no_reason_to_refuse_where_nothing_can_hold_to_it() -> None:
+def test_strict_is_ignored_without_structured_outputs() -> None:
     request = ask(tools=[tool("f", True)])
     assert held(request, supports_structured_outputs=False) == request
     assert held(request, ParserSelection(reasoning=Plain)) == request
 
 
-@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"form": FORM}, {"tools": [tool("f", True)]}])
-def test_a_family_that_cannot_say_its_calls_refuses(more: Any) -> None:
+@pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"output_format": FORM}, {"tools": [tool("f", True)]}])
+def test_calls_cannot_be_forced_without_a_grammar(more: Any) -> None:
     with pytest.raises(UnsupportedRequestError, match="'silent'"):
-        grammar(ask(**{"tools": [tool("f")], **more}), ParserSelection(Silent, Silent))
+        grammar(ask(**{"tools": [tool("f")], **more}), ParserSelection(WithoutGrammar, WithoutGrammar))
 
 
-def test_no_form_and_no_call_leaves_nothing_out() -> None:
-    assert grammar(ask(form=FORM), ParserSelection(Silent, Silent)) != Concat()
+def test_without_a_format_and_calls_the_output_is_free() -> None:
+    assert grammar(ask(output_format=FORM), ParserSelection(WithoutGrammar, WithoutGrammar)) != Concat()
 
 
-def test_only_a_model_whose_template_speaks_of_thinking_may_think() -> None:
+def test_reasoning_is_allowed_only_if_the_chat_template_supports_it() -> None:
     class Tagged(MarkupParser):
         name = "tagged"
-        reads = "tags"
+        description = "tags"
         think_open = ("<think>",)
         think_close = ("</think>",)
 
     def thinks(template: str | None) -> bool:
         info = Capabilities((ChatRequest,), 1, None, template, True)
-        made = constrained(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
+        made = with_constraint(ask(form=FORM), "m", info, ParserSelection(Tagged, Tagged))
         assert isinstance(made, ChatRequest)
-        assert isinstance(made.constraint, AnswerConstraint)
-        return made.constraint.thinks
+        assert isinstance(made.constraint, OutputConstraint)
+        return made.constraint.can_reason
 
     assert thinks("<think>{{ thought }}</think>")
     assert not thinks("<|im_start|>{{ message }}")
-    # Nobody knows.
+    # Unknown.
     assert thinks(None)

@@ -22,7 +22,7 @@ def test_only_the_transitions_of_the_table_are_possible(state: ModelState, follo
         lifecycle.enter(following)
         assert lifecycle.state is following
     else:
-        with pytest.raises(LifecycleError, match=f"{state.value} cannot become {following.value}"):
+        with pytest.raises(LifecycleError, match=f"from {state.value} to {following.value}"):
             lifecycle.enter(following)
         assert lifecycle.state is state
 
@@ -31,7 +31,7 @@ def test_table_has_every_state() -> None:
     assert set(TRANSITIONS) == set(ModelState)
 
 
-def test_error_is_shown_until_the_model_is_ready_again() -> None:
+def test_error_is_kept_until_the_model_is_ready_again() -> None:
     lifecycle = Lifecycle()
     seen: list[tuple[ModelState, str | None, float | None]] = []
 
@@ -47,7 +47,7 @@ def test_error_is_shown_until_the_model_is_ready_again() -> None:
     assert seen == [(L, None, None), (F, "no memory", 5.0), (L, "no memory", None), (R, None, None)]
 
 
-def test_waiting_ends_with_the_state() -> None:
+def test_waiters_are_notified_of_the_state() -> None:
     async def main() -> None:
         lifecycle = Lifecycle()
         await lifecycle.wait_while(L)

@@ -1,4 +1,4 @@
-"""The pool: what is served changes while the server runs, and one model that cannot load leaves the others."""
+"""The pool: models are added and removed at runtime, and one that fails to load does not affect the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 @dataclass(frozen=True)
 class Trial:
-    """A model whose loads fail with these errors, one after the other."""
+    """A model whose loads fail with these errors, in this order."""
 
     name: str
     workers: Workers = field(default_factory=Workers)
@@ -61,7 +61,7 @@ def crashing(name: str) -> Trial:
 
 
 @pytest.mark.parametrize("failing", [bad, crashing])
-def test_model_that_cannot_load_leaves_the_others(failing: Callable[[str], Trial]) -> None:
+def test_model_that_fails_to_load_does_not_affect_the_others(failing: Callable[[str], Trial]) -> None:
     async def test() -> None:
         pool = pool_of(good("a"), failing("b"), good("c"))
         pool.start()
@@ -105,7 +105,7 @@ def test_models_can_be_added_and_removed() -> None:
         await pool.wait_started()
         changes = pool.changes()
         added = pool.add(spec("b"))
-        with pytest.raises(UsageError, match="Two models are named 'b'"):
+        with pytest.raises(UsageError, match="Duplicate model name 'b'"):
             pool.add(spec("b"))
         with pytest.raises(ModelUnavailableError, match="'b' is not loaded"):
             await text(added)
@@ -115,9 +115,9 @@ def test_models_can_be_added_and_removed() -> None:
         await until(lambda: added.queue.running)
         removing = asyncio.create_task(pool.remove("b"))
         await until(lambda: added.state is ModelState.DRAINING)
-        assert pool.resolve("b").name == "a", "a single model answers to any name"
+        assert pool.resolve("b").name == "a", "a single model is found by any name"
         assert [model.name for model in pool] == ["a"]
-        # Models that are being removed end with the others.
+        # Closing the pool also stops models that are being removed.
         await pool.stop(60)
         with pytest.raises(ModelUnavailableError, match="shut down"):
             await stream
@@ -177,7 +177,7 @@ def test_unloading_while_loading_kills_the_process(tmp_path: Path) -> None:
     run(test)
 
 
-def test_process_that_is_killed_while_loading_is_started_again(tmp_path: Path) -> None:
+def test_process_that_is_killed_while_loading_is_restarted(tmp_path: Path) -> None:
     async def test() -> None:
         model = in_process(load_until=str(tmp_path / "gate"))
         loading = asyncio.create_task(model.load())

@@ -1,4 +1,4 @@
-"""The output processor: the same output results from a model's events in batches of any size."""
+"""The output processor: its output does not depend on how a model's events are batched."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
-from mlx_host._host.unparsed_markup import Telltales
+from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
 from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta
 from mlx_host.grammar import JsonValue
@@ -16,10 +16,10 @@ from mlx_host.requests import ChatRequest
 
 
 class Bracketed(Parser):
-    """Reads `[name]` as a call and `(thought)` as reasoning; needs to hold nothing back but what is open."""
+    """Parses `[name]` as a call and `(thought)` as reasoning; holds back only an open bracket."""
 
     name = "bracketed"
-    reads = "brackets"
+    description = "brackets"
     held = ""
 
     def feed(self, text: str) -> list[Part]:
@@ -54,8 +54,8 @@ BOTH = ParserSelection(Bracketed, Bracketed)
 
 
 def read(request: ChatRequest, events: list[Event], batch: int, parsers: ParserSelection = BOTH) -> list[ChatEvent]:
-    """Read in batches of a size, as far as a host would."""
-    processor = OutputProcessor(request, parsers, Telltales([], None))
+    """Process batches of a size until the output is complete."""
+    processor = OutputProcessor(request, parsers, MarkupSignatures([], None))
     out: list[ChatEvent] = []
     for at in range(0, len(events), batch):
         out += processor.process(events[at : at + batch])
@@ -82,7 +82,7 @@ def answer_of(pieces: str, **finished: Any) -> list[Event]:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
-def test_batches_do_not_show(batch: int) -> None:
+def test_batch_size_has_no_effect(batch: int) -> None:
     out = read(ask(tools=TOOLS), answer_of("(hm)yes[f]no[g]", completion_tokens=16), batch)
     assert isinstance(out[0], Started)
     assert summary(out) == ("yesno", "hm", ["f", "g"], "tool_calls")
@@ -90,14 +90,14 @@ def test_batches_do_not_show(batch: int) -> None:
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
-def test_first_call_ends_the_answer_and_the_count_where_calls_may_not_be_parallel(batch: int) -> None:
+def test_first_call_ends_the_output_without_parallel_tool_calls(batch: int) -> None:
     out = read(ask(tools=TOOLS, parallel_tool_calls=False), answer_of("ab[f]cd[g]", completion_tokens=10), batch)
     assert summary(out) == ("ab", "", ["f"], "tool_calls")
     assert out[-1] == OutputCompleted(prompt_tokens=5, cached_tokens=2, completion_tokens=5)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3, 100])
-def test_each_choice_ends_for_itself(batch: int) -> None:
+def test_choices_end_independently(batch: int) -> None:
     events = [
         Started(prompt_tokens=1),
         TextDelta("a", choice=1),
@@ -113,21 +113,21 @@ def test_each_choice_ends_for_itself(batch: int) -> None:
     assert out[-1] == OutputCompleted(prompt_tokens=1, cached_tokens=0, completion_tokens=3)
 
 
-def test_what_is_open_at_the_end_is_shown() -> None:
+def test_text_held_back_is_emitted_at_the_end() -> None:
     assert summary(read(ask(tools=TOOLS), answer_of("a[f", reason="length"), 1)) == ("a[f", "", [], "length")
 
 
-def test_parts_side_by_side_are_joined_within_a_batch() -> None:
+def test_adjacent_parts_of_a_batch_are_joined() -> None:
     out = read(ask(), answer_of("abc"), 100)
     assert [event.parts for event in out if isinstance(event, ChoiceDelta)] == [[Content("abc")]]
 
 
-def test_progress_passes() -> None:
+def test_progress_is_forwarded() -> None:
     events = [Started(prompt_tokens=9), Progress("prefill", 4, 9), Finished()]
     assert Progress("prefill", 4, 9) in read(ask(), events, 2)
 
 
-def test_calls_get_ids_that_differ() -> None:
+def test_call_ids_are_unique() -> None:
     out = read(ask(tools=TOOLS), answer_of("[f][f]"), 100)
     ids = [
         part.id for event in out if isinstance(event, ChoiceDelta) for part in event.parts if isinstance(part, ToolCall)
@@ -146,26 +146,28 @@ def test_calls_get_ids_that_differ() -> None:
         (ParserSelection(Bracketed, type("Other", (Bracketed,), {})), ("yes", "hm", ["f"], "tool_calls")),
     ],
 )
-def test_parsers_read_what_they_are_for(parsers: ParserSelection, expected: tuple[str, str, list[str], str]) -> None:
+def test_reasoning_and_tool_call_parsers_are_combined(
+    parsers: ParserSelection, expected: tuple[str, str, list[str], str]
+) -> None:
     assert summary(read(ask(tools=TOOLS), answer_of("(hm)yes[f]"), 4, parsers)) == expected
 
 
 @pytest.mark.parametrize("batch", [1, 100])
-def test_content_of_a_form_is_content_whatever_its_strings_hold(batch: int) -> None:
+def test_markup_in_constrained_content_is_content(batch: int) -> None:
     form = JsonValue(True)
     text = '(hm) {"a": "[f] (x)"}'
-    out = read(ask(tools=TOOLS, form=form), answer_of(text), batch)
+    out = read(ask(tools=TOOLS, output_format=form), answer_of(text), batch)
     assert summary(out) == (' {"a": "[f] (x)"}', "hm", [], "stop")
-    assert summary(read(ask(tools=TOOLS, form=form), answer_of("[f]"), batch)) == ("", "", ["f"], "tool_calls")
+    assert summary(read(ask(tools=TOOLS, output_format=form), answer_of("[f]"), batch)) == ("", "", ["f"], "tool_calls")
 
 
 class Closed(Bracketed):
-    """Reads `.` as a marker."""
+    """Parses `.` as a marker."""
 
     def feed(self, text: str) -> list[Part]:
         return [Marker(part.text) if part == Content(".") else part for part in super().feed(text)]
 
 
-def test_markers_within_a_form_are_content_and_behind_it_markers() -> None:
-    out = read(ask(form=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
+def test_markers_are_parsed_only_after_constrained_content() -> None:
+    out = read(ask(output_format=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
     assert summary(out) == ("1.5", "", [], "stop")

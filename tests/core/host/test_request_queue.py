@@ -10,13 +10,13 @@ from mlx_host.requests import Priority
 
 
 async def settle() -> None:
-    """Let every task run until it waits."""
+    """Run every task until it waits."""
     for _ in range(5):
         await asyncio.sleep(0)
 
 
-class Crowd:
-    """Requests that wait for a slot, and the names of those that got one."""
+class Waiters:
+    """Requests that wait for a slot, and the names of those that acquired one."""
 
     def __init__(self, queue: RequestQueue) -> None:
         self.queue = queue
@@ -34,26 +34,26 @@ class Crowd:
 
 def test_first_come_first_served_within_each_priority() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(10, slots=1))
+        waiters = Waiters(RequestQueue(10, slots=1))
         names = [("running", 1), ("normal 1", 1), ("low 1", 2), ("high 1", 0), ("normal 2", 1), ("high 2", 0)]
-        tasks = [await crowd.acquire(name, Priority(priority)) for name, priority in names]
+        tasks = [await waiters.acquire(name, Priority(priority)) for name, priority in names]
         for _ in names:
-            crowd.queue.release()
+            waiters.queue.release()
             await settle()
-        assert crowd.admitted == ["running", "high 1", "high 2", "normal 1", "normal 2", "low 1"]
+        assert waiters.admitted == ["running", "high 1", "high 2", "normal 1", "normal 2", "low 1"]
         assert all(task.done() for task in tasks)
-        assert (crowd.queue.running, crowd.queue.waiting) == (0, 0)
+        assert (waiters.queue.running, waiters.queue.waiting) == (0, 0)
 
     asyncio.run(main())
 
 
 def test_full_queue_rejects_with_retry_after() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(1, slots=1))
-        await crowd.acquire("running")
-        waiting = await crowd.acquire("waiting")
+        waiters = Waiters(RequestQueue(1, slots=1))
+        await waiters.acquire("running")
+        waiting = await waiters.acquire("waiting")
         with pytest.raises(QueueFullError, match="at capacity") as caught:
-            await crowd.queue.acquire("late", Priority.HIGH)
+            await waiters.queue.acquire("late", Priority.HIGH)
         assert caught.value.retry_after is not None
         assert 1 <= caught.value.retry_after <= MAX_RETRY_AFTER
         waiting.cancel()
@@ -65,36 +65,36 @@ def test_retry_after_follows_the_duration_of_requests_and_is_limited() -> None:
     async def main() -> None:
         queue = RequestQueue(0, slots=1)
 
-        async def refused() -> float:
+        async def retry_after() -> float:
             with pytest.raises(QueueFullError) as caught:
                 await queue.acquire("r", Priority.NORMAL)
             assert caught.value.retry_after is not None
             return caught.value.retry_after
 
         await queue.acquire("r", Priority.NORMAL)
-        assert await refused() == 1
+        assert await retry_after() == 1
         queue.release(20)
         await queue.acquire("r", Priority.NORMAL)
-        assert 2 < await refused() < 20
+        assert 2 < await retry_after() < 20
         queue.release(10_000)
         await queue.acquire("r", Priority.NORMAL)
-        assert await refused() == MAX_RETRY_AFTER
+        assert await retry_after() == MAX_RETRY_AFTER
 
     asyncio.run(main())
 
 
 def test_cancelled_request_leaves_the_queue() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(2, slots=1))
-        await crowd.acquire("running")
-        first, second = await crowd.acquire("first"), await crowd.acquire("second")
+        waiters = Waiters(RequestQueue(2, slots=1))
+        await waiters.acquire("running")
+        first, second = await waiters.acquire("first"), await waiters.acquire("second")
         first.cancel()
         await settle()
-        assert crowd.queue.waiting == 1
-        await crowd.acquire("third")
-        crowd.queue.release()
+        assert waiters.queue.waiting == 1
+        await waiters.acquire("third")
+        waiters.queue.release()
         await settle()
-        assert crowd.admitted == ["running", "second"]
+        assert waiters.admitted == ["running", "second"]
         assert second.done()
 
     asyncio.run(main())
@@ -102,31 +102,31 @@ def test_cancelled_request_leaves_the_queue() -> None:
 
 def test_slot_granted_to_a_request_that_is_cancelled_goes_to_the_next() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(2, slots=1))
-        await crowd.acquire("running")
-        first = await crowd.acquire("first")
-        await crowd.acquire("second")
-        crowd.queue.release()
+        waiters = Waiters(RequestQueue(2, slots=1))
+        await waiters.acquire("running")
+        first = await waiters.acquire("first")
+        await waiters.acquire("second")
+        waiters.queue.release()
         first.cancel()
         await settle()
-        assert crowd.admitted == ["running", "second"]
-        assert crowd.queue.running == 1
+        assert waiters.admitted == ["running", "second"]
+        assert waiters.queue.running == 1
 
     asyncio.run(main())
 
 
-def test_more_slots_admit_more_and_none_admit_nobody() -> None:
+def test_changing_the_number_of_slots() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(5))
-        tasks = [await crowd.acquire(str(number)) for number in range(4)]
-        assert not crowd.admitted
-        crowd.queue.slots = 3
+        waiters = Waiters(RequestQueue(5))
+        tasks = [await waiters.acquire(str(number)) for number in range(4)]
+        assert not waiters.admitted
+        waiters.queue.slots = 3
         await settle()
-        assert crowd.admitted == ["0", "1", "2"]
-        crowd.queue.slots = 0
-        crowd.queue.release()
+        assert waiters.admitted == ["0", "1", "2"]
+        waiters.queue.slots = 0
+        waiters.queue.release()
         await settle()
-        assert crowd.admitted == ["0", "1", "2"]
+        assert waiters.admitted == ["0", "1", "2"]
         tasks[3].cancel()
 
     asyncio.run(main())
@@ -134,56 +134,56 @@ def test_more_slots_admit_more_and_none_admit_nobody() -> None:
 
 def test_all_waiting_requests_can_be_rejected() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(5, slots=1))
-        await crowd.acquire("running")
-        waiting = [await crowd.acquire(str(number)) for number in range(2)]
-        crowd.queue.reject_all(lambda: ModelUnavailableError("the model is gone"))
+        waiters = Waiters(RequestQueue(5, slots=1))
+        await waiters.acquire("running")
+        waiting = [await waiters.acquire(str(number)) for number in range(2)]
+        waiters.queue.reject_all(lambda: ModelUnavailableError("the model is gone"))
         await settle()
         assert [str(task.exception()) for task in waiting] == ["the model is gone"] * 2
         assert all(isinstance(task.exception(), ModelUnavailableError) for task in waiting)
-        assert (crowd.queue.running, crowd.queue.waiting) == (1, 0)
+        assert (waiters.queue.running, waiters.queue.waiting) == (1, 0)
 
     asyncio.run(main())
 
 
 def test_one_waiting_request_can_be_rejected() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(5, slots=1))
-        await crowd.acquire("running")
-        first, second = await crowd.acquire("first"), await crowd.acquire("second")
-        assert crowd.queue.reject("first", ModelUnavailableError("cancelled"))
-        assert not crowd.queue.reject("unknown", ModelUnavailableError("cancelled"))
+        waiters = Waiters(RequestQueue(5, slots=1))
+        await waiters.acquire("running")
+        first, second = await waiters.acquire("first"), await waiters.acquire("second")
+        assert waiters.queue.reject("first", ModelUnavailableError("cancelled"))
+        assert not waiters.queue.reject("unknown", ModelUnavailableError("cancelled"))
         await settle()
         assert str(first.exception()) == "cancelled"
-        crowd.queue.release()
+        waiters.queue.release()
         await settle()
         assert second.done()
-        assert crowd.admitted == ["running", "second"]
+        assert waiters.admitted == ["running", "second"]
 
     asyncio.run(main())
 
 
-def test_cancelled_requests_neither_block_the_queue_nor_pile_up_in_it() -> None:
+def test_cancelled_requests_neither_block_the_queue_nor_accumulate() -> None:
     async def main() -> None:
-        crowd = Crowd(RequestQueue(2000))
-        tasks = [asyncio.create_task(crowd.queue.acquire(str(number), Priority.NORMAL)) for number in range(1000)]
+        waiters = Waiters(RequestQueue(2000))
+        tasks = [asyncio.create_task(waiters.queue.acquire(str(number), Priority.NORMAL)) for number in range(1000)]
         await settle()
-        last = await crowd.acquire("last")
+        last = await waiters.acquire("last")
         for task in tasks:
             task.cancel()
         await settle()
-        assert crowd.queue.waiting == 1
-        assert len(crowd.queue._heap) <= MAX_CANCELLED + 2
-        crowd.queue.slots = 1
+        assert waiters.queue.waiting == 1
+        assert len(waiters.queue._heap) <= MAX_CANCELLED + 2
+        waiters.queue.slots = 1
         await settle()
         assert last.done()
-        assert crowd.admitted == ["last"]
+        assert waiters.admitted == ["last"]
 
     asyncio.run(main())
 
 
 class Comparisons:
-    """Counts how often entries are compared, which is what cancelling would cost in a queue that is searched."""
+    """Counts comparisons of entries, which a linear search would make."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0

@@ -70,7 +70,7 @@ def test_unexpected_error_fails_the_model_and_its_waiting_requests() -> None:
 
 
 @pytest.mark.parametrize("error", [LoadError("bad path"), UsageError("no such backend")])
-def test_load_that_fails_is_not_retried_until_it_is_requested(error: LoadError | UsageError) -> None:
+def test_failed_load_is_not_retried_automatically(error: LoadError | UsageError) -> None:
     async def test() -> None:
         workers = Workers(error)
         model = served(workers, AT_ONCE)
@@ -101,7 +101,7 @@ def test_crash_while_loading_fails_the_load_and_is_retried() -> None:
     run(test)
 
 
-def test_requests_during_a_failure_are_rejected_with_the_time_of_the_next_attempt() -> None:
+def test_requests_to_a_failed_model_are_rejected_with_the_time_of_the_next_attempt() -> None:
     async def test() -> None:
         workers = Workers("crash")
         model = served(workers, RestartPolicy(retry_delay=1000.0, max_retry_delay=300.0))
@@ -114,7 +114,7 @@ def test_requests_during_a_failure_are_rejected_with_the_time_of_the_next_attemp
         with pytest.raises(ModelUnavailableError, match="exited while loading") as caught:
             await text(model)
         assert (caught.value.retryable, caught.value.retry_after) == (True, MAX_RETRY_AFTER)
-        # Loading it explicitly does not wait for that time.
+        # An explicit load does not wait for that time.
         await model.load()
         assert await text(model) == "xxx"
         await model.stop(60)
@@ -163,7 +163,7 @@ def test_model_is_restarted_and_its_waiting_requests_are_kept() -> None:
             workers.crash()
             assert await asyncio.gather(*waiting) == ["xxx"] * 3
             for stream in streams:
-                with pytest.raises(EngineDeadError, match="exited while it ran the request"):
+                with pytest.raises(EngineDeadError, match="exited while running the request"):
                     await stream
             assert (model.status().restarts, model.queue.running, model.status().error) == (1, 0, None)
 
@@ -188,7 +188,7 @@ def test_model_that_crashes_too_often_fails_and_is_retried_with_growing_delays()
     run(test)
 
 
-def test_failed_model_says_why_and_fails_what_waits() -> None:
+def test_failed_model_reports_the_error_and_fails_waiting_requests() -> None:
     async def test() -> None:
         workers = Workers(None, None, None, "crash")
         async with running(served(workers, RESTARTS_ONLY)) as model:
@@ -250,7 +250,7 @@ def test_unloading_lets_running_requests_finish_and_rejects_the_others() -> None
             with pytest.raises(ModelUnavailableError, match="'m' is being unloaded"):
                 await text(model, "late")
             assert (model.state, model.queue.running) == (ModelState.DRAINING, 2)
-            # It goes on without the one that asked for it.
+            # Unloading continues although the caller was cancelled.
             unloading.cancel()
             loading = asyncio.create_task(model.load())
             workers.released.set()
@@ -303,7 +303,7 @@ def test_crash_while_unloading_ends_it() -> None:
 
 
 @pytest.mark.parametrize("state", [ModelState.RESTARTING, ModelState.FAILED])
-def test_unloading_ends_the_attempts_to_start_the_process(state: ModelState) -> None:
+def test_unloading_ends_the_restart_attempts(state: ModelState) -> None:
     async def test() -> None:
         workers = Workers(*([None] if state is ModelState.RESTARTING else ["crash"]))
         model = served(workers, NEVER)
@@ -364,9 +364,9 @@ def test_waiting_and_running_requests_can_be_ended() -> None:
             await until(lambda: model.status().batch_sizes)
             waiting = asyncio.create_task(text(model, "waiting"))
             await until(lambda: model.queue.waiting)
-            assert model.end("waiting", ModelUnavailableError("cancelled"))
-            assert model.end("stream 0", ModelUnavailableError("cancelled"))
-            assert not model.end("unknown", ModelUnavailableError("cancelled"))
+            assert model.cancel_with_error("waiting", ModelUnavailableError("cancelled"))
+            assert model.cancel_with_error("stream 0", ModelUnavailableError("cancelled"))
+            assert not model.cancel_with_error("unknown", ModelUnavailableError("cancelled"))
             for ended in (waiting, streams[0]):
                 with pytest.raises(ModelUnavailableError, match="cancelled"):
                     await ended
@@ -393,7 +393,7 @@ def test_progress_of_a_waiting_reply_is_that_of_loading() -> None:
         waiting = reply(model)
         model.start()
         assert str(waiting.progress) == "queued"
-        model._note_progress(Loading("download", 1, 4))
+        model._set_load_progress(Loading("download", 1, 4))
         assert str(waiting.progress) == "download 1/4"
         await model.wait_loaded()
         assert str(waiting.progress) == "queued"

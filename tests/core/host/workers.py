@@ -1,4 +1,4 @@
-"""Served models on threads, whose loading and output the test decides."""
+"""Served models whose workers run on threads and whose loads and output are scripted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mlx_host.errors import MlxHostError
 from mlx_host.events import Event, Finished, Started, TextDelta
 from mlx_host.requests import ChatRequest
 
-# No test waits for a delay: it is either none, or longer than any test.
+# No test waits for a delay: it is zero, or longer than any test.
 AT_ONCE = RestartPolicy(restart_delay=0.0, retry_delay=0.0)
 NEVER = RestartPolicy(restart_delay=1000.0, retry_delay=1000.0)
 RESTARTS_ONLY = RestartPolicy(restart_delay=0.0, retry_delay=1000.0)
 
 
 class Speaker(Model):
-    """Yields as much text as the request's max_tokens; without, until `released`."""
+    """Yields max_tokens tokens; without max_tokens, yields until `released`."""
 
     concurrency = 2
 
@@ -43,7 +43,7 @@ class Speaker(Model):
 
 
 class Workers:
-    """Starts a worker for each load: the next of `loads` is what happens, then all loads succeed.
+    """Starts a worker for each load. The outcomes are those of `loads`; further loads succeed.
 
     A load is None (it succeeds), "crash" (the process exits while loading) or an error that it fails with.
     """
@@ -65,11 +65,11 @@ class Workers:
         return self.started[-1]
 
     def crash(self) -> None:
-        """End the current worker as a crash does."""
+        """End the current worker like a crash."""
         self.started[-1].kill()
 
     async def wait_for(self, count: int) -> None:
-        """Wait until so many workers were started."""
+        """Wait until this many workers were started."""
         await until(lambda: len(self.started) >= count)
 
     @property

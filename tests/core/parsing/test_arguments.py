@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from mlx_host.parsing import arguments_of, json_call, json_object, json_string
+from mlx_host.parsing import json_call, json_object, json_string, normalize_arguments
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,8 @@ from mlx_host.parsing import arguments_of, json_call, json_object, json_string
         ("{", None),
     ],
 )
-def test_arguments_are_an_object_or_nothing(raw: str, expected: str | None) -> None:
-    assert arguments_of(raw) == expected
+def test_normalize_arguments(raw: str, expected: str | None) -> None:
+    assert normalize_arguments(raw) == expected
 
 
 @pytest.mark.parametrize(
@@ -37,15 +37,15 @@ def test_arguments_are_an_object_or_nothing(raw: str, expected: str | None) -> N
         ('["name"]', None),
     ],
 )
-def test_a_call_is_an_object_with_a_name(raw: str, expected: tuple[str, str, str | None] | None) -> None:
+def test_json_call(raw: str, expected: tuple[str, str, str | None] | None) -> None:
     assert json_call(raw, id_key="id") == expected
 
 
-def test_an_object_without_arguments_may_not_be_enough() -> None:
+def test_arguments_can_be_required() -> None:
     assert json_call('{"name": "f"}', need_arguments=True) is None
 
 
-def test_written_json_can_be_sent_as_text() -> None:
+def test_json_string_is_valid_unicode() -> None:
     written = json_object({"é\ud800": json_string("\ud800"), "ü": "1"})
     assert json.loads(written.encode()) == {"é\ud800": "\ud800", "ü": 1}
     assert json_string("é") == '"é"'

@@ -1,4 +1,4 @@
-"""The contract catches parsers that are wrong."""
+"""ParserContract detects broken parsers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from mlx_host.parsing import (
     CallReader,
     CallValues,
     Content,
-    Function,
     JsonCall,
     Marker,
     MarkupParser,
@@ -22,7 +21,8 @@ from mlx_host.parsing import (
     TaggedCalls,
     ToolCall,
     ToolChoice,
-    functions,
+    ToolFunction,
+    tool_functions,
 )
 from mlx_host.requests import Json
 from mlx_host.testing import ParserContract, parser_contract
@@ -31,7 +31,7 @@ from mlx_host.testing.samples import Sample
 from mlx_host_parser_hermes import HermesParser
 from mlx_host_parser_hermes import samples as hermes_samples
 
-from tests.core.parsing.shapes import TOOLS, Tagged
+from tests.core.parsing.example_parsers import TOOLS, Tagged
 
 
 class LosesText(Tagged):
@@ -39,26 +39,26 @@ class LosesText(Tagged):
         return [Content(part.text.strip()) if isinstance(part, Content) else part for part in super().feed(text)]
 
 
-class ShowsCuts(Tagged):
-    """Looks for a closer in each piece by itself."""
+class DependsOnChunks(Tagged):
+    """Searches each chunk separately."""
 
     def feed(self, text: str) -> list[Part]:
         return super().feed(text) + self.finish()
 
 
-class Refused(Exception):
+class ParserError(Exception):
     pass
 
 
 class Raises(Tagged):
     def feed(self, text: str) -> list[Part]:
         if "<call>" in text and "</think>" in text:
-            raise Refused(text)
+            raise ParserError(text)
         return super().feed(text)
 
 
 class InventsCalls(Tagged):
-    """Closes what the model left open."""
+    """Completes truncated calls."""
 
     def finish(self) -> list[Part]:
         parts = super().finish()
@@ -68,14 +68,14 @@ class InventsCalls(Tagged):
         ]
 
 
-class WritesNoObject(Tagged):
+class EmitsInvalidArguments(Tagged):
     def feed(self, text: str) -> list[Part]:
         parts = super().feed(text)
         return [ToolCall(part.name, "[]", part.source) if isinstance(part, ToolCall) else part for part in parts]
 
 
 class HidesText(Tagged):
-    """Takes reasoning out as if it were syntax."""
+    """Emits reasoning as markers."""
 
     def feed(self, text: str) -> list[Part]:
         return [Marker(part.source) if isinstance(part, Reasoning) else part for part in super().feed(text)]
@@ -83,33 +83,35 @@ class HidesText(Tagged):
 
 class CallsWithoutTools(Tagged):
     def __init__(self, **primed: object) -> None:
-        super().__init__(generation_prompt=str(primed["prompt_tail"]), tools=TOOLS, reasoning=bool(primed["reasoning"]))
+        super().__init__(
+            generation_prompt=str(primed["generation_prompt"]), tools=TOOLS, reasoning=bool(primed["reasoning"])
+        )
 
 
 class ReasonsAlways(Tagged):
     def __init__(self, **primed: object) -> None:
-        super().__init__(generation_prompt=str(primed["prompt_tail"]), tools=TOOLS if primed["tools"] else ())
+        super().__init__(generation_prompt=str(primed["generation_prompt"]), tools=TOOLS if primed["tools"] else ())
 
 
-class ShowsNothing(Tagged):
+class HasNoRelevantSamples(Tagged):
     samples = (Sample("text", "text", "text"),)
 
 
 class Notes(MarkupParser):
-    """Consistent: what it reads is what it writes and constrains."""
+    """A consistent parser."""
 
     name = "notes"
-    reads = "JSON in tags"
+    description = "JSON in tags"
     calls: ClassVar[tuple[CallReader, ...]] = (TaggedCalls("[[do]]", JsonCall(), "[[/do]]"),)
     samples = (Sample("call", '[[do]]{"name": "now"}[[/do]]', calls=(("now", {}),), tools=SAMPLE_TOOLS),)
 
 
 class OtherCalls(TaggedCalls):
-    """Reads `arguments` and `[[/do]]`, but constrains to, and writes, `args` and `[[/end]]`."""
+    """Parses `arguments` and `[[/do]]`, but its grammar and output have `args` and `[[/end]]`."""
 
     other = TaggedCalls("[[do]]", JsonCall("args"), "[[/end]]")
 
-    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
+    def grammar(self, functions: Sequence[ToolFunction], choice: ToolChoice) -> Grammar:
         return self.other.grammar(functions, choice)
 
     def write(self, calls: Sequence[CallValues]) -> str:
@@ -121,7 +123,7 @@ class WritesOtherCalls(Notes):
 
 
 class OtherCloser(TaggedCalls):
-    """Reads `[[/do]]`, but writes `[[/end]]`."""
+    """Parses `[[/do]]`, but writes `[[/end]]`."""
 
     def write(self, calls: Sequence[CallValues]) -> str:
         return super().write(calls).replace(self.closer, "[[/end]]")
@@ -132,18 +134,18 @@ class WritesOtherCloser(Notes):
 
 
 class ConstrainsToOtherCalls(Notes):
-    """Writes what it reads, but its grammar has other keys and another closer."""
+    """Parses what it writes, but its grammar has other keys and another closing tag."""
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        return OtherCalls.other.grammar(functions(tools), choice)
+        return OtherCalls.other.grammar(tool_functions(tools), choice)
 
 
 class ConstrainsSingleCallsOnly(Notes):
-    """Forgets what stands between two calls."""
+    """Its grammar has a separator that it does not write."""
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
         between = TaggedCalls("[[do]]", JsonCall(), "[[/do]]", between=";")
-        return between.grammar(functions(tools), choice)
+        return between.grammar(tool_functions(tools), choice)
 
 
 class WritesNothing(Notes):
@@ -153,8 +155,8 @@ class WritesNothing(Notes):
 
 
 @pytest.fixture(autouse=True)
-def first_failure_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Making a failing text shorter, for somebody to read, takes most of the time."""
+def skip_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shrinking failing examples takes most of the time and is not needed here."""
     unshortened = settings(parser_contract._SETTINGS, phases=[Phase.generate])
     monkeypatch.setattr(parser_contract, "_SETTINGS", unshortened)
     monkeypatch.setattr(parser_contract, "_CALL_SETTINGS", settings(unshortened, max_examples=20))
@@ -164,31 +166,31 @@ def first_failure_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     ("broken", "test"),
     [
         (LosesText, "test_invariants_hold_for_any_text"),
-        (ShowsCuts, "test_samples_parse_alike_in_any_chunks"),
-        (ShowsCuts, "test_invariants_hold_for_damaged_samples"),
+        (DependsOnChunks, "test_samples_parse_the_same_in_any_chunks"),
+        (DependsOnChunks, "test_invariants_hold_for_damaged_samples"),
         (Raises, "test_invariants_hold_for_any_text"),
         (InventsCalls, "test_truncated_output_adds_no_call"),
-        (WritesNoObject, "test_samples_parse_as_expected"),
+        (EmitsInvalidArguments, "test_samples_parse_as_expected"),
         (HidesText, "test_samples_parse_as_expected"),
         (HidesText, "test_invariants_hold_for_any_text"),
         (CallsWithoutTools, "test_calls_are_text_without_tools"),
         (ReasonsAlways, "test_disabled_reasoning_stays_in_the_content"),
-        (ShowsNothing, "test_samples_cover_reasoning_or_calls"),
-        (WritesOtherCalls, "test_written_calls_are_read_back"),
-        (WritesOtherCloser, "test_written_calls_are_read_back"),
-        (WritesOtherCloser, "test_the_grammar_admits_written_calls"),
-        (WritesNothing, "test_written_calls_are_read_back"),
-        (ConstrainsToOtherCalls, "test_the_grammar_admits_written_calls"),
-        (ConstrainsSingleCallsOnly, "test_the_grammar_admits_written_calls"),
-        (WritesNothing, "test_the_grammar_admits_written_calls"),
+        (HasNoRelevantSamples, "test_samples_cover_reasoning_or_calls"),
+        (WritesOtherCalls, "test_written_calls_are_parsed_back"),
+        (WritesOtherCloser, "test_written_calls_are_parsed_back"),
+        (WritesOtherCloser, "test_the_grammar_matches_written_calls"),
+        (WritesNothing, "test_written_calls_are_parsed_back"),
+        (ConstrainsToOtherCalls, "test_the_grammar_matches_written_calls"),
+        (ConstrainsSingleCallsOnly, "test_the_grammar_matches_written_calls"),
+        (WritesNothing, "test_the_grammar_matches_written_calls"),
     ],
 )
-def test_a_wrong_parser_fails(broken: type[Tagged | Notes], test: str) -> None:
+def test_contract_detects_broken_parser(broken: type[Tagged | Notes], test: str) -> None:
     class Contract(ParserContract):
         parser = broken
         samples = broken.samples
 
-    with pytest.raises((AssertionError, Refused)):
+    with pytest.raises((AssertionError, ParserError)):
         getattr(Contract(), test)()
 
 
@@ -198,7 +200,7 @@ class TestNotes(ParserContract):
 
 
 def test_a_parser_without_samples_is_rejected_with_the_way_to_add_them() -> None:
-    with pytest.raises(PluginError, match=r"the parser 'notes' has no samples: define SAMPLES"):
+    with pytest.raises(PluginError, match=r"Parser 'notes' has no samples"):
 
         class Contract(ParserContract):
             parser = Notes

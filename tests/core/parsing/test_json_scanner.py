@@ -3,7 +3,7 @@ import json
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mlx_host.parsing import NotACall, Reading, Scanner, read_balanced, read_json
+from mlx_host.parsing import CallSyntaxError, ScanGenerator, Scanner, read_balanced, read_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -11,16 +11,16 @@ JSON = st.recursive(
 )
 
 
-def read(reading: Reading[str], s: Scanner, text: str) -> tuple[str, str]:
-    """Feed single characters; return what was read (or "no") and what is unread."""
+def read(reading: ScanGenerator[str], s: Scanner, text: str) -> tuple[str, str]:
+    """Feed single characters; return the value (or "no") and the unread text."""
     pieces = iter(text)
     while True:
         try:
             next(reading)
         except StopIteration as stop:
-            return stop.value, s.text[s.at :] + "".join(pieces)
-        except NotACall:
-            return "no", s.text[s.at :] + "".join(pieces)
+            return stop.value, s.text[s.pos :] + "".join(pieces)
+        except CallSyntaxError:
+            return "no", s.text[s.pos :] + "".join(pieces)
         piece = next(pieces, "")
         s.feed(piece)
         s.ended = not piece
@@ -28,7 +28,7 @@ def read(reading: Reading[str], s: Scanner, text: str) -> tuple[str, str]:
 
 @settings(derandomize=True, database=None, deadline=None)
 @given(JSON, st.booleans(), st.sampled_from([None, 1]))
-def test_a_value_ends_where_it_ends(value: object, ascii_only: bool, indent: int | None) -> None:
+def test_json_value_ends_at_its_last_character(value: object, ascii_only: bool, indent: int | None) -> None:
     text = json.dumps([value], ensure_ascii=ascii_only, indent=indent)
     s = Scanner()
     assert read(read_json(s), s, text + "]</call>") == (text, "]</call>")
@@ -53,7 +53,7 @@ def test_a_value_ends_where_it_ends(value: object, ascii_only: bool, indent: int
         ("[" * 129, "["),
     ],
 )
-def test_it_stops_at_the_first_impossible_character(text: str, unread: str) -> None:
+def test_invalid_json_stops_at_the_first_invalid_character(text: str, unread: str) -> None:
     s = Scanner()
     assert read(read_json(s), s, text) == ("no", unread)
 
@@ -68,11 +68,11 @@ def test_it_stops_at_the_first_impossible_character(text: str, unread: str) -> N
         ("('a\\", ("no", "")),
     ],
 )
-def test_brackets_are_balanced_outside_quotes(text: str, expected: tuple[str, str]) -> None:
+def test_balanced_brackets_ignore_quoted_text(text: str, expected: tuple[str, str]) -> None:
     s = Scanner()
     assert read(read_balanced(s), s, text) == expected
 
 
-def test_quotes_may_be_any_string() -> None:
+def test_quotes_can_have_several_characters() -> None:
     s = Scanner()
     assert read(read_balanced(s, ('<|"|>',), ""), s, '{k:<|"|>}"\\<|"|>}x') == ('{k:<|"|>}"\\<|"|>}', "x")

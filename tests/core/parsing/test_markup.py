@@ -1,4 +1,4 @@
-"""The rules that every family of markup shares, at the parser's door."""
+"""The rules of MarkupParser that all families share."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from mlx_host.testing.grammar_matcher import admits
 from mlx_host.testing.parser_contract import joined
 from mlx_host.testing.samples import standard_samples
 
-from tests.core.parsing.shapes import TOOL, TOOLS, Kimi, Minimax, Mistral, Tagged
+from tests.core.parsing.example_parsers import TOOL, TOOLS, Kimi, Minimax, Mistral, Tagged
 
 CALL = '<call>{"name": "f", "arguments": {"s": "x"}}</call>'
 OPEN = "<think>\n"
@@ -40,7 +40,7 @@ def read(
 
 
 def shown(parts: Sequence[Part]) -> str:
-    """Content as it is, reasoning in parentheses, calls in brackets; markers are shown to nobody."""
+    """Render content verbatim, reasoning in parentheses and calls in brackets, without markers."""
     written = ""
     for part in joined(parts):
         if isinstance(part, ToolCall):
@@ -53,7 +53,7 @@ def shown(parts: Sequence[Part]) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "prompt_tail", "expected"),
+    ("text", "generation_prompt", "expected"),
     [
         ("\n  C \n", "", "\n  C \n"),
         ("<think>\n R\n r \n</think>\n\nC\n", "", "(R\n r)C\n"),
@@ -74,7 +74,7 @@ def shown(parts: Sequence[Part]) -> str:
         (f"C\n{CALL}\nc\n", "", "C\n[f]\nc\n"),
     ],
 )
-def test_who_owns_which_text(text: str, generation_prompt: str, expected: str) -> None:
+def test_kind_of_text_and_whitespace(text: str, generation_prompt: str, expected: str) -> None:
     assert shown(read(Tagged, text, generation_prompt)) == expected
 
 
@@ -120,11 +120,11 @@ def test_calls_inside_reasoning(text: str, expected: str) -> None:
         ("<function=f><parameter=s>a</function>", "<function=f><parameter=s>a</function>"),
     ],
 )
-def test_what_is_no_complete_call_is_text_and_its_neighbours_survive(text: str, expected: str) -> None:
+def test_malformed_or_truncated_calls_are_text(text: str, expected: str) -> None:
     assert shown(read(Tagged, text)) == expected
 
 
-def test_content_and_reasoning_are_not_held_back() -> None:
+def test_content_and_reasoning_are_streamed() -> None:
     parser = Tagged(tools=TOOLS)
     assert parser.feed("Hello <ca") == [Content("Hello ")]
     assert parser.feed("t>") == [Content("<cat>")]
@@ -134,20 +134,20 @@ def test_content_and_reasoning_are_not_held_back() -> None:
     assert [type(part) for part in parser.feed(CALL + "!")] == [ToolCall, Content]
 
 
-def test_ids_come_from_the_wire() -> None:
+def test_call_ids_are_parsed() -> None:
     kimi = read(Kimi, Kimi.samples[0].text)
     array = read(Mistral, Mistral.samples[1].text)
     assert [part.id for part in kimi if isinstance(part, ToolCall)] == ["functions.f:3", "functions.g-h:4"]
     assert [part.id for part in array if isinstance(part, ToolCall)] == ["123456789", None]
 
 
-def test_a_block_cut_off_keeps_its_complete_calls() -> None:
+def test_truncated_block_keeps_complete_calls() -> None:
     text = Minimax.samples[0].text
     cut = text[: text.index('g"')]
     assert shown(read(Minimax, cut)) == '[f]\n<invoke name="'
 
 
-def test_arguments_keep_every_digit_and_escape() -> None:
+def test_arguments_are_unchanged_json() -> None:
     written = '{"n": 12345678901234567890.10, "s": "\\ud83d\\u00e9"}'
     [call] = read(Tagged, f'<call>{{"name": "f", "arguments": {written}}}</call>')
     assert isinstance(call, ToolCall)
@@ -156,24 +156,24 @@ def test_arguments_keep_every_digit_and_escape() -> None:
 
 class Declared(MarkupParser):
     name = "declared"
-    reads = "calls in tags and in an older block"
+    description = "calls in tags and in an older block"
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|end|>",)
+    ignored_tokens = ("<|end|>",)
     calls: ClassVar[tuple[CallReader, ...]] = (
-        TaggedCalls("<call>", FunctionXml(), "</call>", bare=("<function=",)),
+        TaggedCalls("<call>", FunctionXml(), "</call>", bare_starts=("<function=",)),
         ReadOnlyCalls(JsonArrayCalls("<old>", "</old>")),
     )
 
 
-def test_what_a_family_declares_about_calls_is_used_everywhere() -> None:
-    assert Declared.openers == ("<call>", "<function=", "<old>")
-    assert set(Declared.markers) == {*Declared.openers, "</call>", "</old>", "<think>", "</think>", "<|end|>"}
-    assert Declared.telltales == (*Declared.openers, "<think>", "</think>")
-    assert Declared.templates == (("<call>",),)
+def test_class_attributes_are_derived_from_calls() -> None:
+    assert Declared.call_starts == ("<call>", "<function=", "<old>")
+    assert set(Declared.markers) == {*Declared.call_starts, "</call>", "</old>", "<think>", "</think>", "<|end|>"}
+    assert Declared.signatures == (*Declared.call_starts, "<think>", "</think>")
+    assert Declared.template_signatures == (("<call>",),)
 
 
-def test_a_format_that_is_only_read_is_neither_written_nor_forced() -> None:
+def test_read_only_format_is_not_written_or_forced() -> None:
     assert shown(read(Declared, '<old>[{"name": "f"}]</old>')) == "[f]"
     assert Declared.write_calls([("f", {})]) == ["<call><function=f>\n</function></call>"]
     grammar = Declared().grammar([TOOL], ToolChoice(required=True))
@@ -185,11 +185,11 @@ def test_a_format_that_is_only_read_is_neither_written_nor_forced() -> None:
 
     assert Declared.can_force_calls()
     assert not OnlyReads.can_force_calls()
-    with pytest.raises(UnsupportedRequestError, match="cannot force"):
+    with pytest.raises(UnsupportedRequestError, match="does not support forced"):
         OnlyReads().grammar([TOOL], ToolChoice(required=True))
 
 
-def test_of_two_formats_with_one_opener_the_first_reads() -> None:
+def test_first_format_wins_for_a_shared_call_start() -> None:
     class Two(Declared):
         calls = (TaggedCalls("<call>", JsonCall(), "</call>"), TaggedCalls("<call>", FunctionXml(), "</call>"))
 
@@ -198,30 +198,28 @@ def test_of_two_formats_with_one_opener_the_first_reads() -> None:
     assert len(Two.write_calls([("f", {})])) == 2
 
 
-def test_a_standard_sample_that_does_not_exist_cannot_be_left_out() -> None:
+def test_unknown_standard_sample_cannot_be_left_out() -> None:
     with pytest.raises(ValueError, match="there are no standard samples \\['text round calls'\\]"):
         standard_samples(Declared, leave_out={"text round calls"})
 
 
-PIECES = 2000
+FRAGMENTS = 2000
 
 
 @pytest.mark.parametrize(
     "unit",
     ["word ", "    ", "<", "<cal", "<call>", '<call>{"', "</think><think><function=f><parameter=s>"],
 )
-@pytest.mark.parametrize("prompt_tail", ["", OPEN])
+@pytest.mark.parametrize("generation_prompt", ["", OPEN])
 @pytest.mark.parametrize("start", ["", "<function=f><parameter=s>", '<call>{"name": "', '<call>{"name": "f"}'])
-def test_unread_text_stays_short_and_is_reread_a_bounded_number_of_times(
-    unit: str, generation_prompt: str, start: str
-) -> None:
-    """Cost is in proportion to the length: what each piece has to look at again does not grow."""
+def test_parsing_cost_is_linear(unit: str, generation_prompt: str, start: str) -> None:
+    """The text that each chunk scans again does not grow with the length of the output."""
     parser = Tagged(generation_prompt=generation_prompt, tools=TOOLS)
     scanner = parser._scanner
     looked_at = 0
-    text = start + unit * (4 * PIECES // len(unit))
+    text = start + unit * (4 * FRAGMENTS // len(unit))
     for at in range(0, len(text), 4):
-        looked_at += len(scanner.text) - scanner.at
+        looked_at += len(scanner.text) - scanner.pos
         parser.feed(text[at : at + 4])
     parser.finish()
     assert looked_at < 8 * len(text)

@@ -75,22 +75,22 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"properti
         ("unknown", "True", "True"),
     ],
 )
-def test_text_gets_the_type_that_the_schema_allows(key: str, text: str, value: object) -> None:
+def test_unquoted_text_is_typed_by_the_schema(key: str, text: str, value: object) -> None:
     read = json.loads(Schema.of(TOOLS, "f").member(key).json(text))
     assert (type(read), read) == (type(value), value)
 
 
-def test_a_function_without_schema_takes_anything() -> None:
+def test_function_without_schema_accepts_anything() -> None:
     assert Schema.of(TOOLS, "g").member("x").json("[1]") == "[1]"
 
 
-def test_items_and_members_are_found_behind_references() -> None:
+def test_references_are_followed() -> None:
     parameters = {"properties": {"list": {"$ref": "#/$defs/L"}}, "$defs": {"L": {"items": {"type": "string"}}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     assert Schema.of(tools, "f").member("list").item().json("1") == '"1"'
 
 
-def test_members_are_those_that_are_declared_anywhere() -> None:
+def test_members_of_combined_schemas() -> None:
     parameters = {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}, {"type": "object"}]}
     tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
     assert Schema.of(tools, "f").members() == {"a", "b"}
@@ -113,5 +113,5 @@ def test_members_are_those_that_are_declared_anywhere() -> None:
         ("", None),
     ],
 )
-def test_python_literals_become_json(text: str, written: str | None) -> None:
+def test_python_literal_to_json(text: str, written: str | None) -> None:
     assert literal_json(text) == written

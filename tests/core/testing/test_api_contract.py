@@ -1,4 +1,4 @@
-"""The API contract lets sound APIs pass and finds what is wrong with broken ones."""
+"""The API contract passes valid APIs and finds the fault of each broken one."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ STATUSES = {PATHS, METHODS, TOO_LARGE, CONTENT_TYPES, CAPACITY}
 ERRORS = {*STATUSES, MALFORMED, WRONG_TYPES, INVALID}
 
 FAULTS: dict[str, set[str]] = {
-    "TestSound": set(),
+    "TestValid": set(),
     "TestOwnFormat": set(),
     "TestEmptyErrors": {MESSAGES, *ERRORS},
     "TestWrongStatus": STATUSES,
@@ -64,7 +64,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def outcomes(pytester: pytest.Pytester, installed: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Counter[str]]:
-    """The failed tests of each trial, and how many passed; all trials share one server."""
+    """The failed tests of each trial and the number that passed; all trials share one server."""
     monkeypatch.setenv("PYTHONPATH", str(installed), prepend=os.pathsep)
     monkeypatch.syspath_prepend(installed)
     ran = pytester.inline_run(TRIALS, "-n0", "-p", "no:cacheprovider")
@@ -76,14 +76,14 @@ def outcomes(pytester: pytest.Pytester, installed: Path, monkeypatch: pytest.Mon
     return found
 
 
-def test_each_fault_is_found_by_the_tests_for_it(outcomes: dict[str, Counter[str]]) -> None:
+def test_each_fault_fails_exactly_the_tests_for_it(outcomes: dict[str, Counter[str]]) -> None:
     passes = {trial: counts.pop("passed") for trial, counts in outcomes.items()}
     assert {trial: set(counts) for trial, counts in outcomes.items()} == FAULTS
-    assert passes["TestSound"] == 18
+    assert passes["TestValid"] == 18
 
 
-def test_every_law_is_broken_by_a_trial() -> None:
+def test_every_contract_test_fails_for_a_trial() -> None:
     from mlx_host.testing import ApiContract
 
-    laws = {name for name in vars(ApiContract) if name.startswith("test_")}
-    assert set().union(*FAULTS.values()) == laws
+    contract_tests = {name for name in vars(ApiContract) if name.startswith("test_")}
+    assert set().union(*FAULTS.values()) == contract_tests

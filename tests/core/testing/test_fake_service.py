@@ -28,7 +28,7 @@ def post(service: Service, disconnect_after: int | None = None, **fields: Any) -
 def test_a_reply_follows_its_script() -> None:
     async def collect() -> tuple[list[Any], FakeReply[Any]]:
         service: Service = FakeService(
-            [STARTED, [TextDelta("a"), TextDelta("b", tokens=2)], Progress("x", 1), Finished()]
+            [STARTED, [TextDelta("a"), TextDelta("b", token_count=2)], Progress("x", 1), Finished()]
         )
         async with service.submit(REQUEST) as reply:
             batches = [list(batch) async for batch in reply]
@@ -36,13 +36,13 @@ def test_a_reply_follows_its_script() -> None:
         return batches, reply
 
     batches, reply = asyncio.run(collect())
-    assert batches == [[STARTED], [TextDelta("a"), TextDelta("b", tokens=2)], [Progress("x", 1)], [Finished()]]
+    assert batches == [[STARTED], [TextDelta("a"), TextDelta("b", token_count=2)], [Progress("x", 1)], [Finished()]]
     assert (reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens) == (3, 1, 3)
     assert reply.progress == Progress("x", 1)
     assert (reply.entered, reply.closed, reply.completed) == (True, True, True)
 
 
-def test_chat_events_are_made_of_the_models_events() -> None:
+def test_model_events_become_chat_events() -> None:
     async def collect() -> list[Any]:
         service = FakeService(
             [STARTED, TextDelta("<think>Hm.</think>"), TextDelta("Yes."), Finished()],
@@ -58,7 +58,7 @@ def test_chat_events_are_made_of_the_models_events() -> None:
     assert events[-2:] == [ChoiceCompleted(0, "stop"), OutputCompleted(3, 1, 2, reasoning_tokens=1)]
 
 
-def test_a_handler_works_with_it() -> None:
+def test_a_handler_can_use_it() -> None:
     service = FakeService([STARTED, TextDelta("Hello"), Finished(reason="length")])
     response = post(service, user="u")
     assert response.json()["choices"][0]["message"]["content"] == "Hello"
@@ -87,7 +87,7 @@ def test_an_error_in_a_stream_is_its_last_message() -> None:
 
 @pytest.mark.parametrize(("stream", "disconnect_after"), [(False, 0), (True, 0), (True, 1)])
 def test_a_disconnect_closes_the_reply(stream: bool, disconnect_after: int) -> None:
-    # The second event waits for ever.
+    # The second event is never set.
     service = FakeService([STARTED, asyncio.Event(), Finished()] if disconnect_after else [asyncio.Event()])
     response = post(service, stream=stream, disconnect_after=disconnect_after)
     assert not response.complete or response.status == 499
@@ -127,5 +127,5 @@ def test_models_are_loaded_and_unloaded() -> None:
     assert asyncio.run(run()) == [ModelState.UNLOADED, ModelState.READY]
 
 
-def test_tokens_are_counted_as_told() -> None:
+def test_token_count_is_configurable() -> None:
     assert asyncio.run(FakeService(token_count=7).count_tokens(REQUEST)) == 7

@@ -1,4 +1,4 @@
-"""The matcher of grammars that the parser contract uses."""
+"""The grammar matcher of the parser contract."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ DIGITS = Pattern("[0-9]+")
         (chain("<", TextThrough((">",)), "."), "<a>."),
         (TextThrough((">",), ("[a-z]+",), ("no",)), "yes>"),
         (TextThrough((">", ">>")), "a>>"),
-        (FreeText(without=("<call>",)), "text <cal"),
+        (FreeText(excluding=("<call>",)), "text <cal"),
         (OBJECT, '{"a": 1, "b": "x: \\" y"}'),
         (OBJECT, '{"a":1,"b":null}'),
         (JsonValue(True), "[1, {}]"),
@@ -66,9 +66,9 @@ def test_a_text_of_the_grammar_is_admitted(grammar: Grammar, text: str) -> None:
         (TextThrough((">",)), "a"),
         (chain(TextThrough((">",)), "b"), "a>c>b"),
         (TextThrough((">",), ("[a-z]+",)), "7>"),
-        (TextThrough((">",), unless=("no",)), "no>"),
-        (FreeText(without=("<call>",)), "text <call>"),
-        (FreeText(unless=("no",)), "no"),
+        (TextThrough((">",), not_matching=("no",)), "no>"),
+        (FreeText(excluding=("<call>",)), "text <call>"),
+        (FreeText(not_matching=("no",)), "no"),
         (OBJECT, '{"b": null, "a": 1}'),
         (OBJECT, '{"b": null}'),
         (OBJECT, '{"a": 1, "c": 2}'),

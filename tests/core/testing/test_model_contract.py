@@ -1,4 +1,4 @@
-"""The model contract lets sound models pass and finds what is wrong with broken ones."""
+"""The model contract passes valid models and finds the fault of each broken one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ pytest_plugins = ["pytester"]
 TRIALS = Path(__file__).with_name("trial_models.py")
 PROTOCOL = "test_output_follows_the_event_protocol"
 NEIGHBOURS = {
-    "test_neighbours_do_not_show",
-    "test_a_cancelled_neighbour_does_not_show",
-    "test_as_many_as_it_says_run_at_once",
+    "test_output_is_independent_of_concurrent_requests",
+    "test_output_is_independent_of_cancelled_concurrent_requests",
+    "test_declared_concurrency_is_supported",
 }
-TOO_LONG = "test_a_prompt_beyond_the_context_is_refused"
-REFUSES = "test_what_does_not_suit_is_refused_or_answered"
+TOO_LONG = "test_prompts_longer_than_the_context_are_rejected"
+REJECTS = "test_unsuitable_requests_are_rejected_or_completed"
 
 
 def failures(pytester: pytest.Pytester, trial: str) -> tuple[int, set[str]]:
-    """How many tests passed, and the names of those that did not."""
+    """The number of tests that passed, and the names of those that failed."""
     ran = pytester.inline_run(f"{TRIALS}::{trial}", "-n0", "-p", "no:cacheprovider")
     passed, _, failed = ran.listoutcomes()
     return len(passed), {report.nodeid.rpartition("::")[2] for report in failed}
 
 
-@pytest.mark.parametrize(("trial", "passes"), [("TestSound", 16), ("TestSolitary", 12), ("TestEmbeds", 14)])
-def test_sound_models_pass(pytester: pytest.Pytester, trial: str, passes: int) -> None:
+@pytest.mark.parametrize(("trial", "passes"), [("TestValid", 16), ("TestSingleSlot", 12), ("TestEmbeds", 14)])
+def test_valid_models_pass(pytester: pytest.Pytester, trial: str, passes: int) -> None:
     assert failures(pytester, trial) == (passes, set())
 
 
@@ -35,37 +35,43 @@ def test_sound_models_pass(pytester: pytest.Pytester, trial: str, passes: int) -
     ("trial", "found"),
     [
         ("TestWithoutFinished", {PROTOCOL}),
-        ("TestTalksOn", {PROTOCOL}),
+        ("TestTextAfterFinished", {PROTOCOL}),
         ("TestStartsLate", {PROTOCOL}),
-        ("TestSaysStrings", {PROTOCOL}),
+        ("TestYieldsStrings", {PROTOCOL}),
         ("TestStartsTwice", {PROTOCOL}),
         ("TestNumbersChoicesFromOne", {PROTOCOL}),
-        ("TestLeavesVectorsOut", {PROTOCOL}),
-        ("TestGivesNoIndices", {PROTOCOL}),
+        ("TestOmitsVectors", {PROTOCOL}),
+        ("TestOmitsIndices", {PROTOCOL}),
         ("TestRepeatsIndices", {PROTOCOL}),
         ("TestMiscounts", {"test_counts_add_up"}),
         ("TestIgnoresMaxTokens", {"test_counts_add_up"}),
-        ("TestEndsChoicesTwice", {"test_choices_end_once"}),
-        ("TestKeepsSlotWhenCancelled", {"test_cancelling_leaves_no_trace", REFUSES, TOO_LONG}),
-        ("TestSwallowsCancelling", {"test_cancelling_leaves_no_trace", "test_a_cancelled_neighbour_does_not_show"}),
-        ("TestLosesNeighboursOnCancel", {"test_a_cancelled_neighbour_does_not_show"}),
-        ("TestRemembersWhatWasCancelled", {"test_cancelling_leaves_no_trace"}),
-        ("TestMixesNeighbours", NEIGHBOURS),
-        ("TestHasFewerSlotsThanItSays", {"test_as_many_as_it_says_run_at_once"}),
+        ("TestFinishesChoicesTwice", {"test_choices_end_once"}),
+        ("TestKeepsSlotWhenCancelled", {"test_output_is_independent_of_cancelled_requests", REJECTS, TOO_LONG}),
+        (
+            "TestSwallowsGeneratorExit",
+            {
+                "test_output_is_independent_of_cancelled_requests",
+                "test_output_is_independent_of_cancelled_concurrent_requests",
+            },
+        ),
+        ("TestLosesRequestsOnCancel", {"test_output_is_independent_of_cancelled_concurrent_requests"}),
+        ("TestLeaksCancelledOutput", {"test_output_is_independent_of_cancelled_requests"}),
+        ("TestMixesRequests", NEIGHBOURS),
+        ("TestHasFewerSlotsThanConcurrency", {"test_declared_concurrency_is_supported"}),
         ("TestUnpicklable", {"test_requests_and_events_pickle"}),
-        ("TestCrashes", {REFUSES}),
-        ("TestBlamesItself", {REFUSES, TOO_LONG}),
-        ("TestOverrunsItsContext", {TOO_LONG}),
-        ("TestAlike", {"test_requests_are_fit_to_try"}),
-        ("TestServesMore", {"test_a_model_serves_what_its_backend_serves"}),
-        ("TestUnexplained", {"test_options_have_descriptions_and_names_of_their_own"}),
-        ("TestTaken", {"test_options_have_descriptions_and_names_of_their_own"}),
+        ("TestCrashes", {REJECTS}),
+        ("TestRejectsWithEngineError", {REJECTS, TOO_LONG}),
+        ("TestIgnoresContextLength", {TOO_LONG}),
+        ("TestEqualRequests", {"test_requests_are_supported_and_differ"}),
+        ("TestSupportsMoreRequests", {"test_the_backend_declares_the_supported_requests"}),
+        ("TestOptionWithoutDescription", {"test_options_have_descriptions_and_unique_names"}),
+        ("TestReservedOptionName", {"test_options_have_descriptions_and_unique_names"}),
     ],
 )
-def test_a_fault_is_found_by_the_test_for_it(pytester: pytest.Pytester, trial: str, found: set[str]) -> None:
+def test_each_fault_fails_exactly_the_tests_for_it(pytester: pytest.Pytester, trial: str, found: set[str]) -> None:
     assert failures(pytester, trial)[1] == found
 
 
-def test_an_endless_answer_fails_all_that_wait_for_it(pytester: pytest.Pytester) -> None:
+def test_endless_output_fails_all_tests_that_wait_for_it(pytester: pytest.Pytester) -> None:
     passed, failed = failures(pytester, "TestEndless")
     assert (passed, len(failed)) == (4, 12)

@@ -1,4 +1,4 @@
-"""The API contract on each trial API, to be run by test_api_contract.py in a pytest of its own."""
+"""The API contract on each trial API, run by test_api_contract.py in a separate pytest."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def contract(name: str, **more: Any) -> type[TrialContract]:
     return type("Trial", (TrialContract,), {"api": APIS[name], "path": f"{ROOT}/{name}", **more})
 
 
-TestSound = contract("sound")
+TestValid = contract("valid")
 TestOwnFormat = contract("own-format")
 TestEmptyErrors = contract("empty-errors")
 TestWrongStatus = contract("wrong-status")
@@ -42,4 +42,4 @@ TestCatchesAll = contract("catches-all")
 TestUndescribed = contract("undescribed")
 TestWithoutTypes = contract("without-types")
 TestWithoutPrefix = contract("without-prefix")
-TestUnregistered = contract("sound", api=replace(APIS["sound"], name="unregistered"))
+TestUnregistered = contract("valid", api=replace(APIS["valid"], name="unregistered"))

@@ -1,4 +1,4 @@
-"""Sound models and broken ones under the model contract, to be run by test_model_contract.py in a pytest of its own."""
+"""Valid and broken models under the model contract, run by test_model_contract.py in a separate pytest."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def backend(model: type[Model], options: type[Options] = Options, **more: Any) -
     return Backend("trial", lambda load: model(), options, needs_model=False, **more)
 
 
-class Sound(Model):
-    """Spells the last message, with as many choices as are asked for; uses all the contract has."""
+class ValidModel(Model):
+    """Spells the last message in each choice; uses every feature of the contract."""
 
     concurrency = 4
     context_length: int | None = 20
@@ -42,7 +42,7 @@ class Sound(Model):
     def read(self, request: ChatRequest) -> str:
         content = request.messages[-1].get("content")
         if not isinstance(content, str):
-            raise InvalidRequestError("a message needs text", param="messages")
+            raise InvalidRequestError("messages: content must be text", param="messages")
         if self.context_length is not None and len(content) > self.context_length:
             raise ContextLengthExceededError(self.context_length, len(content))
         return content
@@ -67,20 +67,20 @@ class TrialContract(ModelContract):
     requests: ClassVar[Sequence[Request]] = (chat("one"), chat("two", n=2), chat("three"))
 
 
-class TestSound(TrialContract):
-    backend = backend(Sound)
+class TestValid(TrialContract):
+    backend = backend(ValidModel)
 
 
-class Solitary(Sound):
+class SingleSlot(ValidModel):
     concurrency = 1
     context_length = None
 
 
-class TestSolitary(TrialContract):
-    backend = backend(Solitary)
+class TestSingleSlot(TrialContract):
+    backend = backend(SingleSlot)
 
 
-class WithoutFinished(Sound):
+class WithoutFinished(ValidModel):
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
         for event in super().generate(request):
             if not isinstance(event, Finished):
@@ -91,7 +91,7 @@ class TestWithoutFinished(TrialContract):
     backend = backend(WithoutFinished)
 
 
-class Endless(Sound):
+class Endless(ValidModel):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         while True:
             yield None
@@ -101,17 +101,17 @@ class TestEndless(TrialContract):
     backend = backend(Endless)
 
 
-class TalksOn(Sound):
+class TextAfterFinished(ValidModel):
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
         yield from super().generate(request)
-        yield TextDelta("by the way")
+        yield TextDelta("more")
 
 
-class TestTalksOn(TrialContract):
-    backend = backend(TalksOn)
+class TestTextAfterFinished(TrialContract):
+    backend = backend(TextAfterFinished)
 
 
-class StartsLate(Sound):
+class StartsLate(ValidModel):
     def generate(self, request: ChatRequest) -> Iterator[Event | None]:
         yield Progress("prefill", 0, 1)
         yield from super().generate(request)
@@ -121,7 +121,7 @@ class TestStartsLate(TrialContract):
     backend = backend(StartsLate)
 
 
-class StartsTwice(Sound):
+class StartsTwice(ValidModel):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         yield Started(prompt_tokens=len(content))
         yield from super().spell(content, n)
@@ -131,7 +131,7 @@ class TestStartsTwice(TrialContract):
     backend = backend(StartsTwice)
 
 
-class NumbersChoicesFromOne(Sound):
+class NumbersChoicesFromOne(ValidModel):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         for event in super().spell(content, n):
             yield replace(event, choice=event.choice + 1) if isinstance(event, (TextDelta, ChoiceFinished)) else event
@@ -142,7 +142,7 @@ class TestNumbersChoicesFromOne(TrialContract):
 
 
 class Embeds(Model):
-    """Embeds a text as the numbers of its letters, padded with zeros."""
+    """Embeds a text as its character codes, padded with zeros."""
 
     supported_requests = (EmbeddingRequest,)
     concurrency = 2
@@ -170,22 +170,22 @@ class TestEmbeds(EmbeddingContract):
     backend = backend(Embeds, supported_requests=(EmbeddingRequest,))
 
 
-class LeavesVectorsOut(Embeds):
+class OmitsVectors(Embeds):
     def embed(self, texts: Sequence[str]) -> Iterator[Event]:
         yield EmbeddingBatch((0,), self.vector(texts[0]))
 
 
-class TestLeavesVectorsOut(EmbeddingContract):
-    backend = backend(LeavesVectorsOut, supported_requests=(EmbeddingRequest,))
+class TestOmitsVectors(EmbeddingContract):
+    backend = backend(OmitsVectors, supported_requests=(EmbeddingRequest,))
 
 
-class GivesNoIndices(Embeds):
+class OmitsIndices(Embeds):
     def embed(self, texts: Sequence[str]) -> Iterator[Event]:
         yield EmbeddingBatch((), b"".join(map(self.vector, texts)))
 
 
-class TestGivesNoIndices(EmbeddingContract):
-    backend = backend(GivesNoIndices, supported_requests=(EmbeddingRequest,))
+class TestOmitsIndices(EmbeddingContract):
+    backend = backend(OmitsIndices, supported_requests=(EmbeddingRequest,))
 
 
 class RepeatsIndices(Embeds):
@@ -198,17 +198,17 @@ class TestRepeatsIndices(EmbeddingContract):
     backend = backend(RepeatsIndices, supported_requests=(EmbeddingRequest,))
 
 
-class SaysStrings(Sound):
+class YieldsStrings(ValidModel):
     def spell(self, content: str, n: int) -> Iterator[Any]:
         yield content
         yield from super().spell(content, n)
 
 
-class TestSaysStrings(TrialContract):
-    backend = backend(SaysStrings)
+class TestYieldsStrings(TrialContract):
+    backend = backend(YieldsStrings)
 
 
-class Miscounts(Sound):
+class Miscounts(ValidModel):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         yield from super().spell(content, n - 1)
         yield TextDelta(content, choice=n - 1)
@@ -219,21 +219,21 @@ class TestMiscounts(TrialContract):
 
 
 class TestIgnoresMaxTokens(TrialContract):
-    backend = backend(Sound)
+    backend = backend(ValidModel)
     requests = (chat("one", max_tokens=2), chat("two"))
 
 
-class EndsChoicesTwice(Sound):
+class FinishesChoicesTwice(ValidModel):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         yield from super().spell(content, n)
         yield ChoiceFinished("stop", 0)
 
 
-class TestEndsChoicesTwice(TrialContract):
-    backend = backend(EndsChoicesTwice)
+class TestFinishesChoicesTwice(TrialContract):
+    backend = backend(FinishesChoicesTwice)
 
 
-class KeepsSlotWhenCancelled(Sound):
+class KeepsSlotWhenCancelled(ValidModel):
     concurrency = 1
 
     @contextmanager
@@ -255,7 +255,7 @@ class TestKeepsSlotWhenCancelled(TrialContract):
     backend = backend(KeepsSlotWhenCancelled)
 
 
-class SwallowsCancelling(Sound):
+class SwallowsGeneratorExit(ValidModel):
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
         try:
             yield from super().spell(content, n)
@@ -263,12 +263,12 @@ class SwallowsCancelling(Sound):
             yield None
 
 
-class TestSwallowsCancelling(TrialContract):
-    backend = backend(SwallowsCancelling)
+class TestSwallowsGeneratorExit(TrialContract):
+    backend = backend(SwallowsGeneratorExit)
 
 
-class RemembersWhatWasCancelled(Sound):
-    """Begins the next answer with a cancelled one."""
+class LeaksCancelledOutput(ValidModel):
+    """Begins the next output with that of a cancelled request."""
 
     concurrency = 1
     left = ""
@@ -279,12 +279,12 @@ class RemembersWhatWasCancelled(Sound):
         self.left = ""
 
 
-class TestRemembersWhatWasCancelled(TrialContract):
-    backend = backend(RemembersWhatWasCancelled)
+class TestLeaksCancelledOutput(TrialContract):
+    backend = backend(LeaksCancelledOutput)
 
 
-class MixesNeighbours(Sound):
-    """Spells all answers from the content that came last."""
+class MixesRequests(ValidModel):
+    """Spells the latest request's content for all requests."""
 
     content = ""
 
@@ -296,12 +296,12 @@ class MixesNeighbours(Sound):
             yield ChoiceFinished("stop", choice)
 
 
-class TestMixesNeighbours(TrialContract):
-    backend = backend(MixesNeighbours)
+class TestMixesRequests(TrialContract):
+    backend = backend(MixesRequests)
 
 
-class LosesNeighboursOnCancel(Sound):
-    """Forgets all running answers when one is cancelled."""
+class LosesRequestsOnCancel(ValidModel):
+    """Loses the text of all running requests when one is cancelled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -317,17 +317,17 @@ class LosesNeighboursOnCancel(Sound):
             raise
 
 
-class TestLosesNeighboursOnCancel(TrialContract):
-    backend = backend(LosesNeighboursOnCancel)
+class TestLosesRequestsOnCancel(TrialContract):
+    backend = backend(LosesRequestsOnCancel)
 
 
-class HasFewerSlotsThanItSays(Sound):
+class HasFewerSlotsThanConcurrency(ValidModel):
     def __init__(self) -> None:
         self.slots = [0, 1]
 
 
-class TestHasFewerSlotsThanItSays(TrialContract):
-    backend = backend(HasFewerSlotsThanItSays)
+class TestHasFewerSlotsThanConcurrency(TrialContract):
+    backend = backend(HasFewerSlotsThanConcurrency)
 
 
 @dataclass(frozen=True)
@@ -335,7 +335,7 @@ class Locked(Event):
     lock: Any
 
 
-class Unpicklable(Sound):
+class Unpicklable(ValidModel):
     lock = threading.Lock()
 
     def spell(self, content: str, n: int) -> Iterator[Event | None]:
@@ -347,7 +347,7 @@ class TestUnpicklable(TrialContract):
     backend = backend(Unpicklable)
 
 
-class Crashes(Sound):
+class Crashes(ValidModel):
     def read(self, request: ChatRequest) -> str:
         request.messages[-1]["content"].strip()
         return super().read(request)
@@ -357,7 +357,7 @@ class TestCrashes(TrialContract):
     backend = backend(Crashes)
 
 
-class BlamesItself(Sound):
+class RejectsWithEngineError(ValidModel):
     def read(self, request: ChatRequest) -> str:
         try:
             return super().read(request)
@@ -365,22 +365,22 @@ class BlamesItself(Sound):
             raise EngineError(str(error)) from error
 
 
-class TestBlamesItself(TrialContract):
-    backend = backend(BlamesItself)
+class TestRejectsWithEngineError(TrialContract):
+    backend = backend(RejectsWithEngineError)
 
 
-class OverrunsItsContext(Sound):
+class IgnoresContextLength(ValidModel):
     def read(self, request: ChatRequest) -> str:
         content = request.messages[-1].get("content")
         return content if isinstance(content, str) else super().read(request)
 
 
-class TestOverrunsItsContext(TrialContract):
-    backend = backend(OverrunsItsContext)
+class TestIgnoresContextLength(TrialContract):
+    backend = backend(IgnoresContextLength)
 
 
-class TestAlike(TrialContract):
-    backend = backend(Sound)
+class TestEqualRequests(TrialContract):
+    backend = backend(ValidModel)
     requests = (chat("one"), chat("one"))
 
 
@@ -388,25 +388,25 @@ class Embed(Request):
     pass
 
 
-class ServesMore(Sound):
+class SupportsMoreRequests(ValidModel):
     supported_requests = (ChatRequest, Embed)
 
 
-class TestServesMore(TrialContract):
-    backend = backend(ServesMore)
+class TestSupportsMoreRequests(TrialContract):
+    backend = backend(SupportsMoreRequests)
 
 
-class Unexplained(Options):
+class OptionWithoutDescription(Options):
     depth: int = 1
 
 
-class TestUnexplained(TrialContract):
-    backend = backend(Sound, Unexplained)
+class TestOptionWithoutDescription(TrialContract):
+    backend = backend(ValidModel, OptionWithoutDescription)
 
 
-class Taken(Options):
-    port: int = Field(1, description="Where the ship lies.")
+class ReservedOptionName(Options):
+    port: int = Field(1, description="A port.")
 
 
-class TestTaken(TrialContract):
-    backend = backend(Sound, Taken)
+class TestReservedOptionName(TrialContract):
+    backend = backend(ValidModel, ReservedOptionName)

@@ -10,7 +10,7 @@ from mlx_host_demo.plugin import resolve_source
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty model cache, removed at once: a converted model is half a gigabyte."""
+    """An empty model cache, which is removed after the test because a converted model has half a gigabyte."""
     root = tmp_path / "cache"
     monkeypatch.setenv("MLX_HOST_CACHE", str(root))
     yield root
@@ -20,7 +20,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """SmolLM2, converted once for all tests here."""
+    """SmolLM2, converted once per session."""
     root = tmp_path_factory.mktemp("demo-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLX_HOST_CACHE", str(root))

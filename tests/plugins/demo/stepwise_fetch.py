@@ -1,4 +1,4 @@
-"""Fetches the model named on the command line; after each line of progress it waits for a line or the end of stdin."""
+"""Fetches a demo model; after each line of progress, waits for a line or the end of stdin."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import sys
 from mlx_host_demo.plugin import resolve_source
 
 
-def step(stage: str, done: int, total: int, note: str = "") -> None:
+def report(stage: str, done: int, total: int, note: str = "") -> None:
     sys.stdout.write(json.dumps({"stage": stage, "done": done, "total": total, "note": note}) + "\n")
     sys.stdout.flush()
     sys.stdin.readline()
@@ -14,4 +14,4 @@ def step(stage: str, done: int, total: int, note: str = "") -> None:
 
 source = resolve_source(sys.argv[1])
 assert source is not None
-sys.stdout.write(json.dumps({"path": str(source.fetch(step))}) + "\n")
+sys.stdout.write(json.dumps({"path": str(source.fetch(report))}) + "\n")

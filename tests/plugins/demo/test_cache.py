@@ -1,4 +1,4 @@
-"""A conversion happens once, whole or not at all, whatever happens to the process that does it."""
+"""Models are converted once and atomically, even if converting processes are killed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ MODEL_FILES = {
 }
 
 
-class Fetching:
-    """A child process that fetches `demo:smollm2` and takes a step of progress when told to."""
+class FetchProcess:
+    """A child process that fetches `demo:smollm2` step by step."""
 
     def __init__(self, child: subprocess.Popen[str]) -> None:
         self.child = child
@@ -48,36 +48,37 @@ class Fetching:
         self.child.kill()
         self.child.wait()
 
-    def run_on(self) -> None:
+    def resume(self) -> None:
+        """Let the process run without waiting for `step`."""
         self._pipes[0].close()
 
     def finish(self) -> tuple[list[dict[str, Any]], Path]:
-        """The rest of the progress, and the path."""
+        """Return the remaining progress and the path."""
         lines = [json.loads(line) for line in self._pipes[1]]
         assert self.child.wait() == 0
         return lines[:-1], Path(lines[-1]["path"])
 
 
 @contextmanager
-def fetching() -> Iterator[Fetching]:
+def fetch_process() -> Iterator[FetchProcess]:
     script = Path(__file__).with_name("stepwise_fetch.py")
     command = [sys.executable, str(script), "demo:smollm2"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         try:
-            yield Fetching(child)
+            yield FetchProcess(child)
         finally:
             child.kill()
 
 
-def converted(cache: Path) -> list[Path]:
+def converted_models(cache: Path) -> list[Path]:
     return [path for path in (cache / "demo").iterdir() if path.is_dir() and ".partial-" not in path.name]
 
 
-def leftovers(cache: Path) -> list[Path]:
+def partial_folders(cache: Path) -> list[Path]:
     return list((cache / "demo").glob("*.partial-*"))
 
 
-def test_progress_counts_up_to_the_total_and_a_second_fetch_has_nothing_to_do(cache: Path) -> None:
+def test_a_fetch_reports_progress_and_a_second_fetch_uses_the_cache(cache: Path) -> None:
     steps: list[tuple[str, int, int]] = []
     source = resolve_source("demo:smollm2")
     assert source is not None
@@ -89,60 +90,60 @@ def test_progress_counts_up_to_the_total_and_a_second_fetch_has_nothing_to_do(ca
     assert steps == []
 
 
-def test_killed_conversions_count_for_nothing_and_the_one_that_waited_takes_over(cache: Path) -> None:
+def test_killed_conversions_are_discarded_and_a_waiting_process_takes_over(cache: Path) -> None:
     for tensors in (0, 7, 272):
-        with fetching() as first:
+        with fetch_process() as first:
             progress = first.read()
             while progress["done"] < tensors:
                 progress = first.step()
             first.kill()
-        assert converted(cache) == []
-        assert len(leftovers(cache)) == 1
+        assert converted_models(cache) == []
+        assert len(partial_folders(cache)) == 1
 
-    with fetching() as first:
+    with fetch_process() as first:
         assert first.read()["total"] == 272
-        with fetching() as second:
-            second.run_on()
+        with fetch_process() as second:
+            second.resume()
             assert "another process" in second.read()["note"]
             first.kill()
             steps, folder = second.finish()
     assert steps[-1]["done"] == 272
     assert {path.name for path in folder.iterdir()} == MODEL_FILES
-    assert converted(cache) == [folder]
-    assert leftovers(cache) == []
+    assert converted_models(cache) == [folder]
+    assert partial_folders(cache) == []
 
 
-def test_two_at_once_end_with_one_conversion(cache: Path) -> None:
-    with fetching() as first:
+def test_concurrent_fetches_convert_once(cache: Path) -> None:
+    with fetch_process() as first:
         assert first.read()["total"] == 272
-        with fetching() as second:
-            second.run_on()
+        with fetch_process() as second:
+            second.resume()
             assert "another process" in second.read()["note"]
-            first.run_on()
+            first.resume()
             _, folder = first.finish()
             assert second.finish() == ([], folder)
-    assert converted(cache) == [folder]
-    assert leftovers(cache) == []
+    assert converted_models(cache) == [folder]
+    assert partial_folders(cache) == []
 
 
-def test_failed_build_leaves_nothing_and_the_next_one_works(cache: Path) -> None:
+def test_a_failed_build_is_discarded(cache: Path) -> None:
     def fail(folder: Path) -> None:
-        (folder / "half").write_text("")
-        raise RuntimeError("no such luck")
+        (folder / "partial").write_text("")
+        raise ZeroDivisionError
 
     def succeed(folder: Path) -> None:
-        (folder / "whole").write_text("")
+        (folder / "complete").write_text("")
 
-    def never() -> None:
-        raise AssertionError("nobody else is building")
+    def fail_on_wait() -> None:
+        pytest.fail("must not wait for another process")
 
-    with pytest.raises(RuntimeError, match="no such luck"):
-        build_once("model", fail, never)
-    assert converted(cache) == leftovers(cache) == []
-    assert [path.name for path in build_once("model", succeed, never).iterdir()] == ["whole"]
+    with pytest.raises(ZeroDivisionError):
+        build_once("model", fail, fail_on_wait)
+    assert converted_models(cache) == partial_folders(cache) == []
+    assert [path.name for path in build_once("model", succeed, fail_on_wait).iterdir()] == ["complete"]
 
 
-def test_another_version_is_another_folder(cache: Path) -> None:
+def test_each_version_has_a_separate_folder(cache: Path) -> None:
     def fetch(version: str) -> str:
         def build(folder: Path) -> None:
             (folder / "version").write_text(version)

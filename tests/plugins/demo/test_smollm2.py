@@ -1,4 +1,4 @@
-"""What comes out of the conversion is SmolLM2: its configuration, its tokenizer, its answers."""
+"""The converted SmolLM2: its config, its tokenizer and its output."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ def tokenizer(smollm2: Path) -> Tokenizer:
     return Tokenizer.from_file(str(smollm2 / "tokenizer.json"))
 
 
-def answer(folder: Path) -> str:
+def generate(folder: Path) -> str:
     model, tokenizer = mlx_lm.load(str(folder))[:2]
     prompt = tokenizer.apply_chat_template(QUESTION, add_generation_prompt=True)
     return str(mlx_lm.generate(model, tokenizer, prompt, max_tokens=20))
 
 
-def test_it_knows_the_capital_of_france(smollm2: Path) -> None:
-    assert answer(smollm2) == "The capital of France is Paris."
+def test_the_converted_model_generates_the_expected_text(smollm2: Path) -> None:
+    assert generate(smollm2) == "The capital of France is Paris."
 
 
 @pytest.mark.parametrize("precision", ["float32", "4bit"])
-def test_both_precisions_answer_alike(precision: conversion.Precision, tmp_path: Path) -> None:
+def test_both_precisions_generate_the_same_text(precision: conversion.Precision, tmp_path: Path) -> None:
     weights, _ = MODELS["smollm2"].weights()
     conversion.convert_to(precision, weights, tmp_path, lambda stage, done, total, note="": None)
     config = json.loads((tmp_path / "config.json").read_text())
     assert ("quantization" in config) == (precision == "4bit")
     try:
-        assert answer(tmp_path) == "The capital of France is Paris."
+        assert generate(tmp_path) == "The capital of France is Paris."
     finally:
         (tmp_path / "model.safetensors").unlink()
 
 
-def test_the_end_of_a_turn_ends_the_answer(smollm2: Path) -> None:
+def test_the_end_of_a_turn_is_the_eos_token(smollm2: Path) -> None:
     tokenizer: Any = AutoTokenizer.from_pretrained(smollm2)
     assert tokenizer.eos_token == "<|im_end|>"
     assert json.loads((smollm2 / "generation_config.json").read_text())["eos_token_id"] == tokenizer.eos_token_id == 2
@@ -71,21 +71,23 @@ def test_chat_template_is_chatml(smollm2: Path) -> None:
 
 
 @pytest.mark.parametrize("index", range(len(SPECIAL)))
-def test_special_tokens_are_one_id_anywhere(tokenizer: Tokenizer, index: int) -> None:
+def test_special_tokens_have_one_id_anywhere(tokenizer: Tokenizer, index: int) -> None:
     token = SPECIAL[index]
     assert tokenizer.encode(token).ids == [index]
-    around = tokenizer.encode(f"a{token}b")
-    assert around.ids.count(index) == 1
-    assert tokenizer.decode(around.ids, skip_special_tokens=True) == "ab"
-    assert tokenizer.decode(around.ids, skip_special_tokens=False) == f"a{token}b"
+    encoded = tokenizer.encode(f"a{token}b")
+    assert encoded.ids.count(index) == 1
+    assert tokenizer.decode(encoded.ids, skip_special_tokens=True) == "ab"
+    assert tokenizer.decode(encoded.ids, skip_special_tokens=False) == f"a{token}b"
 
 
-# SmolLM2 has no token for a few bytes: those of rare control characters and of planes where nothing is assigned.
-KNOWN_CHARACTERS = st.characters(codec="utf-8", max_codepoint=0x3FFFF, exclude_characters="\x04\x06\x13\x14\x16\x1d")
+# SmolLM2 has no tokens for a few bytes, which occur in rare control characters and unassigned planes.
+SUPPORTED_CHARACTERS = st.characters(
+    codec="utf-8", max_codepoint=0x3FFFF, exclude_characters="\x04\x06\x13\x14\x16\x1d"
+)
 
 
-@given(st.text(KNOWN_CHARACTERS))
-def test_decoding_gives_any_text_back(tokenizer: Tokenizer, text: str) -> None:
+@given(st.text(SUPPORTED_CHARACTERS))
+def test_decoding_inverts_encoding(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids, skip_special_tokens=False) == text
 
 
@@ -101,7 +103,7 @@ def test_decoding_gives_any_text_back(tokenizer: Tokenizer, text: str) -> None:
         "don't , they 're . spaced ?",
     ],
 )
-def test_decoding_gives_real_text_back(tokenizer: Tokenizer, text: str) -> None:
+def test_decoding_inverts_encoding_of_realistic_text(tokenizer: Tokenizer, text: str) -> None:
     assert tokenizer.decode(tokenizer.encode(text).ids) == text
 
 

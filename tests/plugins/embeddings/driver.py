@@ -1,4 +1,4 @@
-"""What the engine does with an embedding model, in a few lines; and tiny random models of every architecture."""
+"""Runs embedding requests, and writes tiny random models of every architecture."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlx_embeddings.utils import _get_classes
 from mlx_host.backend import LoadContext, Model
 from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_embeddings.model import EmbeddingModel, load_model
 from mlx_host_embeddings.options import EmbeddingsOptions
@@ -55,7 +55,7 @@ def minilm() -> Path:
 
 
 def no_progress(stage: str, done: int, total: int, note: str = "") -> None:
-    """Nobody watches."""
+    """A progress callback that does nothing."""
 
 
 def load(folder: Path, **options: Any) -> EmbeddingModel:
@@ -64,12 +64,12 @@ def load(folder: Path, **options: Any) -> EmbeddingModel:
     )
 
 
-def ask(*inputs: Any, **more: Any) -> EmbeddingRequest:
+def embedding_request(*inputs: Any, **more: Any) -> EmbeddingRequest:
     return EmbeddingRequest(id="r", model="m", inputs=inputs, **more)
 
 
 def vectors_of(events: list[Event]) -> Vectors:
-    """An answer's vectors (inputs, dimensions), in the order of the inputs."""
+    """The vectors (inputs, dimensions) in a request's events, in the order of the inputs."""
     rows: dict[int, Vectors] = {}
     for event in events:
         if isinstance(event, EmbeddingBatch):
@@ -81,7 +81,7 @@ def vectors_of(events: list[Event]) -> Vectors:
 
 
 def embed(model: Model, *inputs: Any, **more: Any) -> Vectors:
-    return vectors_of(together(model, [Visit(ask(*inputs, **more))])[0])
+    return vectors_of(run_together(model, [ScheduledRequest(embedding_request(*inputs, **more))])[0])
 
 
 def write_tiny(folder: Path, kind: str, dtype: mx.Dtype = mx.float32, **config: Any) -> Path:
@@ -90,7 +90,7 @@ def write_tiny(folder: Path, kind: str, dtype: mx.Dtype = mx.float32, **config: 
     network_class, args_class, _, _ = _get_classes(settings)
     network = network_class(args_class.from_dict(settings))
     mx.random.seed(0)
-    # Wider than usual, so that vectors of different texts differ clearly.
+    # Larger than usual initial weights, so that vectors of different texts differ clearly.
     weights = {
         name: (mx.random.normal(array.shape) * 0.3).astype(dtype) for name, array in tree_flatten(network.parameters())
     }
@@ -102,7 +102,7 @@ def write_tiny(folder: Path, kind: str, dtype: mx.Dtype = mx.float32, **config: 
 
 
 def add_stages(folder: Path, pooling: Mapping[str, Any], *, normalize: bool = True) -> Path:
-    """Write what sentence-transformers would about a model's stages."""
+    """Write modules.json and the pooling configuration as sentence-transformers does."""
     kinds = ["Transformer", "Pooling", *(["Normalize"] if normalize else [])]
     stages = [
         {"idx": number, "path": f"{number}_{kind}" if number else "", "type": f"sentence_transformers.models.{kind}"}

@@ -1,4 +1,4 @@
-"""Every architecture that is served, as a small random model: alone as in company, and as mlx-embeddings has it."""
+"""Small random models of every supported architecture have the vectors of mlx-embeddings, alone and in a batch."""
 
 from __future__ import annotations
 
@@ -11,54 +11,69 @@ import mlx_embeddings
 import numpy as np
 import pytest
 from mlx_host.errors import EngineError, LoadError
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MULTI_VECTOR_MODELS
 
-from tests.plugins.embeddings.driver import ARCHITECTURES, add_stages, ask, embed, load, vectors_of, write_tiny
+from tests.plugins.embeddings.driver import (
+    ARCHITECTURES,
+    add_stages,
+    embed,
+    embedding_request,
+    load,
+    vectors_of,
+    write_tiny,
+)
 
 TEXTS = ["a cat", "the quick brown fox jumps over the lazy dog", "one " * 100, "two words"]
 
 
-def test_all_are_tried() -> None:
+def test_all_supported_architectures_are_tested() -> None:
     assert set(ARCHITECTURES) == set(FAMILIES)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
-def test_vectors_are_the_library_s_own_and_neighbours_do_not_show(kind: str, tmp_path: Path) -> None:
+def test_vectors_equal_those_of_mlx_embeddings_alone_and_in_a_batch(kind: str, tmp_path: Path) -> None:
     folder = write_tiny(tmp_path, kind)
     network, tokenizer = mlx_embeddings.load(str(folder))
     expected = np.concatenate([np.array(mlx_embeddings.generate(network, tokenizer, t).text_embeds) for t in TEXTS])
     assert np.abs(expected[0] - expected[1]).max() > 0.01
-    # Slack is per device, so these share passes only if the budget and the padding allow; the long one is alone.
+    # The short texts share a pass; the long one does not, because of the limit on padding.
     model = load(folder)
     for vectors in (
         embed(model, *TEXTS),
         embed(model, *reversed(TEXTS))[::-1],
-        np.concatenate([vectors_of(said) for said in together(model, [Visit(ask(text)) for text in TEXTS])]),
+        np.concatenate(
+            [
+                vectors_of(events)
+                for events in run_together(model, [ScheduledRequest(embedding_request(text)) for text in TEXTS])
+            ]
+        ),
     ):
         np.testing.assert_allclose(vectors, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", ARCHITECTURES)
 @pytest.mark.parametrize("dtype", [mx.float32, mx.float16, mx.bfloat16])
-def test_padding_spoils_nothing_in_any_precision(kind: str, dtype: mx.Dtype, tmp_path: Path) -> None:
-    """One pass with a row that is mostly padding: masks that overflow make NaN of it."""
+def test_padding_does_not_change_vectors_in_any_precision(kind: str, dtype: mx.Dtype, tmp_path: Path) -> None:
+    """One pass with an input that is mostly padding: with masks that overflow, its vector would be NaN."""
     model = load(write_tiny(tmp_path, kind, dtype))
     embedder = model.embedder
     short, long = embedder.encode(["a cat", "one " * 100], None)
-    together_, alone = embedder.embed([short, long]), embedder.embed([short])
-    assert together_[0] is not None
+    batched, alone = embedder.embed([short, long]), embedder.embed([short])
+    assert batched[0] is not None
     assert alone[0] is not None
     tolerance = 1e-4 if dtype == mx.float32 else 0.1
-    np.testing.assert_allclose(np.frombuffer(together_[0], "<f4"), np.frombuffer(alone[0], "<f4"), atol=tolerance)
+    np.testing.assert_allclose(np.frombuffer(batched[0], "<f4"), np.frombuffer(alone[0], "<f4"), atol=tolerance)
 
 
-def test_weights_that_are_not_finite_end_in_an_error_and_no_vector(tmp_path: Path) -> None:
+def test_a_vector_that_is_not_finite_fails_its_request(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path, "bert")
     weights: Any = mx.load(str(folder / "model.safetensors"))
     table = weights["embeddings.word_embeddings.weight"]
-    cat = 4937
-    weights["embeddings.word_embeddings.weight"] = mx.where(mx.arange(table.shape[0])[:, None] == cat, mx.nan, table)
+    cat_token = 4937
+    weights["embeddings.word_embeddings.weight"] = mx.where(
+        mx.arange(table.shape[0])[:, None] == cat_token, mx.nan, table
+    )
     mx.save_safetensors(str(folder / "model.safetensors"), weights)
     model = load(folder)
     with pytest.raises(EngineError, match="input 1 is not finite"):
@@ -67,24 +82,24 @@ def test_weights_that_are_not_finite_end_in_an_error_and_no_vector(tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", MULTI_VECTOR_MODELS)
-def test_models_with_a_vector_a_token_are_refused(kind: str, tmp_path: Path) -> None:
+def test_models_with_one_vector_per_token_are_rejected(kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
-    with pytest.raises(LoadError, match="a vector for every token"):
+    with pytest.raises(LoadError, match="one vector per token"):
         load(tmp_path)
 
 
-def test_unknown_architectures_are_refused_with_those_there_are(tmp_path: Path) -> None:
+def test_unsupported_architectures_are_rejected_with_the_supported_ones(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
-    with pytest.raises(LoadError, match=r"a t5 model.*bert.*xlm_roberta"):
+    with pytest.raises(LoadError, match=r"model_type 't5'.*bert.*xlm_roberta"):
         load(tmp_path)
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_model_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(LoadError, match=r"config\.json"):
         load(tmp_path)
 
 
-def test_positions_bound_the_context(tmp_path: Path) -> None:
+def test_positions_limit_the_context_length(tmp_path: Path) -> None:
     folder = write_tiny(tmp_path, "xlm_roberta", pad_token_id=1)
     assert load(folder).context_length == 126
     assert load(folder, context_length=20).context_length == 20
@@ -92,7 +107,7 @@ def test_positions_bound_the_context(tmp_path: Path) -> None:
         load(folder, context_length=127)
 
 
-def test_dense_layers_that_would_be_left_out_are_refused(tmp_path: Path) -> None:
+def test_dense_layers_that_mlx_embeddings_skips_are_rejected(tmp_path: Path) -> None:
     folder = add_stages(write_tiny(tmp_path, "bert"), {"pooling_mode_mean_tokens": True})
     stages = json.loads((folder / "modules.json").read_text())
     stages.insert(2, {"idx": 2, "path": "2_Dense", "type": "sentence_transformers.models.Dense"})

@@ -8,11 +8,11 @@ from mlx_host.events import EmbeddingBatch, Event, Started
 from mlx_host.testing import ModelContract
 from mlx_host_embeddings.plugin import EMBEDDINGS
 
-from tests.plugins.embeddings.driver import Vectors, ask, minilm
+from tests.plugins.embeddings.driver import Vectors, embedding_request, minilm
 
 
-class About:
-    """Vectors that equal others as near as float32 sums in another order come."""
+class ApproximateResult:
+    """Token count and vectors, equal up to float32 rounding in another order of summation."""
 
     def __init__(self, tokens: int, vectors: Vectors) -> None:
         self.tokens = tokens
@@ -20,7 +20,7 @@ class About:
 
     def __eq__(self, other: object) -> bool:
         return (
-            isinstance(other, About)
+            isinstance(other, ApproximateResult)
             and self.tokens == other.tokens
             and self.vectors.shape == other.vectors.shape
             and np.allclose(self.vectors, other.vectors, atol=1e-5)
@@ -32,9 +32,9 @@ class About:
 class TestEmbeddings(ModelContract):
     backend = EMBEDDINGS
     requests = (
-        ask("The cat sat on the mat.", "Passwords are reset here. " * 9),
-        ask("hello", [101, 7592, 102], "the quick brown fox"),
-        ask("x"),
+        embedding_request("The cat sat on the mat.", "Passwords are reset here. " * 9),
+        embedding_request("hello", [101, 7592, 102], "the quick brown fox"),
+        embedding_request("x"),
     )
 
     @classmethod
@@ -50,4 +50,4 @@ class TestEmbeddings(ModelContract):
                 rows.update(
                     zip(event.indices, np.frombuffer(event.vectors, "<f4").reshape(len(event.indices), -1), strict=True)
                 )
-        return About(tokens, np.stack([rows[index] for index in sorted(rows)]))
+        return ApproximateResult(tokens, np.stack([rows[index] for index in sorted(rows)]))

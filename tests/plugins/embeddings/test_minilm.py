@@ -1,4 +1,4 @@
-"""A real model: its vectors are mlx-embeddings' own, whatever else is in the batch, and they mean something."""
+"""A real model has the vectors of mlx-embeddings, alone and in a batch, and they reflect meaning."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.model import EmbeddingModel
 from tokenizers import Tokenizer
 
-from tests.plugins.embeddings.driver import Vectors, ask, embed, minilm, vectors_of
+from tests.plugins.embeddings.driver import Vectors, embed, embedding_request, minilm, vectors_of
 
 TEXTS = [
     "How do I get back into my account?",
@@ -27,7 +27,7 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def reference() -> Vectors:
-    """What mlx-embeddings itself gives for each text alone."""
+    """mlx-embeddings' vectors of each text alone."""
     network, tokenizer = mlx_embeddings.load(str(minilm()))
     return np.stack([np.array(mlx_embeddings.generate(network, tokenizer, text).text_embeds)[0] for text in TEXTS])
 
@@ -37,19 +37,19 @@ def test_single_texts_have_the_vectors_of_mlx_embeddings(model: EmbeddingModel, 
         np.testing.assert_allclose(embed(model, text)[0], expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_neighbours_do_not_show(model: EmbeddingModel, reference: Vectors, turned: bool) -> None:
-    order = list(range(len(TEXTS)))[:: -1 if turned else 1]
+@pytest.mark.parametrize("reverse", [False, True])
+def test_vectors_do_not_depend_on_the_batch(model: EmbeddingModel, reference: Vectors, reverse: bool) -> None:
+    order = list(range(len(TEXTS)))[:: -1 if reverse else 1]
     vectors = embed(model, *(TEXTS[index] for index in order))
     np.testing.assert_allclose(vectors, reference[order], atol=1e-4)
 
 
-def test_requests_at_once_get_their_own(model: EmbeddingModel, reference: Vectors) -> None:
-    said = together(model, [Visit(ask(text)) for text in TEXTS])
-    np.testing.assert_allclose(np.concatenate([vectors_of(events) for events in said]), reference, atol=1e-4)
+def test_concurrent_requests_receive_their_vectors(model: EmbeddingModel, reference: Vectors) -> None:
+    outputs = run_together(model, [ScheduledRequest(embedding_request(text)) for text in TEXTS])
+    np.testing.assert_allclose(np.concatenate([vectors_of(events) for events in outputs]), reference, atol=1e-4)
 
 
-def test_vectors_have_the_length_one_and_384_dimensions(model: EmbeddingModel) -> None:
+def test_vectors_are_unit_vectors_of_384_dimensions(model: EmbeddingModel) -> None:
     vectors = embed(model, *TEXTS)
     assert vectors.shape == (len(TEXTS), 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
@@ -63,26 +63,26 @@ def test_vectors_have_the_length_one_and_384_dimensions(model: EmbeddingModel) -
         ("The capital of France", "Paris", "photosynthesis"),
     ],
 )
-def test_what_means_the_same_is_nearer(model: EmbeddingModel, text: str, near: str, far: str) -> None:
+def test_similar_texts_are_closer(model: EmbeddingModel, text: str, near: str, far: str) -> None:
     subject, close, distant = embed(model, text, near, far)
     assert subject @ close > subject @ distant + 0.2
 
 
-def test_token_ids_are_taken_as_they_are(model: EmbeddingModel) -> None:
+def test_token_ids_are_embedded_without_special_tokens(model: EmbeddingModel) -> None:
     tokenizer = Tokenizer.from_file(str(minilm() / "tokenizer.json"))
     tokenizer.no_padding()
     tokens: Any = [tokenizer.encode(text).ids for text in TEXTS[:3]]
     np.testing.assert_allclose(embed(model, *tokens), embed(model, *TEXTS[:3]), atol=1e-6)
-    bare = tokenizer.encode(TEXTS[0], add_special_tokens=False).ids
-    assert not np.allclose(embed(model, bare), embed(model, TEXTS[0]), atol=1e-3)
+    without_special = tokenizer.encode(TEXTS[0], add_special_tokens=False).ids
+    assert not np.allclose(embed(model, without_special), embed(model, TEXTS[0]), atol=1e-3)
 
 
-def test_tokens_are_counted_with_the_special_ones(model: EmbeddingModel) -> None:
-    started = together(model, [Visit(ask("hello world", [7592]))])[0][0]
+def test_token_counts_include_special_tokens(model: EmbeddingModel) -> None:
+    started = run_together(model, [ScheduledRequest(embedding_request("hello world", [7592]))])[0][0]
     assert started == Started(prompt_tokens=4 + 1)
 
 
-def test_the_limit_is_what_the_model_was_trained_for(model: EmbeddingModel) -> None:
+def test_the_context_length_is_the_trained_length(model: EmbeddingModel) -> None:
     assert model.context_length == 256
     fits, too_long = "word " * 254, "word " * 255
     assert embed(model, fits).shape == (1, 384)
@@ -91,7 +91,7 @@ def test_the_limit_is_what_the_model_was_trained_for(model: EmbeddingModel) -> N
     np.testing.assert_allclose(embed(model, too_long, truncate=True), embed(model, fits), atol=1e-5)
 
 
-def test_it_is_not_trained_for_shorter_vectors(model: EmbeddingModel) -> None:
+def test_shortened_vectors_are_rejected(model: EmbeddingModel) -> None:
     with pytest.raises(InvalidRequestError, match="384 and it is not trained for shorter ones"):
         embed(model, "x", dimensions=128)
     assert embed(model, "x", dimensions=384).shape == (1, 384)

@@ -1,10 +1,13 @@
-"""Pins what mlx_host_embeddings uses of mlx-embeddings; a failure here says what an upgrade changed."""
+"""Pins what mlx_host_embeddings uses of mlx-embeddings; a failure here shows what an upgrade changed."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
 import re
+import subprocess
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -15,16 +18,16 @@ from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, IMAGE_FAMILIES, MUL
 from tests.plugins.embeddings.driver import minilm
 
 
-def test_loading_takes_a_folder_and_the_name_that_it_goes_by() -> None:
+def test_loading_functions_have_the_used_parameters() -> None:
     assert next(iter(inspect.signature(utils.load_config).parameters)) == "model_path"
     parameters = inspect.signature(utils.load_model).parameters
     assert next(iter(parameters)) == "model_path"
-    # path_to_repo is read from these.
+    # It contains path_to_repo.
     assert parameters["kwargs"].kind is inspect.Parameter.VAR_KEYWORD
     assert 'kwargs["path_to_repo"]' in inspect.getsource(utils.load_model)
 
 
-def test_the_tokenizer_wraps_one_of_hugging_face() -> None:
+def test_the_tokenizer_wraps_a_transformers_tokenizer() -> None:
     assert next(iter(inspect.signature(tokenizer_utils.load_tokenizer).parameters)) == "model_path"
     inner = tokenizer_utils.load_tokenizer(minilm())._tokenizer
     assert inner.pad_token_id == 0
@@ -33,7 +36,7 @@ def test_the_tokenizer_wraps_one_of_hugging_face() -> None:
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
-def test_models_take_tokens_and_a_mask(kind: str) -> None:
+def test_models_accept_tokens_and_a_mask(kind: str) -> None:
     parameters = list(
         inspect.signature(importlib.import_module(f"mlx_embeddings.models.{kind}").Model.__call__).parameters
     )
@@ -41,27 +44,42 @@ def test_models_take_tokens_and_a_mask(kind: str) -> None:
     assert "attention_mask" in parameters
 
 
-def test_every_architecture_there_is_is_served_or_known_not_to_be() -> None:
-    there_are = {path.stem for path in Path(models.__path__[0]).iterdir() if path.stem.strip("_")}
-    # This one's images need code that comes with the model.
-    not_served = {"llama_nemotron_vl"}
-    assert there_are - {"base", "__init__", "__pycache__"} == {
+def test_every_architecture_is_known() -> None:
+    architectures = {path.stem for path in Path(models.__path__[0]).iterdir() if path.stem.strip("_")}
+    # Its image processor is code that comes with the model.
+    unsupported = {"llama_nemotron_vl"}
+    assert architectures - {"base", "__init__", "__pycache__"} == {
         *FAMILIES,
         *MULTI_VECTOR_MODELS,
         *IMAGE_FAMILIES,
-        *not_served,
+        *unsupported,
     }
 
 
-def test_models_with_images_have_what_is_called() -> None:
+def test_image_models_have_the_used_methods() -> None:
     texts, images = siglip.Model.get_text_features, siglip.Model.get_image_features
     assert "input_ids" in inspect.signature(texts).parameters
     assert "pixel_values" in inspect.signature(images).parameters
-    wanted = {"input_ids", "pixel_values", "image_grid_thw"}
-    assert wanted <= set(inspect.signature(qwen3_vl.Model.__call__).parameters)
+    used = {"input_ids", "pixel_values", "image_grid_thw"}
+    assert used <= set(inspect.signature(qwen3_vl.Model.__call__).parameters)
     assert next(iter(inspect.signature(qwen3_vl.Processor.from_pretrained).parameters)) == "model_path"
     assert {"embedding_max_length", "trust_remote_code"} <= set(
         re.findall(r'kwargs\.pop\(\s*"(\w+)"', inspect.getsource(qwen3_vl.Processor.from_pretrained))
     )
-    # It keeps the positions of its last call under this name.
+    # The attribute that keeps the positions of the last call.
     assert "language_model._position_ids is not None" in inspect.getsource(qwen3_vl.model)
+
+
+def test_mlx_lm_is_imported_only_for_the_architectures_that_need_it() -> None:
+    code = (
+        "import sys, mlx_host_embeddings.mlx_embeddings_api; "
+        "print([name for name in ('mlx_lm', 'mlx_embeddings.models.qwen3_vl') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+def test_mlx_lm_is_declared() -> None:
+    """mlx-embeddings imports mlx-lm without declaring it."""
+    declared = [re.split(r"[^\w-]", each)[0] for each in metadata.requires("mlx-host-embeddings") or ()]
+    assert "mlx-lm" in declared

@@ -1,4 +1,4 @@
-"""Image input, on tiny random models: an image has a vector of its own, and it is the one that the library gives."""
+"""Images: tiny random models have the vectors of mlx-embeddings."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mlx_embeddings.models.qwen3_vl import Processor
 from mlx_embeddings.utils import load_model
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host.events import Started
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.model import EmbeddingModel
 from mlx_host_media.data_urls import decode_data_url
 from mlx_host_media.images import on_white
 from PIL import Image, ImageOps
 from transformers import AutoImageProcessor
 
-from tests.plugins.embeddings.driver import Vectors, ask, embed, load, vectors_of
+from tests.plugins.embeddings.driver import Vectors, embed, embedding_request, load, vectors_of
 from tests.plugins.embeddings.tiny_multimodal import image_url, write_tiny_qwen3_vl, write_tiny_siglip
+from tests.support.edge_case_images import EDGE_CASE_IMAGES, png_header
 from tests.support.media import data_url, encoded
-from tests.support.odd_images import ODD_IMAGES, png_header
 
 RED, BLUE = image_url("red"), image_url("blue", (40, 90), "JPEG")
 
@@ -38,10 +38,10 @@ def opened(url: str) -> Image.Image:
 
 def damaged_avif() -> str:
     """An AVIF image with zeros in place of its data."""
-    head, _, body = image_url("red", kind="AVIF").partition(",")
-    file = base64.b64decode(body)
-    kept = file.index(b"mdat") + 4
-    return f"{head},{base64.b64encode(file[:kept].ljust(len(file), bytes(1))).decode()}"
+    prefix, _, data = image_url("red", kind="AVIF").partition(",")
+    file = base64.b64decode(data)
+    header_length = file.index(b"mdat") + 4
+    return f"{prefix},{base64.b64encode(file[:header_length].ljust(len(file), bytes(1))).decode()}"
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def qwen(qwen_folder: Path) -> Iterator[EmbeddingModel]:
         yield model
 
 
-def test_siglip_s_images_have_the_library_s_vectors(siglip: EmbeddingModel, siglip_folder: Path) -> None:
+def test_siglip_images_have_the_vectors_of_mlx_embeddings(siglip: EmbeddingModel, siglip_folder: Path) -> None:
     network = load_model(siglip_folder, path_to_repo="medsiglip")
     processor = AutoImageProcessor.from_pretrained(siglip_folder, backend="pil")
     pixels = processor(images=[opened(RED), opened(BLUE)], return_tensors="np")["pixel_values"]
@@ -77,7 +77,7 @@ def test_siglip_s_images_have_the_library_s_vectors(siglip: EmbeddingModel, sigl
     assert np.abs(vectors[0] - vectors[1]).max() > 0.01
 
 
-def test_siglip_s_texts_fill_all_positions(siglip: EmbeddingModel, siglip_folder: Path) -> None:
+def test_siglip_texts_are_padded_to_all_positions(siglip: EmbeddingModel, siglip_folder: Path) -> None:
     network = load_model(siglip_folder, path_to_repo="medsiglip")
     tokens = [101, 1037, 4937, 102]
     expected = np.array(network.get_text_features(mx.array([tokens + [0] * 12])))[0]
@@ -88,8 +88,14 @@ def test_siglip_s_texts_fill_all_positions(siglip: EmbeddingModel, siglip_folder
         embed(siglip, "word " * 20)
 
 
-def test_siglip_takes_texts_and_images_apart_at_once(siglip: EmbeddingModel) -> None:
-    images, texts = together(siglip, [Visit(ask("", "", images=(RED, BLUE))), Visit(ask("a cat", "a dog"))])
+def test_siglip_texts_and_images_are_separate_requests_in_one_batch(siglip: EmbeddingModel) -> None:
+    images, texts = run_together(
+        siglip,
+        [
+            ScheduledRequest(embedding_request("", "", images=(RED, BLUE))),
+            ScheduledRequest(embedding_request("a cat", "a dog")),
+        ],
+    )
     np.testing.assert_allclose(vectors_of(images), embed(siglip, "", "", images=(RED, BLUE)), atol=1e-5)
     np.testing.assert_allclose(vectors_of(texts), embed(siglip, "a cat", "a dog"), atol=1e-5)
     assert images[0] == Started(prompt_tokens=2 * 16)
@@ -97,7 +103,7 @@ def test_siglip_takes_texts_and_images_apart_at_once(siglip: EmbeddingModel) -> 
         embed(siglip, "a cat", images=(RED,))
 
 
-def test_qwen3_vl_has_the_library_s_vectors(qwen: EmbeddingModel, qwen_folder: Path) -> None:
+def test_qwen3_vl_has_the_vectors_of_mlx_embeddings(qwen: EmbeddingModel, qwen_folder: Path) -> None:
     network = load_model(qwen_folder, path_to_repo="")
     processor = Processor.from_pretrained(qwen_folder, trust_remote_code=False)
 
@@ -115,43 +121,43 @@ def test_qwen3_vl_has_the_library_s_vectors(qwen: EmbeddingModel, qwen_folder: P
     assert np.abs(red - both).max() > 0.01
 
 
-def test_qwen3_vl_takes_a_prefix_for_its_instruction(qwen_folder: Path) -> None:
+def test_qwen3_vl_uses_a_prefix_as_its_instruction(qwen_folder: Path) -> None:
     model = load(qwen_folder, query_prefix="Find what answers the question.")
     plain, query = embed(model, "cat"), embed(model, "cat", input_type="query")
     assert np.abs(plain - query).max() > 0.01
 
 
-def test_qwen3_vl_s_context_holds_images_too(qwen_folder: Path) -> None:
+def test_qwen3_vl_images_count_towards_the_context_length(qwen_folder: Path) -> None:
     with closing(load(qwen_folder, context_length=40)) as model:
         assert embed(model, "", images=(image_url("red"),)).shape == (1, 32)
-        with pytest.raises(ContextLengthExceededError) as refusal:
+        with pytest.raises(ContextLengthExceededError) as error:
             embed(model, "", images=(image_url("red", (400, 400)),))
-        assert refusal.value.param == "image_url"
+        assert error.value.param == "image_url"
         with pytest.raises(ContextLengthExceededError):
             embed(model, "word " * 60)
         assert embed(model, "word " * 60, truncate=True).shape == (1, 32)
 
 
 @pytest.mark.parametrize(
-    ("url", "words"),
+    ("url", "message"),
     [
-        ("https://example.com/cat.png", "not fetched"),
-        ("/etc/passwd", "not fetched"),
-        ("file:///etc/passwd", "not fetched"),
+        ("https://example.com/cat.png", "not a data URL"),
+        ("/etc/passwd", "not a data URL"),
+        ("file:///etc/passwd", "not a data URL"),
         ("data:image/png;base64", "no comma"),
         ("data:image/png;base64,@@@", "base64 data is invalid"),
         ("data:image/png;base64,AAAA", "not an image"),
         ("data:image/png,AAAA", "not an image"),
         (RED[:-40], "damaged or truncated"),
         (damaged_avif(), "damaged or truncated|not an image"),
-        # Pillow would have Ghostscript run the program that this is.
+        # Pillow would run this program with Ghostscript.
         (image_url("red", kind="EPS"), "PNG, JPEG, .* format"),
     ],
 )
-def test_unusable_images_are_rejected(url: str, words: str, siglip: EmbeddingModel) -> None:
-    with pytest.raises(InvalidRequestError, match=words) as refusal:
+def test_unusable_images_are_rejected(url: str, message: str, siglip: EmbeddingModel) -> None:
+    with pytest.raises(InvalidRequestError, match=message) as error:
         embed(siglip, "", images=(url,))
-    assert (refusal.value.param, refusal.value.code) == ("image_url", "invalid_image")
+    assert (error.value.param, error.value.code) == ("image_url", "invalid_image")
 
 
 def test_an_image_with_too_many_pixels_is_rejected(siglip: EmbeddingModel) -> None:
@@ -162,20 +168,20 @@ def test_an_image_with_too_many_pixels_is_rejected(siglip: EmbeddingModel) -> No
     assert (error.value.status, error.value.code) == (413, "image_too_large")
 
 
-@pytest.mark.parametrize("name", [name for name, odd in ODD_IMAGES.items() if odd.error is None])
-def test_an_odd_image_has_the_vector_of_what_it_shows(siglip: EmbeddingModel, name: str) -> None:
-    odd = ODD_IMAGES[name]
+@pytest.mark.parametrize("name", [name for name, odd in EDGE_CASE_IMAGES.items() if odd.error is None])
+def test_an_unusual_image_has_the_vector_of_its_displayed_pixels(siglip: EmbeddingModel, name: str) -> None:
+    odd = EDGE_CASE_IMAGES[name]
     with Image.open(io.BytesIO(odd.file)) as image:
-        shown = on_white(ImageOps.exif_transpose(image)) if name == "EXIF orientation" else None
-    plain = shown or Image.new("RGB", odd.size, odd.pixel)
-    given, expected, other = embed(
+        displayed = on_white(ImageOps.exif_transpose(image)) if name == "EXIF orientation" else None
+    plain = displayed or Image.new("RGB", odd.size, odd.pixel)
+    vector, expected, other = embed(
         siglip, "", "", "", images=(data_url(odd.file), data_url(encoded(plain)), image_url("black", odd.size))
     )
-    np.testing.assert_allclose(given, expected, atol=0.02)
-    assert np.abs(given - other).max() > 0.05
+    np.testing.assert_allclose(vector, expected, atol=0.02)
+    assert np.abs(vector - other).max() > 0.05
 
 
-def test_the_decoders_end_with_the_model(siglip_folder: Path) -> None:
+def test_closing_a_model_ends_its_decoder_processes(siglip_folder: Path) -> None:
     model = load(siglip_folder)
     before = {child.pid for child in psutil.Process().children()}
     embed(model, "", images=(RED,))

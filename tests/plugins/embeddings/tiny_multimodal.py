@@ -1,4 +1,4 @@
-"""Tiny random models that take images: SigLIP with MiniLM's tokenizer, Qwen3-VL with SmolLM2's."""
+"""Tiny random models for images: SigLIP with MiniLM's tokenizer, Qwen3-VL with SmolLM2's."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ TEMPLATE = (
 
 
 def image_url(colour: str, size: tuple[int, int] = (70, 50), kind: str = "PNG") -> str:
-    """A data: URL of one colour."""
+    """The data URL of an image of one colour."""
     file = io.BytesIO()
     Image.new("RGB", size, colour).save(file, kind)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(file.getvalue()).decode()}"
@@ -82,10 +82,10 @@ def write_tiny_qwen3_vl(folder: Path) -> Path:
 
 
 def _write_network(folder: Path, config: dict[str, Any]) -> None:
-    # Building the network changes the configuration that it is given.
-    fresh = json.loads(json.dumps(config))
-    network_class, args_class, text_class, vision_class = _get_classes(fresh)
-    args = args_class.from_dict(fresh)
+    # A copy, because building the network modifies the configuration.
+    copied = json.loads(json.dumps(config))
+    network_class, args_class, text_class, vision_class = _get_classes(copied)
+    args = args_class.from_dict(copied)
     if config["model_type"] == "siglip":
         args.text_config, args.vision_config = text_class(**args.text_config), vision_class(**args.vision_config)
     mx.random.seed(0)

@@ -1,4 +1,4 @@
-"""The backend keeps the contract of models, on a random FLUX.2 klein."""
+"""The backend fulfils the Model contract, tested with a random FLUX.2 klein."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mlx_host_flux.plugin import FLUX
 from tests.support.tiny_flux import write_tiny_flux
 
 
-def request(**more: Any) -> ImageGenerationRequest:
-    # Without a fast BLAS, which this process may not have, more pixels take minutes.
-    settings = {"id": "contract", "model": "contract", "prompt": "a cat", "seed": 1, "size": (16, 16), "steps": 1}
-    return ImageGenerationRequest(**{**settings, **more})
+def request(**fields: Any) -> ImageGenerationRequest:
+    # Larger images take minutes without a fast BLAS, which this process may lack.
+    defaults = {"id": "contract", "model": "contract", "prompt": "a cat", "seed": 1, "size": (16, 16), "steps": 1}
+    return ImageGenerationRequest(**{**defaults, **fields})
 
 
 class TestFlux(ModelContract):
     backend = FLUX
     requests = (request(), request(seed=2))
-    options = {"config_name": "flux2-klein-4b", "quantize": 16}  # noqa: RUF012  as the contract declares it
+    options = {"config_name": "flux2-klein-4b", "quantize": 16}  # noqa: RUF012  declared by ModelContract
 
     @classmethod
     def path(cls, empty: Path) -> Path:

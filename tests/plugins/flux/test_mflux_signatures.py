@@ -1,4 +1,4 @@
-"""What this backend uses of mflux and MLX is there, under the names and in the shapes that it relies on."""
+"""The installed mflux and MLX have the names and signatures that this backend uses."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from mflux.models.flux2.model.flux2_vae.vae import Flux2VAE
 from mflux.utils.generated_image import GeneratedImage
 from mflux.utils.image_util import ImageUtil
 from mlx_host_flux.configs import CONFIGS
-from mlx_host_flux.mflux_api import PATCH, _Listener, find
+from mlx_host_flux.mflux_api import PATCH_SIZE, _StepCallback, import_object
 from PIL import Image
 
 
 @pytest.mark.parametrize(
-    ("function", "given"),
+    ("function", "arguments"),
     [
         (ConfigResolution.resolve_key, {"model_name": "dev"}),
         (FiboVLM, {"quantize": 8}),
@@ -41,32 +41,32 @@ from PIL import Image
         (CallbackRegistry.register, {"self": None, "callback": None}),
     ],
 )
-def test_calls_bind(function: Callable[..., Any], given: dict[str, Any]) -> None:
-    inspect.signature(function).bind(**given)
+def test_calls_bind(function: Callable[..., Any], arguments: dict[str, Any]) -> None:
+    inspect.signature(function).bind(**arguments)
 
 
-def test_a_listener_is_called_as_mflux_calls() -> None:
-    seen: list[int] = []
+def test_the_step_callback_matches_the_calls_of_mflux() -> None:
+    steps: list[int] = []
     registry = CallbackRegistry()
-    shown: list[float] = []
+    decoded: list[float] = []
 
-    def on_step(step: int, show: Callable[[], Image.Image]) -> None:
-        seen.append(step)
-        show()
+    def on_step(step: int, decode_partial: Callable[[], Image.Image]) -> None:
+        steps.append(step)
+        decode_partial()
 
-    def show(latents: mx.array, config: object) -> Image.Image:
-        shown.append(float(latents))
+    def decode(latents: mx.array, config: object) -> Image.Image:
+        decoded.append(float(latents))
         return Image.new("1", (1, 1))
 
-    registry.register(_Listener(on_step, show))
+    registry.register(_StepCallback(on_step, decode))
     context = GenerationContext(registry, 1, "p", ModelConfig.schnell())
     context.in_loop(0, mx.array(1.0), time_steps=object())
     context.in_loop(1, mx.array(1.0), time_steps=object(), denoised=mx.array(2.0))
-    assert (seen, shown) == ([1, 2], [1.0, 2.0])
+    assert (steps, decoded) == ([1, 2], [1.0, 2.0])
     assert registry.before_loop == registry.after_loop == registry.interrupt == []
 
 
-def test_sizes_are_parameters() -> None:
+def test_layer_sizes_are_constructor_parameters() -> None:
     published = AVAILABLE_MODELS["flux2-klein-4b"]
     assert set(published.transformer_overrides) <= set(inspect.signature(Flux2Transformer).parameters)
     assert set(published.text_encoder_overrides) <= set(inspect.signature(Qwen3TextEncoder).parameters)
@@ -77,17 +77,17 @@ EDITS = {config.edit.path: config.edit for config in CONFIGS if config.edit is n
 
 
 @pytest.mark.parametrize("path", EDITS)
-def test_which_pipelines_read_the_alpha_channel(path: str) -> None:
+def test_alpha_is_set_for_the_pipelines_that_use_it(path: str) -> None:
     inputs = EDITS[path].inputs
     assert inputs is not None
-    source = inspect.getsource(inspect.getmodule(find(path)) or find(path))
+    source = inspect.getsource(inspect.getmodule(import_object(path)) or import_object(path))
     assert ('.convert("RGBA") for path in image_paths' in source) == inputs.alpha
 
 
-def test_names_that_are_read() -> None:
+def test_attributes_that_this_backend_reads_exist() -> None:
     assert SavedModelInfo.FILE_NAME == "mflux_model.json"
     assert ModelConfig.precision in (mx.bfloat16, mx.float32)
     assert {"image", "seed"} <= set(inspect.signature(GeneratedImage).parameters)
     assert {"tokenizer", "max_length"} <= set(inspect.signature(BaseTokenizer).parameters)
     assert callable(mx.clear_streams)
-    assert PATCH == 16
+    assert PATCH_SIZE == 16

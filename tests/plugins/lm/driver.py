@@ -1,4 +1,4 @@
-"""What the engine does with a model, in a few lines: advance the open generators in turn."""
+"""Runs a model's generators as the engine loop does, and collects the events of each request."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from mlx_host_lm.options import LmOptions
 from mlx_host_text.model import TextModel
 
 GREEDY = Sampling(temperature=0.0)
-ids = count()
+request_ids = count()
 T = TypeVar("T")
 
 
 def no_progress(stage: str, done: int, total: int, note: str = "") -> None:
-    """Nobody watches."""
+    """A progress callback that does nothing."""
 
 
 def result(steps: Generator[None, None, T]) -> T:
@@ -48,23 +48,24 @@ def load(folder: Path, **options: Any) -> TextModel:
     return load_model(LoadContext(ref=str(folder), path=folder, options=LmOptions(**options), progress=no_progress))
 
 
-def ask(
+def chat_request(
     messages: str | Sequence[Json] = "Say something.",
     *,
     sampling: Sampling = GREEDY,
     max_tokens: int | None = 16,
-    **more: Any,
+    **fields: Any,
 ) -> ChatRequest:
+    """A chat request, greedy by default; a string is the content of a user message."""
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     return ChatRequest(
-        id=f"r{next(ids)}", model="m", messages=messages, sampling=sampling, max_tokens=max_tokens, **more
+        id=f"r{next(request_ids)}", model="m", messages=messages, sampling=sampling, max_tokens=max_tokens, **fields
     )
 
 
 @dataclass
-class Answered:
-    """One request's events, added up."""
+class RequestOutput:
+    """The accumulated events of one request; `texts`, `tokens`, `logprobs` and `reasons` are by choice."""
 
     started: Started | None = None
     finished: Finished | None = None
@@ -72,8 +73,8 @@ class Answered:
     tokens: dict[int, int] = field(default_factory=dict)
     logprobs: dict[int, list[Logprobs]] = field(default_factory=dict)
     reasons: dict[int, StopReason] = field(default_factory=dict)
-    prefilled: list[Progress] = field(default_factory=list)
-    pieces: list[TextDelta] = field(default_factory=list)
+    prefill_progress: list[Progress] = field(default_factory=list)
+    deltas: list[TextDelta] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -100,19 +101,19 @@ class Answered:
         return self.started.prompt_tokens
 
     def add(self, event: Event | None) -> None:
-        assert self.finished is None, f"{event} came after the end"
+        assert self.finished is None, f"{event} after Finished"
         assert self.started is not None or event is None or isinstance(event, Started)
         match event:
             case Started():
                 assert self.started is None
                 self.started = event
             case Progress():
-                self.prefilled.append(event)
+                self.prefill_progress.append(event)
             case TextDelta():
                 assert event.choice not in self.reasons
-                self.pieces.append(event)
+                self.deltas.append(event)
                 self.texts[event.choice] = self.texts.get(event.choice, "") + event.text
-                self.tokens[event.choice] = self.tokens.get(event.choice, 0) + event.tokens
+                self.tokens[event.choice] = self.tokens.get(event.choice, 0) + event.token_count
                 self.logprobs.setdefault(event.choice, []).extend(event.logprobs)
             case ChoiceFinished():
                 self.reasons[event.choice] = event.reason
@@ -121,46 +122,63 @@ class Answered:
                 assert event.completion_tokens == sum(self.tokens.values())
 
 
-class Round:
-    """Open generators, advanced in turn; requests join and leave at any time."""
+class EngineLoop:
+    """Running generators, each advanced once per step; requests can be added and cancelled between steps."""
 
     def __init__(self, model: TextModel) -> None:
         self._model = model
-        self._open: list[tuple[Iterator[Event | None], Answered]] = []
+        self._running: list[tuple[Iterator[Event | None], RequestOutput]] = []
 
-    def join(self, request: GenerationRequest) -> Answered:
-        answered = Answered()
-        self._open.append((self._model.generate(request), answered))
-        return answered
+    @property
+    def requests(self) -> int:
+        """The number of running requests."""
+        return len(self._running)
 
-    def leave(self, answered: Answered) -> None:
-        for generator, whose in self._open:
-            if whose is answered:
-                generator.close()  # type: ignore[attr-defined]
-        self._open = [pair for pair in self._open if pair[1] is not answered]
+    def add(self, request: GenerationRequest) -> RequestOutput:
+        """Start a request; its output is filled while the loop runs."""
+        output = RequestOutput()
+        self._running.append((self._model.generate(request), output))
+        return output
 
-    def turn(self) -> None:
-        for generator, answered in list(self._open):
+    def cancel(self, output: RequestOutput) -> None:
+        """Close the generator of a request."""
+        for generator, each in self._running:
+            if each is output:
+                generator.close()  # type: ignore[attr-defined]  # it is a generator
+        self._drop(output)
+
+    def step(self) -> None:
+        """Advance every generator once; a request that raises is removed."""
+        for generator, output in list(self._running):
             try:
-                said = next(generator)
-                for event in (None,) if said is None else iter_events(said):
-                    answered.add(event)
+                event = next(generator)
             except StopIteration:
-                assert answered.finished is not None
-                self._open = [pair for pair in self._open if pair[1] is not answered]
+                assert output.finished is not None
+                self._drop(output)
+            except Exception:
+                self._drop(output)
+                raise
+            else:
+                for each in (None,) if event is None else iter_events(event):
+                    output.add(each)
 
-    def finish(self) -> None:
-        while self._open:
-            self.turn()
+    def run(self) -> None:
+        """Step until all requests have finished."""
+        while self._running:
+            self.step()
+
+    def _drop(self, output: RequestOutput) -> None:
+        self._running = [pair for pair in self._running if pair[1] is not output]
 
 
-def answer(model: TextModel, *requests: GenerationRequest) -> list[Answered]:
-    """Answer these requests together."""
-    open_requests = Round(model)
-    answers = [open_requests.join(request) for request in requests]
-    open_requests.finish()
-    return answers
+def generate(model: TextModel, *requests: GenerationRequest) -> list[RequestOutput]:
+    """Run requests together."""
+    loop = EngineLoop(model)
+    outputs = [loop.add(request) for request in requests]
+    loop.run()
+    return outputs
 
 
-def answer_one(model: TextModel, request: GenerationRequest) -> Answered:
-    return answer(model, request)[0]
+def generate_one(model: TextModel, request: GenerationRequest) -> RequestOutput:
+    """Run one request."""
+    return generate(model, request)[0]

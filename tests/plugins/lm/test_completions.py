@@ -1,4 +1,4 @@
-"""Prompts of completions: texts, token ids, and fill-in-the-middle for models that have tokens for it."""
+"""Completion prompts: texts, token ids, and fill-in-the-middle for models with tokens for it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Started, TextDelta, Tokenized
 from mlx_host.requests import CompletionRequest, Sampling, TokenizeRequest
-from mlx_host.testing.model_contract import answer
+from mlx_host.testing.model_contract import run_alone
 from mlx_host_lm.plugin import LM
 
 from tests.support.tiny_llama import write_tiny_llama
@@ -20,12 +20,13 @@ LAYOUTS = {
 }
 
 
-def loaded(folder: Path) -> Model:
+def load(folder: Path) -> Model:
     return LM.load(LoadContext(str(folder), folder, LM.options(), lambda stage, done, total, note="": None))
 
 
-def said(model: Model, request: CompletionRequest) -> tuple[str, int]:
-    started, *events = answer(model, request)
+def complete(model: Model, request: CompletionRequest) -> tuple[str, int]:
+    """The completion's text and the number of prompt tokens."""
+    started, *events = run_alone(model, request)
     assert isinstance(started, Started)
     return "".join(event.text for event in events if isinstance(event, TextDelta)), started.prompt_tokens
 
@@ -38,13 +39,13 @@ def completion(prompt: str | list[int], suffix: str | None = None, echo: bool = 
 
 
 def tokens(model: Model, text: str) -> list[int]:
-    events = answer(model, TokenizeRequest(id="t", model="m", prompt=text))
+    events = run_alone(model, TokenizeRequest(id="t", model="m", prompt=text))
     (found,) = [event for event in events if isinstance(event, Tokenized)]
     return list(found.tokens)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_fill_in_the_middle_uses_the_tokens_of_the_family(tmp_path: Path, name: str) -> None:
+def test_fill_in_the_middle_uses_the_tokens_of_the_model_family(tmp_path: Path, name: str) -> None:
     symbols, layout = LAYOUTS[name]
     folder = write_tiny_llama(tmp_path / "model")
     for file in folder.glob("token*.json"):
@@ -52,11 +53,11 @@ def test_fill_in_the_middle_uses_the_tokens_of_the_family(tmp_path: Path, name: 
         for old, new in zip(("<repo_name>", "<file_sep>", "<filename>"), symbols, strict=True):
             written = written.replace(old, new)
         file.write_text(written, encoding="utf-8")
-    model = loaded(folder)
-    filled = said(model, completion("def f(", suffix="return x"))
-    assert filled == said(model, completion(layout.format(*symbols, prefix="def f(", suffix="return x")))
-    assert filled == said(model, completion(tokens(model, "def f("), suffix="return x"))
+    model = load(folder)
+    filled = complete(model, completion("def f(", suffix="return x"))
+    assert filled == complete(model, completion(layout.format(*symbols, prefix="def f(", suffix="return x")))
+    assert filled == complete(model, completion(tokens(model, "def f("), suffix="return x"))
     assert filled[1] == len(tokens(model, "def f(")) + len(tokens(model, "return x")) + (3 if name == "qwen" else 2)
     with pytest.raises(InvalidRequestError, match="echo cannot be combined with suffix"):
-        said(model, completion("a", suffix="b", echo=True))
+        complete(model, completion("a", suffix="b", echo=True))
     model.close()

@@ -1,4 +1,4 @@
-"""A text model embeds: the mean of its last hidden states, alone as in company, beside a conversation."""
+"""Embeddings of a text model: the mean of the last hidden states, alone, in a batch and during generation."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError, UnsupportedRequestError
 from mlx_host.events import EmbeddingBatch, Event, Started, TextDelta
 from mlx_host.requests import EmbeddingRequest
-from mlx_host.testing.model_contract import Visit, together
+from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_lm.mlx_lm_api import hidden_states
 from mlx_host_text.model import TextModel
 from mlx_lm.models import mamba
 from mlx_lm.utils import load as load_network
 
-from tests.plugins.lm.driver import ask, load
+from tests.plugins.lm.driver import chat_request, load
 
 TEXTS = ["a cat", "the quick brown fox jumps over the lazy dog", "one " * 300, "two words"]
 Vectors = npt.NDArray[np.float32]
@@ -38,11 +38,11 @@ def vectors_of(events: list[Event]) -> Vectors:
 
 
 def embed(model: TextModel, *inputs: Any, **more: Any) -> Vectors:
-    return vectors_of(together(model, [Visit(embedding(*inputs, **more))])[0])
+    return vectors_of(run_together(model, [ScheduledRequest(embedding(*inputs, **more))])[0])
 
 
 @pytest.mark.parametrize("kind", ["tiny_llama", "tiny_sliding", "tiny_lfm2"])
-def test_vectors_are_means_of_hidden_states_whoever_is_in_the_batch(kind: str, request: pytest.FixtureRequest) -> None:
+def test_vectors_are_means_of_hidden_states_alone_and_in_a_batch(kind: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue(kind)
     network, tokenizer = load_network(str(folder))[:2]
     means = [network.model(mx.array([tokenizer.encode(text)])).mean(axis=1)[0] for text in TEXTS]
@@ -50,22 +50,28 @@ def test_vectors_are_means_of_hidden_states_whoever_is_in_the_batch(kind: str, r
     model = load(folder)
     np.testing.assert_allclose(embed(model, *TEXTS), expected, atol=1e-4)
     np.testing.assert_allclose(embed(model, *reversed(TEXTS))[::-1], expected, atol=1e-4)
-    said = together(model, [*(Visit(embedding(text)) for text in TEXTS), Visit(ask("Hello"))])
-    np.testing.assert_allclose(np.concatenate([vectors_of(each) for each in said[:-1]]), expected, atol=1e-4)
+    events = run_together(
+        model, [*(ScheduledRequest(embedding(text)) for text in TEXTS), ScheduledRequest(chat_request("Hello"))]
+    )
+    np.testing.assert_allclose(np.concatenate([vectors_of(each) for each in events[:-1]]), expected, atol=1e-4)
     model.close()
 
 
-def test_an_answer_beside_it_stays_what_it_is(model: TextModel) -> None:
+def test_embeddings_do_not_change_generated_text(model: TextModel) -> None:
     def text(events: list[Event]) -> str:
         return "".join(event.text for event in events if isinstance(event, TextDelta))
 
-    (alone,) = together(model, [Visit(ask("Hello"))])
-    beside, _ = together(model, [Visit(ask("Hello")), Visit(embedding(*TEXTS * 5), start=3)])
-    assert text(beside) == text(alone) != ""
+    (alone,) = run_together(model, [ScheduledRequest(chat_request("Hello"))])
+    shared, _ = run_together(
+        model, [ScheduledRequest(chat_request("Hello")), ScheduledRequest(embedding(*TEXTS * 5), start=3)]
+    )
+    assert text(shared) == text(alone) != ""
 
 
-def test_tokens_are_counted_and_ids_taken_as_they_are(model: TextModel) -> None:
-    text, tokens = together(model, [Visit(embedding("two words")), Visit(embedding([1, 2, 3]))])
+def test_token_ids_are_embedded_without_special_tokens(model: TextModel) -> None:
+    text, tokens = run_together(
+        model, [ScheduledRequest(embedding("two words")), ScheduledRequest(embedding([1, 2, 3]))]
+    )
     assert tokens[0] == Started(prompt_tokens=3)
     assert isinstance(text[0], Started)
     assert text[0].prompt_tokens > 1
@@ -73,7 +79,7 @@ def test_tokens_are_counted_and_ids_taken_as_they_are(model: TextModel) -> None:
         embed(model, [49152])
 
 
-def test_too_long_an_input_is_refused_or_cut(tiny_llama: Path) -> None:
+def test_an_input_beyond_the_context_is_rejected_or_truncated(tiny_llama: Path) -> None:
     model = load(tiny_llama, context_length=8)
     with pytest.raises(ContextLengthExceededError, match=r"8 tokens.* 300 tokens|8 tokens.* 301 tokens"):
         embed(model, "one " * 300)
@@ -84,7 +90,7 @@ def test_too_long_an_input_is_refused_or_cut(tiny_llama: Path) -> None:
     )
 
 
-def test_dimensions_are_those_of_the_model(model: TextModel) -> None:
+def test_other_dimensions_are_rejected(model: TextModel) -> None:
     assert embed(model, "a cat", dimensions=64).shape == (1, 64)
     with pytest.raises(InvalidRequestError, match="64 and it is not trained for shorter ones"):
         embed(model, "a cat", dimensions=32)
@@ -102,7 +108,7 @@ def test_a_network_without_a_backbone_has_no_hidden_states() -> None:
     assert hidden_states(mamba.Model(mamba.ModelArgs.from_dict(settings))) is None
 
 
-def test_a_model_that_cannot_embed_refuses(model: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_without_an_embedder_rejects_embeddings(model: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_embeddings", None)
     with pytest.raises(UnsupportedRequestError, match="does not support embeddings"):
         embed(model, "a cat")

@@ -10,25 +10,25 @@ from mlx_host.requests import Sampling
 from mlx_host_text.model import TextModel
 from mlx_host_text.sampling import SamplerFactory, SamplingSettings, greedy
 
-from tests.plugins.lm.driver import GREEDY, Round, answer_one, ask, load
+from tests.plugins.lm.driver import GREEDY, EngineLoop, chat_request, generate_one, load
 
 
 class FaultySamplers(SamplerFactory):
-    """Draws like the real ones until, for requests with a seed, the third token."""
+    """Samplers that fail at the third token of requests with a seed."""
 
     def sampler(self, settings: SamplingSettings, seed: int | None, choice: int) -> Callable[[Any], Any]:
         if seed is None:
             return super().sampler(settings, seed, choice)
-        drawn = 0
+        count = 0
 
-        def draw(logprobs: Any) -> Any:
-            nonlocal drawn
-            drawn += 1
-            if drawn == 3:
+        def sample(logprobs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == 3:
                 raise RuntimeError("no memory left")
             return greedy(logprobs)
 
-        return draw
+        return sample
 
 
 @pytest.fixture
@@ -37,60 +37,64 @@ def faulty(model: TextModel) -> TextModel:
     return model
 
 
-BREAKING = Sampling(temperature=1.0, seed=1)
+FAILING = Sampling(temperature=1.0, seed=1)
 
 
-def test_a_failing_batch_fails_all_its_requests_and_none_after(faulty: TextModel) -> None:
-    expected = answer_one(faulty, ask("Before")).text
+def test_a_failed_step_fails_the_requests_of_its_batch_only(faulty: TextModel) -> None:
+    expected = generate_one(faulty, chat_request("Before")).text
     generators = [
-        faulty.generate(ask(text, sampling=sampling, max_tokens=40))
-        for text, sampling in (("One", GREEDY), ("Two", BREAKING), ("Three", GREEDY))
+        faulty.generate(chat_request(text, sampling=sampling, max_tokens=40))
+        for text, sampling in (("One", GREEDY), ("Two", FAILING), ("Three", GREEDY))
     ]
     failures: list[EngineError] = []
-    open_ones = list(generators)
-    while open_ones:
-        for generator in list(open_ones):
+    running = list(generators)
+    while running:
+        for generator in list(running):
             try:
                 next(generator)
             except EngineError as failure:
                 failures.append(failure)
-                open_ones.remove(generator)
+                running.remove(generator)
     assert len(failures) == 3
     assert all("no memory left" in str(failure) for failure in failures)
-    assert answer_one(faulty, ask("Before")).text == expected
+    assert generate_one(faulty, chat_request("Before")).text == expected
 
 
-def test_nothing_that_a_failed_batch_left_is_used_again(faulty: TextModel) -> None:
+def test_a_failure_clears_the_prefix_cache(faulty: TextModel) -> None:
     with pytest.raises(EngineError):
-        answer_one(faulty, ask("words " * 50, sampling=BREAKING))
-    assert answer_one(faulty, ask("words " * 50)).cached_tokens == 0
+        generate_one(faulty, chat_request("words " * 50, sampling=FAILING))
+    assert generate_one(faulty, chat_request("words " * 50)).cached_tokens == 0
 
 
-def test_closing_after_a_failure_is_fine(faulty: TextModel) -> None:
-    running = Round(faulty)
-    bystander = running.join(ask("Hi", max_tokens=40))
-    running.turn()
+def test_a_model_can_be_closed_after_a_failure(faulty: TextModel) -> None:
+    loop = EngineLoop(faulty)
+    other = loop.add(chat_request("Hi", max_tokens=40))
+    loop.step()
     with pytest.raises(EngineError):
-        answer_one(faulty, ask(sampling=BREAKING))
-    running.leave(bystander)
+        generate_one(faulty, chat_request(sampling=FAILING))
+    loop.cancel(other)
     faulty.close()
 
 
-def test_a_refused_request_disturbs_nobody(model: TextModel) -> None:
-    expected = answer_one(model, ask(max_tokens=30)).text
-    running = Round(model)
-    neighbour = running.join(ask(max_tokens=30))
+def test_a_rejected_request_does_not_affect_others(model: TextModel) -> None:
+    expected = generate_one(model, chat_request(max_tokens=30)).text
+    loop = EngineLoop(model)
+    other = loop.add(chat_request(max_tokens=30))
     for _ in range(4):
-        running.turn()
-    for bad in (ask([]), ask(sampling=Sampling(logit_bias={-1: 1.0})), ask("words " * 10000)):
+        loop.step()
+    for invalid in (
+        chat_request([]),
+        chat_request(sampling=Sampling(logit_bias={-1: 1.0})),
+        chat_request("words " * 10000),
+    ):
         with pytest.raises(InvalidRequestError):
-            answer_one(model, bad)
-    running.finish()
-    assert neighbour.text == expected
+            generate_one(model, invalid)
+    loop.run()
+    assert other.text == expected
 
 
-def test_a_closed_model_can_be_loaded_anew(tiny_llama: Path) -> None:
+def test_a_model_can_be_loaded_again_after_close(tiny_llama: Path) -> None:
     first = load(tiny_llama)
-    text = answer_one(first, ask()).text
+    text = generate_one(first, chat_request()).text
     first.close()
-    assert answer_one(load(tiny_llama), ask()).text == text
+    assert generate_one(load(tiny_llama), chat_request()).text == text

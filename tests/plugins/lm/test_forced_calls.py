@@ -1,4 +1,4 @@
-"""Forced calls, written by a random model in the format of every installed family and read by its parser."""
+"""Forced tool calls of a random model, in the format of every installed parser family, conform to the schema."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pathlib import Path
 import jsonschema
 import pytest
 from mlx_host._cli import discover
-from mlx_host.parsing import AnswerConstraint, Parser, ToolCall, ToolChoice
+from mlx_host.parsing import OutputConstraint, Parser, ToolCall, ToolChoice
 from mlx_host.requests import ChatRequest, Json, Sampling
 from mlx_host_text.model import TextModel
 
-from tests.parsers.reading import read
-from tests.plugins.lm.driver import answer, ask, load
+from tests.parsers.feeding import read
+from tests.plugins.lm.driver import chat_request, generate, load
 from tests.plugins.text.json_schemas import closed
 from tests.support.tiny_llama import END_OF_TURN
 
-# It has no format for calls.
+# Families without a tool-call format.
 WITHOUT_CALLS = {"deepseek_r1"}
 PARAMETERS = closed(
     colour={"enum": ["red", "dark blue"]},
@@ -46,14 +46,14 @@ def llama(tiny_llama: Path) -> Iterator[TextModel]:
 
 
 def forced(family: str, choice: ToolChoice) -> ChatRequest:
-    return ask(
+    return chat_request(
         f"Paint it, {family}.",
-        # Where it may end, it mostly does: some make several calls.
+        # End the turn where the grammar allows it most of the time; some outputs have several calls.
         sampling=Sampling(temperature=1.0, logit_bias={END_OF_TURN: 6.0}),
         max_tokens=400,
         tools=TOOLS,
         tool_choice="required",
-        constraint=AnswerConstraint(None, families()[family], TOOLS, choice),
+        constraint=OutputConstraint(None, families()[family], TOOLS, choice),
     )
 
 
@@ -66,8 +66,8 @@ def check(family: str, text: str) -> None:
         jsonschema.validate(json.loads(call.arguments), PARAMETERS)
 
 
-def test_forced_calls_of_all_families_are_made_and_conform(llama: TextModel) -> None:
-    """In one batch, or two: the random model writes what is fixed letter by letter, and takes its time."""
+def test_forced_calls_of_all_families_conform_to_their_schema(llama: TextModel) -> None:
+    # In one or two batches, because the random model is slow: forced text is generated character by character.
     cases = [
         (family, choice)
         for choice in (ToolChoice(required=True, parallel=False), ToolChoice(required=True))
@@ -75,9 +75,9 @@ def test_forced_calls_of_all_families_are_made_and_conform(llama: TextModel) -> 
     ]
     finished: dict[str, int] = dict.fromkeys(families(), 0)
     for start in range(0, len(cases), 32):
-        several = cases[start : start + 32]
-        for (family, _), answered in zip(several, answer(llama, *(forced(*case) for case in several)), strict=True):
-            if answered.reason == "stop":
-                check(family, answered.text)
+        batch = cases[start : start + 32]
+        for (family, _), output in zip(batch, generate(llama, *(forced(*case) for case in batch)), strict=True):
+            if output.reason == "stop":
+                check(family, output.text)
                 finished[family] += 1
     assert all(finished.values()), finished

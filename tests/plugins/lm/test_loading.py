@@ -15,7 +15,7 @@ from mlx_host_lm.plugin import LM
 from mlx_host_text.model import TextModel
 from pydantic import ValidationError
 
-from tests.plugins.lm.driver import answer_one, ask, no_progress
+from tests.plugins.lm.driver import chat_request, generate_one, no_progress
 
 
 def load(path: Path | None, **options: object) -> object:
@@ -23,12 +23,12 @@ def load(path: Path | None, **options: object) -> object:
 
 
 class TestOptions:
-    def test_every_field_has_a_help_text(self) -> None:
+    def test_every_field_has_a_description(self) -> None:
         for name, field in LmOptions.model_fields.items():
             assert field.description, name
 
     @pytest.mark.parametrize("name", ["chat_template_file", "adapter_path"])
-    def test_paths_that_are_not_there_are_told_at_once(self, name: str, tmp_path: Path) -> None:
+    def test_missing_paths_are_rejected(self, name: str, tmp_path: Path) -> None:
         with pytest.raises(ValidationError, match=r"no such .*missing.*give the"):
             LmOptions(**{name: tmp_path / "missing"})
 
@@ -42,22 +42,22 @@ class TestOptions:
             ("top_p", 1.5),
         ],
     )
-    def test_numbers_out_of_range_are_refused(self, name: str, value: float) -> None:
+    def test_numbers_out_of_range_are_rejected(self, name: str, value: float) -> None:
         with pytest.raises(ValidationError, match=name):
             LmOptions(**{name: value})
 
 
 class TestLoad:
     @pytest.mark.parametrize("path", [None, Path("nowhere")])
-    def test_without_a_folder_says_so(self, path: Path | None) -> None:
+    def test_without_a_folder_is_a_load_error(self, path: Path | None) -> None:
         with pytest.raises(LoadError, match="'some/model'"):
             load(path)
 
-    def test_of_an_empty_folder_says_what_is_missing(self, tmp_path: Path) -> None:
+    def test_of_an_empty_folder_names_the_missing_file(self, tmp_path: Path) -> None:
         with pytest.raises(LoadError, match=r"config\.json"):
             load(tmp_path)
 
-    def test_of_an_unknown_architecture_names_it(self, tiny_llama: Path, tmp_path: Path) -> None:
+    def test_of_an_unknown_architecture_is_a_load_error(self, tiny_llama: Path, tmp_path: Path) -> None:
         folder = shutil.copytree(tiny_llama, tmp_path / "model")
         (folder / "config.json").write_text(json.dumps({"model_type": "perceptron"}))
         with pytest.raises(LoadError, match="perceptron"):
@@ -75,18 +75,18 @@ class TestLoad:
             load(tiny_llama, adapter_path=tmp_path)
 
     def test_reports_progress(self, tiny_llama: Path) -> None:
-        seen: list[tuple[str, int, int]] = []
+        stages: list[tuple[str, int, int]] = []
 
         def progress(stage: str, done: int, total: int, note: str = "") -> None:
-            seen.append((stage, done, total))
+            stages.append((stage, done, total))
 
         model = LM.load(LoadContext(ref="tiny", path=tiny_llama, options=LmOptions(), progress=progress))
-        assert seen == [("load", 0, 1), ("load", 1, 1), ("warm-up", 0, 1), ("warm-up", 1, 1)]
+        assert stages == [("load", 0, 1), ("load", 1, 1), ("warm-up", 0, 1), ("warm-up", 1, 1)]
         assert isinstance(model, TextModel)
-        assert answer_one(model, ask()).completion_tokens == 16
+        assert generate_one(model, chat_request()).completion_tokens == 16
 
 
-def test_naming_the_backend_imports_nothing_heavy() -> None:
+def test_registering_the_backend_does_not_import_mlx() -> None:
     code = (
         "import sys, mlx_host_lm.plugin as plugin; plugin.register_backends(); "
         "print([name for name in ('mlx', 'mlx.core', 'mlx_lm', 'transformers', 'jinja2') if name in sys.modules])"

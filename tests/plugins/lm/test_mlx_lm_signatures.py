@@ -1,4 +1,4 @@
-"""Pins what mlx_host_lm.mlx_lm_api uses of mlx-lm; a failure here says what an upgrade changed."""
+"""Pins what mlx_host_lm.mlx_lm_api uses of mlx-lm; a failure here shows what an upgrade changed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def parameters(function: Callable[..., Any]) -> list[str]:
         (cache.KVCache.trim, {"n"}),
     ],
 )
-def test_parameters_that_are_used_exist(function: Callable[..., Any], used: set[str]) -> None:
+def test_used_parameters_exist(function: Callable[..., Any], used: set[str]) -> None:
     assert used <= set(parameters(function))
 
 
-def test_arguments_given_by_position_come_first() -> None:
+def test_positional_arguments_come_first() -> None:
     assert parameters(mlx_lm.utils.load)[0] == "path_or_hf_repo"
     assert parameters(BatchGenerator)[0] == "model"
     assert parameters(BatchGenerator.insert_segments)[0] == "segments"
@@ -47,13 +47,13 @@ def test_arguments_given_by_position_come_first() -> None:
     assert parameters(BatchGenerator.close) == []
 
 
-def test_responses_have_the_fields_that_are_read() -> None:
+def test_responses_have_the_used_fields() -> None:
     token = {field.name for field in fields(GenerationBatch.Response)}
     assert token >= {"uid", "token", "logprobs", "finish_reason", "prompt_cache", "all_tokens"}
     assert {field.name for field in fields(PromptProcessingBatch.Response)} >= {"uid", "progress"}
 
 
-def test_properties_that_are_read_exist() -> None:
+def test_used_properties_exist() -> None:
     assert isinstance(BatchGenerator.prompt_cache_nbytes, property)
     assert isinstance(BatchGenerator.stream, property)
     for layer in (cache.KVCache, cache.RotatingKVCache, cache.ArraysCache, cache.CacheList):
@@ -72,12 +72,12 @@ def test_sampled_tokens_are_returned_in_the_next_step(tiny_llama: Path) -> None:
         generator.next()
     running = generator._generation_batch
     assert (running.uids, [list(chain) for chain in running.logits_processors]) == (uids, processors)
-    drawn = running._next_tokens.tolist()
-    _, said = generator.next()
-    assert [answer.token for answer in said] == drawn
+    sampled = running._next_tokens.tolist()
+    _, responses = generator.next()
+    assert [response.token for response in responses] == sampled
 
 
-def test_the_wrapper_has_the_attributes_that_are_read(tiny_llama: Path) -> None:
+def test_the_tokenizer_wrapper_has_the_used_attributes(tiny_llama: Path) -> None:
     wrapper = mlx_lm.utils.load_tokenizer(tiny_llama)
     assert isinstance(wrapper, TokenizerWrapper)
     assert wrapper.eos_token_ids == {2}
@@ -85,8 +85,8 @@ def test_the_wrapper_has_the_attributes_that_are_read(tiny_llama: Path) -> None:
     assert isinstance(wrapper._tokenizer, PreTrainedTokenizerBase)
 
 
-def test_the_wrapper_sets_enable_thinking_where_the_tokenizer_does_not(tiny_llama: Path) -> None:
-    """The reason why conversations are rendered with the inner tokenizer."""
+def test_only_the_tokenizer_wrapper_sets_enable_thinking(tiny_llama: Path) -> None:
+    """Why conversations are rendered with the inner tokenizer."""
     wrapper = mlx_lm.utils.load_tokenizer(tiny_llama)
     template = "{{ enable_thinking is defined }}"
     arguments: dict[str, Any] = {"chat_template": template, "tokenize": False}

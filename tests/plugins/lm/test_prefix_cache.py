@@ -12,8 +12,8 @@ from mlx_host_text.sequence import CacheSnapshot
 from mlx_lm.models.cache import KVCache
 from mlx_lm.utils import load as load_network
 
-from tests.plugins.lm.driver import Round, answer, answer_one, ask, load
-from tests.plugins.text.templates import THINKS
+from tests.plugins.lm.driver import EngineLoop, chat_request, generate, generate_one, load
+from tests.plugins.text.templates import OPENS_REASONING
 
 KINDS = ["tiny_llama", "tiny_sliding", "tiny_lfm2"]
 RAIN = "Rain. " * 360
@@ -30,15 +30,15 @@ def conversation(*turns: str) -> list[Json]:
     return [{"role": "assistant" if i % 2 else "user", "content": turn} for i, turn in enumerate(turns)]
 
 
-class TestAnswers:
-    def test_are_the_same_with_and_without_the_cache(self, folder: Path) -> None:
+class TestOutput:
+    def test_is_the_same_with_and_without_the_cache(self, folder: Path) -> None:
         cached, uncached = load(folder), load(folder, prompt_cache_bytes=0)
         turns: list[str] = []
         reused = []
         for question in (LONG, "And then?", "Say it again.", LONG):
             turns.append(question)
-            with_cache = answer_one(cached, ask(conversation(*turns), max_tokens=24))
-            without = answer_one(uncached, ask(conversation(*turns), max_tokens=24))
+            with_cache = generate_one(cached, chat_request(conversation(*turns), max_tokens=24))
+            without = generate_one(uncached, chat_request(conversation(*turns), max_tokens=24))
             assert with_cache.text == without.text
             assert without.cached_tokens == 0
             reused.append(with_cache.cached_tokens)
@@ -46,90 +46,94 @@ class TestAnswers:
         assert reused[0] == 0
         assert min(reused[1:]) > 600
 
-    def test_of_a_second_turn_need_only_the_new_part_read(self, folder: Path) -> None:
+    def test_of_the_next_turn_needs_prefill_of_the_new_part_only(self, folder: Path) -> None:
         model = load(folder)
-        first = answer_one(model, ask(conversation(LONG)))
+        first = generate_one(model, chat_request(conversation(LONG)))
         assert first.prompt_tokens > 700
-        second = answer_one(model, ask(conversation(LONG, first.text, "Why?")))
+        second = generate_one(model, chat_request(conversation(LONG, first.text, "Why?")))
         new = second.prompt_tokens - first.prompt_tokens
         assert second.cached_tokens >= first.prompt_tokens - 10
-        assert second.prefilled[0].done > second.cached_tokens
+        assert second.prefill_progress[0].done > second.cached_tokens
         assert second.prompt_tokens - second.cached_tokens <= new + 10
 
-    def test_need_little_read_where_the_history_is_not_what_was_generated(self, folder: Path, tmp_path: Path) -> None:
-        template = tmp_path / "thinks.jinja"
-        template.write_text(THINKS, encoding="utf-8")
+    def test_reuses_the_prompt_if_the_history_omits_the_reasoning(self, folder: Path, tmp_path: Path) -> None:
+        template = tmp_path / "reasoning.jinja"
+        template.write_text(OPENS_REASONING, encoding="utf-8")
         model = load(folder, chat_template_file=template)
-        first = answer_one(model, ask(conversation(LONG)))
+        first = generate_one(model, chat_request(conversation(LONG)))
         assert first.started is not None
         assert first.started.generation_prompt == "<|im_start|>assistant\n<think>\n"
-        second = answer_one(model, ask(conversation(LONG, "without the thinking", "Why?")))
+        second = generate_one(model, chat_request(conversation(LONG, "without the thinking", "Why?")))
         assert second.cached_tokens >= first.prompt_tokens - 8  # the header
 
-    def test_repeat_when_the_whole_prompt_is_cached(self, folder: Path) -> None:
+    def test_repeats_if_the_whole_prompt_is_cached(self, folder: Path) -> None:
         model = load(folder)
-        answers = [answer_one(model, ask(LONG)) for _ in range(3)]
-        assert len({each.text for each in answers}) == 1
-        assert answers[0].cached_tokens == 0
-        for each in answers[1:]:
+        outputs = [generate_one(model, chat_request(LONG)) for _ in range(3)]
+        assert len({each.text for each in outputs}) == 1
+        assert outputs[0].cached_tokens == 0
+        for each in outputs[1:]:
             assert 600 < each.cached_tokens < each.prompt_tokens
 
-    def test_branch_from_one_cached_prompt_together(self, folder: Path) -> None:
+    def test_of_requests_that_share_a_cached_prompt_is_unchanged(self, folder: Path) -> None:
         model, uncached = load(folder), load(folder, prompt_cache_bytes=0)
-        first = answer_one(model, ask(LONG)).text
-        requests = [ask(conversation(LONG, first, question)) for question in ("Why?", "Where?", "When, and how?")]
-        together = answer(model, *requests)
+        first = generate_one(model, chat_request(LONG)).text
+        requests = [
+            chat_request(conversation(LONG, first, question)) for question in ("Why?", "Where?", "When, and how?")
+        ]
+        together = generate(model, *requests)
         assert all(each.cached_tokens > 600 for each in together)
-        assert [each.text for each in together] == [answer_one(uncached, each).text for each in requests]
+        assert [each.text for each in together] == [generate_one(uncached, each).text for each in requests]
 
-    def test_are_not_poisoned_by_a_cancelled_request(self, folder: Path) -> None:
+    def test_is_not_affected_by_a_cancelled_request(self, folder: Path) -> None:
         model, uncached = load(folder, prefill_step_size=64), load(folder, prompt_cache_bytes=0)
         for turns in range(1, 16, 2):
-            running = Round(model)
-            cancelled = running.join(ask(conversation(LONG)))
+            loop = EngineLoop(model)
+            cancelled = loop.add(chat_request(conversation(LONG)))
             for _ in range(turns):
-                running.turn()
-            running.leave(cancelled)
+                loop.step()
+            loop.cancel(cancelled)
         for messages in (conversation(LONG), conversation(LONG, "No.", "Why?"), conversation(LONG + LONG)):
-            assert answer_one(model, ask(messages)).text == answer_one(uncached, ask(messages)).text
+            assert (
+                generate_one(model, chat_request(messages)).text == generate_one(uncached, chat_request(messages)).text
+            )
 
-    def test_several_to_one_cached_prompt(self, folder: Path) -> None:
+    def test_of_several_choices_shares_the_cached_prompt(self, folder: Path) -> None:
         model = load(folder)
-        one = answer_one(model, ask(LONG)).text
-        three = answer_one(model, ask(LONG, n=3))
+        one = generate_one(model, chat_request(LONG)).text
+        three = generate_one(model, chat_request(LONG, n=3))
         assert three.cached_tokens > 600
         assert set(three.texts.values()) == {one}
 
 
-def test_a_concurrent_request_profits_before_the_first_is_done(model: TextModel) -> None:
-    running = Round(model)
-    first = running.join(ask(LONG, max_tokens=40))
-    while not first.pieces:
-        running.turn()
-    second = running.join(ask(LONG + "And?", max_tokens=4))
-    running.finish()
+def test_a_prompt_is_reused_while_its_request_is_running(model: TextModel) -> None:
+    loop = EngineLoop(model)
+    first = loop.add(chat_request(LONG, max_tokens=40))
+    while not first.deltas:
+        loop.step()
+    second = loop.add(chat_request(LONG + "And?", max_tokens=4))
+    loop.run()
     assert second.cached_tokens > 600
 
 
-def test_nothing_is_kept_without_a_budget(tiny_llama: Path) -> None:
+def test_a_budget_of_zero_disables_the_cache(tiny_llama: Path) -> None:
     model = load(tiny_llama, prompt_cache_bytes=0)
-    assert [answer_one(model, ask(LONG)).cached_tokens for _ in range(2)] == [0, 0]
+    assert [generate_one(model, chat_request(LONG)).cached_tokens for _ in range(2)] == [0, 0]
 
 
-def test_a_budget_that_is_too_small_keeps_nothing(tiny_llama: Path) -> None:
+def test_a_prompt_above_the_budget_is_not_cached(tiny_llama: Path) -> None:
     model = load(tiny_llama, prompt_cache_bytes=1000)
-    assert [answer_one(model, ask(LONG)).cached_tokens for _ in range(2)] == [0, 0]
+    assert [generate_one(model, chat_request(LONG)).cached_tokens for _ in range(2)] == [0, 0]
 
 
-def test_running_rows_count_against_the_budget(tiny_llama: Path) -> None:
-    # Keys and values of 2 layers and 2 heads of 16 float32: 512 bytes a token. LONG and RAIN are of a length, and both
-    # fit; but not while RAIN's rows take as much again.
-    length = answer_one(load(tiny_llama), ask(RAIN, max_tokens=2)).prompt_tokens
-    for lengths, kept in ((4.5, True), (2.5, False)):
+def test_running_sequences_count_towards_the_budget(tiny_llama: Path) -> None:
+    # Keys and values of 2 layers with 2 heads of 16 float32: 512 bytes per token. LONG and RAIN have similar lengths;
+    # with the smaller budget, LONG is evicted while RAIN is running.
+    length = generate_one(load(tiny_llama), chat_request(RAIN, max_tokens=2)).prompt_tokens
+    for lengths, cached in ((4.5, True), (2.5, False)):
         model = load(tiny_llama, prompt_cache_bytes=int(lengths * length * 512))
         for prompt in (LONG, RAIN):
-            answer_one(model, ask(prompt, max_tokens=2))
-        assert (answer_one(model, ask(LONG, max_tokens=2)).cached_tokens > 600) == kept
+            generate_one(model, chat_request(prompt, max_tokens=2))
+        assert (generate_one(model, chat_request(LONG, max_tokens=2)).cached_tokens > 600) == cached
 
 
 def prefix_cache(folder: Path) -> PrefixCache:
@@ -143,7 +147,7 @@ def cache(tiny_llama: Path) -> PrefixCache:
 
 
 class TestPrefixCache:
-    """The cache itself, over layers whose sizes are known."""
+    """The cache alone, with small caches as entries."""
 
     @staticmethod
     def snapshot(*tokens: int) -> CacheSnapshot:
@@ -153,47 +157,47 @@ class TestPrefixCache:
         return CacheSnapshot(list(tokens), [layer])
 
     @staticmethod
-    def held(snapshot: CacheSnapshot | None) -> list[int]:
+    def tokens(snapshot: CacheSnapshot | None) -> list[int]:
         assert snapshot is not None
         (layer,) = snapshot.cache
         keys, _ = layer.keys_and_values()
         assert keys.flatten().tolist() == snapshot.tokens
         return snapshot.tokens
 
-    def test_finds_the_longest_beginning(self, cache: PrefixCache) -> None:
+    def test_finds_the_longest_prefix(self, cache: PrefixCache) -> None:
         cache.put(self.snapshot(1, 2, 3))
         cache.put(self.snapshot(1, 2, 9, 9, 9))
-        assert self.held(cache.longest_prefix([1, 2, 3, 4])) == [1, 2, 3]
-        assert self.held(cache.longest_prefix([1, 2, 9, 9, 8])) == [1, 2, 9, 9]
+        assert self.tokens(cache.longest_prefix([1, 2, 3, 4])) == [1, 2, 3]
+        assert self.tokens(cache.longest_prefix([1, 2, 9, 9, 8])) == [1, 2, 9, 9]
         assert cache.longest_prefix([7, 1, 2, 3]) is None
         assert cache.longest_prefix([1]) is None
 
-    def test_leaves_the_last_token_to_be_computed(self, cache: PrefixCache) -> None:
+    def test_leaves_the_last_token_to_prefill(self, cache: PrefixCache) -> None:
         cache.put(self.snapshot(1, 2, 3))
-        assert self.held(cache.longest_prefix([1, 2, 3])) == [1, 2]
+        assert self.tokens(cache.longest_prefix([1, 2, 3])) == [1, 2]
 
-    def test_cutting_leaves_the_entry_whole(self, cache: PrefixCache) -> None:
+    def test_trimming_does_not_change_the_entry(self, cache: PrefixCache) -> None:
         cache.put(self.snapshot(1, 2, 3, 4))
         (layer,) = (cache.longest_prefix([1, 2, 7]) or self.snapshot()).cache
         layer.update_and_fetch(mx.full((1, 1, 1, 1), 5.0), mx.full((1, 1, 1, 1), 5.0))
-        assert self.held(cache.longest_prefix([1, 2, 3, 4, 5])) == [1, 2, 3, 4]
+        assert self.tokens(cache.longest_prefix([1, 2, 3, 4, 5])) == [1, 2, 3, 4]
 
-    def test_what_cannot_be_cut_serves_whole_or_not_at_all(self, tiny_sliding: Path) -> None:
+    def test_caches_that_cannot_be_trimmed_are_reused_whole(self, tiny_sliding: Path) -> None:
         cache = prefix_cache(tiny_sliding)
         cache.put(self.snapshot(1, 2, 3, 4))
         cache.put(self.snapshot(1, 2))
         assert len(cache) == 2
-        assert self.held(cache.longest_prefix([1, 2, 3, 9])) == [1, 2]
-        assert self.held(cache.longest_prefix([1, 2, 3, 4, 9])) == [1, 2, 3, 4]
-        assert self.held(cache.longest_prefix([1, 2, 3, 4])) == [1, 2]
+        assert self.tokens(cache.longest_prefix([1, 2, 3, 9])) == [1, 2]
+        assert self.tokens(cache.longest_prefix([1, 2, 3, 4, 9])) == [1, 2, 3, 4]
+        assert self.tokens(cache.longest_prefix([1, 2, 3, 4])) == [1, 2]
 
-    def test_a_longer_sequence_replaces_its_beginnings(self, cache: PrefixCache) -> None:
+    def test_a_longer_sequence_replaces_its_prefixes(self, cache: PrefixCache) -> None:
         cache.put(self.snapshot(1, 2))
         cache.put(self.snapshot(1, 2, 3))
         cache.put(self.snapshot(1, 2))
         assert len(cache) == 1
 
-    def test_forgets_the_least_recently_used_first(self, cache: PrefixCache) -> None:
+    def test_evicts_the_least_recently_used_first(self, cache: PrefixCache) -> None:
         for first in (1, 2, 3):
             cache.put(self.snapshot(first, 0))
         cache.longest_prefix([1, 0, 0])

@@ -1,4 +1,4 @@
-"""The text backend with a model that makes sense."""
+"""The text backend with a real model, SmolLM2."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mlx_host.requests import CompletionRequest, Json
 from mlx_host_demo.plugin import resolve_source
 from mlx_host_text.model import TextModel
 
-from tests.plugins.lm.driver import GREEDY, Round, answer_one, ask, ids, load, no_progress
+from tests.plugins.lm.driver import GREEDY, EngineLoop, chat_request, generate_one, load, no_progress, request_ids
 
-# Short, for reading takes most of the time.
-BEGINNINGS = ["The capital of France is", "One, two, three,", "Roses are red,"]
+# Short, because prefill takes most of the time.
+PROMPTS = ["The capital of France is", "One, two, three,", "Roses are red,"]
 
 
 @pytest.fixture(scope="module")
@@ -30,32 +30,32 @@ def smollm2(folder: Path) -> Iterator[TextModel]:
     model.close()
 
 
-def test_it_knows_the_capital_of_france_and_remembers_being_asked(smollm2: TextModel) -> None:
+def test_a_conversation_reuses_the_cached_turns(smollm2: TextModel) -> None:
     messages: list[Json] = [{"role": "user", "content": "What is the capital of France?"}]
-    first = answer_one(smollm2, ask(messages, max_tokens=30))
+    first = generate_one(smollm2, chat_request(messages, max_tokens=30))
     assert "Paris" in first.text
     assert first.reason == "stop"
     messages += [{"role": "assistant", "content": first.text}, {"role": "user", "content": "And of Italy?"}]
-    second = answer_one(smollm2, ask(messages, max_tokens=12))
+    second = generate_one(smollm2, chat_request(messages, max_tokens=12))
     assert "Rome" in second.text
     assert second.cached_tokens >= first.prompt_tokens + first.completion_tokens - 1
 
 
-def go_on(beginning: str, n: int = 1) -> CompletionRequest:
-    return CompletionRequest(id=f"r{next(ids)}", model="m", prompt=beginning, sampling=GREEDY, max_tokens=8, n=n)
+def completion(prompt: str, n: int = 1) -> CompletionRequest:
+    return CompletionRequest(id=f"r{next(request_ids)}", model="m", prompt=prompt, sampling=GREEDY, max_tokens=8, n=n)
 
 
-def test_a_batch_whose_requests_come_and_go_answers_as_each_would_alone(folder: Path) -> None:
+def test_staggered_requests_have_the_same_output_as_single_ones(folder: Path) -> None:
     model = load(folder, prompt_cache_bytes=0)
-    alone = [answer_one(model, go_on(beginning)).text for beginning in BEGINNINGS]
-    running = Round(model)
-    answers = []
-    for n, beginning in enumerate(BEGINNINGS, start=1):
-        answers.append(running.join(go_on(beginning, n)))
+    alone = [generate_one(model, completion(prompt)).text for prompt in PROMPTS]
+    loop = EngineLoop(model)
+    outputs = []
+    for n, prompt in enumerate(PROMPTS, start=1):
+        outputs.append(loop.add(completion(prompt, n)))
         for _ in range(3):
-            running.turn()
-    assert not any(each.finished for each in answers)
-    running.finish()
+            loop.step()
+    assert not any(each.finished for each in outputs)
+    loop.run()
     model.close()
-    for n, (answered, text) in enumerate(zip(answers, alone, strict=True), start=1):
-        assert answered.texts == dict.fromkeys(range(n), text)
+    for n, (output, text) in enumerate(zip(outputs, alone, strict=True), start=1):
+        assert output.texts == dict.fromkeys(range(n), text)

@@ -16,8 +16,8 @@ from mlx_host_media.errors import MediaError
 
 from tests.support.speech import FORMATS, SAMPLE_RATE, sample, tone, wav
 
-# How far lossy coders may differ from the original, in the correlation of the samples.
-LIKENESS = {"wav": 1.0, "flac": 1.0, "mp3": 0.95, "m4a": 0.95, "ogg": 0.9, "webm": 0.9}
+# Minimum correlation of the decoded samples with the original.
+MIN_CORRELATION = {"wav": 1.0, "flac": 1.0, "mp3": 0.95, "m4a": 0.95, "ogg": 0.9, "webm": 0.9}
 
 
 def decode(file: bytes, max_seconds: float = 3600.0, min_seconds: float = 0.1) -> Samples:
@@ -31,8 +31,8 @@ def reason(file: bytes) -> str:
     return str(error.value)
 
 
-def likeness(one: Samples, other: Samples) -> float:
-    """The best correlation of two clips, one of which may be some milliseconds late."""
+def max_correlation(one: Samples, other: Samples) -> float:
+    """Return the highest cross-correlation of two clips, which may be offset by some milliseconds."""
     length = min(len(one), len(other))
     spectra = np.fft.rfft(one[:length].astype(float), 2 * length), np.fft.rfft(other[:length].astype(float), 2 * length)
     product = np.fft.irfft(spectra[0] * np.conj(spectra[1]))
@@ -45,43 +45,43 @@ def test_every_format_has_the_same_samples(suffix: str) -> None:
         expected = np.frombuffer(original.readframes(original.getnframes()), np.int16)
     decoded = decode(sample(f"capital.{suffix}"))
     assert decoded.dtype == np.int16
-    # The coders of M4A and Opus pad to whole frames.
+    # The encoders of M4A and Opus pad to whole frames.
     assert len(expected) <= len(decoded) <= len(expected) + 0.1 * SAMPLE_RATE
-    assert likeness(expected, decoded) > LIKENESS[suffix] - 1e-6
+    assert max_correlation(expected, decoded) > MIN_CORRELATION[suffix] - 1e-6
 
 
 def test_other_rates_and_channels_become_16_khz_mono() -> None:
     stereo = np.repeat(tone(1, 44_100), 2)
     decoded = decode(wav(stereo, 44_100, channels=2))
     assert abs(len(decoded) - SAMPLE_RATE) <= 1
-    assert likeness(tone(1), decoded) > 0.999
+    assert max_correlation(tone(1), decoded) > 0.999
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
-def test_a_truncated_file_is_rejected(suffix: str, share: float) -> None:
-    whole = sample(f"capital.{suffix}")
-    message = reason(whole[: int(len(whole) * share)])
+@pytest.mark.parametrize("fraction", [0.02, 0.3, 0.6])
+def test_a_truncated_file_is_rejected(suffix: str, fraction: float) -> None:
+    file = sample(f"capital.{suffix}")
+    message = reason(file[: int(len(file) * fraction)])
     assert "truncated" in message or "cannot be decoded" in message or "too short" in message
 
 
 def test_the_error_for_a_truncated_file_has_both_lengths() -> None:
-    whole = sample("capital.wav")
-    assert "1.5 of the 3.0 seconds that the file declares" in reason(whole[: len(whole) // 2])
+    file = sample("capital.wav")
+    assert "1.5 of the 3.0 seconds" in reason(file[: len(file) // 2])
 
 
 @pytest.mark.parametrize("size", [0xFFFF_FFFF, 0x7FFF_F000, 0])
-def test_a_wav_that_was_written_into_a_pipe_is_read_whole(size: int) -> None:
-    whole = bytearray(sample("capital.wav"))
-    whole[4:8] = whole[40:44] = struct.pack("<I", size)
-    assert len(decode(bytes(whole))) == len(decode(sample("capital.wav")))
+def test_a_wav_of_unknown_size_is_decoded_completely(size: int) -> None:
+    file = bytearray(sample("capital.wav"))
+    file[4:8] = file[40:44] = struct.pack("<I", size)
+    assert len(decode(bytes(file))) == len(decode(sample("capital.wav")))
 
 
-def test_damage_in_the_middle_costs_its_own_samples() -> None:
-    whole = bytearray(sample("capital.mp3"))
-    whole[6000:6100] = bytes(100)
+def test_a_damaged_packet_is_skipped() -> None:
+    file = bytearray(sample("capital.mp3"))
+    file[6000:6100] = bytes(100)
     intact = decode(sample("capital.mp3"))
-    assert abs(len(decode(bytes(whole))) - len(intact)) < 0.2 * SAMPLE_RATE
+    assert abs(len(decode(bytes(file))) - len(intact)) < 0.2 * SAMPLE_RATE
 
 
 def test_an_empty_file_is_rejected() -> None:
@@ -89,12 +89,12 @@ def test_an_empty_file_is_rejected() -> None:
 
 
 @pytest.mark.parametrize(
-    "garbage",
+    "data",
     [b"x", b"RIFF", b"OggS", b"ID3", bytes(50_000), b"\xff" * 50_000, b"{}" * 5000, Path(__file__).read_bytes()],
     ids=["letter", "riff", "ogg", "id3", "zeros", "ones", "json", "text"],
 )
-def test_garbage_is_rejected(garbage: bytes) -> None:
-    assert "cannot be decoded as WAV, MP3, M4A, FLAC, OGG or WebM audio" in reason(garbage)
+def test_a_file_that_is_not_audio_is_rejected(data: bytes) -> None:
+    assert "WAV, MP3, M4A, FLAC, OGG or WebM" in reason(data)
 
 
 def test_random_bytes_after_every_header_are_rejected() -> None:
@@ -108,7 +108,7 @@ def test_random_bytes_after_every_header_are_rejected() -> None:
     ["#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{}\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile '{}'\n"],
     ids=["hls", "concat"],
 )
-def test_a_file_cannot_make_the_server_read_another(playlist: str, tmp_path: Path) -> None:
+def test_a_playlist_cannot_open_another_file(playlist: str, tmp_path: Path) -> None:
     secret = tmp_path / "secret.wav"
     secret.write_bytes(sample("capital.wav"))
     assert "cannot be decoded" in reason(playlist.format(secret).encode())
@@ -150,27 +150,27 @@ def test_audio_above_the_maximum_is_rejected() -> None:
     assert error.value.code == "audio_too_long"
 
 
-def test_an_hour_in_a_few_bytes_is_decoded_up_to_the_maximum() -> None:
-    # 8-bit samples, one a second.
+def test_decoding_stops_at_the_maximum_length() -> None:
+    # 8-bit samples at 1 Hz: an hour of audio in 3,600 bytes.
     header = b"RIFF" + (3636).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
-    form = b"\1\0\1\0" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\1\0\x08\0"
-    file = header + form + b"data" + (3600).to_bytes(4, "little") + b"\x80" * 3600
+    wav_format = b"\1\0\1\0" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\1\0\x08\0"
+    file = header + wav_format + b"data" + (3600).to_bytes(4, "little") + b"\x80" * 3600
     with pytest.raises(MediaError, match="longer than the limit of 10 minutes"):
         decode(file, max_seconds=600)
 
 
 @pytest.mark.parametrize("seconds", [0.05, 0.4, 4.0])
-def test_a_wav_is_truncated_however_little_is_missing(seconds: float) -> None:
-    whole = wav(tone(seconds))
+def test_a_slightly_truncated_wav_is_rejected(seconds: float) -> None:
+    file = wav(tone(seconds))
     with pytest.raises(MediaError, match="truncated"):
-        decode(whole[:-400], min_seconds=0)
-    # Some programs count the header in.
-    inexact = whole[:4] + len(whole).to_bytes(4, "little") + whole[8:]
+        decode(file[:-400], min_seconds=0)
+    # Some programs include the header in the declared size.
+    inexact = file[:4] + len(file).to_bytes(4, "little") + file[8:]
     assert len(decode(inexact, min_seconds=0)) == seconds * SAMPLE_RATE
 
 
 @pytest.mark.parametrize("format_", ["<u1", "<i2", "<i3", "<i4", "<f4", "<f8"])
-def test_every_sample_format_of_wav(format_: str) -> None:
+def test_all_sample_formats_of_wav(format_: str) -> None:
     clip = tone(0.5)
     size = int(format_[-1])
     scaled = clip.astype(float) / 32768

@@ -1,4 +1,4 @@
-"""Data URLs in every spelling that clients use."""
+"""Data URLs and base64 are decoded leniently, or rejected."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import pytest
 from mlx_host_media.data_urls import decode_base64, decode_data_url, is_data_url
 from mlx_host_media.errors import MediaError
 
-from tests.support.odd_images import BROKEN_DATA_URLS, DATA_URLS
+from tests.support.edge_case_images import BROKEN_DATA_URLS, DATA_URLS
 
 
-@pytest.mark.parametrize("spelling", DATA_URLS)
-def test_every_spelling_has_the_same_bytes(spelling: str) -> None:
-    url = DATA_URLS[spelling]
+@pytest.mark.parametrize("variant", DATA_URLS)
+def test_all_variants_decode_to_the_same_bytes(variant: str) -> None:
+    url = DATA_URLS[variant]
     assert is_data_url(url)
     assert decode_data_url(url) == decode_data_url(DATA_URLS["as usual"])
 
 
-def test_plain_text_and_the_url_safe_alphabet() -> None:
+def test_percent_encoding_and_url_safe_base64() -> None:
     assert decode_data_url("data:,a%20b") == b"a b"
     assert decode_base64("-_-_", "invalid_audio") == decode_base64("+/+/", "invalid_audio")
 
 
 @pytest.mark.parametrize("url", [url for name, url in BROKEN_DATA_URLS.items() if name != "no data"])
-def test_invalid_data_urls(url: str) -> None:
+def test_invalid_data_urls_are_rejected(url: str) -> None:
     with pytest.raises(MediaError) as error:
         decode_data_url(url)
     assert error.value.code == "invalid_image"
 
 
 @pytest.mark.parametrize("url", ["http://example.org/data:", "file:///etc/passwd", "", "data", "/data:"])
-def test_other_urls(url: str) -> None:
+def test_other_urls_are_not_data_urls(url: str) -> None:
     assert not is_data_url(url)

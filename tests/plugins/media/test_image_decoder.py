@@ -1,4 +1,4 @@
-"""Images are decoded, or rejected with a reason; tests/plugins/media/test_odd_images.py has the odd ones."""
+"""Images are decoded, or rejected with a reason; test_odd_images.py has unusual images."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mlx_host_media.image_decoder import decode_image
 from mlx_host_media.images import ImageLimits, fit_size
 from PIL import Image, ImageOps
 
+from tests.support.edge_case_images import png_header
 from tests.support.media import encoded, noise
-from tests.support.odd_images import png_header
 
 SCALE_TO = 1_000_000
 MAX_PIXELS = ImageLimits().max_pixels
 
 
-def read(file: bytes, scale_to: int = SCALE_TO, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode(file: bytes, scale_to: int = SCALE_TO, max_pixels: int = MAX_PIXELS) -> Image.Image:
     return decode_image(file, ImageLimits(max_pixels, scale_to)).to_pil()
 
 
@@ -31,48 +31,50 @@ def pixel(image: Image.Image, x: int, y: int) -> tuple[int, ...]:
     return value
 
 
-@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "GIF"])
-def test_lossless_formats(form: str) -> None:
-    drawn = noise(1)
-    assert read(encoded(drawn, form)).tobytes() == drawn.tobytes()
+@pytest.mark.parametrize("image_format", ["PNG", "BMP", "TIFF", "GIF"])
+def test_lossless_formats(image_format: str) -> None:
+    original = noise(1)
+    assert decode(encoded(original, image_format)).tobytes() == original.tobytes()
 
 
-@pytest.mark.parametrize("form", ["JPEG", "WEBP", "AVIF"])
-def test_lossy_formats(form: str) -> None:
-    drawn = noise(1)
-    difference = np.abs(np.asarray(read(encoded(drawn, form, quality=95)), int) - np.asarray(drawn, int))
+@pytest.mark.parametrize("image_format", ["JPEG", "WEBP", "AVIF"])
+def test_lossy_formats(image_format: str) -> None:
+    original = noise(1)
+    difference = np.abs(
+        np.asarray(decode(encoded(original, image_format, quality=95)), int) - np.asarray(original, int)
+    )
     assert difference.mean() < 8
 
 
-@pytest.mark.parametrize("form", ["PNG", "TIFF", "WEBP"])
-def test_every_exif_orientation(form: str) -> None:
-    drawn = noise(1, (40, 20))
+@pytest.mark.parametrize("image_format", ["PNG", "TIFF", "WEBP"])
+def test_every_exif_orientation(image_format: str) -> None:
+    original = noise(1, (40, 20))
     for orientation in range(10):
         exif = Image.Exif()
         exif[0x0112] = orientation
-        options = {"lossless": True} if form == "WEBP" else {}
-        with Image.open(io.BytesIO(encoded(drawn, form, exif=exif, **options))) as image:
+        options = {"lossless": True} if image_format == "WEBP" else {}
+        with Image.open(io.BytesIO(encoded(original, image_format, exif=exif, **options))) as image:
             expected = ImageOps.exif_transpose(image)
-        assert read(encoded(drawn, form, exif=exif, **options)).tobytes() == expected.tobytes()
+        assert decode(encoded(original, image_format, exif=exif, **options)).tobytes() == expected.tobytes()
     assert expected.size == (40, 20)
 
 
-def test_a_large_image_is_upright_too() -> None:
+def test_exif_orientation_is_applied_to_a_scaled_image() -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotated by a quarter
-    shown = read(encoded(noise(1, (400, 200)), "JPEG", exif=exif, quality=95), scale_to=20_000)
+    exif[0x0112] = 6  # rotated by 90 degrees
+    decoded = decode(encoded(noise(1, (400, 200)), "JPEG", exif=exif, quality=95), scale_to=20_000)
     expected = noise(1, (200, 100)).transpose(Image.Transpose.ROTATE_270)
-    assert shown.size == (100, 200)
-    assert np.abs(np.asarray(shown, int) - np.asarray(expected, int)).mean() < 8
+    assert decoded.size == (100, 200)
+    assert np.abs(np.asarray(decoded, int) - np.asarray(expected, int)).mean() < 8
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_damaged_exif_data_is_ignored() -> None:
     file = encoded(noise(1), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\x7f garbage")
-    assert read(file).size == (84, 84)
+    assert decode(file).size == (84, 84)
 
 
-@pytest.mark.parametrize("scale_to", [SCALE_TO, 16], ids=["as it is", "scaled down"])
+@pytest.mark.parametrize("scale_to", [SCALE_TO, 16], ids=["original size", "scaled down"])
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "RGB"])
 def test_transparency_becomes_white(mode: str, scale_to: int) -> None:
     image = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
@@ -84,111 +86,111 @@ def test_transparency_becomes_white(mode: str, scale_to: int) -> None:
             file = encoded(image.convert("RGB"), transparency=(0, 0, 0))
         case _:
             file = encoded(image.convert(mode))
-    shown = read(file, scale_to)
-    width = shown.width
-    assert pixel(shown, width - 1, 2) == (255, 255, 255)
-    assert pixel(shown, 0, 2) == pytest.approx(pixel(read(file), 0, 2), abs=2)
-    assert pixel(shown, 0, 2) != (255, 255, 255)
+    decoded = decode(file, scale_to)
+    width = decoded.width
+    assert pixel(decoded, width - 1, 2) == (255, 255, 255)
+    assert pixel(decoded, 0, 2) == pytest.approx(pixel(decode(file), 0, 2), abs=2)
+    assert pixel(decoded, 0, 2) != (255, 255, 255)
 
 
 def test_palettes() -> None:
-    drawn = noise(1).quantize(16)
-    assert read(encoded(drawn)).tobytes() == drawn.convert("RGB").tobytes()
+    original = noise(1).quantize(16)
+    assert decode(encoded(original)).tobytes() == original.convert("RGB").tobytes()
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "CMYK", "YCbCr"])
 def test_modes_become_rgb(mode: str) -> None:
     file = encoded(noise(1).convert(mode), "TIFF")
-    assert read(file).mode == "RGB"
+    assert decode(file).mode == "RGB"
 
 
-def test_sixteen_bits_are_not_cut_off() -> None:
-    deep = Image.fromarray(np.full((8, 8), 0x8000, np.uint16))
-    assert pixel(read(encoded(deep)), 0, 0) == (127, 127, 127)
+def test_16_bit_values_are_scaled_not_clipped() -> None:
+    sixteen_bit = Image.fromarray(np.full((8, 8), 0x8000, np.uint16))
+    assert pixel(decode(encoded(sixteen_bit)), 0, 0) == (127, 127, 127)
 
 
-@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP"])
-def test_the_first_frame_of_an_animation(form: str) -> None:
+@pytest.mark.parametrize("image_format", ["GIF", "PNG", "WEBP"])
+def test_the_first_frame_of_an_animation(image_format: str) -> None:
     first, second = Image.new("RGB", (8, 8), "red"), Image.new("RGB", (8, 8), "blue")
-    options = {"lossless": True} if form == "WEBP" else {}
-    shown = read(encoded(first, form, save_all=True, append_images=[second], **options))
-    assert pixel(shown, 4, 4) == (255, 0, 0)
+    options = {"lossless": True} if image_format == "WEBP" else {}
+    decoded = decode(encoded(first, image_format, save_all=True, append_images=[second], **options))
+    assert pixel(decoded, 4, 4) == (255, 0, 0)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_truncated_images_are_rejected(form: str) -> None:
-    file = encoded(noise(1), form)
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
+def test_truncated_images_are_rejected(image_format: str) -> None:
+    file = encoded(noise(1), image_format)
     for length in (len(file) // 2, 20):
         with pytest.raises(MediaError):
-            read(file[:length])
+            decode(file[:length])
 
 
 @pytest.mark.parametrize("file", [b"hello", b"\x00" * 100, b"%PDF-1.7", b"<svg xmlns='http://www.w3.org/2000/svg'/>"])
 def test_other_files_are_rejected(file: bytes) -> None:
     with pytest.raises(MediaError, match="PNG, JPEG, WEBP"):
-        read(file)
+        decode(file)
 
 
 @pytest.mark.parametrize("size", [(65_500, 65_500), (20_000, 10_000), (12_000, 9_000)])
 def test_an_image_with_too_many_pixels_is_rejected_by_its_header(size: tuple[int, int]) -> None:
     assert size[0] * size[1] > MAX_PIXELS
     with pytest.raises(MediaError, match=f"{MAX_PIXELS}"):
-        read(png_header(*size))
+        decode(png_header(*size))
 
 
-def test_a_frame_larger_than_its_image() -> None:
+def test_a_gif_frame_larger_than_its_image_is_rejected() -> None:
     screen, frame = struct.pack("<HH", 10, 10), struct.pack("<HH", 11_000, 10_000)
     file = b"GIF89a" + screen + b"\xf0\0\0" + bytes(6) + b"," + bytes(4) + frame + b"\0\x02\x02\x44\x01\0;"
     with pytest.raises(MediaError, match="11000x10000 pixels"):
-        read(file)
+        decode(file)
 
 
-def test_the_limit_is_inclusive() -> None:
+def test_the_pixel_limit_is_inclusive() -> None:
     with pytest.raises(MediaError, match="truncated"):
-        read(png_header(9_900, 9_900))
+        decode(png_header(9_900, 9_900))
 
 
 def test_a_large_image_is_scaled_down() -> None:
-    shown = read(encoded(noise(1, (400, 200))), scale_to=20_000)
-    assert shown.size == (200, 100)
+    decoded = decode(encoded(noise(1, (400, 200))), scale_to=20_000)
+    assert decoded.size == (200, 100)
 
 
-def test_a_large_jpeg_is_decoded_small() -> None:
-    shown = read(encoded(noise(1, (1600, 800)), "JPEG"), scale_to=20_000)
-    assert shown.size == (200, 100)
+def test_a_large_jpeg_is_decoded_at_a_reduced_size() -> None:
+    decoded = decode(encoded(noise(1, (1600, 800)), "JPEG"), scale_to=20_000)
+    assert decoded.size == (200, 100)
 
 
-def test_the_limit_of_pixels_without_scaling() -> None:
+def test_an_image_above_the_pixel_limit_is_rejected() -> None:
     with pytest.raises(MediaError, match="400x200 pixels, which is more than the limit of 20000"):
-        read(encoded(noise(1, (400, 200))), max_pixels=20_000)
+        decode(encoded(noise(1, (400, 200))), max_pixels=20_000)
 
 
 @pytest.mark.parametrize(
-    ("size", "most", "expected"),
+    ("size", "max_pixels", "expected"),
     [((10, 10), 100, (10, 10)), ((10, 10), 25, (5, 5)), ((100_000, 1), 10, (1000, 1)), ((1, 1), 1, (1, 1))],
 )
-def test_scaling_down_keeps_at_least_a_pixel(size: tuple[int, int], most: int, expected: tuple[int, int]) -> None:
-    assert fit_size(size, most) == expected
+def test_fit_size_keeps_at_least_one_pixel(size: tuple[int, int], max_pixels: int, expected: tuple[int, int]) -> None:
+    assert fit_size(size, max_pixels) == expected
 
 
-@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
-def test_the_original_size_is_that_of_the_upright_image(form: str) -> None:
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "TIFF"])
+def test_the_original_size_has_the_exif_orientation_applied(image_format: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    image = decode_image(encoded(noise(1, (400, 200)), form, exif=exif), ImageLimits(scale_to=20_000))
+    image = decode_image(encoded(noise(1, (400, 200)), image_format, exif=exif), ImageLimits(scale_to=20_000))
     assert (image.size, image.original_size) == ((100, 200), (200, 400))
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"]), st.booleans())
-def test_damage_is_rejected_or_harmless(seed: int, form: str, alpha: bool) -> None:
-    file = bytearray(encoded(noise(1, (24, 24)), form))
+def test_damage_is_rejected_or_harmless(seed: int, image_format: str, alpha: bool) -> None:
+    file = bytearray(encoded(noise(1, (24, 24)), image_format))
     random = np.random.default_rng(seed)
     for position in random.integers(0, len(file), 6):
         file[position] = random.integers(0, 256)
     try:
         image = decode_image(bytes(file), ImageLimits(scale_to=SCALE_TO), alpha=alpha)
     except MediaError as error:
-        assert error.code in ("invalid_image", "image_too_large")  # noqa: PT017  a damaged size may be too large
+        assert error.code in ("invalid_image", "image_too_large")  # noqa: PT017  a damaged size can exceed the limit
         return
     assert len(image.pixels) == len(image.mode) * image.size[0] * image.size[1]

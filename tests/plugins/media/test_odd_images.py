@@ -1,4 +1,4 @@
-"""One table of odd images and data URLs, for each backend that accepts images: all decode them alike."""
+"""All backends that accept images decode unusual images and data URLs in the same way."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_embeddings.images import ImageLoader
 from mlx_host_flux.image_io import ImageReader
-from mlx_host_vlm.media import Loader, Part
+from mlx_host_vlm.media import MediaLoader, Part
 from PIL.Image import Image
 
+from tests.support.edge_case_images import BROKEN_DATA_URLS, DATA_URLS, EDGE_CASE_IMAGES, EdgeCaseImage
 from tests.support.media import data_url, finish
-from tests.support.odd_images import BROKEN_DATA_URLS, DATA_URLS, ODD_IMAGES, OddImage
 
 Decode = Callable[[bytes], Image]
 DecodeUrl = Callable[[str], Image]
@@ -22,12 +22,12 @@ DecodeUrl = Callable[[str], Image]
 @pytest.fixture(scope="module")
 def vlm() -> Iterator[DecodeUrl]:
     limits: dict[str, Any] = {"max_pixels": 1_000_000, "resize": True, "sample_rate": 16_000, "max_seconds": 30}
-    loader = Loader(lambda: 0.02, None, **limits)
+    loader = MediaLoader(lambda: 0.02, None, **limits)
 
     def decode(url: str) -> Image:
-        (medium,) = finish(loader.load([Part("image", "here", url)]))
-        assert isinstance(medium.content, Image)
-        return medium.content
+        (media,) = finish(loader.load([Part("image", "messages[0]", url)]))
+        assert isinstance(media.content, Image)
+        return media.content
 
     yield decode
     loader.close()
@@ -61,7 +61,7 @@ def decode(request: pytest.FixtureRequest) -> Decode:
     return lambda file: backend(data_url(file))
 
 
-def check(decode: Decode, odd: OddImage, expected: tuple[int, ...]) -> None:
+def check(decode: Decode, odd: EdgeCaseImage, expected: tuple[int, ...]) -> None:
     if odd.error is not None:
         with pytest.raises(InvalidRequestError) as error:
             decode(odd.file)
@@ -75,24 +75,24 @@ def check(decode: Decode, odd: OddImage, expected: tuple[int, ...]) -> None:
     assert last == pytest.approx(expected, abs=3)
 
 
-@pytest.mark.parametrize("name", ODD_IMAGES)
-def test_all_backends_decode_an_image_alike(decode: Decode, name: str) -> None:
-    check(decode, ODD_IMAGES[name], ODD_IMAGES[name].pixel)
+@pytest.mark.parametrize("name", EDGE_CASE_IMAGES)
+def test_all_backends_decode_images_in_the_same_way(decode: Decode, name: str) -> None:
+    check(decode, EDGE_CASE_IMAGES[name], EDGE_CASE_IMAGES[name].pixel)
 
 
-@pytest.mark.parametrize("name", ODD_IMAGES)
-def test_a_pipeline_that_reads_alpha_gets_it(flux: ImageReader, name: str) -> None:
-    odd = ODD_IMAGES[name]
+@pytest.mark.parametrize("name", EDGE_CASE_IMAGES)
+def test_the_alpha_channel_is_decoded_on_request(flux: ImageReader, name: str) -> None:
+    odd = EDGE_CASE_IMAGES[name]
     check(lambda file: finish(flux.read(file, "image", alpha=True)).to_pil(), odd, odd.alpha or odd.pixel)
 
 
-@pytest.mark.parametrize("spelling", DATA_URLS)
-def test_data_urls_in_every_spelling(decode_url: DecodeUrl, spelling: str) -> None:
-    assert decode_url(DATA_URLS[spelling]).tobytes() == decode_url(DATA_URLS["as usual"]).tobytes()
+@pytest.mark.parametrize("variant", DATA_URLS)
+def test_all_variants_of_data_urls_are_decoded(decode_url: DecodeUrl, variant: str) -> None:
+    assert decode_url(DATA_URLS[variant]).tobytes() == decode_url(DATA_URLS["as usual"]).tobytes()
 
 
 @pytest.mark.parametrize("name", BROKEN_DATA_URLS)
-def test_invalid_data_urls(decode_url: DecodeUrl, name: str) -> None:
+def test_invalid_data_urls_are_rejected(decode_url: DecodeUrl, name: str) -> None:
     with pytest.raises(InvalidRequestError) as error:
         decode_url(BROKEN_DATA_URLS[name])
     assert (error.value.status, error.value.code) == (400, "invalid_image")

@@ -1,4 +1,4 @@
-"""The decoder processes: a file that crashes or stalls one costs its own request only."""
+"""The decoder pool: a file that crashes or stalls its decoder process affects only its own request."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ AUDIO = sample("capital.ogg")
 AUDIO_LIMITS = AudioLimits(max_seconds=60)
 IMAGE = encoded(noise(1))
 IMAGE_LIMITS = ImageLimits()
-# More than a socket buffers: sending it blocks until the process reads it.
+# Larger than the buffer of a socket: sending it blocks until the process reads it.
 LARGE = IMAGE + bytes(16_000_000)
 
 
-# The decoders of models that other tests have loaded in this process.
-_others: set[int] = set()
+# Decoder processes of models that other tests have loaded in this process.
+_unrelated_pids: set[int] = set()
 
 
 @pytest.fixture(autouse=True)
-def others() -> Iterator[None]:
-    assert not _others
-    _others.update(process.pid for process in processes())
+def ignore_unrelated_processes() -> Iterator[None]:
+    assert not _unrelated_pids
+    _unrelated_pids.update(process.pid for process in processes())
     yield
-    _others.clear()
+    _unrelated_pids.clear()
 
 
 @pytest.fixture
@@ -56,32 +56,32 @@ def pool() -> Iterator[DecoderPool]:
 
 
 def processes() -> list[psutil.Process]:
-    """The running decoders that a test has started."""
+    """Return the running decoder processes of the current test."""
     running = []
     for child in psutil.Process().children():
         with suppress(psutil.NoSuchProcess):
-            if child.pid not in _others and "mlx_host_media._worker" in child.cmdline():
+            if child.pid not in _unrelated_pids and "mlx_host_media._worker" in child.cmdline():
                 running.append(child)
     return running
 
 
-def image(pool: DecoderPool, file: bytes = IMAGE, limits: ImageLimits = IMAGE_LIMITS) -> Any:
+def decode(pool: DecoderPool, file: bytes = IMAGE, limits: ImageLimits = IMAGE_LIMITS) -> Any:
     return pool.decode_image(file, limits)
 
 
 def start(pool: DecoderPool, file: bytes = IMAGE) -> psutil.Process:
-    """Have a file decoded, so that one process is idle."""
-    finish(image(pool, file))
+    """Decode a file and return the process, which is then idle."""
+    finish(decode(pool, file))
     (process,) = processes()
     return process
 
 
-def test_a_pool_starts_processes_when_it_needs_them(pool: DecoderPool) -> None:
+def test_processes_start_on_demand(pool: DecoderPool) -> None:
     assert processes() == []
     start(pool)
 
 
-def test_results_are_those_of_the_decoders(pool: DecoderPool) -> None:
+def test_results_equal_those_of_the_decoder_functions(pool: DecoderPool) -> None:
     for alpha in (False, True):
         file = encoded(noise(1).convert("RGBA"))
         assert finish(pool.decode_image(file, IMAGE_LIMITS, alpha=alpha)) == decode_image(
@@ -93,11 +93,11 @@ def test_results_are_those_of_the_decoders(pool: DecoderPool) -> None:
         assert np.array_equal(samples, decode_audio(AUDIO, SAMPLE_RATE, AUDIO_LIMITS))
 
 
-def test_limits_are_passed_on(pool: DecoderPool) -> None:
-    small = finish(image(pool, limits=ImageLimits(scale_to=16)))
+def test_limits_are_passed_to_the_process(pool: DecoderPool) -> None:
+    small = finish(decode(pool, limits=ImageLimits(scale_to=16)))
     assert (small.size, small.original_size) == ((4, 4), (84, 84))
     with pytest.raises(MediaError) as error:
-        finish(image(pool, limits=ImageLimits(max_pixels=16)))
+        finish(decode(pool, limits=ImageLimits(max_pixels=16)))
     assert error.value.code == "image_too_large"
     with pytest.raises(MediaError) as error:
         finish(pool.decode_audio(AUDIO, SAMPLE_RATE, AudioLimits(max_seconds=1)))
@@ -107,18 +107,18 @@ def test_limits_are_passed_on(pool: DecoderPool) -> None:
     assert error.value.code == "invalid_audio"
 
 
-def test_one_process_decodes_one_file_after_another(pool: DecoderPool) -> None:
+def test_a_process_is_reused(pool: DecoderPool) -> None:
     first = start(pool)
     for file in (b"", IMAGE, b"garbage", LARGE):
         with suppress(MediaError):
-            finish(image(pool, file))
+            finish(decode(pool, file))
     finish(pool.decode_audio(AUDIO, SAMPLE_RATE, AUDIO_LIMITS))
     assert processes() == [first]
 
 
-def test_files_are_decoded_at_the_same_time_within_the_limit() -> None:
+def test_max_workers_limits_the_processes() -> None:
     pool = DecoderPool(max_workers=2)
-    jobs = [image(pool, LARGE) for _ in range(5)]
+    jobs = [decode(pool, LARGE) for _ in range(5)]
     results: list[Any] = []
     waiting = list(jobs)
     seen = set()
@@ -136,62 +136,62 @@ def test_files_are_decoded_at_the_same_time_within_the_limit() -> None:
 
 
 def suspended(pool: DecoderPool) -> psutil.Process:
-    """Have a decoder that is idle and does not read."""
+    """Return an idle process that is suspended."""
     process = start(pool)
     process.suspend()
     return process
 
 
-def test_a_file_that_crashes_its_decoder_is_rejected_and_the_next_is_not(pool: DecoderPool) -> None:
+def test_a_file_that_crashes_its_decoder_is_rejected(pool: DecoderPool) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("mlx_host_media.pool.WORKER_COMMAND", (sys.executable, "-c", "import os; os._exit(1)"))
         with pytest.raises(MediaError, match="crashed the decoder") as error:
-            finish(image(pool))
+            finish(decode(pool))
         assert error.value.code == "invalid_image"
         with pytest.raises(MediaError, match="crashed the decoder") as error:
             finish(pool.decode_audio(AUDIO, SAMPLE_RATE, AUDIO_LIMITS))
         assert error.value.code == "invalid_audio"
-    assert finish(image(pool)).size == (84, 84)
+    assert finish(decode(pool)).size == (84, 84)
 
 
-def test_a_decoder_that_died_while_idle_is_replaced(pool: DecoderPool) -> None:
+def test_a_process_that_died_while_idle_is_replaced(pool: DecoderPool) -> None:
     os.kill(start(pool).pid, signal.SIGKILL)
-    assert finish(image(pool)).size == (84, 84)
+    assert finish(decode(pool)).size == (84, 84)
 
 
-def test_a_decoder_that_dies_with_a_file_that_is_not_to_blame_is_replaced(pool: DecoderPool) -> None:
+def test_a_file_is_sent_to_a_new_process_if_a_reused_one_dies(pool: DecoderPool) -> None:
     process = suspended(pool)
-    decoding = image(pool, LARGE)
+    decoding = decode(pool, LARGE)
     next(decoding)
     process.kill()
     assert finish(decoding).size == (84, 84)
 
 
-@pytest.mark.parametrize("file", [IMAGE, LARGE], ids=["small", "larger than a socket's buffer"])
-def test_a_decoder_that_stalls_is_ended_at_the_deadline(pool: DecoderPool, file: bytes) -> None:
+@pytest.mark.parametrize("file", [IMAGE, LARGE], ids=["small", "larger than the socket buffer"])
+def test_a_stalled_process_is_killed_at_the_deadline(pool: DecoderPool, file: bytes) -> None:
     suspended(pool)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "_timeout", 0.5)
-        decoding = image(pool, file)
-        # The caller's thread is not blocked, even if the process reads nothing.
+        decoding = decode(pool, file)
+        # Does not block, although the process reads nothing.
         next(decoding)
-        with pytest.raises(MediaError, match=r"could not be decoded within 0\.5 seconds") as error:
+        with pytest.raises(MediaError, match=r"within 0\.5 seconds") as error:
             finish(decoding)
     assert error.value.code == "invalid_image"
     assert processes() == []
-    assert finish(image(pool)).size == (84, 84)
+    assert finish(decode(pool)).size == (84, 84)
 
 
-def test_closing_a_generator_ends_its_process(pool: DecoderPool) -> None:
+def test_closing_a_generator_kills_its_process(pool: DecoderPool) -> None:
     suspended(pool)
-    decoding = image(pool, LARGE)
+    decoding = decode(pool, LARGE)
     next(decoding)
     decoding.close()
     assert processes() == []
-    assert finish(image(pool)).size == (84, 84)
+    assert finish(decode(pool)).size == (84, 84)
 
 
-def test_a_decoder_ends_with_the_process_that_started_it() -> None:
+def test_a_process_exits_with_its_parent() -> None:
     script = (
         "import sys; from tests.plugins.media.test_pool import *; pool = DecoderPool();"
         "print(start(pool).pid, flush=True); sys.stdin.read()"
@@ -205,15 +205,15 @@ def test_a_decoder_ends_with_the_process_that_started_it() -> None:
     worker.wait(30)
 
 
-def test_a_reply_is_never_unpickled_nor_longer_than_the_limits_allow() -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        theirs.sendall(_protocol.PREFIX.pack(2, 1 << 40) + b"{}")
+def test_replies_are_not_unpickled_and_have_a_size_limit() -> None:
+    receiver, sender = socket.socketpair()
+    with receiver, sender:
+        sender.sendall(_protocol.PREFIX.pack(2, 1 << 40) + b"{}")
         with pytest.raises(ValueError, match="bytes"):
-            _protocol.receive(ours, max_body=1000)
+            _protocol.receive(receiver, max_body=1000)
     for header in (b"[]", b"\x80\x04K\x07.", json.dumps("x").encode()):
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
-            theirs.sendall(_protocol.PREFIX.pack(len(header), 0) + header)
+        receiver, sender = socket.socketpair()
+        with receiver, sender:
+            sender.sendall(_protocol.PREFIX.pack(len(header), 0) + header)
             with pytest.raises(ValueError):
-                _protocol.receive(ours, max_body=1000)
+                _protocol.receive(receiver, max_body=1000)

@@ -10,7 +10,7 @@ from tests.support.server import ServerProcess, running_server
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    """One scripted model, whose reasoning and calls are read by qwen3's parser."""
+    """A server with the scripted model and the parser qwen3."""
     with running_server("--backend", "scripted", "--parser", "qwen3", "--slots", "8", "--max-body-mb", "1") as running:
         yield running
 

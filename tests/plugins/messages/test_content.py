@@ -1,4 +1,4 @@
-"""Anthropic's conversations converted to OpenAI's messages."""
+"""Anthropic's messages are converted to OpenAI's messages."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mlx_host_messages.schema import AnthropicMessage
 from mlx_host_messages.system_prompt_normalizer import normalize_system_prompt
 
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
-CALL = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": "ä"}}
-CALLED = {"id": "toolu_1", "type": "function", "function": {"name": "f", "arguments": '{"a": "ä"}'}}
-END = {"role": "user", "content": "?"}
+TOOL_USE = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": "ä"}}
+TOOL_CALL = {"id": "toolu_1", "type": "function", "function": {"name": "f", "arguments": '{"a": "ä"}'}}
+LAST_MESSAGE = {"role": "user", "content": "?"}
 
 
-def text(text: str, **more: Any) -> dict[str, Any]:
-    return {"type": "text", "text": text, **more}
+def text(text: str, **fields: Any) -> dict[str, Any]:
+    return {"type": "text", "text": text, **fields}
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("message", "expected"),
     [
         (("user", "Hi"), [{"role": "user", "content": "Hi"}]),
         (("user", [text("a", cache_control={"type": "ephemeral"}), text("b")]), [{"role": "user", "content": "a\nb"}]),
@@ -76,7 +76,7 @@ def text(text: str, **more: Any) -> dict[str, Any]:
                     {"type": "thinking", "thinking": "Hm.", "signature": "s"},
                     {"type": "redacted_thinking", "data": "x"},
                     text("Let me see."),
-                    CALL,
+                    TOOL_USE,
                 ],
             ),
             [
@@ -84,17 +84,17 @@ def text(text: str, **more: Any) -> dict[str, Any]:
                     "role": "assistant",
                     "content": "Let me see.",
                     "reasoning_content": "Hm.",
-                    "tool_calls": [CALLED],
+                    "tool_calls": [TOOL_CALL],
                 }
             ],
         ),
         (("system", [text("New rules."), text("Two.")]), [{"role": "system", "content": "New rules.\nTwo."}]),
     ],
 )
-def test_a_message_becomes(given: tuple[Any, Any], expected: list[Any]) -> None:
-    role, content = given
-    messages = [AnthropicMessage(role=role, content=content), AnthropicMessage.model_validate(END)]
-    assert to_messages(None, messages, str) == [*expected, END]
+def test_messages_are_converted(message: tuple[Any, Any], expected: list[Any]) -> None:
+    role, content = message
+    messages = [AnthropicMessage(role=role, content=content), AnthropicMessage.model_validate(LAST_MESSAGE)]
+    assert to_messages(None, messages, str) == [*expected, LAST_MESSAGE]
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_a_message_becomes(given: tuple[Any, Any], expected: list[Any]) -> None:
         ([text("x-anthropic-billing-header: cc_version=2.1; cch=1;")], []),
     ],
 )
-def test_the_system_prompt_comes_first(system: Any, expected: list[str]) -> None:
-    messages = to_messages(system, [AnthropicMessage.model_validate(END)], normalize_system_prompt)
-    assert messages == [*({"role": "system", "content": text} for text in expected), END]
+def test_the_system_prompt_is_the_first_message(system: Any, expected: list[str]) -> None:
+    messages = to_messages(system, [AnthropicMessage.model_validate(LAST_MESSAGE)], normalize_system_prompt)
+    assert messages == [*({"role": "system", "content": text} for text in expected), LAST_MESSAGE]
 
 
 @pytest.mark.parametrize(
@@ -141,5 +141,5 @@ def test_lines_that_change_in_every_request_are_removed(line: str) -> None:
         "",
     ],
 )
-def test_other_lines_remain(line: str) -> None:
+def test_other_lines_are_kept(line: str) -> None:
     assert normalize_system_prompt(f"You are.\n{line}\nBe brief.\n") == f"You are.\n{line}\nBe brief.\n"

@@ -1,4 +1,4 @@
-"""Sixty JSON schemas of all kinds, for answers that must validate."""
+"""Sixty JSON schemas of all kinds, for output that must validate."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def text(pattern: str) -> Schema:
     return {"type": "string", "pattern": pattern}
 
 
-def array(items: Any, least: int = 0, most: int = 3) -> Schema:
-    return {"type": "array", "items": items, "minItems": least, "maxItems": most}
+def array(items: Any, minimum: int = 0, maximum: int = 3) -> Schema:
+    return {"type": "array", "items": items, "minItems": minimum, "maxItems": maximum}
 
 
 WORD: Schema = {"type": "string", "maxLength": 12}
@@ -72,7 +72,7 @@ SCHEMAS: dict[str, Schema] = {
     "null": {"type": "null"},
     "several types": {"type": ["boolean", "null", "integer"], "minimum": 0, "maximum": 50},
     # numeric bounds
-    "above": {"type": "integer", "exclusiveMinimum": 7, "exclusiveMaximum": 12},
+    "exclusive bounds": {"type": "integer", "exclusiveMinimum": 7, "exclusiveMaximum": 12},
     "open interval": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
     "only positive": {"type": "number", "exclusiveMinimum": 0},
     "multiples": {"type": "integer", "multipleOf": 5, "minimum": 0, "maximum": 500},
@@ -84,32 +84,32 @@ SCHEMAS: dict[str, Schema] = {
     "enum of anything": {"enum": [1, 2.5, "three", None, True, [4], {"five": 5}]},
     "const": {"const": "yes"},
     "const object": {"const": {"b": [1, None], "a": {"c": "d"}}},
-    "const of odd text": {"const": 'é\n"\\/\u2028😀'},
-    "enum within a length": {"enum": ["a", "bbb", "cc"], "minLength": 2},
+    "const with special characters": {"const": 'é\n"\\/\u2028😀'},
+    "enum with a length limit": {"enum": ["a", "bbb", "cc"], "minLength": 2},
     # patterns
     "pattern": text("^[a-z]{2,8}$"),
-    "pattern anywhere": {"type": "string", "pattern": "ab", "maxLength": 12},
+    "unanchored pattern": {"type": "string", "pattern": "ab", "maxLength": 12},
     "digits": text(r"^\d{3}-\d{4}$"),
-    "words and blanks": text(r"^\w{1,6}\s\w{1,6}$"),
+    "words and whitespace": text(r"^\w{1,6}\s\w{1,6}$"),
     "neither digits nor words": text(r"^\D{2}\W{2}\S{2}$"),
     "dots": text("^.{2,6}$"),
     "alternatives": text("^(cat|dog|bird)s?$"),
-    "class with odd members": text(r"^[\[(a.+*?|{}-]{1,4}$"),
-    "pattern within a length": {"type": "string", "pattern": "^a+b*$", "minLength": 2, "maxLength": 6},
+    "class with special characters": text(r"^[\[(a.+*?|{}-]{1,4}$"),
+    "pattern with a length limit": {"type": "string", "pattern": "^a+b*$", "minLength": 2, "maxLength": 6},
     # formats
     "date": {"type": "string", "format": "date"},
     "time": {"type": "string", "format": "time"},
     "date-time": {"type": "string", "format": "date-time"},
     "ipv4": {"type": "string", "format": "ipv4"},
     "uuid": {"type": "string", "format": "uuid"},
-    "annotating format": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 9999},
+    "format as annotation": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 9999},
     # arrays
     "array": array(SMALL, 1, 4),
-    "empty or not": array({"type": "boolean"}, 0, 2),
+    "possibly empty array": array({"type": "boolean"}, 0, 2),
     "exactly three": array(SMALL, 3, 3),
     "nested arrays": array(array(SMALL, 1, 2), 1, 2),
     "tuple": {"type": "array", "prefixItems": [SMALL, {"type": "boolean"}], "items": False, "minItems": 2},
-    "tuple and more": {"type": "array", "prefixItems": [WORD], "items": SMALL, "minItems": 2, "maxItems": 3},
+    "tuple with more items": {"type": "array", "prefixItems": [WORD], "items": SMALL, "minItems": 2, "maxItems": 3},
     "draft 7 tuple": DRAFT7,
     # objects
     "object": closed(name=WORD, age=SMALL),
@@ -120,9 +120,9 @@ SCHEMAS: dict[str, Schema] = {
     },
     "nested objects": closed(a=closed(b=closed(c=SMALL, d={"type": "boolean"}))),
     "unicode keys": closed(**{"ключ": SMALL, "名前": {"type": "boolean"}, "a b": {"type": "null"}}),
-    "awkward keys": closed(**{"": SMALL, 'quo"te': SMALL, "new\nline": SMALL, "back\\slash": SMALL}),
+    "special keys": closed(**{"": SMALL, 'quo"te': SMALL, "new\nline": SMALL, "back\\slash": SMALL}),
     "map": {"type": "object", "additionalProperties": SMALL, "maxProperties": 2},
-    "properties and more": {
+    "properties with additional ones": {
         "type": "object",
         "properties": {"é\n": SMALL},
         "required": ["é\n"],
@@ -150,7 +150,7 @@ SCHEMAS: dict[str, Schema] = {
     # combinations
     "anyOf": {"anyOf": [SMALL, {"type": "string", "maxLength": 4}, closed(x=SMALL)]},
     "overlapping anyOf": {"anyOf": [{"type": "integer", "maximum": 2, "minimum": -9}, {"const": "none"}]},
-    "told apart by a constant": {
+    "oneOf with a discriminator": {
         "oneOf": [
             closed(kind={"const": "circle"}, radius=SMALL),
             closed(kind={"const": "line"}, points=array(SMALL, 2)),

@@ -1,10 +1,10 @@
-"""Small chat templates of our own that differ in the ways that model families' templates do."""
+"""Small chat templates that differ in the same ways as those of model families."""
 
 from __future__ import annotations
 
 TAIL = "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
-ITERATES = (
+ARGUMENTS_AS_MAPPING = (
     """
 {%- for message in messages %}
 {{- '<|im_start|>' + message.role + '\n' + message.content }}
@@ -16,9 +16,9 @@ ITERATES = (
 {%- endfor %}"""
     + TAIL
 )
-"""In the manner of Qwen3-Coder: arguments are walked as a mapping."""
+"""Like Qwen3-Coder: iterates over the arguments as a mapping."""
 
-CONCATENATES = (
+ARGUMENTS_AS_STRING = (
     """
 {%- for message in messages %}
 {%- if message.role == 'tool' %}{{ '<result of=' + message.name + '>' + message.content }}
@@ -31,16 +31,16 @@ CONCATENATES = (
 {%- endfor %}"""
     + TAIL
 )
-"""In the manner of DeepSeek V3: arguments are joined to text, results name their function."""
+"""Like DeepSeek V3: concatenates the arguments as a string; results have the name of their function."""
 
-JOINS = CONCATENATES.replace("+ call.function.arguments }}", "~ call.function.arguments }}")
-"""The same with an operator that makes text of anything, a mapping too."""
+ARGUMENTS_AS_ANY = ARGUMENTS_AS_STRING.replace("+ call.function.arguments }}", "~ call.function.arguments }}")
+"""The same with an operator that also converts mappings to text."""
 
-RENDERS_ONE_CALL = """
+SINGLE_CALL = """
 {%- for message in messages %}
 {{- '<|start|>' + message.role }}
 {%- if message.tool_calls %}
-{%- if message.content and message.thinking %}{{ raise_exception('content and thinking come with a call') }}{% endif %}
+{%- if message.content and message.thinking %}{{ raise_exception('content and thinking with a call') }}{% endif %}
 {{- '<|analysis|>' + (message.content or message.thinking or '') + '<|end|>' }}
 {{- ' to=' + message.tool_calls[0].function.name + ' ' + message.tool_calls[0].function.arguments|tojson }}
 {%- else %}{{ '<|message|>' + message.content }}
@@ -48,7 +48,7 @@ RENDERS_ONE_CALL = """
 {{- '<|end|>\n' }}
 {%- endfor %}
 {%- if add_generation_prompt %}<|start|>assistant{% endif %}"""
-"""In the manner of gpt-oss: one call a message, reasoning is called thinking and excludes content."""
+"""Like gpt-oss: one call per message; reasoning is named thinking and cannot be combined with content."""
 
 SHORT_IDS = """
 {%- for message in messages %}
@@ -59,7 +59,7 @@ SHORT_IDS = """
 {%- if message.role == 'tool' %}[RESULT {{ message.tool_call_id }}]{% endif %}
 {{- message.content + '\n' }}
 {%- endfor %}[/INST]"""
-"""In the manner of Mistral: ids of nine characters, and the answer's header is always there."""
+"""Like Mistral: ids of nine characters, and the generation prompt is always appended."""
 
 STRICT = """
 {%- if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
@@ -67,9 +67,9 @@ STRICT = """
 {%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}
 {{- message.role + ': ' + message.content + '\n' }}
 {%- endfor %}
-{%- if not add_generation_prompt %}{{ raise_exception('I only ask') }}{% endif %}model: <think>
+{%- if not add_generation_prompt %}{{ raise_exception('Generation prompt required') }}{% endif %}model: <think>
 """
-"""In the manner of Gemma: no system message, no tools, roles alternate; and it raises without a generation prompt."""
+"""Like Gemma: no system message, no tools, alternating roles; it also raises without a generation prompt."""
 
 VARIABLES = (
     "{% for message in messages %}{{ message.content }}{% endfor %}"
@@ -77,8 +77,8 @@ VARIABLES = (
     "{% else %}<think>{{ reasoning_effort|default('') }}{% endif %}{% endif %}"
 )
 
-THINKS = (
+OPENS_REASONING = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{{ '' }}{% endif %}"
 )
-"""In the manner of models that always think: the header opens the reasoning, the history shows none."""
+"""Like models that always reason: the generation prompt opens the reasoning, the history omits it."""

@@ -13,14 +13,14 @@ from mlx_host_text.messages import TemplateFormat
 from mlx_host_text.prompts import Prompt, TextPrompts
 from mlx_host_text.tokenizer import Tokenizer
 
-from tests.plugins.lm.driver import answer_one, ask, load, result
+from tests.plugins.lm.driver import chat_request, generate_one, load, result
 from tests.plugins.text import templates
 
 TOOL = {
     "type": "function",
     "function": {
         "name": "weather",
-        "description": "Tells the weather.",
+        "description": "Returns the weather.",
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
@@ -41,7 +41,7 @@ def history(*calls: Json, **assistant: Any) -> list[Json]:
 def render(
     tokenizer: Tokenizer, template: str | None, messages: Sequence[Json], tools: tuple[Json, ...] = (TOOL,)
 ) -> str:
-    return tokenizer.decode(prompt_of(tokenizer, template, ask(messages, tools=tools)).tokens)
+    return tokenizer.decode(prompt_of(tokenizer, template, chat_request(messages, tools=tools)).tokens)
 
 
 def prompt_of(tokenizer: Tokenizer, template: str | None, request: ChatRequest) -> Prompt:
@@ -53,11 +53,11 @@ class TestTemplateFormat:
     @pytest.mark.parametrize(
         ("template", "expected"),
         [
-            (templates.ITERATES, TemplateFormat()),
-            (templates.CONCATENATES, TemplateFormat(arguments="string")),
-            (templates.JOINS, TemplateFormat(arguments="string")),
+            (templates.ARGUMENTS_AS_MAPPING, TemplateFormat()),
+            (templates.ARGUMENTS_AS_STRING, TemplateFormat(arguments="string")),
+            (templates.ARGUMENTS_AS_ANY, TemplateFormat(arguments="string")),
             (
-                templates.RENDERS_ONE_CALL,
+                templates.SINGLE_CALL,
                 TemplateFormat(parallel_calls=False, content_with_reasoning=False),
             ),
             (templates.SHORT_IDS, TemplateFormat(long_ids=False)),
@@ -65,11 +65,13 @@ class TestTemplateFormat:
             (None, TemplateFormat()),
         ],
     )
-    def test_is_found_by_rendering(self, tokenizer: Tokenizer, template: str | None, expected: TemplateFormat) -> None:
+    def test_is_detected_by_rendering(
+        self, tokenizer: Tokenizer, template: str | None, expected: TemplateFormat
+    ) -> None:
         assert ChatTemplate(tokenizer, template).format == expected
 
     @pytest.mark.parametrize("key", ["thinking", "reasoning"])
-    def test_knows_by_which_name_reasoning_is_rendered(self, key: str) -> None:
+    def test_uses_the_templates_name_for_reasoning(self, key: str) -> None:
         (message,) = TemplateFormat(reasoning_key=key).convert(  # type: ignore[arg-type]
             [{"role": "assistant", "content": "x", "reasoning_content": "because"}]
         )
@@ -78,21 +80,19 @@ class TestTemplateFormat:
 
 class TestToolHistory:
     @pytest.mark.parametrize("arguments", ['{"city": "Rome", "days": 2}', {"city": "Rome", "days": 2}])
-    def test_arguments_become_a_mapping_where_the_template_walks_them(
-        self, tokenizer: Tokenizer, arguments: Any
-    ) -> None:
-        text = render(tokenizer, templates.ITERATES, history(call("c1", arguments)))
+    def test_arguments_become_a_mapping_if_the_template_expects_one(self, tokenizer: Tokenizer, arguments: Any) -> None:
+        text = render(tokenizer, templates.ARGUMENTS_AS_MAPPING, history(call("c1", arguments)))
         assert "<function=weather><parameter=city>Rome</parameter><parameter=days>2</parameter>" in text
 
     @pytest.mark.parametrize("arguments", ['{"city": "Röm"}', {"city": "Röm"}])
-    @pytest.mark.parametrize("template", [templates.CONCATENATES, templates.JOINS])
-    def test_arguments_stay_text_where_the_template_joins_them(
+    @pytest.mark.parametrize("template", [templates.ARGUMENTS_AS_STRING, templates.ARGUMENTS_AS_ANY])
+    def test_arguments_become_a_string_if_the_template_expects_one(
         self, tokenizer: Tokenizer, arguments: Any, template: str
     ) -> None:
         assert '<call>weather\n{"city": "Röm"}' in render(tokenizer, template, history(call("c1", arguments)))
 
     @pytest.mark.parametrize(
-        ("arguments", "shown"),
+        ("arguments", "rendered"),
         [
             ("", ""),
             (None, ""),
@@ -101,64 +101,64 @@ class TestToolHistory:
             ("{oops", "<parameter=arguments>{oops"),
         ],
     )
-    def test_odd_arguments_are_rendered_all_the_same(
-        self, tokenizer: Tokenizer, arguments: str | None, shown: str
+    def test_arguments_that_are_not_an_object_are_rendered(
+        self, tokenizer: Tokenizer, arguments: str | None, rendered: str
     ) -> None:
-        text = render(tokenizer, templates.ITERATES, history(call("c1", arguments)))
-        assert f"<function=weather>{shown}" in text
-        assert ("<parameter" in text) == bool(shown)
+        text = render(tokenizer, templates.ARGUMENTS_AS_MAPPING, history(call("c1", arguments)))
+        assert f"<function=weather>{rendered}" in text
+        assert ("<parameter" in text) == bool(rendered)
 
     @pytest.mark.parametrize("arguments", ["", None])
-    def test_no_arguments_as_text_are_an_empty_object(self, tokenizer: Tokenizer, arguments: str | None) -> None:
-        assert "<call>weather\n{}" in render(tokenizer, templates.CONCATENATES, history(call("c1", arguments)))
+    def test_missing_arguments_as_a_string_are_an_empty_object(
+        self, tokenizer: Tokenizer, arguments: str | None
+    ) -> None:
+        assert "<call>weather\n{}" in render(tokenizer, templates.ARGUMENTS_AS_STRING, history(call("c1", arguments)))
 
     def test_results_get_the_name_of_their_function(self, tokenizer: Tokenizer) -> None:
-        text = render(tokenizer, templates.CONCATENATES, history(call("a", "{}"), call("b", "{}", name="tides")))
+        text = render(tokenizer, templates.ARGUMENTS_AS_STRING, history(call("a", "{}"), call("b", "{}", name="tides")))
         assert text.index("<result of=weather>sun-a") < text.index("<result of=tides>sun-b")
 
     def test_parallel_calls_are_split_for_templates_that_render_one(self, tokenizer: Tokenizer) -> None:
         messages = history(call("a", '{"n": 1}'), call("b", '{"n": 2}'), reasoning_content="hm")
         messages[2:] = reversed(messages[2:])
-        text = render(tokenizer, templates.RENDERS_ONE_CALL, messages)
+        text = render(tokenizer, templates.SINGLE_CALL, messages)
         pieces = ['to=weather {"n": 1}', "sun-a", 'to=weather {"n": 2}', "sun-b"]
         positions = [text.index(piece) for piece in pieces]
         assert positions == sorted(positions)
         assert text.count("hm") == 1
 
-    def test_splitting_loses_no_message(self) -> None:
+    def test_splitting_keeps_every_message(self) -> None:
         stray = {"role": "tool", "tool_call_id": "zzz", "content": "stray"}
         messages = [*history(call("a", "{}"), call("b", "{}")), stray, {"role": "user", "content": "next"}]
         split = TemplateFormat(parallel_calls=False).convert(messages)
         assert [message["content"] for message in split] == ["Weather?", "", "sun-a", "", "sun-b", "stray", "next"]
 
-    def test_content_joins_the_reasoning_where_both_may_not_come_with_a_call(self, tokenizer: Tokenizer) -> None:
-        text = render(
-            tokenizer, templates.RENDERS_ONE_CALL, history(call("a", "{}"), content="I look.", reasoning="hm")
-        )
+    def test_content_is_appended_to_reasoning_if_they_exclude_each_other(self, tokenizer: Tokenizer) -> None:
+        text = render(tokenizer, templates.SINGLE_CALL, history(call("a", "{}"), content="I look.", reasoning="hm"))
         assert "<|analysis|>hm\n\nI look.<|end|>" in text
 
-    def test_long_ids_are_shortened_alike_in_call_and_result(self, tokenizer: Tokenizer) -> None:
+    def test_long_ids_are_shortened_consistently(self, tokenizer: Tokenizer) -> None:
         text = render(tokenizer, templates.SHORT_IDS, history(call("call_abcdefghijklmnop", '{"n": 1}')))
         (short,) = {text.split("[CALL ")[1][:9], text.split("[RESULT ")[1][:9]}
         assert short.isalnum()
 
-    def test_short_ids_stay(self, tokenizer: Tokenizer) -> None:
+    def test_short_ids_are_kept(self, tokenizer: Tokenizer) -> None:
         assert "[CALL abcdefgh1]" in render(tokenizer, templates.SHORT_IDS, history(call("abcdefgh1", "{}")))
 
-    def test_the_request_is_left_as_it_was(self, tokenizer: Tokenizer) -> None:
+    def test_the_request_is_not_modified(self, tokenizer: Tokenizer) -> None:
         messages = history(call("a", '{"n": 1}'), call("b", '{"n": 2}'), reasoning="hm")
         before = copy.deepcopy(messages)
-        render(tokenizer, templates.RENDERS_ONE_CALL, messages)
+        render(tokenizer, templates.SINGLE_CALL, messages)
         assert messages == before
 
     @pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
-    def test_reasoning_is_rendered_whatever_the_client_calls_it(self, tokenizer: Tokenizer, key: str) -> None:
-        text = render(tokenizer, templates.ITERATES, history(call("a", "{}"), **{key: "because"}))
+    def test_both_names_for_reasoning_are_accepted(self, tokenizer: Tokenizer, key: str) -> None:
+        text = render(tokenizer, templates.ARGUMENTS_AS_MAPPING, history(call("a", "{}"), **{key: "because"}))
         assert "<think>because</think>" in text
 
 
 class TestContent:
-    def test_may_be_parts_of_text(self, tokenizer: Tokenizer) -> None:
+    def test_may_be_a_list_of_text_parts(self, tokenizer: Tokenizer) -> None:
         parts = [
             {"type": "text", "text": "One."},
             {"type": "input_text", "text": "Two."},
@@ -166,14 +166,18 @@ class TestContent:
         ]
         assert "user\nOne.\nTwo.\nNo.<|im_end|>" in render(tokenizer, None, [{"role": "user", "content": parts}])
 
-    @pytest.mark.parametrize(("kind", "seen"), [("image_url", True), ("input_audio", True), ("file", False)])
-    def test_other_than_text_is_refused_with_advice(self, tokenizer: Tokenizer, kind: str, seen: bool) -> None:
+    @pytest.mark.parametrize(
+        ("kind", "supported_by_vlm"), [("image_url", True), ("input_audio", True), ("file", False)]
+    )
+    def test_of_other_types_is_rejected_with_a_suggestion(
+        self, tokenizer: Tokenizer, kind: str, supported_by_vlm: bool
+    ) -> None:
         with pytest.raises(
             InvalidRequestError, match=rf"messages\[0\].content\[0\].*{kind!r}.*supports text only"
-        ) as refusal:
+        ) as error:
             render(tokenizer, None, [{"role": "user", "content": [{"type": kind}]}])
-        assert ("--backend vlm" in str(refusal.value)) is seen
-        assert refusal.value.param == "messages"
+        assert ("--backend vlm" in str(error.value)) is supported_by_vlm
+        assert error.value.param == "messages"
 
     @pytest.mark.parametrize(
         "messages",
@@ -191,47 +195,47 @@ class TestContent:
             [{"role": "assistant", "content": "x", "reasoning": 5}],
         ],
     )
-    def test_that_is_no_message_is_refused(self, tokenizer: Tokenizer, messages: list[Any]) -> None:
-        with pytest.raises(InvalidRequestError, match="messages") as refusal:
+    def test_of_invalid_messages_is_rejected(self, tokenizer: Tokenizer, messages: list[Any]) -> None:
+        with pytest.raises(InvalidRequestError, match="messages") as error:
             render(tokenizer, None, messages)
-        assert refusal.value.param == "messages"
+        assert error.value.param == "messages"
 
-    def test_that_renders_to_nothing_is_refused(self, tokenizer: Tokenizer) -> None:
+    def test_that_renders_to_an_empty_prompt_is_rejected(self, tokenizer: Tokenizer) -> None:
         with pytest.raises(InvalidRequestError, match="empty prompt"):
             render(tokenizer, "{{ messages[0].content }}", [{"role": "user", "content": ""}])
 
 
 class TestTemplate:
-    def test_says_in_its_own_words_what_it_does_not_like(self, tokenizer: Tokenizer) -> None:
-        for messages, words in (
+    def test_errors_contain_the_templates_message(self, tokenizer: Tokenizer) -> None:
+        for messages, message in (
             ([{"role": "system", "content": "x"}], "System role not supported"),
             ([{"role": "user", "content": "x"}, {"role": "user", "content": "y"}], "Roles must alternate"),
         ):
-            with pytest.raises(InvalidRequestError, match=words) as refusal:
+            with pytest.raises(InvalidRequestError, match=message) as error:
                 render(tokenizer, templates.STRICT, messages)
-            assert refusal.value.param == "messages"
+            assert error.value.param == "messages"
 
     @pytest.mark.parametrize(
         "expression", ["messages[9].content", "1 / 0", "messages + 'x'", "nothing.at.all", "'%d' % 'x'"]
     )
-    def test_that_breaks_over_messages_refuses_them(self, tokenizer: Tokenizer, expression: str) -> None:
+    def test_that_raises_for_messages_rejects_them(self, tokenizer: Tokenizer, expression: str) -> None:
         with pytest.raises(InvalidRequestError, match="chat template rejects"):
             render(tokenizer, "{{ " + expression + " }}", [{"role": "user", "content": "x"}])
 
-    def test_gets_the_tools_and_only_if_there_are_any(self, tokenizer: Tokenizer) -> None:
+    def test_gets_tools_or_none(self, tokenizer: Tokenizer) -> None:
         template = "{% if tools is not none %}{{ tools|tojson }}{% else %}none{% endif %}"
         assert '"name": "weather"' in render(tokenizer, template, [{"role": "user", "content": "x"}])
         assert render(tokenizer, template, [{"role": "user", "content": "x"}], tools=()) == "none"
 
-    def test_file_replaces_the_models_own(self, tiny_llama: Path, tmp_path: Path) -> None:
+    def test_file_replaces_the_models_template(self, tiny_llama: Path, tmp_path: Path) -> None:
         file = tmp_path / "chat.jinja"
         file.write_text(templates.VARIABLES, encoding="utf-8")
         model = load(tiny_llama, chat_template_file=file)
         assert model.chat_template == templates.VARIABLES
         assert "<|im_start|>" in (load(tiny_llama).chat_template or "")
-        assert answer_one(model, ask()).started.generation_prompt == "<think>"  # type: ignore[union-attr]
+        assert generate_one(model, chat_request()).started.generation_prompt == "<think>"  # type: ignore[union-attr]
 
-    def test_missing_is_a_load_error_with_advice(self, tiny_llama: Path, tmp_path: Path) -> None:
+    def test_missing_is_a_load_error(self, tiny_llama: Path, tmp_path: Path) -> None:
         for file in tiny_llama.iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes())
         config = (tmp_path / "tokenizer_config.json").read_text(encoding="utf-8")
@@ -239,13 +243,13 @@ class TestTemplate:
         with pytest.raises(LoadError, match="--chat-template-file"):
             load(tmp_path)
 
-    def test_that_is_no_jinja_is_a_load_error(self, tiny_llama: Path, tmp_path: Path) -> None:
+    def test_with_a_syntax_error_is_a_load_error(self, tiny_llama: Path, tmp_path: Path) -> None:
         file = tmp_path / "broken.jinja"
         file.write_text("{% for %}", encoding="utf-8")
         with pytest.raises(LoadError, match="line 1"):
             load(tiny_llama, chat_template_file=file)
 
-    def test_that_is_no_text_is_a_load_error(self, tiny_llama: Path, tmp_path: Path) -> None:
+    def test_that_is_not_text_is_a_load_error(self, tiny_llama: Path, tmp_path: Path) -> None:
         file = tmp_path / "binary.jinja"
         file.write_bytes(b"\xff\xfe\xfa")
         with pytest.raises(LoadError, match=r"binary\.jinja"):
@@ -254,36 +258,38 @@ class TestTemplate:
 
 class TestVariables:
     @pytest.mark.parametrize(
-        ("variables", "tail"),
+        ("variables", "generation_prompt"),
         [({}, "<think>"), ({"enable_thinking": False}, "<think></think>"), ({"reasoning_effort": "low"}, "<think>low")],
     )
     def test_reach_the_template_and_the_generation_prompt(
-        self, tokenizer: Tokenizer, variables: dict[str, Any], tail: str
+        self, tokenizer: Tokenizer, variables: dict[str, Any], generation_prompt: str
     ) -> None:
-        prompt = prompt_of(tokenizer, templates.VARIABLES, ask("Hi", template_kwargs=variables))
-        assert prompt.generation_prompt == tail
-        assert prompt.restore_points == (len(prompt.tokens) - len(tokenizer.encode(tail)),)
+        prompt = prompt_of(tokenizer, templates.VARIABLES, chat_request("Hi", template_kwargs=variables))
+        assert prompt.generation_prompt == generation_prompt
+        assert prompt.restore_points == (len(prompt.tokens) - len(tokenizer.encode(generation_prompt)),)
 
     @pytest.mark.parametrize("name", ["messages", "tools", "chat_template", "add_generation_prompt", "tokenize"])
-    def test_may_not_stand_in_for_the_request(self, tokenizer: Tokenizer, name: str) -> None:
-        with pytest.raises(InvalidRequestError, match=repr(name)) as refusal:
-            prompt_of(tokenizer, None, ask("Hi", template_kwargs={name: "x"}))
-        assert refusal.value.param == "chat_template_kwargs"
+    def test_cannot_override_request_fields(self, tokenizer: Tokenizer, name: str) -> None:
+        with pytest.raises(InvalidRequestError, match=repr(name)) as error:
+            prompt_of(tokenizer, None, chat_request("Hi", template_kwargs={name: "x"}))
+        assert error.value.param == "chat_template_kwargs"
 
 
 class TestGenerationPrompt:
     def test_is_what_follows_the_last_message(self, tokenizer: Tokenizer) -> None:
-        prompt = prompt_of(tokenizer, None, ask("Hi"))
+        prompt = prompt_of(tokenizer, None, chat_request("Hi"))
         assert prompt.generation_prompt == "<|im_start|>assistant\n"
         (end,) = prompt.restore_points
         assert tokenizer.decode(prompt.tokens[end:]) == prompt.generation_prompt
 
-    def test_is_found_where_the_template_raises_without_it(self, tokenizer: Tokenizer) -> None:
-        assert prompt_of(tokenizer, templates.STRICT, ask("Hi")).generation_prompt == "\nmodel: <think>"
+    def test_is_found_if_the_template_raises_without_it(self, tokenizer: Tokenizer) -> None:
+        assert prompt_of(tokenizer, templates.STRICT, chat_request("Hi")).generation_prompt == "\nmodel: <think>"
 
-    def test_is_found_where_the_template_always_appends_it(self, tokenizer: Tokenizer) -> None:
-        assert prompt_of(tokenizer, templates.SHORT_IDS, ask("Hi <think> there")).generation_prompt == "\n[/INST]"
+    def test_is_found_if_the_template_always_appends_it(self, tokenizer: Tokenizer) -> None:
+        assert (
+            prompt_of(tokenizer, templates.SHORT_IDS, chat_request("Hi <think> there")).generation_prompt == "\n[/INST]"
+        )
 
     def test_may_be_unknown(self, tokenizer: Tokenizer) -> None:
-        prompt = prompt_of(tokenizer, "{{ messages[0].content|upper }}<think>", ask("Hi"))
+        prompt = prompt_of(tokenizer, "{{ messages[0].content|upper }}<think>", chat_request("Hi"))
         assert (prompt.generation_prompt, prompt.restore_points) == ("", ())

@@ -1,4 +1,4 @@
-"""Backends compose the classes of the text kit and subclass none of them, except the options."""
+"""Backends compose the classes of mlx-host-text; they subclass its options only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlx_host_text.options import GenerationOptions
 
 
 @pytest.mark.parametrize("package", [mlx_host_embeddings, mlx_host_lm, mlx_host_vlm], ids=lambda each: each.__name__)
-def test_no_backend_subclasses_a_class_of_the_kit(package: object) -> None:
+def test_backends_subclass_options_only(package: object) -> None:
     assert inspect.ismodule(package)
     names = [each.name for each in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
     classes = [

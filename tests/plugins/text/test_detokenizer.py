@@ -18,28 +18,28 @@ TEXTS = [
 ]
 
 
-def spell(detokenizer: Detokenizer, tokens: list[int]) -> str:
+def detokenize(detokenizer: Detokenizer, tokens: list[int]) -> str:
     pieces = [detokenizer.add(token) for token in tokens]
     assert not any("\ufffd" in piece for piece in pieces)
     return "".join(pieces) + detokenizer.finish()
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_both_ways_spell_what_was_encoded(tokenizer: Tokenizer, text: str) -> None:
+def test_both_detokenizers_restore_the_text(tokenizer: Tokenizer, text: str) -> None:
     tokens = tokenizer.encode(text)
-    assert spell(tokenizer.detokenizer(), tokens) == text
-    assert spell(WindowDetokenizer(tokenizer.decode), tokens) == text
+    assert detokenize(tokenizer.detokenizer(), tokens) == text
+    assert detokenize(WindowDetokenizer(tokenizer.decode), tokens) == text
 
 
 @given(st.lists(st.integers(min_value=0, max_value=49151), max_size=30))
 @settings(max_examples=60, deadline=None)
-def test_any_tokens_spell_what_the_tokenizer_says(tokenizer: Tokenizer, tokens: list[int]) -> None:
+def test_any_tokens_give_the_same_text_as_the_tokenizer(tokenizer: Tokenizer, tokens: list[int]) -> None:
     detokenizer = tokenizer.detokenizer()
     assert "".join(map(detokenizer.add, tokens)) + detokenizer.finish() == tokenizer.decode(tokens)
 
 
-def test_tokens_beyond_the_vocabulary_are_empty(tokenizer: Tokenizer) -> None:
-    assert spell(tokenizer.detokenizer(), [10**6]) == ""
+def test_tokens_outside_the_vocabulary_are_empty(tokenizer: Tokenizer) -> None:
+    assert detokenize(tokenizer.detokenizer(), [10**6]) == ""
 
 
 class TestByteTable:
@@ -56,19 +56,19 @@ class TestByteTable:
         symbols = ["<s>", "▁Hello", "▁", "<0xF0>", "<0x9F>", "<0xA6>", "<0x8A>", "<tool▁sep>", "▁you"]
         table = byte_table(symbols, {0, 7}, decoder)
         assert table is not None
-        assert spell(ByteDetokenizer(table), [1, 3, 4, 5, 6, 8, 7]) == "Hello🦊 you<tool▁sep>"
+        assert detokenize(ByteDetokenizer(table), [1, 3, 4, 5, 6, 8, 7]) == "Hello🦊 you<tool▁sep>"
         decoder["decoders"].pop()  # type: ignore[attr-defined]
         table = byte_table(symbols, {0, 7}, decoder)
         assert table is not None
-        assert spell(ByteDetokenizer(table), [1, 8]) == " Hello you"
+        assert detokenize(ByteDetokenizer(table), [1, 8]) == " Hello you"
 
     def test_of_metaspace(self) -> None:
         decoder = {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": True}
         table = byte_table(["▁one", "▁two"], set(), decoder)
         assert table is not None
-        assert spell(ByteDetokenizer(table), [0, 1]) == "one two"
+        assert detokenize(ByteDetokenizer(table), [0, 1]) == "one two"
 
-    def test_keeps_added_tokens_as_they_are(self) -> None:
+    def test_does_not_decode_added_tokens(self) -> None:
         table = byte_table(["é", "é", "Ġ", "<—x▁>"], {1, 3}, {"type": "ByteLevel"})
         assert table is not None
         assert [table[i] for i in range(4)] == [b"\xe9", "é".encode(), b" ", "<—x▁>".encode()]
@@ -76,7 +76,7 @@ class TestByteTable:
     @pytest.mark.parametrize(
         "decoder", [{"type": "WordPiece"}, {"type": "Sequence", "decoders": [{"type": "CTC"}]}, {}]
     )
-    def test_is_not_guessed(self, decoder: dict[str, object]) -> None:
+    def test_is_none_for_unknown_decoders(self, decoder: dict[str, object]) -> None:
         assert byte_table(["a"], set(), decoder) is None
 
 

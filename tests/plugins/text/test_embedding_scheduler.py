@@ -1,4 +1,4 @@
-"""Rows of several requests share forward passes: what goes into a pass, and what comes out to whom."""
+"""Inputs of several requests share forward passes: the batches, and the results of each request."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from mlx_host_text.embedding_scheduler import (
     shorten,
 )
 
-BROKEN = 666
-NOT_FINITE = 667
+FAILING_TOKEN = 666
+NAN_TOKEN = 667
 
 
-class Letters:
-    """A token is a letter's code; a vector is the number of tokens, their sum, and 1."""
+class LetterEmbedder:
+    """An Embedder whose tokens are code points and whose vectors are (number of tokens, sum of tokens, 1)."""
 
     context_length: int | None = 40
     vocabulary_size = 1000
@@ -45,31 +45,31 @@ class Letters:
     def encode_images(
         self, urls: Sequence[str], texts: Sequence[str], input_type: InputType | None
     ) -> Generator[None, None, list[EmbeddingInput]]:
-        """An image is the letters of its URL, for each of which it takes a turn."""
+        """An image's tokens are its URL; each image takes one turn."""
         encoded = []
         for url, text in zip(urls, texts, strict=True):
             yield
             encoded.append(EmbeddingInput([ord(letter) for letter in text + url], image=url))
         return encoded
 
-    def embed(self, rows: Sequence[EmbeddingInput]) -> list[bytes | None]:
-        self.batches.append([len(row.tokens) for row in rows])
-        if any(BROKEN in row.tokens for row in rows):
-            raise ZeroDivisionError("out of luck")
-        return [None if NOT_FINITE in row.tokens else vector_of(row.tokens) for row in rows]
+    def embed(self, inputs: Sequence[EmbeddingInput]) -> list[bytes | None]:
+        self.batches.append([len(each.tokens) for each in inputs])
+        if any(FAILING_TOKEN in each.tokens for each in inputs):
+            raise ZeroDivisionError("out of memory")
+        return [None if NAN_TOKEN in each.tokens else vector_of(each.tokens) for each in inputs]
 
 
 def vector_of(tokens: Sequence[int]) -> bytes:
     return array("f", [len(tokens), sum(tokens), 1]).tobytes()
 
 
-def ask(*inputs: Any, **more: Any) -> EmbeddingRequest:
+def embedding_request(*inputs: Any, **more: Any) -> EmbeddingRequest:
     return EmbeddingRequest(id="r", model="m", inputs=inputs, **more)
 
 
 def drive(*generators: Iterator[Event | None]) -> list[list[Event] | RequestError]:
-    """Advance all in turn until they end, as the engine does."""
-    said: list[list[Event] | RequestError] = [[] for _ in generators]
+    """Advance all generators in turn until they end, as the engine does; return the events or the error of each."""
+    results: list[list[Event] | RequestError] = [[] for _ in generators]
     running = dict(enumerate(generators))
     while running:
         for number, events in list(running.items()):
@@ -78,204 +78,211 @@ def drive(*generators: Iterator[Event | None]) -> list[list[Event] | RequestErro
             except StopIteration:
                 del running[number]
             except RequestError as error:
-                said[number] = error
+                results[number] = error
                 del running[number]
             else:
-                answered = said[number]
-                if event is not None and isinstance(answered, list):
-                    answered.append(event)
-    return said
+                result = results[number]
+                if event is not None and isinstance(result, list):
+                    result.append(event)
+    return results
 
 
-def answer(embeddings: EmbeddingScheduler, request: EmbeddingRequest) -> list[Event]:
-    (said,) = drive(embeddings.generate(request))
-    if isinstance(said, RequestError):
-        raise said
-    return said
+def run(scheduler: EmbeddingScheduler, request: EmbeddingRequest) -> list[Event]:
+    (result,) = drive(scheduler.generate(request))
+    if isinstance(result, RequestError):
+        raise result
+    return result
 
 
 def vectors(events: list[Event] | RequestError) -> list[bytes]:
-    """An answer's vectors in the order of the inputs."""
+    """The vectors in the order of the inputs."""
     assert isinstance(events, list)
     found: dict[int, bytes] = {}
     for event in events:
         if isinstance(event, EmbeddingBatch):
             size = len(event.vectors) // len(event.indices)
-            for place, index in enumerate(event.indices):
+            for position, index in enumerate(event.indices):
                 assert index not in found
-                found[index] = event.vectors[place * size : (place + 1) * size]
+                found[index] = event.vectors[position * size : (position + 1) * size]
     return [found[index] for index in sorted(found)]
 
 
-def embeddings(batch_tokens: int = 64, max_padding_tokens: int = 8) -> tuple[EmbeddingScheduler, Letters]:
-    letters = Letters()
-    return EmbeddingScheduler(letters, batch_tokens=batch_tokens, max_padding_tokens=max_padding_tokens), letters
+def new_scheduler(batch_tokens: int = 64, max_padding_tokens: int = 8) -> tuple[EmbeddingScheduler, LetterEmbedder]:
+    embedder = LetterEmbedder()
+    return EmbeddingScheduler(embedder, batch_tokens=batch_tokens, max_padding_tokens=max_padding_tokens), embedder
 
 
 texts = st.lists(st.text("abc", min_size=1, max_size=40), min_size=1, max_size=30)
 
 
 @given(st.lists(texts, min_size=1, max_size=4), st.integers(1, 100), st.integers(0, 20))
-def test_everybody_gets_their_own_vectors_in_order(
+def test_each_request_receives_its_vectors_in_order(
     requests: list[list[str]], batch_tokens: int, max_padding: int
 ) -> None:
-    subject, letters = embeddings(batch_tokens, max_padding)
-    said = drive(*(subject.generate(ask(*inputs)) for inputs in requests))
-    for inputs, events in zip(requests, said, strict=True):
+    scheduler, embedder = new_scheduler(batch_tokens, max_padding)
+    results = drive(*(scheduler.generate(embedding_request(*inputs)) for inputs in requests))
+    for inputs, events in zip(requests, results, strict=True):
         assert isinstance(events, list)
         assert events[0] == Started(prompt_tokens=sum(map(len, inputs)))
         assert events[-1] == Finished()
         assert vectors(events) == [vector_of([ord(letter) for letter in text]) for text in inputs]
-    for lengths in letters.batches:
+    for lengths in embedder.batches:
         computed = len(lengths) * max(lengths)
         assert computed <= batch_tokens or len(lengths) == 1
         assert computed - sum(lengths) <= max(max_padding, computed / 8)
 
 
 def test_requests_that_arrive_together_share_a_pass() -> None:
-    subject, letters = embeddings()
-    drive(*(subject.generate(ask(text)) for text in ("abc", "abcd", "ab")))
-    assert letters.batches == [[2, 3, 4]]
+    scheduler, embedder = new_scheduler()
+    drive(*(scheduler.generate(embedding_request(text)) for text in ("abc", "abcd", "ab")))
+    assert embedder.batches == [[2, 3, 4]]
 
 
-def test_a_request_that_arrives_in_the_round_of_a_pass_is_in_it() -> None:
-    subject, letters = embeddings()
-    first, second = subject.generate(ask("abc")), subject.generate(ask("abcd"))
+def test_a_request_that_arrives_in_the_same_turn_joins_the_pass() -> None:
+    scheduler, embedder = new_scheduler()
+    first, second = scheduler.generate(embedding_request("abc")), scheduler.generate(embedding_request("abcd"))
     assert isinstance(next(first), Started)
     assert next(first) is None
     assert isinstance(next(second), Started)
     assert isinstance(next(first), EmbeddingBatch)
-    assert letters.batches == [[3, 4]]
+    assert embedder.batches == [[3, 4]]
 
 
-def test_long_and_short_rows_do_not_pad_each_other() -> None:
-    subject, letters = embeddings(batch_tokens=1000)
-    answer(subject, ask("a" * 40, "ab", "abc", "b" * 39))
-    assert sorted(letters.batches) == [[2, 3], [39, 40]]
+def test_inputs_of_different_lengths_do_not_share_a_pass() -> None:
+    scheduler, embedder = new_scheduler(batch_tokens=1000)
+    run(scheduler, embedding_request("a" * 40, "ab", "abc", "b" * 39))
+    assert sorted(embedder.batches) == [[2, 3], [39, 40]]
 
 
-def test_a_short_request_is_not_behind_all_of_a_long_one() -> None:
-    subject, letters = embeddings(batch_tokens=32)
-    long, short = subject.generate(ask(*["a" * 30] * 50)), subject.generate(ask("a"))
+def test_a_short_request_does_not_wait_for_all_of_a_long_one() -> None:
+    scheduler, embedder = new_scheduler(batch_tokens=32)
+    long, short = scheduler.generate(embedding_request(*["a" * 30] * 50)), scheduler.generate(embedding_request("a"))
     for _ in range(3):
         next(long)
-    said: list[Event | None] = []
-    while not any(isinstance(event, EmbeddingBatch) for event in said):
-        said.append(next(short))
+    events: list[Event | None] = []
+    while not any(isinstance(event, EmbeddingBatch) for event in events):
+        events.append(next(short))
         next(long)
-    assert len(letters.batches) <= 4
+    assert len(embedder.batches) <= 4
 
 
-def test_one_pass_a_turn_and_a_turn_for_others_between_two() -> None:
-    subject, letters = embeddings(batch_tokens=32)
-    events = subject.generate(ask(*["a" * 30] * 3))
+def test_a_request_yields_between_passes() -> None:
+    scheduler, embedder = new_scheduler(batch_tokens=32)
+    events = scheduler.generate(embedding_request(*["a" * 30] * 3))
     steps = list(events)
     assert [type(step) for step in steps] == [Started, *[type(None), EmbeddingBatch] * 3, Finished]
-    assert len(letters.batches) == 3
+    assert len(embedder.batches) == 3
 
 
-def test_many_texts_are_read_in_turns() -> None:
-    subject, _ = embeddings()
-    steps = list(subject.generate(ask(*["a"] * 600)))
+def test_many_texts_are_tokenized_over_several_turns() -> None:
+    scheduler, _ = new_scheduler()
+    steps = list(scheduler.generate(embedding_request(*["a"] * 600)))
     assert steps[:3] == [None, None, Started(prompt_tokens=600)]
 
 
-def test_a_cancelled_request_takes_its_rows_along() -> None:
-    subject, letters = embeddings(batch_tokens=4)
-    leaves, stays = subject.generate(ask("aaa", "bbb", "ccc")), subject.generate(ask("ddd"))
-    next(leaves)
-    next(stays)
-    leaves.close()  # type: ignore[attr-defined]  # it is a generator
-    assert vectors(drive(stays)[0]) == [vector_of([100] * 3)]
-    assert letters.batches == [[3]]
-
-
-def test_a_failed_pass_ends_all_requests_in_it_and_no_other() -> None:
-    subject, _ = embeddings(batch_tokens=200, max_padding_tokens=0)
-    broken, beside, apart = drive(
-        subject.generate(ask([BROKEN, 1, 2])), subject.generate(ask("abc", "a" * 30)), subject.generate(ask("b" * 30))
+def test_cancelling_removes_the_pending_inputs() -> None:
+    scheduler, embedder = new_scheduler(batch_tokens=4)
+    cancelled, kept = (
+        scheduler.generate(embedding_request("aaa", "bbb", "ccc")),
+        scheduler.generate(embedding_request("ddd")),
     )
-    for each in (broken, beside):
+    next(cancelled)
+    next(kept)
+    cancelled.close()  # type: ignore[attr-defined]  # it is a generator
+    assert vectors(drive(kept)[0]) == [vector_of([100] * 3)]
+    assert embedder.batches == [[3]]
+
+
+def test_a_failed_pass_fails_its_requests_only() -> None:
+    scheduler, _ = new_scheduler(batch_tokens=200, max_padding_tokens=0)
+    failed, same_pass, other_pass = drive(
+        scheduler.generate(embedding_request([FAILING_TOKEN, 1, 2])),
+        scheduler.generate(embedding_request("abc", "a" * 30)),
+        scheduler.generate(embedding_request("b" * 30)),
+    )
+    for each in (failed, same_pass):
         assert isinstance(each, EngineError)
-        assert "ZeroDivisionError: out of luck" in str(each)
-    assert vectors(apart) == [vector_of([98] * 30)]
-    assert vectors(answer(subject, ask("abc"))) == [vector_of([97, 98, 99])]
+        assert "ZeroDivisionError: out of memory" in str(each)
+    assert vectors(other_pass) == [vector_of([98] * 30)]
+    assert vectors(run(scheduler, embedding_request("abc"))) == [vector_of([97, 98, 99])]
 
 
-def test_a_vector_that_is_not_finite_ends_its_request_alone() -> None:
-    subject, letters = embeddings()
-    spoilt, beside = drive(subject.generate(ask("abc", [NOT_FINITE])), subject.generate(ask("b")))
-    assert isinstance(spoilt, EngineError)
-    assert "input 1 is not finite" in str(spoilt)
-    assert vectors(beside) == [vector_of([98])]
-    assert letters.batches == [[1, 1, 3]]
+def test_a_vector_that_is_not_finite_fails_its_request_only() -> None:
+    scheduler, embedder = new_scheduler()
+    failed, other = drive(
+        scheduler.generate(embedding_request("abc", [NAN_TOKEN])), scheduler.generate(embedding_request("b"))
+    )
+    assert isinstance(failed, EngineError)
+    assert "input 1 is not finite" in str(failed)
+    assert vectors(other) == [vector_of([98])]
+    assert embedder.batches == [[1, 1, 3]]
 
 
 @pytest.mark.parametrize("inputs", [["a" * 41], [list(range(41))]])
-def test_too_long_an_input_is_refused_with_both_numbers(inputs: list[Any]) -> None:
-    subject, letters = embeddings()
-    with pytest.raises(ContextLengthExceededError, match=r"40 tokens.* 41 tokens") as refusal:
-        answer(subject, ask(*inputs))
-    assert refusal.value.param == "input"
-    with pytest.raises(ContextLengthExceededError) as refusal:
-        answer(subject, ask("abc", *inputs))
-    assert refusal.value.param == "input[1]"
-    assert letters.batches == []
+def test_an_input_beyond_the_context_is_rejected_with_both_lengths(inputs: list[Any]) -> None:
+    scheduler, embedder = new_scheduler()
+    with pytest.raises(ContextLengthExceededError, match=r"40 tokens.* 41 tokens") as error:
+        run(scheduler, embedding_request(*inputs))
+    assert error.value.param == "input"
+    with pytest.raises(ContextLengthExceededError) as error:
+        run(scheduler, embedding_request("abc", *inputs))
+    assert error.value.param == "input[1]"
+    assert embedder.batches == []
 
 
-def test_truncate_cuts_what_is_too_long_and_counts_what_is_left() -> None:
-    subject, _ = embeddings()
-    events = answer(subject, ask("a" * 41, [1] * 50, truncate=True))
+def test_truncated_inputs_count_their_remaining_tokens() -> None:
+    scheduler, _ = new_scheduler()
+    events = run(scheduler, embedding_request("a" * 41, [1] * 50, truncate=True))
     assert events[0] == Started(prompt_tokens=80)
     assert vectors(events) == [vector_of([97] * 40), vector_of([1] * 40)]
 
 
 @pytest.mark.parametrize("token", [-1, 1000, 2**70])
-def test_token_ids_that_the_model_does_not_have_are_refused(token: int) -> None:
+def test_token_ids_out_of_range_are_rejected(token: int) -> None:
     with pytest.raises(InvalidRequestError, match=rf"token id {token} is out of range \(0 to 999\)"):
-        answer(embeddings()[0], ask([1, token]))
+        run(new_scheduler()[0], embedding_request([1, token]))
 
 
-def test_an_input_without_tokens_is_refused() -> None:
+def test_an_input_without_tokens_is_rejected() -> None:
     with pytest.raises(InvalidRequestError, match="has no tokens"):
-        answer(embeddings()[0], ask("a", ""))
+        run(new_scheduler()[0], embedding_request("a", ""))
 
 
-def test_dimensions_the_model_is_trained_for_are_unit_vectors() -> None:
-    subject, _ = embeddings()
-    (vector,) = vectors(answer(subject, ask("abc", dimensions=2)))
+def test_shortened_vectors_are_unit_vectors() -> None:
+    scheduler, _ = new_scheduler()
+    (vector,) = vectors(run(scheduler, embedding_request("abc", dimensions=2)))
     assert array("f", vector).tolist() == pytest.approx([3 / math.hypot(3, 294), 294 / math.hypot(3, 294)])
-    assert vectors(answer(subject, ask("abc", dimensions=3))) == [vector_of([97, 98, 99])]
+    assert vectors(run(scheduler, embedding_request("abc", dimensions=3))) == [vector_of([97, 98, 99])]
 
 
 @pytest.mark.parametrize("dimensions", [1, 4])
-def test_other_dimensions_are_refused(dimensions: int) -> None:
-    with pytest.raises(InvalidRequestError, match=f"does not support {dimensions}") as refusal:
-        answer(embeddings()[0], ask("abc", dimensions=dimensions))
-    assert refusal.value.param == "dimensions"
+def test_unsupported_dimensions_are_rejected(dimensions: int) -> None:
+    with pytest.raises(InvalidRequestError, match=f"does not support {dimensions}") as error:
+        run(new_scheduler()[0], embedding_request("abc", dimensions=dimensions))
+    assert error.value.param == "dimensions"
 
 
 def test_images_are_encoded_over_several_turns_with_their_texts() -> None:
-    subject, _ = embeddings()
-    steps = list(subject.generate(ask("", "b", images=("a", "a"))))
+    scheduler, _ = new_scheduler()
+    steps = list(scheduler.generate(embedding_request("", "b", images=("a", "a"))))
     assert steps[:3] == [None, None, Started(prompt_tokens=3)]
     assert vectors([each for each in steps if each is not None]) == [vector_of([97]), vector_of([98, 97])]
 
 
 def test_an_image_with_token_ids_is_rejected() -> None:
     with pytest.raises(InvalidRequestError, match="not with token ids"):
-        answer(embeddings()[0], ask("", [1], images=("a", "a")))
+        run(new_scheduler()[0], embedding_request("", [1], images=("a", "a")))
 
 
-def test_nothing_is_left_of_a_vector_of_zeros() -> None:
+def test_a_shortened_vector_of_zeros_stays_zero() -> None:
     assert shorten(array("f", [0, 0, 1]).tobytes(), 2) == bytes(8)
 
 
 def test_tasks_take_turns() -> None:
-    pool = LengthBucketQueue(budget=4, max_padding_tokens=0)
+    queue = LengthBucketQueue(budget=4, max_padding_tokens=0)
     first, second = EmbeddingTask(), EmbeddingTask()
-    pool.add(first, [EmbeddingInput([0] * 4)] * 3)
-    pool.add(second, [EmbeddingInput([0] * 3)] * 2)
-    order = [pool.take()[0].task for _ in range(5)]
+    queue.add(first, [EmbeddingInput([0] * 4)] * 3)
+    queue.add(second, [EmbeddingInput([0] * 3)] * 2)
+    order = [queue.take()[0].task for _ in range(5)]
     assert order == [first, second, first, second, first]
-    assert pool.take() == []
+    assert queue.take() == []

@@ -1,4 +1,4 @@
-"""The grammars written for llguidance allow what the trees describe."""
+"""The grammars written for llguidance accept the same texts as the grammar trees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mlx_host.grammar import (
 )
 from mlx_host_text.llguidance_grammar import to_llguidance
 
-from tests.parsers.walks import Vocabulary
+from tests.parsers.grammar_walks import Vocabulary
 
 BYTES = Vocabulary()
 TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))
@@ -42,16 +42,16 @@ TOKENS = Vocabulary(("<a>", "</a>", "[/T]"))
         (JsonValue(True), ["7", '"x"'], ["x"]),
         (LarkGrammar('start: "a" b\nb: "b"+'), ["abb"], ["a"]),
         (FreeText(), ["", "x\n<a>🙂"], []),
-        (FreeText(without=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
-        (FreeText(unless=("[0-9]+",)), ["", "x1"], ["1", "12"]),
+        (FreeText(excluding=("<a>", "b")), ["", "<a", "a>"], ["<a>", "x<a>", "xbx"]),
+        (FreeText(not_matching=("[0-9]+",)), ["", "x1"], ["1", "12"]),
         (TextThrough(("<a>", "b")), ["<a>", "xx<a>", "<ab"], ["", "x", "x<a>y", "b<a>"]),
         (TextThrough(("/",), ("[0-9]*", ".{2}")), ["12/"], ["1/", "ab/", "123/"]),
-        (TextThrough(("/",), unless=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
+        (TextThrough(("/",), not_matching=("x|y",)), ["/", "xy/"], ["x/", "y/"]),
         (chain(TextThrough(("<a>",)), "<b>"), ["<a><b>", "x<a><b>"], ["x<a>y<a><b>"]),
         (Alternatives((chain("{", '"name"'), JsonValue({"type": "object"}))), ['{"name"', '{"n": 1}'], ['{"n"']),
     ],
 )
-def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
+def test_accepted_and_rejected_texts(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
     assert [text for text in admitted if not BYTES.admits(grammar, text)] == []
     assert [text for text in rejected if BYTES.admits(grammar, text)] == []
 
@@ -66,13 +66,13 @@ def test_what_a_grammar_admits(grammar: Grammar, admitted: list[str], rejected: 
         (FreeText(), ["x"], ["<a>"]),
     ],
 )
-def test_a_text_may_be_a_token(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
+def test_a_special_token_matches_its_text(grammar: Grammar, admitted: list[str], rejected: list[str]) -> None:
     assert [text for text in admitted if not TOKENS.admits(grammar, text)] == []
     assert [text for text in rejected if TOKENS.admits(grammar, text)] == []
 
 
-def test_a_token_is_not_spelled() -> None:
-    """A reader of the text could not tell it from the token."""
+def test_a_special_token_cannot_be_spelled_with_other_tokens() -> None:
+    # The text would be the same as that of the token.
     spelled = list(b"x</a>")
     assert TOKENS.matcher(TextThrough(("</a>",))).try_consume_tokens(spelled) == len(spelled) - 1
     assert TOKENS.matcher(LiteralText("</a>")).try_consume_tokens(list(b"</a>")) == 0
@@ -84,6 +84,6 @@ def test_a_shared_part_is_written_once() -> None:
     assert written.count("/h+/") == 1
 
 
-def test_other_objects_are_not_grammars() -> None:
+def test_an_unknown_grammar_class_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="not a Grammar"):
         to_llguidance(chain(Grammar()), {})

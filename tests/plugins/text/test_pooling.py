@@ -18,18 +18,18 @@ POOLED = {
 
 
 @pytest.mark.parametrize(("mode", "expected"), POOLED.items())
-def test_each_mode_sees_the_tokens_and_not_the_padding(mode: str, expected: list[float]) -> None:
+def test_each_mode_ignores_padding(mode: str, expected: list[float]) -> None:
     pooled = np.array(pool(mx.array(STATES), mx.array(MASK), [mode]))
     np.testing.assert_allclose(pooled, [expected], rtol=1e-6)
 
 
-def test_prompt_tokens_in_front_are_left_out() -> None:
+def test_skipped_prompt_tokens_are_not_pooled() -> None:
     mask = mx.array([[False, True, True, False]])
     assert np.array(pool(mx.array(STATES), mask, ["cls"])).tolist() == [[2.0, -4.0]]
     assert np.array(pool(mx.array(STATES), mask, ["mean"])).tolist() == [[4.0, -2.5]]
 
 
-def test_several_modes_are_joined() -> None:
+def test_several_modes_are_concatenated() -> None:
     pooled = np.array(pool(mx.array(STATES), mx.array(MASK), ["cls", "max"]))
     assert pooled.tolist() == [[1.0, -5.0, 6.0, -1.0]]
 

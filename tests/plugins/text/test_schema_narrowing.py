@@ -1,4 +1,4 @@
-"""What schemas are narrowed to, and what is refused because answers to it may not validate everywhere."""
+"""Narrowed schemas, and schemas that are rejected because validators disagree about them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def validates(schema: Any, value: Any) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("schema", "said"),
+    ("schema", "message"),
     [
         ({"multipleOf": 0.01}, "'multipleOf' at #: 0.01 is not exact in binary"),
         ({"type": "integer", "multipleOf": 999_983}, "'multipleOf' at #: 999983 is too large"),
@@ -40,10 +40,10 @@ def validates(schema: Any, value: Any) -> bool:
         ({"$ref": "#/components/x", "components": {"x": {"multipleOf": 0.1}}}, "at #/components/x"),
     ],
 )
-def test_schemas_on_which_validators_differ_are_rejected_with_the_location(schema: Any, said: str) -> None:
-    with pytest.raises(InvalidRequestError, match=re.escape(said)) as raised:
+def test_schemas_on_which_validators_differ_are_rejected_with_the_location(schema: Any, message: str) -> None:
+    with pytest.raises(InvalidRequestError, match=re.escape(message)) as error:
         narrow_schema(schema, "response_format")
-    assert raised.value.param == "response_format"
+    assert error.value.param == "response_format"
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_schemas_on_which_validators_differ_are_rejected_with_the_location(schem
         {"anyOf": [{"type": "null"}, {"$ref": "#"}]},
     ],
 )
-def test_everything_else_stays_as_it_is(schema: Any) -> None:
+def test_other_schemas_are_unchanged(schema: Any) -> None:
     assert narrow_schema(schema, None) == schema
 
 
@@ -83,7 +83,7 @@ def test_bounds_and_dates_are_narrowed(schema: Any, inside: list[Any], outside: 
     assert [value for value in outside if validates(narrowed, value)] == []
 
 
-def test_draft_4_bounds_are_understood() -> None:
+def test_draft_4_bounds_are_narrowed() -> None:
     draft = {"$schema": "http://json-schema.org/draft-04/schema#"}
     narrowed = narrow_schema(
         {**draft, "maximum": 3, "exclusiveMaximum": True, "minimum": 0, "exclusiveMinimum": False}, None
@@ -94,11 +94,11 @@ def test_draft_4_bounds_are_understood() -> None:
     assert not {"exclusiveMaximum", "exclusiveMinimum"} & narrowed.keys()
 
 
-def test_keywords_that_ask_for_nothing_are_dropped() -> None:
+def test_keywords_without_effect_are_dropped() -> None:
     assert narrow_schema({"uniqueItems": False, "items": {"format": "int32"}}, None) == {"items": {}}
 
 
-def test_schemas_are_narrowed_wherever_they_stand_and_shared_parts_stay_shared() -> None:
+def test_nested_schemas_are_narrowed_and_shared_parts_stay_shared() -> None:
     value = JsonValue({"format": "float"}, "p")
     narrowed = narrow_grammar(chain("x", one_of(value, Repeat(value, 0, 2))))
     assert isinstance(narrowed, Concat)
@@ -127,8 +127,8 @@ def test_schemas_are_narrowed_wherever_they_stand_and_shared_parts_stay_shared()
         (r"^(?:a|(?<n>b))\.$", ["a.", "b."], ["ax"]),
     ],
 )
-def test_patterns_match_what_all_dialects_match(pattern: str, matches: list[str], differs: list[str]) -> None:
-    # Python's re reads what is written for Rust, but for the names of Unicode's categories and of groups.
+def test_patterns_match_what_all_regex_engines_match(pattern: str, matches: list[str], differs: list[str]) -> None:
+    # Python's re accepts the Rust syntax except for the names of Unicode categories and of groups.
     written = to_portable_regex(pattern)
     for name, members in {"Alphabetic": "é塇", "M": "\u0300", "N": "¼\u06f0", "Nd": "\u06f0", "Pc": "_"}.items():
         written = written.replace(f"\\p{{{name}}}", members)
@@ -137,7 +137,7 @@ def test_patterns_match_what_all_dialects_match(pattern: str, matches: list[str]
     assert [text for text in differs if compiled.search(text)] == []
 
 
-def test_escapes_of_one_dialect_are_ambiguous() -> None:
+def test_escapes_of_one_regex_engine_are_ambiguous() -> None:
     for escape in "AzZQEacGR19":
         with pytest.raises(AmbiguousRegexError):
             to_portable_regex(f"\\{escape}")

@@ -35,7 +35,7 @@ def parameters(function: Callable[..., Any]) -> list[str]:
         ),
     ],
 )
-def test_parameters_that_are_used_exist(function: Callable[..., Any], used: set[str]) -> None:
+def test_used_parameters_exist(function: Callable[..., Any], used: set[str]) -> None:
     assert used <= set(parameters(function))
 
 
@@ -48,7 +48,7 @@ def test_all_parameters_of_apply_chat_template_except_documents_are_reserved() -
     assert set(parameters(PreTrainedTokenizerBase.apply_chat_template)) - {"documents"} <= RESERVED_VARIABLES
 
 
-def test_a_tokenizer_has_the_attributes_that_are_read(tiny_llama: Path) -> None:
+def test_a_tokenizer_has_the_used_attributes(tiny_llama: Path) -> None:
     inner = AutoTokenizer.from_pretrained(tiny_llama)
     assert inner.is_fast
     assert inner.eos_token_id == 2

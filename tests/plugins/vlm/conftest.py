@@ -42,7 +42,7 @@ def processed(model: TextModel, request: ChatRequest) -> dict[str, Any]:
 
 def load(folder: Path, **options: object) -> TextModel:
     with warnings.catch_warnings():
-        # transformers finds Gemma's own spectrograms finer than they can be.
+        # transformers warns about the mel filters in Gemma's own configuration.
         warnings.filterwarnings("ignore", "At least one mel filter has all zero values")
         return load_model(LoadContext(str(folder), folder, VlmOptions.model_validate(options), no_progress))
 
@@ -58,30 +58,30 @@ def tiny_gemma(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_reader(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model without eyes or ears."""
+def tiny_text_only(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A text-only model."""
     return write_tiny_llama(tmp_path_factory.mktemp("tiny-llama"))
 
 
 @pytest.fixture(scope="session")
 def qwen(tiny_qwen: Path) -> Iterator[TextModel]:
-    """A model that sees, whose caches can be cut back."""
+    """A vision model whose caches can be trimmed."""
     model = load(tiny_qwen)
     yield model
     model.close()
 
 
 @pytest.fixture(scope="session")
-def deep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
-    """A model in which what is seen goes into deeper layers, too; it reads three tokens at a time."""
+def deepstack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
+    """A vision model with deepstack features (added in deeper layers) and a prefill chunk of 3 tokens."""
     model = load(write_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny-qwen3-vl")), prefill_step_size=3)
     yield model
     model.close()
 
 
 @pytest.fixture(scope="session")
-def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
-    """A model whose network keeps the positions of the last prompt alone; it reads three tokens at a time."""
+def glm4v(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
+    """A vision model that stores the positions of its last prompt only, with a prefill chunk of 3 tokens."""
     model = load(write_tiny_glm4v(tmp_path_factory.mktemp("tiny-glm4v")), prefill_step_size=3)
     yield model
     model.close()
@@ -89,7 +89,7 @@ def forgetful(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
 
 @pytest.fixture(scope="session")
 def gemma(tiny_gemma: Path) -> Iterator[TextModel]:
-    """A model that sees and hears, with a sliding window, in whose pictures all tokens see each other."""
+    """A vision and audio model with a sliding window, whose image tokens attend to each other."""
     model = load(tiny_gemma)
     yield model
     model.close()
@@ -97,7 +97,7 @@ def gemma(tiny_gemma: Path) -> Iterator[TextModel]:
 
 @pytest.fixture(scope="module")
 def gemma3n(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TextModel]:
-    """A model that hears, whose layers share caches; not for the session, because it holds 600 MB of zeros."""
+    """An audio model whose layers share caches; closed after each module, because it has 600 MB of zeros."""
     model = load(write_tiny_gemma3n(tmp_path_factory.mktemp("tiny-gemma3n")))
     yield model
     model.close()

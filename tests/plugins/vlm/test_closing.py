@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.plugins.lm.driver import answer_one, ask
+from tests.plugins.lm.driver import chat_request, generate_one
 from tests.plugins.vlm.conftest import load
 from tests.support.media import look
 
 
-def test_closing_a_model_ends_its_decoders(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_a_model_ends_its_decoder_processes(tiny_qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     popen = subprocess.Popen
 
@@ -24,7 +24,7 @@ def test_closing_a_model_ends_its_decoders(tiny_qwen: Path, monkeypatch: pytest.
     monkeypatch.setattr("mlx_host_media.pool.subprocess.Popen", record)
     model = load(tiny_qwen)
     try:
-        answer_one(model, ask(look(1), max_tokens=1))
+        generate_one(model, chat_request(look(1), max_tokens=1))
         assert [process.poll() for process in started] == [None]
     finally:
         model.close()

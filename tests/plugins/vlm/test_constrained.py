@@ -1,4 +1,4 @@
-"""Answers about pictures that are held to a form, in a batch with free ones."""
+"""Constrained output for prompts with images, in a batch with unconstrained requests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlx_host.grammar import FixedConstraint, Grammar, JsonValue, Pattern
 from mlx_host.requests import ChatRequest, Sampling
 from mlx_host_text.model import TextModel
 
-from tests.plugins.lm.driver import answer, answer_one, ask
+from tests.plugins.lm.driver import chat_request, generate, generate_one
 from tests.support.media import look
 
 SEEDED = Sampling(temperature=1.0, seed=11)
@@ -25,28 +25,28 @@ COUNT = {
 }
 
 
-def held(grammar: Grammar, *pictures: int) -> ChatRequest:
-    request = ask(look(*pictures, text="Which colours?"), sampling=SEEDED, max_tokens=40)
+def constrained(grammar: Grammar, *images: int) -> ChatRequest:
+    request = chat_request(look(*images, text="Which colours?"), sampling=SEEDED, max_tokens=40)
     return replace(request, constraint=FixedConstraint(grammar))
 
 
-def test_constrained_and_free_answers_share_a_batch(gemma: TextModel) -> None:
+def test_constrained_and_unconstrained_requests_share_a_batch(gemma: TextModel) -> None:
     assert gemma.supports_structured_outputs
     requests = [
-        held(JsonValue(COUNT), 1),
-        ask(look(2, text="What is it?"), sampling=SEEDED, max_tokens=12),
-        held(Pattern("[a-c]{10}"), 3),
-        replace(ask("No picture.", sampling=SEEDED), constraint=FixedConstraint(Pattern("yes|no"))),
+        constrained(JsonValue(COUNT), 1),
+        chat_request(look(2, text="What is it?"), sampling=SEEDED, max_tokens=12),
+        constrained(Pattern("[a-c]{10}"), 3),
+        replace(chat_request("No image.", sampling=SEEDED), constraint=FixedConstraint(Pattern("yes|no"))),
     ]
-    alone = [answer_one(gemma, one).text for one in requests]
-    together = answer(gemma, *requests)
-    assert [answered.text for answered in together] == alone
+    alone = [generate_one(gemma, request).text for request in requests]
+    together = generate(gemma, *requests)
+    assert [output.text for output in together] == alone
     assert together[0].reason == "stop"
     jsonschema.validate(json.loads(together[0].text), COUNT)
     assert re.fullmatch("[a-c]{10}", together[2].text)
     assert together[3].text in ("yes", "no")
 
 
-def test_what_cannot_be_kept_is_refused(gemma: TextModel) -> None:
+def test_an_unsupported_schema_is_rejected(gemma: TextModel) -> None:
     with pytest.raises(InvalidRequestError, match="uniqueItems"):
-        answer_one(gemma, held(JsonValue({"uniqueItems": True}, "response_format"), 1))
+        generate_one(gemma, constrained(JsonValue({"uniqueItems": True}, "response_format"), 1))

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_vlm.content_layout import ContentLayout, detect_layout
-from mlx_host_vlm.media.parts import Kind
+from mlx_host_vlm.media.content_parts import Kind
 
 
-def of_strings(messages: Sequence[Mapping[str, Any]]) -> str | None:
+def concatenating_template(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """A template that concatenates contents."""
     return "".join("<s>" + str(message["content"]) for message in messages)
 
 
-def of_lists(messages: Sequence[Mapping[str, Any]]) -> str | None:
+def part_list_template(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """A template that accepts lists of parts only."""
     placeholders = {"image": "<I>", "audio": "<A>"}
     parts = [part for message in messages if isinstance(message["content"], list) for part in message["content"]]
@@ -34,27 +34,27 @@ CANDIDATES: dict[Kind, Sequence[str]] = {"image": ("<unused>", "<I>", "<image>")
 
 
 class TestContentLayout:
-    def test_a_template_of_lists_gets_lists(self) -> None:
-        layout = detect_layout(of_lists, add_placeholders, CANDIDATES)
+    def test_a_template_of_part_lists_gets_part_lists(self) -> None:
+        layout = detect_layout(part_list_template, add_placeholders, CANDIDATES)
         assert layout.kinds == {"image", "audio"}
-        assert of_lists([{"content": layout.content("Hi", "m")}]) == "<s>Hi"
-        assert of_lists([{"content": layout.content([IMAGE, "Hi", IMAGE], "m")}]) == "<s><I>Hi<I>"
+        assert part_list_template([{"content": layout.content("Hi", "m")}]) == "<s>Hi"
+        assert part_list_template([{"content": layout.content([IMAGE, "Hi", IMAGE], "m")}]) == "<s><I>Hi<I>"
 
-    def test_a_template_of_strings_gets_the_placeholders_of_the_model(self) -> None:
-        layout = detect_layout(of_strings, add_placeholders, CANDIDATES)
+    def test_a_template_of_strings_gets_placeholders(self) -> None:
+        layout = detect_layout(concatenating_template, add_placeholders, CANDIDATES)
         assert layout.kinds == {"image"}
         assert layout.content(["Hi", IMAGE, {"type": "text", "text": "ho"}], "m") == "Hi<image>ho"
         assert layout.content([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "m") == "a\nb"
 
     def test_a_template_without_placeholders_supports_text_only(self) -> None:
-        layout = detect_layout(of_strings, lambda parts: None, {"image": ["<image>"]})
+        layout = detect_layout(concatenating_template, lambda parts: None, {"image": ["<image>"]})
         with pytest.raises(
             InvalidRequestError, match="supports text only; run a model that supports it with --backend vlm"
         ):
             layout.content([IMAGE], "m")
 
-    def test_each_medium_has_one_placeholder_in_a_text(self) -> None:
-        layout = detect_layout(of_lists, add_placeholders, CANDIDATES)
+    def test_each_image_and_clip_has_one_placeholder(self) -> None:
+        layout = detect_layout(part_list_template, add_placeholders, CANDIDATES)
         layout.check("<s><I>Hi<I><A>", {"image": 2, "audio": 1}, "messages")
         with pytest.raises(InvalidRequestError, match="'<I>' is this model's placeholder for an image_url; remove it"):
             layout.check("<s><I>Hi<I>", {"image": 1}, "messages")
@@ -62,10 +62,12 @@ class TestContentLayout:
             layout.check("<s><I>Hi", {"image": 2}, "messages")
 
     def test_unknown_placeholders_are_not_counted(self) -> None:
-        detect_layout(of_lists, add_placeholders, {"image": ["<other>"]}).check("<s>", {"image": 2}, "messages")
+        detect_layout(part_list_template, add_placeholders, {"image": ["<other>"]}).check(
+            "<s>", {"image": 2}, "messages"
+        )
 
     @pytest.mark.parametrize(
-        ("part", "says"),
+        ("part", "message"),
         [
             ({"type": "input_audio"}, r"m.content\[0\] is of type 'input_audio'; .* of the types text, image_url$"),
             ({"type": "video_url"}, "send some of its frames as image_url parts"),
@@ -75,6 +77,6 @@ class TestContentLayout:
             (7, "with a type and a text"),
         ],
     )
-    def test_unsupported_parts_are_named(self, part: Any, says: str) -> None:
-        with pytest.raises(InvalidRequestError, match=says):
+    def test_unsupported_parts_are_named(self, part: Any, message: str) -> None:
+        with pytest.raises(InvalidRequestError, match=message):
             ContentLayout(frozenset({"image"})).content([part], "m")

@@ -1,4 +1,4 @@
-"""Vectors of texts and of pictures from a model that sees."""
+"""Embeddings of texts and images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import EmbeddingBatch, Event, Started
 from mlx_host.requests import EmbeddingRequest
-from mlx_host.testing.model_contract import answer
+from mlx_host.testing.model_contract import run_alone
 from mlx_host_text.model import TextModel
 
 from tests.support.media import data_url, image_url
@@ -19,7 +19,7 @@ Vectors = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def embed(model: TextModel, inputs: Sequence[str], images: Sequence[str] = ()) -> tuple[Vectors, int]:
-    events: list[Event] = answer(model, EmbeddingRequest(id="e", model="m", inputs=inputs, images=images))
+    events: list[Event] = run_alone(model, EmbeddingRequest(id="e", model="m", inputs=inputs, images=images))
     rows: dict[int, Vectors] = {}
     for event in events:
         if isinstance(event, EmbeddingBatch):
@@ -35,29 +35,29 @@ def model(request: pytest.FixtureRequest) -> TextModel:
     return model
 
 
-def test_texts_become_unit_vectors_whatever_stands_beside_them(model: TextModel) -> None:
+def test_texts_have_unit_vectors_alone_and_in_a_batch(model: TextModel) -> None:
     together, _ = embed(model, ["a cat", "a much longer text about dogs", "x"])
     assert np.linalg.norm(together, axis=1) == pytest.approx([1, 1, 1], abs=1e-5)
     alone, _ = embed(model, ["a cat"])
     assert np.allclose(together[0], alone[0], atol=1e-4)
 
 
-def test_pictures_are_told_apart_and_so_is_the_text_beside_them(model: TextModel) -> None:
-    pictures = [image_url(1), image_url(2), image_url(1), image_url(1)]
-    (first, second, again, beside), tokens = embed(model, ["", "", "", "red"], pictures)
+def test_vectors_depend_on_image_and_text(model: TextModel) -> None:
+    images = [image_url(1), image_url(2), image_url(1), image_url(1)]
+    (first, second, again, with_text), tokens = embed(model, ["", "", "", "red"], images)
     assert np.allclose(first, again, atol=1e-5)
     assert not np.allclose(first, second, atol=1e-3)
-    assert not np.allclose(first, beside, atol=1e-3)
+    assert not np.allclose(first, with_text, atol=1e-3)
     assert tokens > 4 * 4
 
 
-def test_a_broken_picture_is_named(model: TextModel) -> None:
-    with pytest.raises(InvalidRequestError, match=r"^image_url\[1\]: the file is not an image") as refusal:
+def test_an_invalid_image_is_located(model: TextModel) -> None:
+    with pytest.raises(InvalidRequestError, match=r"^image_url\[1\]: the file is not an image") as error:
         embed(model, ["", ""], [image_url(1), data_url(b"hello")])
-    assert refusal.value.param == "image_url"
+    assert error.value.param == "image_url"
 
 
-def test_a_text_with_the_mark_of_a_picture_is_refused(qwen: TextModel) -> None:
-    with pytest.raises(InvalidRequestError, match="placeholder for an image_url") as refusal:
+def test_a_text_with_an_image_placeholder_is_rejected(qwen: TextModel) -> None:
+    with pytest.raises(InvalidRequestError, match="placeholder for an image_url") as error:
         embed(qwen, ["<|image_pad|>"], [image_url(1)])
-    assert refusal.value.param == "image_url"
+    assert error.value.param == "image_url"

@@ -1,4 +1,4 @@
-"""Images and audio clips are found in a conversation, loaded while the model works, and told apart."""
+"""Images and audio clips of a conversation: extraction, loading in the background, and digests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_media.audio import FORMATS
 from mlx_host_media.fetcher import Fetcher, FetchLimits
-from mlx_host_vlm.media import Loader, Part, find_parts
+from mlx_host_vlm.media import MediaLoader, Part, find_parts
 from PIL.Image import Image
 
 from tests.plugins.lm.driver import result
@@ -37,7 +37,7 @@ class TestParts:
         ]
 
     @pytest.mark.parametrize(
-        ("part", "says"),
+        ("part", "message"),
         [
             ({"type": "image_url"}, "image_url must be"),
             ({"type": "image_url", "image_url": {"file_id": "f"}}, "image_url must be"),
@@ -54,37 +54,37 @@ class TestParts:
             ),
         ],
     )
-    def test_what_is_malformed_is_named(self, part: dict[str, Any], says: str) -> None:
-        with pytest.raises(InvalidRequestError, match=rf"messages\[0\].content\[0\].*{says}"):
+    def test_a_malformed_part_is_located(self, part: dict[str, Any], message: str) -> None:
+        with pytest.raises(InvalidRequestError, match=rf"messages\[0\].content\[0\].*{message}"):
             find_parts([{"role": "user", "content": [part]}])
 
 
 @pytest.fixture
-def loader() -> Iterator[Loader]:
-    loader = Loader(lambda: 0.01, None, max_pixels=1_000_000, resize=True, sample_rate=16_000, max_seconds=30)
+def loader() -> Iterator[MediaLoader]:
+    loader = MediaLoader(lambda: 0.01, None, max_pixels=1_000_000, resize=True, sample_rate=16_000, max_seconds=30)
     yield loader
     loader.close()
 
 
-class Slow(Fetcher):
-    """Fetches nothing until it may."""
+class BlockedFetcher(Fetcher):
+    """A fetcher that blocks until `unblocked` is set."""
 
     def __init__(self) -> None:
         super().__init__(FetchLimits())
-        self.may_end = threading.Event()
+        self.unblocked = threading.Event()
 
     def fetch(self, url: str) -> bytes:
-        assert self.may_end.wait(30)
+        assert self.unblocked.wait(30)
         return encoded(noise(1))
 
 
 class TestLoader:
-    def test_the_same_file_has_the_same_digest_and_no_other_has(self, loader: Loader) -> None:
+    def test_digests_identify_files(self, loader: MediaLoader) -> None:
         parts = [Part("image", "a", image_url(seed)) for seed in (1, 2, 1)]
         first, second, again = result(loader.load(parts))
         assert first.digest == again.digest != second.digest
 
-    def test_the_same_file_in_low_detail_has_another_digest(self, loader: Loader) -> None:
+    def test_low_detail_changes_the_digest(self, loader: MediaLoader) -> None:
         url = data_url(encoded(noise(1, (800, 800))))
         whole, small = result(loader.load([Part("image", "a", url), Part("image", "b", url, low_detail=True)]))
         assert isinstance(whole.content, Image)
@@ -93,17 +93,19 @@ class TestLoader:
         assert whole.digest != small.digest
 
     def test_downloads_do_not_delay_images_in_the_request(self) -> None:
-        slow = Slow()
-        loader = Loader(lambda: 0.01, slow, max_pixels=10_000, resize=True, sample_rate=16_000, max_seconds=30)
+        fetcher = BlockedFetcher()
+        loader = MediaLoader(lambda: 0.01, fetcher, max_pixels=10_000, resize=True, sample_rate=16_000, max_seconds=30)
         downloads = [loader.load([Part("image", "a", "http://slow.example/cat.png")]) for _ in range(20)]
         for each in downloads:
             next(each)
-        (here,) = result(loader.load([Part("image", "b", image_url(1))]))
-        slow.may_end.set()
-        assert [result(each)[0].digest for each in downloads] == [here.digest] * 20
+        (inline,) = result(loader.load([Part("image", "b", image_url(1))]))
+        fetcher.unblocked.set()
+        assert [result(each)[0].digest for each in downloads] == [inline.digest] * 20
         loader.close()
 
-    def test_images_of_one_request_have_a_limit_together(self, loader: Loader, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_pixels_of_one_request_are_limited_in_total(
+        self, loader: MediaLoader, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setattr("mlx_host_vlm.media.loader.MAX_TOTAL_PIXELS", 2 * 84 * 84)
         parts = [Part("image", f"[{number}]", image_url(1)) for number in range(3)]
         assert len(result(loader.load(parts[:2]))) == 2
@@ -114,23 +116,23 @@ class TestLoader:
         assert (error.value.status, error.value.code) == (413, "image_too_large")
 
     @pytest.mark.parametrize(
-        ("source", "says"),
+        ("source", "message"),
         [
             ("http://example.org/cat.png", "start the server with --allow-remote-media"),
-            ("file:///etc/passwd", "not fetched"),
+            ("file:///etc/passwd", "not a data URL"),
             ("data:image/png;base64,", "empty"),
             (data_url(encoded(noise(1))[:-40]), "damaged or truncated"),
             (data_url(b"\x89PNG\r\n\x1a\n" + b"\xff" * 60), "not an image|damaged"),
         ],
     )
-    def test_an_error_names_the_place(self, loader: Loader, source: str, says: str) -> None:
-        with pytest.raises(InvalidRequestError, match=f"^here: .*({says})") as refusal:
+    def test_an_error_locates_the_part(self, loader: MediaLoader, source: str, message: str) -> None:
+        with pytest.raises(InvalidRequestError, match=f"^here: .*({message})") as error:
             result(loader.load([Part("image", "here", source)]))
-        assert refusal.value.param == "messages"
+        assert error.value.param == "messages"
 
 
 @pytest.mark.parametrize("suffix", AUDIO_SUFFIXES)
-def test_audio_in_every_format(loader: Loader, suffix: str) -> None:
+def test_audio_in_every_format(loader: MediaLoader, suffix: str) -> None:
     source = base64.b64encode(sample(f"capital.{suffix}")).decode()
     (medium,) = result(loader.load([Part("audio", "here", source)]))
     assert isinstance(medium.content, np.ndarray)
@@ -140,7 +142,7 @@ def test_audio_in_every_format(loader: Loader, suffix: str) -> None:
     assert suffix in FORMATS
 
 
-def test_base64_audio(loader: Loader) -> None:
+def test_base64_audio(loader: MediaLoader) -> None:
     file = tone(300.0)
     (medium,) = result(loader.load([Part("audio", "here", base64.b64encode(file).decode())]))
     assert isinstance(medium.content, np.ndarray)

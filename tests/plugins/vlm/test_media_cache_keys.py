@@ -33,7 +33,7 @@ def test_a_prompt_without_placeholders_has_no_key() -> None:
     assert key(MediaCacheKeys(), [1, 2], b"a") is None
 
 
-def test_a_forgotten_number_is_never_assigned_again() -> None:
+def test_an_evicted_number_is_never_reassigned() -> None:
     cache_keys = MediaCacheKeys(max_remembered=2)
-    given = [key(cache_keys, [9], bytes([number])) for number in (1, 2, 3, 1, 3)]
-    assert given == [[-1], [-2], [-3], [-4], [-3]]
+    assigned = [key(cache_keys, [9], bytes([number])) for number in (1, 2, 3, 1, 3)]
+    assert assigned == [[-1], [-2], [-3], [-4], [-3]]

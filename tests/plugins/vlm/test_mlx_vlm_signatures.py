@@ -1,4 +1,4 @@
-"""Pins what mlx_host_vlm.mlx_vlm_api uses of mlx-vlm; a failure here says what an upgrade changed."""
+"""Pins what mlx_host_vlm.mlx_vlm_api uses of mlx-vlm; a failure here shows what an upgrade changed."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def parameters(function: Callable[..., Any]) -> list[str]:
         (gemma4.Model.get_input_embeddings, {"input_ids", "pixel_values", "input_features"}),
     ],
 )
-def test_parameters_that_are_used_exist(function: Callable[..., Any], used: set[str]) -> None:
+def test_used_parameters_exist(function: Callable[..., Any], used: set[str]) -> None:
     assert used <= set(parameters(function))
 
 
-def test_arguments_given_by_position_come_first() -> None:
+def test_positional_arguments_come_first() -> None:
     assert parameters(mlx_vlm.load)[0] == "path_or_hf_repo"
     assert parameters(load_config)[0] == "model_path"
     assert parameters(prepare_inputs)[0] == "processor"
@@ -66,14 +66,14 @@ def test_arguments_given_by_position_come_first() -> None:
     assert parameters(ar.GenerationBatch.next) == parameters(ar.PromptProcessingBatch.prompt_step) == []
 
 
-def test_fields_that_are_read_exist() -> None:
+def test_used_fields_exist() -> None:
     assert {field.name for field in fields(ar.GenerationBatch.Response)} >= {"uid", "token"}
     assert {field.name for field in fields(InputEmbeddingsFeatures)} >= {"inputs_embeds", "position_ids", "rope_deltas"}
     empty = ar.GenerationBatch.empty(object(), print, print)
     assert (empty.uids, empty.prompt_cache) == ([], [])
 
 
-def test_caches_are_joined_and_taken_apart() -> None:
+def test_caches_can_be_merged_and_extracted() -> None:
     for layer in (cache.KVCache, cache.RotatingKVCache, cache.ArraysCache, cache.CacheList):
         assert isinstance(layer.nbytes, property)
         assert isinstance(layer.state, property) or layer is cache.CacheList
@@ -85,6 +85,6 @@ def test_caches_are_joined_and_taken_apart() -> None:
     assert parameters(cache.KVCache.trim) == ["n"]
 
 
-def test_a_processor_of_a_row_may_be_given_the_last_token_alone() -> None:
-    """The reason why RowProcessor has process_last_token: without it, mlx-vlm builds all tokens anew in each step."""
+def test_a_processor_can_receive_the_last_token_only() -> None:
+    """Why SequenceProcessor has process_last_token: without it, mlx-vlm rebuilds all tokens in every step."""
     assert "process_last_token" in inspect.getsource(ar.GenerationBatch._step)

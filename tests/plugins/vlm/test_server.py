@@ -1,4 +1,4 @@
-"""A model that sees, behind the real server, asked with the clients that people use."""
+"""A vision model behind the real server, through OpenAI's and Anthropic's clients."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from PIL import Image
 
 from tests.support.client import CHAT, error_of, events, post, sdk
 from tests.support.command import mlx_host
+from tests.support.edge_case_images import DATA_URLS, EDGE_CASE_IMAGES, SIZE, png_header
 from tests.support.media import data_url, encoded, image_part, image_url, look, noise
-from tests.support.odd_images import DATA_URLS, ODD_IMAGES, SIZE, png_header
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
 from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
 MODEL: dict[str, Any] = {"model": "tiny"}
 LENGTH = 8
-# The likeliest of what a form allows may be white space for ever.
-DRAWN: dict[str, Any] = {"temperature": 1.2, "seed": 1}
+# Greedy constrained output of a random model may be whitespace without end.
+SAMPLED: dict[str, Any] = {"temperature": 1.2, "seed": 1}
 
 
-class Quiet(SimpleHTTPRequestHandler):
+class QuietHandler(SimpleHTTPRequestHandler):
     def log_message(self, *args: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of pictures."""
-    folder = tmp_path_factory.mktemp("pictures")
+def image_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server with an image at /cat.png."""
+    folder = tmp_path_factory.mktemp("images")
     (folder / "cat.png").write_bytes(encoded(noise(1)))
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(QuietHandler, directory=str(folder))) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -74,10 +74,10 @@ def chat(client: openai.OpenAI, messages: Any, **more: Any) -> Any:
     return client.chat.completions.create(**MODEL, messages=messages, **{"max_tokens": LENGTH, **more}).choices[0]
 
 
-def test_all_dialects_show_the_same_picture(server: ServerProcess, client: openai.OpenAI) -> None:
-    said = [chat(client, look(seed)).message.content for seed in (1, 2)]
-    assert said[0] != said[1]
-    for seed, expected in zip((1, 2), said, strict=True):
+def test_all_apis_accept_images(server: ServerProcess, client: openai.OpenAI) -> None:
+    expected_texts = [chat(client, look(seed)).message.content for seed in (1, 2)]
+    assert expected_texts[0] != expected_texts[1]
+    for seed, expected in zip((1, 2), expected_texts, strict=True):
         content: Any = [
             {"type": "input_image", "image_url": image_url(seed)},
             {"type": "input_text", "text": "What is it?"},
@@ -91,68 +91,73 @@ def test_all_dialects_show_the_same_picture(server: ServerProcess, client: opena
             "media_type": "image/png",
             "data": base64.b64encode(encoded(noise(seed))).decode(),
         }
-        with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as claude:
+        with anthropic.Anthropic(base_url=server.url, api_key="none", max_retries=0, timeout=60) as anthropic_client:
             blocks: Any = [{"type": "image", "source": source}, {"type": "text", "text": "What is it?"}]
-            message = claude.messages.create(**MODEL, max_tokens=LENGTH, messages=[{"role": "user", "content": blocks}])
+            message = anthropic_client.messages.create(
+                **MODEL, max_tokens=LENGTH, messages=[{"role": "user", "content": blocks}]
+            )
         assert message.content[0].to_dict()["text"] == expected
         assert message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0) == 24
 
 
-def test_a_stream_says_what_the_whole_answer_says(client: openai.OpenAI) -> None:
-    whole = chat(client, look(3), logprobs=True, top_logprobs=2)
-    assert len(whole.logprobs.content) == LENGTH
-    asked: Any = {**MODEL, "messages": look(3), "max_tokens": LENGTH, "stream_options": {"include_usage": True}}
-    with client.chat.completions.create(**asked, stream=True) as stream:
+def test_a_stream_has_the_text_of_the_plain_response(client: openai.OpenAI) -> None:
+    plain = chat(client, look(3), logprobs=True, top_logprobs=2)
+    assert len(plain.logprobs.content) == LENGTH
+    body: Any = {**MODEL, "messages": look(3), "max_tokens": LENGTH, "stream_options": {"include_usage": True}}
+    with client.chat.completions.create(**body, stream=True) as stream:
         chunks = list(stream)
-    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == whole.message.content
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices) == plain.message.content
     usage = chunks[-1].usage
     assert usage is not None
     assert (usage.prompt_tokens, usage.completion_tokens) == (24, LENGTH)
 
 
-def test_an_answer_about_a_picture_keeps_to_a_schema(client: openai.OpenAI) -> None:
+def test_output_for_an_image_can_be_constrained_by_a_schema(client: openai.OpenAI) -> None:
     schema = {"type": "object", "properties": {"cat": {"type": "boolean"}}, "required": ["cat"]}
-    form = {"type": "json_schema", "json_schema": {"name": "s", "schema": {**schema, "additionalProperties": False}}}
+    response_format = {
+        "type": "json_schema",
+        "json_schema": {"name": "s", "schema": {**schema, "additionalProperties": False}},
+    }
     for seed in (1, 2):
-        choice = chat(client, look(seed), response_format=form, max_tokens=200, **DRAWN)
+        choice = chat(client, look(seed), response_format=response_format, max_tokens=200, **SAMPLED)
         assert choice.finish_reason == "stop", choice
         assert list(json.loads(choice.message.content)) == ["cat"]
 
 
-def test_a_call_about_a_picture_can_be_forced(client: openai.OpenAI) -> None:
+def test_a_tool_call_for_an_image_can_be_forced(client: openai.OpenAI) -> None:
     parameters = {"type": "object", "properties": {"cat": {"type": "boolean"}}, "required": ["cat"]}
-    function = {"name": "tell", "parameters": {**parameters, "additionalProperties": False}}
-    asked: dict[str, Any] = {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
-    choice = chat(client, look(1), **asked, parallel_tool_calls=False, max_tokens=200, **DRAWN)
+    function = {"name": "report", "parameters": {**parameters, "additionalProperties": False}}
+    options: dict[str, Any] = {"tools": [{"type": "function", "function": function}], "tool_choice": "required"}
+    choice = chat(client, look(1), **options, parallel_tool_calls=False, max_tokens=200, **SAMPLED)
     assert choice.finish_reason == "tool_calls"
     call = choice.message.tool_calls[0].function
-    assert call.name == "tell"
+    assert call.name == "report"
     assert list(json.loads(call.arguments)) == ["cat"]
 
 
-def test_a_picture_may_be_what_a_tool_gave(client: openai.OpenAI) -> None:
+def test_a_tool_result_can_be_an_image(client: openai.OpenAI) -> None:
     def after(seed: int) -> str:
         call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
-        talk = [
+        messages = [
             {"role": "user", "content": "Look."},
             {"role": "assistant", "content": None, "tool_calls": [call]},
             {"role": "tool", "tool_call_id": "call_1", "content": [image_part(image_url(seed))]},
         ]
-        choice = chat(client, talk, logprobs=True)
+        choice = chat(client, messages, logprobs=True)
         return str([round(each.logprob, 2) for each in choice.logprobs.content])
 
     assert after(1) != after(2)
 
 
-def test_a_picture_is_fetched_from_where_it_may_be(client: openai.OpenAI, elsewhere: str) -> None:
-    there = [{"role": "user", "content": [image_part(f"{elsewhere}/cat.png"), *look(1)[0]["content"][1:]]}]
-    assert chat(client, there).message.content == chat(client, look(1)).message.content
+def test_a_remote_image_is_fetched_from_a_trusted_host(client: openai.OpenAI, image_server: str) -> None:
+    messages = [{"role": "user", "content": [image_part(f"{image_server}/cat.png"), *look(1)[0]["content"][1:]]}]
+    assert chat(client, messages).message.content == chat(client, look(1)).message.content
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
-        ("ELSEWHERE/missing.png", "404"),
+        ("SERVER/missing.png", "404"),
         ("LOCALHOST/cat.png", "is not public"),
         ("http://169.254.169.254/latest/meta-data", "is not public"),
         ("file:///etc/passwd", "not an http or https URL"),
@@ -160,69 +165,71 @@ def test_a_picture_is_fetched_from_where_it_may_be(client: openai.OpenAI, elsewh
         (data_url(b"GIF89a"), "not an image|damaged"),
     ],
 )
-def test_a_picture_that_cannot_be_had_is_a_400(server: ServerProcess, elsewhere: str, url: str, says: str) -> None:
-    url = url.replace("ELSEWHERE", elsewhere).replace("LOCALHOST", elsewhere.replace("127.0.0.1", "localhost"))
+def test_an_image_that_cannot_be_loaded_is_a_400(
+    server: ServerProcess, image_server: str, url: str, message: str
+) -> None:
+    url = url.replace("SERVER", image_server).replace("LOCALHOST", image_server.replace("127.0.0.1", "localhost"))
     body = {**MODEL, "messages": [{"role": "user", "content": [image_part(url)]}]}
-    refused = error_of(post(server, body, CHAT), 400)
-    assert refused["param"] == "messages"
-    assert any(part in refused["message"] for part in says.split("|")), refused["message"]
+    error = error_of(post(server, body, CHAT), 400)
+    assert error["param"] == "messages"
+    assert any(part in error["message"] for part in message.split("|")), error["message"]
 
 
-def test_a_picture_above_the_limit_is_scaled_down_to_it(client: openai.OpenAI) -> None:
-    asked: Any = {**MODEL, "messages": [{"role": "user", "content": [image_part(image_url(1, (840, 840)))]}]}
+def test_an_image_above_the_limit_is_scaled_down(client: openai.OpenAI) -> None:
+    large: Any = {**MODEL, "messages": [{"role": "user", "content": [image_part(image_url(1, (840, 840)))]}]}
     small: Any = {**MODEL, "messages": [{"role": "user", "content": [image_part(image_url(1, (84, 84)))]}]}
-    tokens = [client.chat.completions.create(**each, max_tokens=1).usage for each in (asked, small)]
+    tokens = [client.chat.completions.create(**each, max_tokens=1).usage for each in (large, small)]
     assert tokens[0].prompt_tokens == tokens[1].prompt_tokens
 
 
-def test_vectors_of_pictures_with_extra_body(client: openai.OpenAI) -> None:
-    answer = client.embeddings.create(**MODEL, input=["", ""], extra_body={"image_url": [image_url(1), image_url(2)]})
-    first, second = (each.embedding for each in answer.data)
+def test_images_can_be_embedded(client: openai.OpenAI) -> None:
+    response = client.embeddings.create(**MODEL, input=["", ""], extra_body={"image_url": [image_url(1), image_url(2)]})
+    first, second = (each.embedding for each in response.data)
     assert len(first) == 64
     assert first != second
     with pytest.raises(openai.BadRequestError, match=r"image_url\[0\]: .* is not public"):
         client.embeddings.create(**MODEL, input="", extra_body={"image_url": "http://localhost/cat.png"})
 
 
-def test_an_image_is_seen_as_it_is_displayed(server: ServerProcess, client: openai.OpenAI) -> None:
+def test_an_image_is_processed_as_displayed(server: ServerProcess, client: openai.OpenAI) -> None:
     def logprobs(url: str) -> list[float]:
         content = chat(client, [{"role": "user", "content": [image_part(url)]}], logprobs=True).logprobs.content
         return [each.logprob for each in content]
 
     white = logprobs(data_url(encoded(Image.new("RGB", SIZE, "white"))))
-    assert logprobs(data_url(ODD_IMAGES["alpha 0"].file)) == pytest.approx(white, abs=1e-3)
+    assert logprobs(data_url(EDGE_CASE_IMAGES["alpha 0"].file)) == pytest.approx(white, abs=1e-3)
     assert logprobs(DATA_URLS["upper case base64"]) == logprobs(DATA_URLS["as usual"])
     body = {**MODEL, "messages": [{"role": "user", "content": [image_part(data_url(png_header(20_000, 10_000)))]}]}
     assert error_of(post(server, body, CHAT), 413)["code"] == "image_too_large"
 
 
-def test_tokens_of_a_picture_are_counted(server: ServerProcess) -> None:
+def test_tokenize_counts_the_tokens_of_images(server: ServerProcess) -> None:
     tokens = post(server, {**MODEL, "messages": look(1)}, "/tokenize").json()
     assert tokens["count"] == 24
 
 
-def test_the_flags_are_in_the_help() -> None:
+def test_help_lists_the_options() -> None:
     shown = mlx_host("run", "--backend", "vlm", "--help").stdout
     flags = ("context-length", "chat-template-file", "trust-remote-code", "max-image-pixels", "disable-auto-resize")
     for flag in (*flags, "allow-remote-media", "trusted-media-hosts"):
         assert f"--{flag}" in shown
 
 
-def test_a_stream_of_pictures_among_other_streams(server: ServerProcess) -> None:
-    answers: dict[int, str] = {}
+def test_concurrent_streams_with_images(server: ServerProcess) -> None:
+    texts: dict[int, str] = {}
 
-    def ask(seed: int) -> None:
+    def stream(seed: int) -> None:
         body = {**MODEL, "messages": look(seed), "max_tokens": LENGTH, "stream": True}
         chunks = events(post(server, body, CHAT).text)
-        answers[seed] = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
+        texts[seed] = "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks)
 
     alone = {}
     for seed in (1, 2, 3, 4):
-        ask(seed)
-        alone[seed] = answers.pop(seed)
-    threads = [threading.Thread(target=ask, args=(seed,)) for seed in alone]
+        stream(seed)
+        alone[seed] = texts.pop(seed)
+    threads = [threading.Thread(target=stream, args=(seed,)) for seed in alone]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert answers == alone
+    assert texts == alone

@@ -13,7 +13,7 @@ from tests.support.tiny_whisper import MULTILINGUAL, write_tiny_whisper
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random network that knows English only."""
+    """A random English-only model."""
     return write_tiny_whisper(tmp_path_factory.mktemp("tiny"))
 
 
@@ -34,7 +34,7 @@ def multilingual(multilingual_folder: Path) -> Whisper:
 
 @pytest.fixture(scope="session")
 def whisper_tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Whisper tiny.en as demo:whisper-tiny.en resolves it, converted once for all tests here."""
+    """Whisper tiny.en from demo:whisper-tiny.en, converted once per session."""
     root = tmp_path_factory.mktemp("demo-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLX_HOST_CACHE", str(root))

@@ -1,4 +1,4 @@
-"""The backend keeps the contract of models, on a random network."""
+"""The backend fulfils the Model contract, tested with a random Whisper."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.speech import sample, tone, wav
 from tests.support.tiny_whisper import write_tiny_whisper
 
 
-def request(audio: bytes, **more: object) -> TranscriptionRequest:
-    return TranscriptionRequest(id="contract", model="contract", audio=audio, **more)  # type: ignore[arg-type]
+def request(audio: bytes, **fields: object) -> TranscriptionRequest:
+    return TranscriptionRequest(id="contract", model="contract", audio=audio, **fields)  # type: ignore[arg-type]
 
 
 class TestWhisper(ModelContract):
     backend = WHISPER
     requests = (request(sample("capital.ogg")), request(wav(tone(0.5)), prompt="A short tone"))
-    # A random network is never sure, and trying again would be left to chance.
+    # With the default thresholds, the random model would always fall back to random sampling.
     options = {"logprob_threshold": -1000, "compression_ratio_threshold": 1000, "no_speech_threshold": 1}  # noqa: RUF012
 
     @classmethod

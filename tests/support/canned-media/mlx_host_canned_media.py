@@ -1,6 +1,6 @@
-"""A backend for tests of APIs: a vector for each input, a transcript of two segments, images of a few bytes.
+"""A backend for API tests with fixed output: a vector per input, a transcript of two segments, images of a few bytes.
 
-It rejects the input "refuse" and the prompt "refuse".
+The input "reject" and the prompt "reject" are rejected.
 """
 
 import struct
@@ -40,19 +40,19 @@ class CannedModel(Model):
     def generate(self, request: Request) -> Iterator[Event | None]:
         match request:
             case EmbeddingRequest(inputs=inputs):
-                _reject("refuse" in inputs, "input")
+                _reject("reject" in inputs, "input")
                 yield Started(prompt_tokens=len(inputs))
                 vectors = [value for text in inputs for value in (float(len(text)), 1.0)]
                 yield EmbeddingBatch(tuple(range(len(inputs))), struct.pack(f"<{len(vectors)}f", *vectors))
                 yield Finished()
             case TranscriptionRequest(prompt=prompt):
-                _reject(prompt == "refuse", "prompt")
+                _reject(prompt == "reject", "prompt")
                 yield TranscriptionStarted(prompt_tokens=1, duration=2.0, language="english")
                 yield _segment(" Hello", 0.0)
                 yield _segment(f" {request.task}.", 1.0)
                 yield Finished(completion_tokens=2)
             case ImageRequest(prompt=prompt, n=n, seed=seed):
-                _reject(prompt == "refuse", "prompt")
+                _reject(prompt == "reject", "prompt")
                 yield ImagesStarted(prompt_tokens=1, width=16, height=16, steps=1)
                 for number in range(n):
                     yield ImageCompleted(number, seed + number, 1, f"{prompt} {number}".encode())

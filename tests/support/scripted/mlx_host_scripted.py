@@ -1,29 +1,34 @@
-"""A backend whose answers are written in the last message, or the prompt: a JSON list of steps, one for each turn.
+"""A backend whose output is scripted: the last message, or the prompt, is a JSON list of steps.
 
-["say", text]         a piece of the answer, one token (["say", text, choice] for a choice other than 0)
-["before", step]      first of all steps: do it before the request is accepted
-["prefilled", d, t]   progress of the prefill
-["until", path]       give way until the file exists
-["block", path]       do not even give way until the file exists
-["touch", path]       make the file, so that a test knows the place was reached
-["note", path, line]  add a line to the file
-["refuse", message]   raise InvalidRequestError
-["fail", message]     raise an unexpected exception
-["die"]               kill the model's own process
-["start", path]       start a process that does nothing, and write its id into the file
-["hang"]              never come back
-["grip"]              never come back, nor let any other thread run
-["forever", text]     say text again and again
-["end", reason]       finish for this reason; without it the answer finishes with "stop"
-["bare", value]       say something that is no event
-["improbable", p]     a piece whose log-probability is p, such as "-inf"
-["surrogate"]         a piece with half a surrogate pair, which UTF-8 cannot hold
-["unreadable"]        say something that pickles, but cannot be unpickled
+Each step takes one iteration of `generate`.
 
-Asked for log-probabilities, each piece has -0.5, and its alternatives, "alt0", "alt1" …, one less each; so have the
-two halves of a prompt that is echoed. A prompt of token ids is said as it is. A suffix must not be "refuse".
+["text", text]               yield a TextDelta of one token for choice 0
+["text", text, choice]       the same for another choice
+["before_start", step]       only as the first step: do `step` before Started is yielded
+["progress", done, total]    yield progress of the prefill
+["until", path]              yield None until the file exists
+["block", path]              block, without yielding, until the file exists
+["touch_file", path]         create the file, which lets a test wait for this step
+["append_line", path, line]  append a line to the file
+["reject", message]          only as the first step: raise InvalidRequestError
+["fail", message]            raise an unexpected exception
+["kill"]                     kill the model's process
+["spawn", path]              start an idle child process and write its process ID to the file
+["hang"]                     block for ever, with the GIL released
+["hold_gil"]                 block for ever, with the GIL held
+["repeat", text]             yield TextDelta(text) until max_tokens
+["finish", reason]           finish with this reason; without this step the reason is "stop"
+["finish", reason, choice]   finish one choice
+["yield_value", value]       yield a value that is not an Event
+["logprob", p]               yield a TextDelta with the log probability p, such as "-inf"
+["lone_surrogate"]           yield text with an unpaired surrogate, which UTF-8 cannot encode
+["unpicklable"]              yield an Event that can be pickled but not unpickled
 
-A text's tokens are its characters. A conversation has as many tokens as steps, numbered from 0.
+If log probabilities are requested, each TextDelta has -0.5, and its alternatives "alt0", "alt1" … have -1.5, -2.5 ….
+The two halves of an echoed prompt have them too. A prompt of token IDs is returned as text. The suffix "reject" is
+rejected.
+
+The tokens of a text are its characters. A conversation has one token for each step, numbered from 0.
 """
 
 from __future__ import annotations
@@ -68,11 +73,11 @@ from pydantic import Field
 
 
 class ScriptedOptions(Options):
-    slots: int = Field(4, ge=1, description="How many requests run at once.")
-    generation_prompt: str = Field("", description="What the pretended chat template ends with.")
-    fail_load: bool = Field(False, description="Fail to load.")
-    load_until: Path | None = Field(None, description="Load until this file exists.")
-    die_once: Path | None = Field(None, description="Die while loading, unless this file exists; make it first.")
+    slots: int = Field(4, ge=1, description="Maximum number of concurrent requests.")
+    generation_prompt: str = Field("", description="Generation prompt to report in Started.")
+    fail_load: bool = Field(False, description="Raise LoadError while loading.")
+    load_until: Path | None = Field(None, description="Do not finish loading before this file exists.")
+    die_once: Path | None = Field(None, description="If this file does not exist, create it and kill the process.")
 
 
 def _wait_for(path: Path) -> None:
@@ -80,7 +85,7 @@ def _wait_for(path: Path) -> None:
         time.sleep(0.001)
 
 
-class Unreadable(Event):
+class UnpicklableEvent(Event):
     def __reduce__(self) -> tuple[Any, ...]:
         return (int, ("no number",))
 
@@ -92,51 +97,51 @@ def _logprobs(request: GenerationRequest, text: str) -> tuple[Logprobs, ...]:
     return (Logprobs(TokenLogprob(text, -0.5, text.encode()), top),)
 
 
-SERVES = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
+SUPPORTED_REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest)
 
 
 class ScriptedModel(Model):
-    supported_requests = SERVES
+    supported_requests = SUPPORTED_REQUESTS
 
     def __init__(self, options: ScriptedOptions) -> None:
         self.concurrency = options.slots
-        self._prompt_tail = options.generation_prompt
+        self._generation_prompt = options.generation_prompt
 
     def generate(self, request: Request) -> Iterator[Event | None]:
         match request:
             case GenerationRequest():
-                return self._answer(request)
+                return self._generate_text(request)
             case TokenizeRequest():
                 return _tokenize(request)
             case DetokenizeRequest():
                 if any(token > sys.maxunicode for token in request.tokens):
-                    raise InvalidRequestError("this model's tokens are Unicode's characters", param="tokens")
+                    raise InvalidRequestError("tokens: must be Unicode code points", param="tokens")
                 return iter(
-                    (Started(prompt_tokens=0), TextDelta("".join(map(chr, request.tokens)), tokens=0), Finished())
+                    (Started(prompt_tokens=0), TextDelta("".join(map(chr, request.tokens)), token_count=0), Finished())
                 )
         raise TypeError(request)
 
-    def _answer(self, request: GenerationRequest) -> Iterator[Event | None]:
+    def _generate_text(self, request: GenerationRequest) -> Iterator[Event | None]:
         steps = _steps(request)
-        if steps and steps[0][0] == "refuse":
+        if steps and steps[0][0] == "reject":
             raise InvalidRequestError(steps[0][1], param="messages")
-        if steps and steps[0][0] == "before":
+        if steps and steps[0][0] == "before_start":
             yield from _do(steps.pop(0)[1])
-        yield Started(prompt_tokens=len(steps), generation_prompt=self._prompt_tail)
+        yield Started(prompt_tokens=len(steps), generation_prompt=self._generation_prompt)
         if isinstance(request, CompletionRequest) and request.echo:
-            yield _echoed(request)
+            yield _prompt_echo(request)
         tokens = 0
         reason: StopReason = "stop"
         for step in steps:
             match step:
-                case ["say", text, *choice]:
+                case ["text", text, *choice]:
                     tokens += 1
                     yield TextDelta(text, choice=choice[0] if choice else 0, logprobs=_logprobs(request, text))
-                case ["end", reason, choice]:
+                case ["finish", reason, choice]:
                     yield ChoiceFinished(reason, choice)
-                case ["end", reason]:
+                case ["finish", reason]:
                     break
-                case ["forever", text]:
+                case ["repeat", text]:
                     while request.max_tokens is None or tokens < request.max_tokens:
                         tokens += 1
                         yield TextDelta(text, logprobs=_logprobs(request, text))
@@ -148,47 +153,47 @@ class ScriptedModel(Model):
 
 def _do(step: list[Any]) -> Iterator[Event | None]:
     match step:
-        case ["prefilled", done, total]:
+        case ["progress", done, total]:
             yield Progress("prefill", done, total)
         case ["until", path]:
             while not Path(path).exists():
-                time.sleep(0.001)  # Else one test would take a core from the others.
+                time.sleep(0.001)  # Leave the CPU to other tests.
                 yield None
-        case ["note", path, line]:
+        case ["append_line", path, line]:
             with Path(path).open("a") as file:
                 file.write(f"{line}\n")
             yield None
         case ["block", path]:
             _wait_for(Path(path))
             yield None
-        case ["touch", path]:
+        case ["touch_file", path]:
             Path(path).touch()
             yield None
         case ["fail", message]:
             raise ZeroDivisionError(message)
-        case ["start", path]:
-            idle = subprocess.Popen([sys.executable, "-Sc", "import signal; signal.pause()"])
-            Path(path).write_text(f"{idle.pid}\n")
-        case ["die"]:
+        case ["spawn", path]:
+            child = subprocess.Popen([sys.executable, "-Sc", "import signal; signal.pause()"])
+            Path(path).write_text(f"{child.pid}\n")
+        case ["kill"]:
             os.kill(os.getpid(), signal.SIGKILL)
-        case ["bare", value]:
+        case ["yield_value", value]:
             yield value
-        case ["unreadable"]:
-            yield Unreadable()
-        case ["improbable", logprob]:
+        case ["unpicklable"]:
+            yield UnpicklableEvent()
+        case ["logprob", logprob]:
             yield TextDelta("x", logprobs=(Logprobs(TokenLogprob("x", float(logprob), b"x")),))
-        case ["surrogate"]:
+        case ["lone_surrogate"]:
             yield TextDelta("a\ud800")
         case ["hang"]:
             threading.Event().wait()
-        case ["grip"]:
-            # Takes longer than the universe will, in C.
+        case ["hold_gil"]:
+            # Catastrophic backtracking: does not return, and re does not release the GIL.
             re.match("(a|aa)+$", "a" * 200 + "b")
         case _:
-            raise InvalidRequestError(f"no step {step!r}", param="messages")
+            raise InvalidRequestError(f"messages: unknown step {step!r}", param="messages")
 
 
-def _echoed(request: CompletionRequest) -> PromptEcho:
+def _prompt_echo(request: CompletionRequest) -> PromptEcho:
     text = request.prompt if isinstance(request.prompt, str) else f"{request.prompt}"
     if request.top_logprobs is None:
         return PromptEcho(text)
@@ -201,7 +206,7 @@ def _echoed(request: CompletionRequest) -> PromptEcho:
 def _tokenize(request: TokenizeRequest) -> Iterator[Event | None]:
     yield Started(prompt_tokens=0)
     if isinstance(request.prompt, ChatRequest):
-        tokens = range(len(_steps(request.prompt)) + (0 if request.generation_prompt else -1))
+        tokens = range(len(_steps(request.prompt)) + (0 if request.add_generation_prompt else -1))
         yield Tokenized(tuple(tokens), tuple(map(str, tokens)))
     else:
         text = f"^{request.prompt}" if request.special_tokens else request.prompt
@@ -211,9 +216,9 @@ def _tokenize(request: TokenizeRequest) -> Iterator[Event | None]:
 
 def _steps(request: GenerationRequest) -> list[list[Any]]:
     if isinstance(request, CompletionRequest):
-        if request.suffix == "refuse":
-            raise InvalidRequestError("no suffix", param="suffix")
-        script: Any = request.prompt if isinstance(request.prompt, str) else json.dumps([["say", f"{request.prompt}"]])
+        if request.suffix == "reject":
+            raise InvalidRequestError("suffix: rejected by the model", param="suffix")
+        script: Any = request.prompt if isinstance(request.prompt, str) else json.dumps([["text", f"{request.prompt}"]])
     else:
         assert isinstance(request, ChatRequest)
         script = request.messages[-1].get("content")
@@ -223,23 +228,23 @@ def _steps(request: GenerationRequest) -> list[list[Any]]:
         steps = None
     if isinstance(steps, list) and all(isinstance(step, list) and step for step in steps):
         return steps
-    return [["say", "What is the script?"]]
+    return [["text", "The last message is not a script."]]
 
 
-def load(load: LoadContext[ScriptedOptions]) -> ScriptedModel:
-    if load.options.fail_load:
-        raise LoadError("the script says not to load")
-    load.progress("load", 0, 1)
-    if load.options.load_until is not None:
-        _wait_for(load.options.load_until)
-    gate = load.options.die_once
-    if gate is not None and not gate.exists():
-        gate.touch()
+def load(context: LoadContext[ScriptedOptions]) -> ScriptedModel:
+    if context.options.fail_load:
+        raise LoadError("fail_load is set")
+    context.progress("load", 0, 1)
+    if context.options.load_until is not None:
+        _wait_for(context.options.load_until)
+    marker = context.options.die_once
+    if marker is not None and not marker.exists():
+        marker.touch()
         os.kill(os.getpid(), signal.SIGKILL)
-    load.progress("load", 1, 1)
-    return ScriptedModel(load.options)
+    context.progress("load", 1, 1)
+    return ScriptedModel(context.options)
 
 
 @hookimpl
 def register_backends() -> Iterable[Backend[Any]]:
-    return [Backend("scripted", load, ScriptedOptions, supported_requests=SERVES, needs_model=False)]
+    return [Backend("scripted", load, ScriptedOptions, supported_requests=SUPPORTED_REQUESTS, needs_model=False)]

@@ -1,4 +1,4 @@
-"""Small APIs over the scripted backend: one that is right, and others with one fault each, for tests of ApiContract."""
+"""Small APIs on the scripted backend for tests of ApiContract: a valid one, and others with one fault each."""
 
 import json
 import uuid
@@ -39,11 +39,11 @@ class AnyBody(Body):
 
 
 class TrialSettings(ApiSettings):
-    shout: bool = Field(False, description="Answer in capitals.")
+    uppercase: bool = Field(False, description="Return upper-case text.")
 
 
 class UndescribedSettings(ApiSettings):
-    shout: bool = False
+    uppercase: bool = False
 
 
 def text_of(events: Sequence[ChatEvent]) -> str:
@@ -68,8 +68,8 @@ class TextEncoder(Encoder[ChatEvent]):
         return [json.dumps(text)] if text else []
 
 
-class Sound(Endpoints):
-    """Says the text; the model rejects the text "reject"."""
+class ValidApi(Endpoints):
+    """Returns the text; the model rejects the text "reject"."""
 
     body: type[Body] = Body
     in_schema = True
@@ -91,7 +91,7 @@ class Sound(Endpoints):
         return await self.respond(body, http, self.submit(body, http))
 
     def submit(self, body: Body, http: Request) -> Reply[ChatEvent]:
-        step = ["refuse", "rejected by the model"] if body.text == "reject" else ["say", f"{body.text}"]
+        step = ["reject", "rejected by the model"] if body.text == "reject" else ["text", f"{body.text}"]
         message = {"role": "user", "content": json.dumps([step])}
         request = ChatRequest(id=f"trial-{uuid.uuid4().hex}", model="", messages=[message])
         return self.service.chat(request, caller=caller(http), deadline=Deadline.of(stream=body.stream))
@@ -104,22 +104,22 @@ class Sound(Endpoints):
         return TextEncoder()
 
 
-class OwnFormat(Sound):
+class OwnFormat(ValidApi):
     def error(self, error: RequestError) -> Response:
         return JsonResponse({"fault": error.message}, error.status)
 
 
-class EmptyErrors(Sound):
+class EmptyErrors(ValidApi):
     def error(self, error: RequestError) -> Response:
         return Response(status_code=error.status)
 
 
-class WrongStatus(Sound):
+class WrongStatus(ValidApi):
     def error(self, error: RequestError) -> Response:
         return JsonResponse({"fault": error.message}, 400)
 
 
-class TwoFormats(Sound):
+class TwoFormats(ValidApi):
     async def handle(self, body: Body, http: Request) -> Response:
         try:
             async with self.submit(body, http) as reply:
@@ -129,12 +129,12 @@ class TwoFormats(Sound):
         return JsonResponse({"text": text_of(events)}, headers=ignored_header(sorted(body.model_extra or ())))
 
 
-class IgnoresSilently(Sound):
+class IgnoresSilently(ValidApi):
     async def respond(self, body: Body, http: Request, reply: Reply[ChatEvent]) -> Response:
         return await respond(http, reply, self.encoder() if body.stream else TextCollector())
 
 
-class ParsesItself(Sound):
+class ParsesItself(ValidApi):
     def router(self) -> APIRouter:
         router = new_router()
 
@@ -153,11 +153,11 @@ class RequestErrorOf400(RequestError):
     status = 400
 
 
-class AcceptsAnyType(Sound):
+class AcceptsAnyType(ValidApi):
     body = AnyBody
 
 
-class KeepsRunning(Sound):
+class KeepsRunning(ValidApi):
     async def respond(self, body: Body, http: Request, reply: Reply[ChatEvent]) -> Response:
         if body.stream:
             return await super().respond(body, http, reply)
@@ -168,7 +168,7 @@ class KeepsRunning(Sound):
         return response
 
 
-class StreamsTooSoon(Sound):
+class StreamsTooSoon(ValidApi):
     async def respond(self, body: Body, http: Request, reply: Reply[ChatEvent]) -> Response:
         if not body.stream:
             return await super().respond(body, http, reply)
@@ -182,21 +182,21 @@ class StreamsTooSoon(Sound):
                     yield f"data: {json.dumps(text)}\n\n"
 
 
-class Shouts(TextEncoder):
+class UppercaseEncoder(TextEncoder):
     def encode(self, events: Sequence[ChatEvent]) -> list[str]:
         return [text.upper() for text in super().encode(events)]
 
 
-class StreamsOther(Sound):
+class StreamsOther(ValidApi):
     def encoder(self) -> Encoder[ChatEvent]:
-        return Shouts()
+        return UppercaseEncoder()
 
 
-class Undocumented(Sound):
+class Undocumented(ValidApi):
     in_schema = False
 
 
-class CatchesAll(Sound):
+class CatchesAll(ValidApi):
     def router(self) -> APIRouter:
         router = super().router()
 
@@ -207,18 +207,18 @@ class CatchesAll(Sound):
         return router
 
 
-def trial(name: str, endpoints: type[Sound] = Sound, **changes: Any) -> Api[Any]:
+def trial(name: str, endpoints: type[ValidApi] = ValidApi, **changes: Any) -> Api[Any]:
     def create(service: Service, settings: ApiSettings) -> Endpoints:
         return endpoints(service, name)
 
-    given = {"settings": TrialSettings, "prefixes": (f"{ROOT}/{name}",), "request_types": (ChatRequest,), **changes}
-    return Api(name=name, create=create, **given)
+    fields = {"settings": TrialSettings, "prefixes": (f"{ROOT}/{name}",), "request_types": (ChatRequest,), **changes}
+    return Api(name=name, create=create, **fields)
 
 
 APIS = {
     api.name: api
     for api in (
-        trial("sound"),
+        trial("valid"),
         trial("own-format", OwnFormat),
         trial("empty-errors", EmptyErrors),
         trial("wrong-status", WrongStatus),

@@ -1,1 +1,1 @@
-"""Core's own API families, each a package registered through `register_apis` like anyone else's."""
+"""Core's API families: each is a package, registered with `register_apis` like those of plugins."""

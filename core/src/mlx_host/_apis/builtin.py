@@ -20,5 +20,5 @@ from mlx_host.hookspecs import hookimpl
 
 @hookimpl
 def register_apis() -> Iterable[Api[Any]]:
-    """Return OpenAI's APIs, and those for monitoring."""
+    """Return the OpenAI APIs, tokenization, and the APIs for monitoring."""
     return (CHAT, RESPONSES, COMPLETIONS, EMBEDDINGS, IMAGES, AUDIO, TOKENS, MODELS, STATUS)

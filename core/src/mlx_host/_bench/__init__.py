@@ -1,1 +1,1 @@
-"""`mlx-host bench` measures any OpenAI-compatible server: latency and throughput at several concurrencies."""
+"""`mlx-host bench`: measures latency and throughput of an OpenAI-compatible server at several concurrencies."""

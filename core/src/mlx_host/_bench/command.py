@@ -1,4 +1,4 @@
-"""The command `mlx-host bench`; what it needs is imported when it runs."""
+"""The command `mlx-host bench`; its modules are imported when it runs, so that other commands start fast."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlx_host.errors import UsageError
 
 
 class _Concurrencies(click.ParamType[tuple[int, ...]]):
-    """Numbers with commas between them."""
+    """A comma-separated list of positive integers."""
 
     name = "N,N,…"
 
@@ -24,28 +24,50 @@ class _Concurrencies(click.ParamType[tuple[int, ...]]):
         try:
             numbers = tuple(int(number) for number in value.split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as 1,8,32", param, ctx)
+            self.fail(f"{value!r} is not a comma-separated list of integers such as 1,8,32", param, ctx)
         if min(numbers) < 1:
-            self.fail(f"{value!r}: each number must be at least 1", param, ctx)
+            self.fail(f"{value!r}: each concurrency must be at least 1", param, ctx)
         return numbers
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("arguments", metavar="[URL | RUN OPTIONS…]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--model", help="The model to ask. Without URL: the model to start a server with.")
-@click.option("--concurrency", type=_Concurrencies(), default="1,8,32", show_default=True, help="Requests at once.")
+@click.option("--model", help="The model to measure. Without URL, a server is started with it.")
+@click.option(
+    "--concurrency",
+    type=_Concurrencies(),
+    default="1,8,32",
+    show_default=True,
+    help="Concurrent requests; each value is measured in turn.",
+)
 @click.option(
     "--requests",
     type=click.IntRange(min=1),
-    help="Requests at each concurrency.  [default: twice the concurrency, at least 8]",
+    help="Number of requests at each concurrency.  [default: twice the concurrency, at least 8]",
 )
-@click.option("--max-tokens", type=click.IntRange(min=2), default=128, show_default=True, help="Tokens an answer.")
 @click.option(
-    "--prompt-tokens", type=click.IntRange(min=1), default=64, show_default=True, help="Tokens a prompt, roughly."
+    "--max-tokens",
+    type=click.IntRange(min=2),
+    default=128,
+    show_default=True,
+    help="Maximum number of tokens of each completion.",
 )
-@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), default=600, show_default=True, help="Seconds.")
+@click.option(
+    "--prompt-tokens",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Approximate number of tokens of each prompt.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="Timeout of each request, in seconds.",
+)
 @click.option("--api-key", envvar="MLX_HOST_BENCH_API_KEY", show_envvar=True, help="Sent as a bearer token.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, and nothing else, on stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results to stdout as JSON.")
 @click.pass_context
 def bench(
     ctx: click.Context,
@@ -59,16 +81,16 @@ def bench(
     api_key: str | None,
     as_json: bool,
 ) -> None:
-    """Measure latency and throughput of any OpenAI-compatible server.
+    """Measure latency and throughput of an OpenAI-compatible server.
 
-    URL is its base, such as http://127.0.0.1:8000/v1. Without URL a server is started, measured and stopped: --model
-    and the options that are not listed here are those of `mlx-host run`, for example --backend lm.
+    URL is the server's base URL, such as http://127.0.0.1:8000/v1. Without URL, a server is started and measured:
+    --model and all options that are not listed here are passed to `mlx-host run`, for example --backend lm.
 
     The exit code is 1 if a request failed.
     """
     url, run_options = _split(arguments)
     if url is None and model is None and not run_options:
-        raise UsageError("Nothing to measure: give the URL of a server, or --model to have one started.")
+        raise UsageError("Nothing to measure: give the URL of a server, or --model to start one.")
 
     import uvloop
     from rich.console import Console
@@ -76,29 +98,29 @@ def bench(
     from mlx_host._bench.client import Workload
     from mlx_host._bench.http_client import Target
     from mlx_host._bench.report import report_json, report_table
-    from mlx_host._bench.runner import measure
+    from mlx_host._bench.runner import run_benchmark
 
     target = Target.parse(url, api_key) if url else None
     workload = Workload(model or "", max_tokens, prompt_tokens, salt=f"{secrets.token_hex(3)}-")
     plan = [(number, requests or max(8, 2 * number)) for number in concurrency]
-    session = uvloop.run(measure(target, run_options, workload, plan, timeout))
-    report = report_json(session)
+    result = uvloop.run(run_benchmark(target, run_options, workload, plan, timeout))
+    report = report_json(result)
     if as_json:
         click.echo(json.dumps(report, indent=2))
     else:
         Console().print(report_table(report))
-    if any(point.failures for point in session.points):
+    if any(measured.failed for measured in result.results):
         ctx.exit(1)
 
 
 def _split(arguments: Sequence[str]) -> tuple[str | None, Sequence[str]]:
-    """The URL, if there is one, and the options for the server to start, if there is none."""
+    """Return the URL or None, and the options of the server to start."""
     if not arguments or arguments[0].startswith("-"):
         return None, arguments
     url, *rest = arguments
     if rest:
         raise UsageError(
-            f"{' '.join(rest)!r} is not understood: a running server at {url} takes no options of `mlx-host run`. "
-            "See mlx-host bench --help for those of bench."
+            f"Unknown options {' '.join(rest)!r}: with a URL ({url}), options of `mlx-host run` are not accepted. "
+            "See `mlx-host bench --help`."
         )
     return url, ()

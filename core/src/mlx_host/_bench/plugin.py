@@ -1,4 +1,4 @@
-"""Brings the command `bench`."""
+"""Core's plugin that registers the command `bench`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Turns measured points into numbers, the numbers into JSON or a table."""
+"""Formats benchmark results as JSON or as a table."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from mlx_host._bench.client import Point
-from mlx_host._bench.runner import Session
+from mlx_host._bench.client import ConcurrencyResult
+from mlx_host._bench.runner import BenchResult
 
 _TIMES = {
-    "time_to_first_token": "first token\np50/p95 ms",
-    "time_per_token": "per token\np50/p95 ms",
-    "gap_between_chunks": "chunk gap\np50/p95 ms",
+    "time_to_first_token": "TTFT\np50/p95 ms",
+    "time_per_token": "TPOT\np50/p95 ms",
+    "gap_between_chunks": "ITL\np50/p95 ms",
 }
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """Interpolated between the two nearest values; None without values."""
+    """Return a percentile, interpolated between the two nearest values; None without values."""
     if not values:
         return None
     ordered = sorted(values)
@@ -31,45 +31,48 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
     return ordered[below] + (ordered[above] - ordered[below]) * (position - below)
 
 
-def point_json(point: Point) -> dict[str, Any]:
-    """The numbers of one point; times are seconds, and what nothing was measured for is None."""
-    answers = point.answers
-    completion_tokens = sum(answer.completion_tokens for answer in answers)
+def concurrency_json(result: ConcurrencyResult) -> dict[str, Any]:
+    """Return the results of one concurrency as JSON values.
+
+    Times are in seconds. Percentiles are None if there are no values.
+    """
+    completed = result.completed
+    completion_tokens = sum(request.completion_tokens for request in completed)
     return {
-        "concurrency": point.concurrency,
-        "requests": point.requests,
-        "completed": len(answers),
-        "failed": len(point.failures),
+        "concurrency": result.concurrency,
+        "requests": result.requests,
+        "completed": len(completed),
+        "failed": len(result.failed),
         "failures": [
             {"reason": reason, "count": count}
-            for reason, count in Counter(failure.reason for failure in point.failures).most_common()
+            for reason, count in Counter(failure.reason for failure in result.failed).most_common()
         ],
-        "seconds": point.seconds,
-        "prompt_tokens": sum(answer.prompt_tokens for answer in answers),
+        "seconds": result.seconds,
+        "prompt_tokens": sum(request.prompt_tokens for request in completed),
         "completion_tokens": completion_tokens,
-        "tokens_per_second": completion_tokens / point.seconds,
-        "requests_per_second": len(answers) / point.seconds,
-        "time_to_first_token": _spread([answer.time_to_first_token for answer in answers]),
-        "time_per_token": _spread([time for answer in answers if (time := answer.time_per_token) is not None]),
-        "gap_between_chunks": _spread([gap for answer in answers for gap in answer.gaps]),
+        "tokens_per_second": completion_tokens / result.seconds,
+        "requests_per_second": len(completed) / result.seconds,
+        "time_to_first_token": _percentiles([request.time_to_first_token for request in completed]),
+        "time_per_token": _percentiles([time for request in completed if (time := request.time_per_token) is not None]),
+        "gap_between_chunks": _percentiles([gap for request in completed for gap in request.chunk_gaps]),
     }
 
 
-def report_json(session: Session) -> dict[str, Any]:
-    """All that `--json` prints."""
+def report_json(result: BenchResult) -> dict[str, Any]:
+    """Return the output of `--json`."""
     return {
-        "url": session.url,
-        "model": session.workload.model,
-        "max_tokens": session.workload.max_tokens,
-        "prompt_tokens": session.workload.prompt_tokens,
-        "points": [point_json(point) for point in session.points],
+        "url": result.url,
+        "model": result.workload.model,
+        "max_tokens": result.workload.max_tokens,
+        "prompt_tokens": result.workload.prompt_tokens,
+        "points": [concurrency_json(measured) for measured in result.results],
     }
 
 
 def report_table(report: dict[str, Any]) -> Table:
-    """The table for a terminal; `report` is what report_json gives."""
+    """Format the return value of `report_json` as a table."""
     table = Table(
-        "at\nonce", "ok/\nfailed", *_TIMES.values(), "tokens\n/s", "requests\n/s",
+        "concur-\nrency", "ok/\nfailed", *_TIMES.values(), "tokens\n/s", "requests\n/s",
         title=Text(f"{report['model']} at {report['url']}"),
         caption=_caption(report),
         caption_justify="left",
@@ -98,17 +101,22 @@ def _caption(report: dict[str, Any]) -> Text:
     if completed:
         lines.append(
             f"On average {prompt_tokens / completed:.0f} prompt tokens and {completion_tokens / completed:.0f} "
-            f"completion tokens a request (at most {report['max_tokens']})."
+            f"completion tokens per request (at most {report['max_tokens']})."
         )
     lines += [
-        f"Failed at {point['concurrency']} at once, {failure['count']} of {point['requests']}: {failure['reason']}"
+        f"At concurrency {point['concurrency']}, {failure['count']} of {point['requests']} requests failed: "
+        f"{failure['reason']}"
         for point in report["points"]
         for failure in point["failures"]
     ]
+    lines.append(
+        "TTFT: time to first token. TPOT: time per output token after the first. "
+        "ITL: inter-token latency, the time between chunks."
+    )
     return Text("\n".join(lines))
 
 
-def _spread(values: Sequence[float]) -> dict[str, float | None]:
+def _percentiles(values: Sequence[float]) -> dict[str, float | None]:
     return {"p50": percentile(values, 50), "p95": percentile(values, 95)}
 
 

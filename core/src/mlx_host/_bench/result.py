@@ -1,4 +1,4 @@
-"""Reads a recorded stream of chat completion chunks: when tokens came, how many, or what went wrong."""
+"""Parses a recorded stream of chat completion chunks into latencies and token counts, or a failure."""
 
 from __future__ import annotations
 
@@ -8,83 +8,85 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from mlx_host._bench.http_client import Recording
+from mlx_host._bench.http_client import RawResponse
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answered request; times are on the recording's clock, token counts are the server's own `usage`.
+class RequestResult:
+    """A completed request.
 
-    `arrivals` are the times of the chunks that carry text, reasoning or tool calls.
+    Times are those of the RawResponse; token counts are from the server's `usage`. `chunk_times` are the arrival times
+    of the chunks with text, reasoning or tool calls.
     """
 
     sent: float
     ended: float
-    arrivals: tuple[float, ...]
+    chunk_times: tuple[float, ...]
     prompt_tokens: int
     completion_tokens: int
 
     @property
     def time_to_first_token(self) -> float:
-        return self.arrivals[0] - self.sent
+        return self.chunk_times[0] - self.sent
 
     @property
     def time_per_token(self) -> float | None:
-        """The mean over the tokens after the first, however many of them a chunk held; None for a single token."""
+        """The mean time per token after the first (a chunk may hold several); None for a single token."""
         if self.completion_tokens < 2:
             return None
-        return (self.arrivals[-1] - self.arrivals[0]) / (self.completion_tokens - 1)
+        return (self.chunk_times[-1] - self.chunk_times[0]) / (self.completion_tokens - 1)
 
     @property
-    def gaps(self) -> list[float]:
-        """The waits between chunks, which are what a reader sees."""
-        return [after - before for before, after in pairwise(self.arrivals)]
+    def chunk_gaps(self) -> list[float]:
+        """The times between consecutive chunks."""
+        return [after - before for before, after in pairwise(self.chunk_times)]
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """One request without a whole answer, and why."""
+class RequestFailure:
+    """A request without a complete response, and the reason."""
 
     reason: str
 
 
-def read_answer(recording: Recording) -> Answer | Failure:
-    """Read a streamed chat completion; anything short of a whole one with text and usage is a failure."""
-    if recording.status and recording.status != 200:
-        return Failure(f"HTTP {recording.status}: {error_message(recording.body)}")
-    arrivals: list[float] = []
+def parse_response(response: RawResponse) -> RequestResult | RequestFailure:
+    """Parse a streamed chat completion; an incomplete stream, or one without text or usage, is a failure."""
+    if response.status and response.status != 200:
+        return RequestFailure(f"HTTP {response.status}: {error_message(response.body)}")
+    chunk_times: list[float] = []
     usage: dict[str, Any] | None = None
     complete = False
-    for time, data in _events(recording):
+    for time, data in _events(response):
         if data == b"[DONE]":
             complete = True
             break
         try:
             chunk = json.loads(data)
         except ValueError:
-            return Failure(f"a chunk is not JSON: {data[:80].decode(errors='replace')}")
+            return RequestFailure(f"a chunk is not JSON: {data[:80].decode(errors='replace')}")
         if chunk.get("error"):
-            return Failure(f"error event: {error_message(data)}")
+            return RequestFailure(f"error event: {error_message(data)}")
         usage = chunk.get("usage") or usage
         if any(_carries_text(choice["delta"]) for choice in chunk.get("choices", ())):
-            arrivals.append(time)
+            chunk_times.append(time)
     if not complete:
-        return Failure(recording.failure or f"the connection was cut after {_count(len(arrivals), 'chunk')} of text")
+        closed = f"the connection was closed after {_count(len(chunk_times), 'chunk')} of text"
+        return RequestFailure(response.failure or closed)
     if usage is None:
-        return Failure("the server sent no usage (it ignores stream_options.include_usage), so its tokens are unknown")
-    if not arrivals:
-        return Failure(f"no text in an answer of {_count(usage['completion_tokens'], 'token')}")
-    return Answer(
-        sent=recording.sent,
-        ended=recording.ended,
-        arrivals=tuple(arrivals),
+        return RequestFailure("no usage in the stream: the server ignores stream_options.include_usage")
+    if not chunk_times:
+        return RequestFailure(f"no text in a completion of {_count(usage['completion_tokens'], 'token')}")
+    return RequestResult(
+        sent=response.sent,
+        ended=response.ended,
+        chunk_times=tuple(chunk_times),
         prompt_tokens=usage["prompt_tokens"],
         completion_tokens=usage["completion_tokens"],
     )
 
 
 def error_message(body: bytes) -> str:
-    """The message in OpenAI's error body, or the start of whatever was sent instead."""
+    """Return the message of an OpenAI error body, or the beginning of any other body."""
     try:
         error = json.loads(body)["error"]
         return str(error["message"] if isinstance(error, dict) else error)
@@ -92,10 +94,10 @@ def error_message(body: bytes) -> str:
         return body[:200].decode(errors="replace").strip() or "(empty body)"
 
 
-def _events(recording: Recording) -> Iterator[tuple[float, bytes]]:
-    """The `data:` lines, each with the arrival of the piece that completed it."""
+def _events(response: RawResponse) -> Iterator[tuple[float, bytes]]:
+    """Yield the data of each `data:` line, with the arrival time of the piece that completed it."""
     rest = b""
-    for time, piece in recording.pieces:
+    for time, piece in response.pieces:
         *lines, rest = (rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):

@@ -1,4 +1,4 @@
-"""Runs a server of our own for the time of a measurement."""
+"""Starts a server for a measurement, and stops it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import IO
 
-from mlx_host._bench.http_client import Target, exchange
+from mlx_host._bench.http_client import Target, send_request
 from mlx_host.errors import UsageError
 
 _POLL_SECONDS = 0.1
@@ -20,16 +20,19 @@ _STOP_SECONDS = 15.0
 
 
 def run_command(model: str, options: Sequence[str]) -> list[str]:
-    """The command line of `mlx-host run`, in this interpreter, but for its port."""
-    named = ["--model", model] if model else []
-    return [sys.executable, "-m", "mlx_host", "run", "--no-log-file", *named, *options]
+    """Return the command line of `mlx-host run` in this interpreter, without the port."""
+    model_option = ["--model", model] if model else []
+    return [sys.executable, "-m", "mlx_host", "run", "--no-log-file", *model_option, *options]
 
 
 @asynccontextmanager
-async def running(command: Sequence[str]) -> AsyncIterator[Target]:
-    """Run `command` with `--port` on a free loopback port; give its address once /health says 200, then stop it."""
+async def run_server(command: Sequence[str]) -> AsyncIterator[Target]:
+    """Run `command` with `--port` and a free port, yield its address once it is healthy, and stop it at the end.
+
+    UsageError, with the output, if the process exits before /health returns 200.
+    """
     port = _free_port()
-    # A file, not a pipe: nobody has to empty it while the measurement has the processor.
+    # A file instead of a pipe, which would have to be read during the measurement.
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
             *command, "--port", str(port), stdin=DEVNULL, stdout=log, stderr=STDOUT
@@ -44,12 +47,12 @@ async def running(command: Sequence[str]) -> AsyncIterator[Target]:
 async def _wait_until_healthy(process: Process, port: int, log: IO[bytes]) -> None:
     root = Target("127.0.0.1", port, "")
     request = root.request("GET", "/health")
-    while (await exchange(root, request, clock=time.perf_counter, timeout=5)).status != 200:
+    while (await send_request(root, request, clock=time.perf_counter, timeout=5)).status != 200:
         if process.returncode is not None:
             log.seek(0)
-            said = log.read().decode(errors="replace").strip()
+            output = log.read().decode(errors="replace").strip()
             raise UsageError(
-                f"The server stopped before it was ready (exit code {process.returncode}). It said:\n{said}"
+                f"The server exited before it was ready (exit code {process.returncode}). Its output:\n{output}"
             )
         await asyncio.sleep(_POLL_SECONDS)
 

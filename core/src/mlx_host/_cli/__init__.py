@@ -16,7 +16,7 @@ from mlx_host.errors import MlxHostError, UsageError
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Print errors as plain lines, never boxed or wrapped: they end up in logs and are searched for."""
+    """Print errors as single lines without boxes or wrapping, so that they can be searched for in logs."""
     try:
         yield
     except NoArgsIsHelpError:
@@ -54,7 +54,7 @@ class Commands(click.RichGroup):
 
 
 def discover() -> Plugins:
-    """Find every plugin: core's own, then what is installed."""
+    """Load all plugins: core's own, then the installed ones."""
     from mlx_host._apis import builtin as apis
     from mlx_host._apis.metrics import MetricsPlugin
     from mlx_host._bench import plugin as bench
@@ -75,12 +75,12 @@ def discover() -> Plugins:
 
 
 def build(plugins: Plugins) -> click.RichGroup:
-    """Make the command line from the plugins' commands."""
+    """Create the command line from the plugins' commands."""
 
     @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "obj": plugins})
     @click.version_option(__version__, prog_name="mlx-host")
     def cli() -> None:
-        """Serve MLX models behind OpenAI's HTTP API; every model type, parser family and API is a plugin."""
+        """Serve MLX models with an OpenAI-compatible API. Backends, parsers and APIs are plugins."""
 
     plugins.collect_commands(click.RichGroup)
     for name, command in plugins.commands.found.items():

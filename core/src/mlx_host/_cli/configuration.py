@@ -1,4 +1,4 @@
-"""Turns flags, environment variables and a configuration file into settings."""
+"""Reads the settings from flags, environment variables and a configuration file."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from mlx_host._settings import (
 from mlx_host.api import ApiSettings
 from mlx_host.errors import UsageError
 
-# Settings that identify one model, and so cannot apply to several.
+# Settings that identify one model and therefore cannot apply to several.
 IDENTITY = ("backend", "model", "served_model_name")
 
 
 def read_file(config: Path, plugins: Plugins) -> tuple[dict[str, Any], list[str]]:
-    """Read a configuration file, ours or mlx-openai-server's; also return notes on keys that have no effect."""
+    """Read a configuration file of mlx-host or mlx-openai-server; also return notes on keys without effect."""
     return migration.load_yaml(config, plugins) if config.suffix in migration.SUFFIXES else (load_file(config), [])
 
 
@@ -41,14 +41,14 @@ def model_tables(file: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the [[models]] tables of a configuration file."""
     tables = file.get("models", [])
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
-        raise UsageError("The configuration file's models must be written as [[models]] tables.")
+        raise UsageError("The models of the configuration file must be [[models]] tables.")
     return tables
 
 
 def read_settings(
     plugins: Plugins, params: Mapping[str, Any], file: Mapping[str, Any], config: Path | None
 ) -> Settings:
-    """Merge and validate all settings; UsageError if one is wrong or a plugin is not as --strict-plugins demands."""
+    """Merge and validate all settings; UsageError if one is invalid, or if --strict-plugins rejects a plugin."""
     where = str(config) if config is not None else "the configuration file"
     legacy = {alias for api in plugins.apis.found.values() for alias in api.settings.legacy_names}
     top = {key: value for key, value in file.items() if key not in ("models", "apis") and key not in legacy}
@@ -102,7 +102,7 @@ def _api_settings(
     apis = plugins.apis
     tables = file.get("apis", {})
     if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
-        raise UsageError("The configuration file's API settings must be written as [apis.NAME] tables.")
+        raise UsageError("The API settings of the configuration file must be [apis.NAME] tables.")
     known = [*apis.found, *apis.conflicts]
     for name in disabled:
         if name not in known:

@@ -1,4 +1,4 @@
-"""Makes command-line flags from the fields of a schema, so that a setting is declared once."""
+"""Creates command-line flags from the fields of a settings schema."""
 
 from __future__ import annotations
 
@@ -30,15 +30,16 @@ class KeyValue(click.ParamType[tuple[str, str]]):
 
 
 def flags(names: SettingNames[Any], panel: str, defaults: Mapping[str, Any] = {}) -> Iterator[click.Option]:
-    """Make an option for each field; its default is "not given", so that the other layers apply.
+    """Create an option for each field.
 
-    `defaults` are shown in place of the fields' own.
+    The options have no default, so that environment variables and the configuration file apply. `defaults` replace the
+    fields' defaults in the help texts.
     """
     for field in names.schema.model_fields:
         kind = plain(names.schema.model_fields[field].annotation)
         spelled = [
-            flag_name(name) if opposite is None else f"{flag_name(name)}/{flag_name(opposite)}"
-            for name, opposite in zip(names.names(field), names.opposites(field), strict=True)
+            flag_name(name) if negation is None else f"{flag_name(name)}/{flag_name(negation)}"
+            for name, negation in zip(names.names(field), names.negations(field), strict=True)
         ]
         yield click.RichOption(
             [names.name(field), *spelled],
@@ -50,7 +51,7 @@ def flags(names: SettingNames[Any], panel: str, defaults: Mapping[str, Any] = {}
 
 
 def given(params: Mapping[str, Any], names: SettingNames[Any]) -> dict[str, Any]:
-    """Return the values from the command line by field, without those that were not given."""
+    """Return the values that were given on the command line, by field."""
     found: dict[str, Any] = {}
     for field, info in names.schema.model_fields.items():
         value = params.get(names.name(field))
@@ -64,7 +65,7 @@ def given(params: Mapping[str, Any], names: SettingNames[Any]) -> dict[str, Any]
 
 
 def _value(kind: Any) -> dict[str, Any]:
-    """Return click's arguments for a flag of this type."""
+    """Return the arguments of click.Option for a flag of this type."""
     if kind is bool:
         return {"is_flag": True}
     if get_origin(kind) is Literal:
@@ -73,7 +74,7 @@ def _value(kind: Any) -> dict[str, Any]:
         return {"type": KeyValue(), "multiple": True, "metavar": "KEY=VALUE"}
     if is_list(kind):
         member = TYPES.get(plain(next(iter(get_args(kind)), str)), click.STRING)
-        # A field may accept several members in one text, so the schema parses them.
+        # The schema converts the members: a field may accept several of them in one string.
         return {"type": click.STRING, "multiple": True, "metavar": member.name.upper()}
     return {"type": TYPES.get(kind, click.STRING)}
 
@@ -83,9 +84,9 @@ def _help(names: SettingNames[Any], field: str, kind: Any, defaults: Mapping[str
     text = info.description or ""
     own = None if info.is_required() or info.default_factory else info.default
     default = defaults.get(field, own)
-    opposite = names.opposites(field)[0]
+    negation = names.negations(field)[0]
     if default is True:
-        text += f" [default: on; off with {flag_name(opposite)}]" if opposite else " [default: on]"
+        text += f" [default: on; off with {flag_name(negation)}]" if negation else " [default: on]"
     elif default not in (None, False, "", (), [], {}):
         text += f" [default: {default}]"
     as_json = " as JSON" if is_table(kind) or is_list(kind) else ""

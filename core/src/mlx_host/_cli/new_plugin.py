@@ -1,4 +1,4 @@
-"""`mlx-host plugins new`: writes a package to start a plugin with, including its contract test."""
+"""`mlx-host plugins new`: creates a plugin package with a contract test."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of plugin: the files of its package, the prefix of its distribution, and where its names must be free."""
+    """A kind of plugin.
+
+    `files` are those of the package, by path; `prefix` is that of the distribution. The name of the plugin, converted
+    by `key`, must not exist in any of the `registries`.
+    """
 
     files: Mapping[str, str]
     prefix: str
@@ -45,11 +49,11 @@ KINDS = {
     "--into",
     type=click.Path(path_type=Path),
     default=Path(),
-    help="The folder to make the package's folder in. Defaults to the working directory.",
+    help="The folder in which to create the package. Defaults to the working directory.",
 )
 @click.pass_obj
 def new_command(plugins: Plugins, name: str, kind: str, into: Path) -> None:
-    """Write a working plugin package for a backend, a parser or an API called NAME, with tests."""
+    """Create a working plugin package for a backend, a parser or an API named NAME, with tests."""
     name = name.lower().replace("_", "-")
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is not a valid plugin name; use letters, digits and hyphens, such as 'my-model'.")
@@ -57,11 +61,11 @@ def new_command(plugins: Plugins, name: str, kind: str, into: Path) -> None:
     distribution = KINDS[kind].prefix + name
     folder = into / distribution
     if folder.exists():
-        raise UsageError(f"{str(folder)!r} already exists; remove it, or choose another NAME or --into.")
+        raise UsageError(f"{str(folder)!r} already exists; remove it, or use another NAME or --into.")
     for path, text in _files(kind, name, distribution):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
-        click.echo(f"wrote {folder / path}")
+        click.echo(f"created {folder / path}")
     click.echo(f"Install it in editable mode: pip install --editable {folder}")
 
 
@@ -70,7 +74,7 @@ def _check_free(plugins: Plugins, kind: str, name: str) -> None:
     for registry in KINDS[kind].registries(plugins):
         registry.check(key)
         if key in registry.found:
-            raise UsageError(f"{registry.kind} {name!r} already exists in {registry.owners[key]}; choose another NAME.")
+            raise UsageError(f"{registry.kind} {name!r} already exists in {registry.owners[key]}; use another NAME.")
 
 
 def _files(kind: str, name: str, distribution: str) -> Iterator[tuple[str, str]]:

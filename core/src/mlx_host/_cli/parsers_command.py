@@ -1,4 +1,4 @@
-"""`mlx-host parsers`, `mlx-host parser test` and `mlx-host parser fuzz`: parsers without a model."""
+"""`mlx-host parsers`, `mlx-host parser test` and `mlx-host parser fuzz`: list and test parsers without a model."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from mlx_host.errors import UsageError
 from mlx_host.parsing import Marker, Parser, Part, ToolCall
 from mlx_host.requests import Json
 
-# Calls of unknown functions are read, too, so that one tool of any name is enough to have them read.
+# Parsers also extract calls of unknown functions, so the name of the tool does not matter.
 ANY_TOOL: Json = {"type": "function", "function": {"name": "any", "parameters": {"type": "object"}}}
-# Above this length, splitting at each place in turn is left to the fuzzer.
-MOST_SPLITS = 2000
+# Longer texts are not split at every position; `parser fuzz` tests more ways.
+MAX_SPLITS = 2000
 
 
 @click.command(name="parsers")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.pass_obj
 def parsers_command(plugins: Plugins, as_json: bool) -> None:
-    """List the installed parser families, what each reads, and whether calls can be forced in its format."""
+    """List the installed parsers, what each extracts, and whether it supports forced tool calls."""
     rows = list(_rows(plugins))
     if as_json:
         click.echo(json.dumps(rows, indent=2))
@@ -42,14 +42,14 @@ def parsers_command(plugins: Plugins, as_json: bool) -> None:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(show_lines=True)
-    for title in ("parser", "also called"):
-        # Half a name cannot be copied.
+    for title in ("parser", "aliases"):
+        # Not wrapped, so that names can be copied.
         table.add_column(title, no_wrap=True)
-    table.add_column("reads")
-    table.add_column("forces calls")
+    table.add_column("extracts")
+    table.add_column("forced calls")
     for row in rows:
         forces = "yes" if row["forces_calls"] else "no"
-        # Text, as what a parser says of itself is no markup.
+        # Text: descriptions may contain Rich markup characters.
         table.add_row(*map(Text, (row["name"], "\n".join(row["aliases"]), row["reads"], forces)))
     return table
 
@@ -61,7 +61,7 @@ def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
         yield {
             "name": parser.name,
             "aliases": list(parser.aliases),
-            "reads": parser.reads,
+            "reads": parser.description,
             "forces_calls": parser.can_force_calls(),
             "distribution": origin.distribution,
         }
@@ -69,12 +69,12 @@ def _rows(plugins: Plugins) -> Iterator[dict[str, Any]]:
 
 @click.group(name="parser")
 def parser_group() -> None:
-    """Try a parser on recorded text, without a model."""
+    """Test a parser on recorded output, without a model."""
 
 
 @dataclass(frozen=True)
 class Recording:
-    """A model's raw output, and how the parser was primed for it."""
+    """A model's raw output, and the arguments of the parser for it."""
 
     text: str
     generation_prompt: str = ""
@@ -82,7 +82,7 @@ class Recording:
 
 
 class _Entry(BaseModel):
-    """A line of JSONL."""
+    """A line of a JSONL file."""
 
     text: str
     generation_prompt: str | None = None
@@ -92,77 +92,81 @@ class _Entry(BaseModel):
 @parser_group.command(name="test")
 @click.argument("name")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--prompt-tail", default="", help="What the chat template appended last, such as '<think>\\n'.")
+@click.option(
+    "--generation-prompt",
+    default="",
+    help="The text that the chat template appends after the last message, such as '<think>\\n'.",
+)
 @click.pass_obj
 def test_command(plugins: Plugins, name: str, file: Path, generation_prompt: str) -> None:
-    """Run the recorded output in FILE through the parser NAME, cut in every way, and print what comes out.
+    """Parse the recorded output in FILE with the parser NAME, split into chunks in many ways, and print the result.
 
-    FILE is plain text, or JSONL with an object a line: "text", and if need be "prompt_tail" and "tools". The exit code
-    is 1 if the way the text is cut shows.
+    FILE is plain text, or JSONL whose objects have "text" and optionally "generation_prompt" and "tools". The exit code
+    is 1 if the result depends on the chunks.
     """
     parser = plugins.parser(name)
     console = Console()
     failed = False
     for number, recording in enumerate(read_recordings(file, generation_prompt), start=1):
-        whole = run(parser, recording, [recording.text])
+        expected = run(parser, recording, [recording.text])
         console.rule(f"recording {number}: {len(recording.text)} characters")
-        for part in whole:
-            _show(console, part)
-        for pieces in chunkings(recording.text):
-            if (parts := run(parser, recording, pieces)) != whole:
+        for part in expected:
+            _print_part(console, part)
+        for chunks in chunkings(recording.text):
+            if (parts := run(parser, recording, chunks)) != expected:
                 failed = True
-                told = ("cut differently, this comes out instead: ", "red")
-                console.print(Text.assemble(told, repr(pieces)[:200]), soft_wrap=True)
+                label = ("different result with the chunks ", "red")
+                console.print(Text.assemble(label, repr(chunks)[:200]), soft_wrap=True)
                 for part in parts:
-                    _show(console, part)
+                    _print_part(console, part)
                 break
     if failed:
         raise SystemExit(1)
 
 
 def read_recordings(file: Path, generation_prompt: str) -> list[Recording]:
-    """Read text or JSONL; UsageError says what is wrong with it."""
+    """Read recordings from a text or JSONL file; UsageError if the file is invalid."""
     try:
-        # As it was written: `read_text` would make one character of a carriage return and a newline.
+        # Not `read_text`, which replaces "\r\n" with "\n".
         text = file.read_bytes().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{str(file)!r} cannot be read: {error}") from error
     if file.suffix != ".jsonl":
         return [Recording(text, generation_prompt)]
     recordings = []
-    # `splitlines` would cut at what JSON may hold in a string, such as U+2028.
+    # Not `splitlines`, which also splits at characters that JSON strings may contain, such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
                 entry = _Entry.model_validate_json(line)
             except ValidationError as error:
-                fault = error.errors()[0]
-                field = "".join(f"{step}: " for step in fault["loc"][:1])
+                details = error.errors()[0]
+                field = "".join(f"{step}: " for step in details["loc"][:1])
                 raise UsageError(
-                    f'Line {number} of {str(file)!r} must be a JSON object with a "text", and if need be "prompt_tail" '
-                    f'and "tools"; {field}{fault["msg"]}.'
+                    f"Line {number} of {str(file)!r} is invalid: {field}{details['msg']}. "
+                    'It must be a JSON object with "text", and optionally "generation_prompt" and "tools".'
                 ) from error
-            tail = generation_prompt if entry.generation_prompt is None else entry.generation_prompt
-            recordings.append(Recording(entry.text, tail, entry.tools or (ANY_TOOL,)))
+            prompt = generation_prompt if entry.generation_prompt is None else entry.generation_prompt
+            recordings.append(Recording(entry.text, prompt, entry.tools or (ANY_TOOL,)))
     if not recordings:
-        raise UsageError(f"{str(file)!r} holds no recording.")
+        raise UsageError(f"{str(file)!r} contains no recordings.")
     return recordings
 
 
 def chunkings(text: str) -> Iterator[list[str]]:
-    """The ways to cut a text: single characters, pieces of a few sizes, in two at each place."""
+    """Yield ways to split a text: into chunks of several sizes, and in two at each position."""
     for size in (1, 2, 3, 4, 7, 16, 64):
         yield [text[at : at + size] for at in range(0, len(text), size)]
-    if len(text) <= MOST_SPLITS:
+    if len(text) <= MAX_SPLITS:
         for at in range(1, len(text)):
             yield [text[:at], text[at:]]
 
 
-def run(parser: type[Parser], recording: Recording, pieces: Sequence[str]) -> list[Part]:
-    """Feed a parser; neighbouring parts of one kind are joined."""
-    reading = parser(generation_prompt=recording.generation_prompt, tools=recording.tools)
+def run(family: type[Parser], recording: Recording, chunks: Sequence[str]) -> list[Part]:
+    """Parse the chunks, and join adjacent parts of the same type."""
+    parser = family(generation_prompt=recording.generation_prompt, tools=recording.tools)
     parts: list[Part] = []
-    for part in [part for piece in pieces for part in reading.feed(piece)] + reading.finish():
+    for part in [part for chunk in chunks for part in parser.feed(chunk)] + parser.finish():
         last = parts[-1] if parts else None
         if last is not None and type(last) is type(part) and not isinstance(part, ToolCall):
             parts[-1] = type(part)(last.source + part.source)
@@ -171,40 +175,42 @@ def run(parser: type[Parser], recording: Recording, pieces: Sequence[str]) -> li
     return parts
 
 
-def _show(console: Console, part: Part) -> None:
-    """Write a part in one line, however long: it is searched for."""
+def _print_part(console: Console, part: Part) -> None:
+    """Print a part without wrapping, so that it can be searched for."""
     match part:
         case ToolCall(name, arguments):
-            told = Text.assemble(("call      ", "green"), f"{name} {arguments}")
+            line = Text.assemble(("call      ", "green"), f"{name} {arguments}")
         case Marker(source):
-            told = Text.assemble(("marker    ", "dim"), (repr(source), "dim"))
+            line = Text.assemble(("marker    ", "dim"), (repr(source), "dim"))
         case _:
-            told = Text.assemble((f"{type(part).__name__.lower():<10}", "cyan"), repr(part.source))
-    console.print(told, soft_wrap=True)
+            line = Text.assemble((f"{type(part).__name__.lower():<10}", "cyan"), repr(part.source))
+    console.print(line, soft_wrap=True)
 
 
 @parser_group.command(name="fuzz")
 @click.argument("name")
 @click.pass_obj
 def fuzz_command(plugins: Plugins, name: str) -> None:
-    """Run the contract that every parser must pass on the parser NAME; needs the extra `mlx-host[testing]`."""
+    """Test the parser NAME against the parser contract; requires the extra `mlx-host[testing]`."""
     parser = plugins.parser(name)
     try:
         from mlx_host.testing import ParserContract
     except ImportError as error:
-        raise UsageError(f"The contract needs {error.name}; install it: pip install 'mlx-host[testing]'") from error
+        raise UsageError(
+            f"The parser contract requires {error.name}. Install it with: pip install 'mlx-host[testing]'"
+        ) from error
     contract = type("Contract", (ParserContract,), {"parser": parser})()
     console = Console()
     failed = False
     for test in sorted(name for name in dir(contract) if name.startswith("test_")):
-        described = test.removeprefix("test_").replace("_", " ")
+        description = test.removeprefix("test_").replace("_", " ")
         try:
             getattr(contract, test)()
         except AssertionError as error:
             failed = True
-            console.print(f"[red]fails[/red]  {described}")
+            console.print(f"[red]failed[/red]  {description}")
             console.print(str(error), markup=False, highlight=False)
         else:
-            console.print(f"[green]holds[/green]  {described}")
+            console.print(f"[green]passed[/green]  {description}")
     if failed:
         raise SystemExit(1)

@@ -16,7 +16,7 @@ from mlx_host._plugins.manager import Plugins
 from mlx_host._plugins.registry import Registry
 from mlx_host._settings import api_names, flag_name
 
-# What a plugin provides by implementing a hook; backends, parsers, APIs and commands are listed one by one.
+# Descriptions of the hooks; what plugins register through other hooks is listed by name.
 HOOKS = {
     "resolve_source": "model sources",
     "prepare_request": "request preparation",
@@ -28,7 +28,7 @@ HOOKS = {
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.pass_context
 def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
-    """List the installed plugins, what each provides, and the skipped ones with the reason."""
+    """List the installed plugins and what they provide, and the skipped plugins with the reason."""
     if ctx.invoked_subcommand is not None:
         return
     plugins: Plugins = ctx.obj
@@ -39,21 +39,21 @@ def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
     console = Console()
     console.print(_table(description["plugins"]))
     for problem in plugins.problems():
-        # In one line, however long, so that it can be searched for.
+        # Not wrapped, so that it can be searched for.
         console.print(Text.assemble(("skipped: ", "red"), problem), soft_wrap=True)
 
 
 def _table(plugins: Sequence[Mapping[str, Any]]) -> Table:
-    """Make a table with a row for each distribution."""
+    """Create a table with a row for each distribution."""
     by_distribution: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for plugin in plugins:
         by_distribution.setdefault((plugin["distribution"], plugin["version"]), []).append(plugin)
     table = Table(show_lines=True)
     for title in ("plugin", "version", "provides"):
-        # Folded: half a name or flag cannot be copied.
+        # Folded instead of truncated, so that names and flags can be copied.
         table.add_column(title, overflow="fold")
     for (distribution, version), parts in sorted(by_distribution.items()):
-        # Text: a plugin's own words are not markup.
+        # Text: a plugin's texts may contain Rich markup characters.
         table.add_row(*map(Text, (distribution, version, "\n".join(_lines(parts)))))
     return table
 
@@ -128,8 +128,8 @@ def describe(plugins: Plugins) -> dict[str, Any]:
 
 
 def endpoints(plugins: Plugins) -> dict[str, list[str]]:
-    """Return the endpoints of each API as METHOD /path; a plugin whose API fails is skipped."""
-    # Imported here: the web framework is slow to import, and the other commands do without it.
+    """Return the endpoints of each API as "METHOD /path"; a plugin whose API fails is skipped."""
+    # Imported here: the web framework is slow to import, and other commands do not need it.
     from mlx_host._host import Host, ModelPool
     from mlx_host._http.app import mount
 
@@ -138,12 +138,12 @@ def endpoints(plugins: Plugins) -> dict[str, list[str]]:
     for name, api in plugins.apis.found.items():
         info = plugins.apis.owners.get(name)
         if info is None:
-            # Another API of the same plugin has failed.
+            # The plugin was skipped because another of its APIs failed.
             continue
         try:
             routes = mount(api, str(info), host, api.settings()).routes
         except ValidationError:
-            # It has settings without defaults.
+            # The API has required settings.
             found[name] = [f"{prefix}/..." for prefix in api.prefixes]
         except Exception as error:  # noqa: BLE001  a plugin's bug must not hide the others
             plugins.skip(info, f"API {name!r} failed: {type(error).__name__}: {error}")

@@ -14,14 +14,14 @@ from mlx_host._engine.ipc import Loading
 
 log = logging.getLogger("mlx_host.loading")
 
-# A line is logged each time that this share of a stage has been done.
-LINE_EVERY = 0.25
+# A line is logged after each of these fractions of a stage.
+LOG_INTERVAL = 0.25
 
 
 class LoadingDisplay:
-    """One bar, or series of log lines, for each stage of each model; bars are drawn inside the context.
+    """A progress bar, or a series of log lines, for each stage of each model; bars are drawn inside the context.
 
-    Make it after the log is configured: bars and log lines share the terminal.
+    Create it after logging has been configured: bars and log lines share the console.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class LoadingDisplay:
             self._bars.stop()
 
     def for_model(self, name: str) -> Callable[[Loading], None]:
-        """Make the listener for one model."""
+        """Return the progress callback for one model."""
         return lambda loading: self._show(name, loading)
 
     def _show(self, name: str, loading: Loading) -> None:
@@ -57,16 +57,16 @@ class LoadingDisplay:
                 self._tasks[key], completed=loading.done, total=loading.total or None, amount=_amount(loading)
             )
             return
-        share = _share(loading.done, loading.total)
-        # Of the total as it is known now, which may have grown.
-        logged = _share(self._logged[key], loading.total) if key in self._logged else None
-        # A stage that is at zero again has been restarted with its model.
-        if logged is None or share == 0.0 < logged or share - logged >= LINE_EVERY or share >= 1.0 > logged:
+        fraction = _fraction(loading.done, loading.total)
+        # The total can grow, so the logged fraction is computed again.
+        logged = _fraction(self._logged[key], loading.total) if key in self._logged else None
+        # A stage returns to zero when the model is restarted.
+        if logged is None or fraction == 0.0 < logged or fraction - logged >= LOG_INTERVAL or fraction >= 1.0 > logged:
             self._logged[key] = loading.done
             log.info("%s: %s %s", name, loading.stage, _amount(loading))
 
 
-def _share(done: int, total: int) -> float:
+def _fraction(done: int, total: int) -> float:
     return done / total if total else 1.0
 
 

@@ -18,17 +18,18 @@ from mlx_host.backend import Backend
 
 
 class RunCommand(click.RichCommand):
-    """The command whose flags depend on the installed APIs and on the backend that its arguments name.
+    """The command `run`; its flags depend on the installed APIs and on the backend in its arguments.
 
-    Command lines of mlx-openai-server are translated first; with that program's `name` for the command, all are.
+    Command lines of mlx-openai-server are translated first. With `name` "launch", as in that program, every command
+    line is translated.
     """
 
     def __init__(self, name: str = "run") -> None:
         self._config = click.RichOption(
             ["config", "--config"],
             type=click.Path(path_type=Path),
-            help="A mlx-host.toml: these settings as keys, each model as a [[models]] table, the settings of an API as "
-            f"an [apis.NAME] table. Relative paths in it start at the working directory. "
+            help="Configuration file, usually mlx-host.toml: server settings as keys, each model as a [[models]] "
+            "table, API settings as [apis.NAME] tables. Relative paths are relative to the working directory. "
             f"[env: {variable_name('config')}]",
             envvar=variable_name("config"),
             panel="Server",
@@ -44,9 +45,9 @@ class RunCommand(click.RichCommand):
             hidden=name == migration.COMMAND,
             callback=run,
             help="Load models and serve them.\n\nAdd `--backend NAME` to `--help` to list that backend's options. "
-            "The opposite of a switch `--x` is `--no-x`.",
+            "`--no-x` turns a switch `--x` off.",
             params=self._common,
-            # Listing the opposites as well would double the longest names.
+            # Without the negations, which would double the width of the column.
             context_settings={"rich_help_config": {"options_table_column_types": ["opt_primary", "metavar", "help"]}},
         )
 
@@ -83,9 +84,9 @@ class RunCommand(click.RichCommand):
         )
 
     def _backends(self, ctx: click.Context, plugins: Plugins, args: Sequence[str]) -> list[Backend[Any]]:
-        """Look ahead in the arguments, then in the environment and the file, for the backends that are used."""
+        """Find the backends that are used in the arguments, the environment or the configuration file."""
         parser = self.make_parser(ctx)
-        # The flags of a backend that is not known yet; a value of one counts as an argument.
+        # The flags of the backend are not known yet; their values are parsed as arguments.
         parser.ignore_unknown_options = True
         ahead, _, _ = parser.parse_args(list(args))
         name = ahead.get("backend") or _environment_backend()
@@ -98,13 +99,13 @@ class RunCommand(click.RichCommand):
 
 
 def _with_defaults(params: Sequence[click.Parameter], backend: Backend[Any]) -> list[click.Parameter]:
-    """Show a backend's own defaults of the model settings."""
+    """Replace the defaults of the model settings in the help texts by those of the backend."""
     own = {option.name: option for option in flags.flags(MODEL, "Model", backend.settings)}
     return [own.get(param.name, param) for param in params]
 
 
 def _backend_flags(backends: Sequence[Backend[Any]]) -> list[click.Option]:
-    """Make the flags of all backends; of several with the same name the first."""
+    """Create the flags of all backends; of several flags with the same name, the first is used."""
     found: dict[str | None, click.Option] = {}
     for backend in backends:
         for option in flags.flags(option_names(backend.options), f"Backend {backend.name}"):
@@ -130,7 +131,7 @@ def _backends_of_file(config: Path | None, plugins: Plugins) -> list[str]:
 
 @click.pass_context
 def run(ctx: click.RichContext, /, config: Path | None, **params: Any) -> None:
-    """Check everything that can be checked without loading a model, then load and serve."""
+    """Validate the settings, then load the models and serve them."""
     plugins: Plugins = ctx.obj
     file: Mapping[str, Any] = {}
     if config is not None:

@@ -1,4 +1,4 @@
-"""Starts the server, keeps it running and shuts it down."""
+"""Starts, runs and shuts down the server."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mlx_host")
 
-# How long a model's process may take to close its model after its requests are done.
+# Maximum time that a model's process may take to close the model, in seconds.
 CLOSE_TIMEOUT = 5.0
-# How long clients may take to read the last responses.
+# Maximum time that clients may take to receive the last responses, in seconds.
 FLUSH_TIMEOUT = 2.0
 
 
 def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
-    """Serve until a signal; LoadError if a model that must load cannot be loaded."""
+    """Serve until a signal; LoadError if a required model cannot be loaded."""
     import uvloop
 
     from mlx_host._http import server
@@ -47,7 +47,7 @@ def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
                 listening.append(sockets.enter_context(server.bind(host.host, port, flag)))
                 port = listening[-1].getsockname()[1]
             ports.setdefault(port, []).append(name)
-        _logs.set_up(host.log_level, None if host.no_log_file else host.log_file)
+        _logs.configure_logging(host.log_level, None if host.no_log_file else host.log_file)
         for problem in plugins.problems():
             log.warning("skipped: %s", problem)
         log.info("listening at %s", server.url(listening[0]))
@@ -57,7 +57,7 @@ def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
 
 
 def _own_ports(settings: Settings) -> list[tuple[str, int]]:
-    """Return the APIs that are also served on a port of their own."""
+    """Return the APIs that are also served on a separate port, with the port."""
     return [(name, values.port) for name, values in settings.apis.items() if values.port is not None]
 
 
@@ -100,8 +100,8 @@ async def _serve(
 def mount_apis(plugins: Plugins, settings: Settings, host: Host) -> list[MountedApi]:
     """Create the endpoints of the enabled APIs; a plugin whose API fails is skipped.
 
-    UsageError if a setting cannot be used, a plugin fails in spite of --strict-plugins, or a model's backend belongs
-    to a plugin that is skipped.
+    Raises UsageError if a setting is invalid, if a plugin fails and --strict-plugins is set, or if a model's backend
+    belongs to a skipped plugin.
     """
     from mlx_host._http.app import mount
 
@@ -109,7 +109,7 @@ def mount_apis(plugins: Plugins, settings: Settings, host: Host) -> list[Mounted
     for name, values in settings.apis.items():
         info = plugins.apis.owners.get(name)
         if info is None:
-            # Another API of the same plugin has failed.
+            # The plugin was skipped because another of its APIs failed.
             continue
         try:
             mounted[name] = mount(plugins.apis.found[name], str(info), host, values)
@@ -153,7 +153,13 @@ async def _run(
 
 
 class Stop:
-    """Shuts the server down: it stops listening, lets requests finish for a while, then ends them."""
+    """Shuts the server down.
+
+    state     event                        next      action
+    serving   signal, or server ended      draining  stop listening; reject new requests
+    draining  all work is done             ended     stop the models and the server
+    draining  second signal, or timeout    ended     the same; running requests fail
+    """
 
     def __init__(self, host: Host, http: server.Server) -> None:
         self.begun = asyncio.Event()
@@ -162,7 +168,7 @@ class Stop:
         self._http = http
 
     def request(self) -> None:
-        """Begin to shut down; a second call ends the running requests."""
+        """Start draining; a second call ends the running requests."""
         if self.begun.is_set():
             self._second.set()
         self.begin()
@@ -173,16 +179,16 @@ class Stop:
         self.begun.set()
 
     async def finish(self, serving: asyncio.Task[None], timeout: float) -> None:
-        """Let requests finish for up to `timeout` seconds, then end."""
+        """Wait up to `timeout` seconds for running requests, then end."""
         self.begin()
-        log.info("stopping; running requests have %g s to finish, a second signal ends them at once", timeout)
+        log.info("shutting down; running requests have %g s to finish, a second signal ends them immediately", timeout)
         second = asyncio.create_task(self._second.wait())
         drained = asyncio.create_task(self._drained(serving))
         done, _ = await asyncio.wait((drained, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         for task in (second, drained):
             task.cancel()
         if not done:
-            log.warning("requests are still running after %g s; ending them", timeout)
+            log.warning("requests are still running after %g s and will be ended", timeout)
         await self.end(serving)
 
     async def _drained(self, serving: asyncio.Task[None]) -> None:
@@ -191,7 +197,7 @@ class Stop:
         await self._host.drain()
 
     async def end(self, serving: asyncio.Task[None]) -> None:
-        """End the models, with their requests, and the server."""
+        """Stop the models, including their running requests, and the server."""
         self.begin()
         await self._host.stop(CLOSE_TIMEOUT)
         await asyncio.wait((serving,), timeout=FLUSH_TIMEOUT)
@@ -200,9 +206,9 @@ class Stop:
 
 
 async def _loaded(host: Host, stop: Stop, display: LoadingDisplay, *, strict: bool) -> bool:
-    """Wait until every model has loaded or failed; False if the server is shut down before.
+    """Wait until every model has loaded or failed; return False if the server is shut down before.
 
-    LoadError if a model fails and `strict` is set or it is the only one, or if all fail.
+    Raises LoadError if all models fail, or if one fails and `strict` is set.
     """
     loading = asyncio.create_task(host.wait_started(strict=strict))
     begun = asyncio.create_task(stop.begun.wait())

@@ -1,4 +1,4 @@
-"""The files that `mlx-host plugins new` writes, by path, with `$names` for string.Template."""
+"""The files that `mlx-host plugins new` creates, by path, as string.Template texts."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ mlx-host run --backend $name --help
 mlx-host run --backend $name
 ```
 
-`$module.py` repeats the prompt. Replace its model by yours:
+`$module.py` repeats the prompt. Replace its model with yours:
 
-* load it in `load`: `context.path` is the local folder of `--model` once `needs_model` is true, `context.options` are
-  the options. Import heavy libraries there and not at the top;
+* load it in `load`: `context.path` is the local folder of `--model` if `needs_model` is true, `context.options` are the
+  options. Import heavy libraries there instead of at the top of the module;
 * yield a `TextDelta` for each piece of output as it is generated;
 * reject what you do not support with `UnsupportedRequestError`.
 
@@ -107,7 +107,7 @@ from $module import register_backends
 
 class Test$title(ModelContract):
     backend = register_backends()[0]
-    requests = (chat("Hello, is anybody there?"), chat("One two three four", max_tokens=2))
+    requests = (chat("Hello, how are you?"), chat("One two three four", max_tokens=2))
 """,
 }
 
@@ -124,10 +124,10 @@ mlx-host parser fuzz $name
 mlx-host run --backend lm --parser $name --model MODEL
 ```
 
-`$module/__init__.py` declares how the family's models mark reasoning and tool calls. Record outputs of your model
-and add them to `$module/samples.py` with what they mean. `tests/test_contract.py` splits, damages and mixes the samples
-and checks that the result does not depend on the chunks, that no text is lost, and that the grammar of calls, the text
-that is written and what is read agree.
+`$module/__init__.py` declares the markup of the models' reasoning and tool calls. Record outputs of your model, and
+add them to `$module/samples.py` with the expected result. `tests/test_contract.py` splits, damages and combines the
+samples. It checks that the result does not depend on the chunks, that no text is lost, and that the grammar of tool
+calls, the formatted calls and the parsed calls agree.
 """,
     "$module/__init__.py": '''\
 """An mlx-host parser: $name."""
@@ -140,12 +140,12 @@ from mlx_host.parsing import JsonCall, MarkupParser, Parser, TaggedCalls
 
 class ${title}Parser(MarkupParser):
     name = "$key"
-    reads = "reasoning and calls of $name"
+    description = "reasoning and calls of $name"
     # `--parser auto` selects this family for a chat template that contains all strings of one of these.
-    templates = (("<call>", "</call>"),)
+    template_signatures = (("<call>", "</call>"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|end|>",)
+    ignored_tokens = ("<|end|>",)
     calls = (TaggedCalls("<call>", JsonCall(), "</call>"),)
 
 
@@ -154,7 +154,7 @@ def register_parsers() -> list[type[Parser]]:
     return [${title}Parser]
 ''',
     "$module/samples.py": '''\
-"""Outputs of $name, and what they mean."""
+"""Recorded outputs of $name, with the expected result."""
 
 from mlx_host.testing.samples import OSLO, TOOLS, Sample, standard_samples
 
@@ -192,14 +192,14 @@ pytest
 mlx-host run --backend $name
 ```
 
-`$module/__init__.py` registers the API, its settings, its type of request, and a backend that serves it;
-`$module/routes.py` has the endpoint. Replace them by yours:
+`$module/__init__.py` registers the API, its settings, its request type, and a backend that supports it;
+`$module/routes.py` defines the endpoint. Replace them with yours:
 
-* an endpoint translates the body to a request, submits it, and returns `respond(...)` with an `Encoder` for a stream or
+* an endpoint converts the body to a request, submits it, and returns `respond(...)` with an `Encoder` for a stream or
   a `Collector` for a plain response;
-* an API for models that exist submits one of the requests of `mlx_host.requests` and needs no backend of its own; a
+* an API for existing backends submits one of the requests of `mlx_host.requests` and does not need a backend; a
   `ChatRequest` is submitted with `service.chat`;
-* reject what you do not support with `InvalidRequestError`, and list what has no effect in `ignored_header`.
+* reject unsupported parameters with `InvalidRequestError`, and list parameters without effect in `ignored_header`.
 
 `tests/test_contract.py` starts a server with the API and tests it the way clients use it.
 """,
@@ -222,7 +222,7 @@ from pydantic import Field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ${title}Request(Request):
-    """The request that the endpoint submits; its type decides which models serve it."""
+    """The request that the endpoint submits; its type determines which models support it."""
 
     task: ClassVar[str] = "$name"
 
@@ -232,7 +232,7 @@ class ${title}Request(Request):
 class ${title}Settings(ApiSettings):
     """Each field is a flag, a key of [apis.$name] and an environment variable."""
 
-    max_characters: int = Field(4096, ge=1, description="The longest text that a request may have.")
+    max_characters: int = Field(4096, ge=1, description="Maximum length of the text of a request.")
 
 
 class ${title}Model(Model):
@@ -252,7 +252,7 @@ def load(context: LoadContext[Options]) -> ${title}Model:
 
 
 def create(service: Service, settings: ${title}Settings) -> Endpoints:
-    # Other commands than `run` work without the web framework, which takes long to import.
+    # Imported here: the web framework is slow to import, and most commands do not need it.
     from .routes import TextEndpoints
 
     return TextEndpoints(service, settings)
@@ -275,8 +275,8 @@ def register_apis() -> list[Api[Any]]:
 
 @hookimpl
 def register_backends() -> list[Backend[Options]]:
-    supported_requests = (${title}Request,)
-    return [Backend("$name", load, Options, serves, needs_model=False, summary="repeats a text")]
+    supported = (${title}Request,)
+    return [Backend("$name", load, Options, supported, needs_model=False, summary="repeats a text")]
 ''',
     "$module/routes.py": '''\
 """POST /v1/$name."""

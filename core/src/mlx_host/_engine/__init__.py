@@ -1,4 +1,4 @@
-"""Runs one loaded model: the loop that advances its generators in a child process, and the host's side of it."""
+"""Runs one model: the generation loop in a worker process, and the host's side of it."""
 
 from mlx_host._engine.engine import Engine, WorkerExitedError
 from mlx_host._engine.ipc import WorkerConfig

@@ -1,4 +1,24 @@
-"""The host's side of a model's process: asyncio on one end, the pipe on the other."""
+"""The host's side of a model's worker: connects asyncio with the pipe to the process.
+
+States of an engine:
+
+    state      `ready()`       next state
+    STARTING   waits           READY by Capabilities; FAILED by LoadFailed; EXITED if the process exits
+    READY      capabilities    EXITED if the process exits, by itself or after Shutdown or a kill
+    FAILED     LoadError       EXITED when the process has exited
+    EXITED     either          none; `exited` has the reason
+
+States of a request. STARTED and FINISHED are attributes of its RequestHandle, see there:
+
+    state        in                next state
+    SUBMITTED    `handles`         STARTED by its first event; FINISHED by an error; CANCELLING by `cancel`
+    STARTED      `handles`         FINISHED by its last event or an error; CANCELLING by `cancel`
+    CANCELLING   `_cancelling`     CANCELLED by CancelAck; events that arrive before that are dropped
+    FINISHED     -                 none
+    CANCELLED    -                 none
+
+If the process exits, SUBMITTED and STARTED requests remain in `handles`: the served model fails or retries them.
+"""
 
 from __future__ import annotations
 
@@ -28,21 +48,21 @@ from mlx_host.requests import Request
 
 log = logging.getLogger(__name__)
 
-# How often, and how many times, to check whether a stalled process has written its stacks.
+# A stalled process is polled for its stack traces at this interval in seconds, up to MAX_STACK_POLLS times.
 STACK_POLL_INTERVAL = 0.1
 MAX_STACK_POLLS = 20
 
 
 class WorkerExitedError(LoadError):
-    """The model's process exited by itself, while it was loading or later."""
+    """The model's process exited unexpectedly, while it was loading the model or later."""
 
 
 class Engine:
-    """A worker and the requests that it runs. All methods are for the event loop that created it.
+    """A worker and the requests that it runs. Use it only on the event loop that created it.
 
-    `batch_sizes` counts steps by the number of requests that had output. `last_progress_at` is when the worker last
-    sent a step's output or a heartbeat, or was given a request while idle; it is meaningless unless the engine is
-    `busy`. `exited` becomes the reason when the process has exited.
+    `batch_sizes` counts steps by the number of requests that produced output. `last_progress_at`, which is valid while
+    the engine is `busy`, is the time of the last output or heartbeat, or of the first request after an idle period.
+    The result of `exited` is the reason why the process has exited.
     """
 
     def __init__(
@@ -61,13 +81,13 @@ class Engine:
         self._outbox: SimpleQueue[Request | Cancel | Shutdown | None] = SimpleQueue()
         self.exited: asyncio.Future[str] = self._loop.create_future()
         self.last_progress_at = self._loop.time()
-        # Sending may block while the worker computes, receiving always blocks: a thread for each.
-        self._sender = threading.Thread(target=self._send, name="to model", daemon=True)
+        # Two threads, because both directions block: sending while the worker computes, receiving always.
+        self._sender = threading.Thread(target=self._send, name="send to model", daemon=True)
         self._sender.start()
-        threading.Thread(target=self._receive, name="from model", daemon=True).start()
+        threading.Thread(target=self._receive, name="receive from model", daemon=True).start()
 
     async def ready(self) -> Capabilities:
-        """Wait until the model is loaded; LoadError if it cannot be, WorkerExitedError if its process exited."""
+        """Wait until the model is loaded; LoadError if that fails, WorkerExitedError if the process exits."""
         return await asyncio.shield(self._ready)
 
     @property
@@ -82,11 +102,11 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether the worker owes output or a CancelAck."""
+        """Whether the worker is expected to send output or a CancelAck."""
         return bool(self._handles or self._cancelling)
 
     def submit(self, handle: RequestHandle) -> None:
-        """Send a request to the worker; its events arrive in `handle`."""
+        """Send a request to the worker, which pushes its events to `handle`."""
         if not self.busy:
             self.last_progress_at = self._loop.time()
         self._handles[handle.request.id] = handle
@@ -100,7 +120,7 @@ class Engine:
             self._outbox.put(Cancel(id))
 
     async def stop(self, timeout: float) -> None:
-        """Shut the worker down; kill it after `timeout` seconds, or at once if it is still loading."""
+        """Shut the worker down; kill it after `timeout` seconds, or at once if the model is not loaded yet."""
         if not self._ready.done():
             self.worker.kill()
         self._outbox.put(Shutdown())
@@ -115,7 +135,7 @@ class Engine:
         await asyncio.shield(self.exited)
 
     async def dump_stacks(self) -> str:
-        """Return the stacks of the worker's threads; empty if it does not respond."""
+        """Return the stack traces of the worker's threads; an empty string if it does not respond."""
         self.worker.request_stack_dump()
         text = ""
         for _ in range(MAX_STACK_POLLS):
@@ -131,11 +151,13 @@ class Engine:
             try:
                 send(self.worker.connection, Submit.of(message) if isinstance(message, Request) else message)
             except OSError:
-                return  # The receiving thread sees the end of the pipe, too, and reports it.
-            except Exception as error:  # noqa: BLE001  whatever pickling raises
-                # A request that cannot be sent must not fail those behind it.
+                return  # The receiving thread also notices that the pipe is closed, and reports it.
+            except Exception as error:  # noqa: BLE001  pickling raises any exception
+                # A request that cannot be pickled must not affect the others.
                 assert isinstance(message, Request)
-                failed = EngineError(f"The request cannot be sent to the model: {type(error).__name__}: {error}")
+                failed = EngineError(
+                    f"The request could not be sent to the model's process: {type(error).__name__}: {error}"
+                )
                 self._loop.call_soon_threadsafe(self._handle_message, StepOutput([(message.id, failed)]))
 
     def _receive(self) -> None:
@@ -149,12 +171,12 @@ class Engine:
         except (EOFError, OSError):
             pass
         except Exception:
-            # Raised by unpickling a plugin's event or error; nothing after it can be received, either.
-            log.exception("received a message from the model's process that cannot be unpickled")
+            # Raised by unpickling a plugin's event or error. The messages after it cannot be trusted, either.
+            log.exception("a message from the model's process could not be unpickled; killing the process")
             self.worker.kill()
         reason = self.worker.wait()
         if traces := self.worker.read_stack_traces():
-            log.error("the model's process exited (%s); its stacks:\n%s", reason, traces)
+            log.error("the model's process exited (%s); stack traces:\n%s", reason, traces)
         self._outbox.put(None)
         self._sender.join()
         self.worker.close()
@@ -170,7 +192,7 @@ class Engine:
                 for id, event in events:
                     handle = self._handles.get(id)
                     if handle is None:
-                        continue  # Cancelled while this was on its way.
+                        continue  # The event was sent before the cancellation arrived.
                     handle.push(event)
                     if handle.finished:
                         self._handles.pop(id, None)
@@ -198,5 +220,5 @@ def _log(message: LogMessage) -> None:
     try:
         logger.handle(record)
     except Exception:
-        # A filter or handler of this process that raises must not end the model's process.
-        log.exception("a log record of the model's process could not be handled")
+        # An exception of a filter or handler must not end the receiving thread, and with it the worker.
+        log.exception("a log record of the model's process could not be processed")

@@ -1,7 +1,7 @@
-"""Checks that the events of a request follow the event protocol, so that the host never sees output that does not.
+"""Checks that a model's events follow the event protocol; this is the only place that checks their completeness.
 
-Every output is Started, other events, Finished. The rules of each type of request say what else holds. Text of a choice
-after its ChoiceFinished is no error: the host ignores it.
+The output of every request is Started, other events, Finished. Each type of request has additional rules. Text of a
+choice after its ChoiceFinished is allowed: the host discards it.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ FLOAT32_SIZE = 4
 
 
 class EventProtocolError(Exception):
-    """A model's output breaks the event protocol; the message names the event."""
+    """A model's events violate the event protocol; the message names the event."""
 
 
 class Rules:
-    """The rules for one type of request; these allow everything."""
+    """The rules for one type of request; the base class has none."""
 
     started: type[Started] = Started
 
@@ -47,7 +47,7 @@ class Rules:
         """Check an event other than Started and Finished."""
 
     def check_complete(self) -> None:
-        """Check that nothing is missing when Finished comes."""
+        """Check that the output is complete, at Finished."""
 
 
 class EmbeddingRules(Rules):
@@ -62,34 +62,34 @@ class EmbeddingRules(Rules):
         if not isinstance(event, EmbeddingBatch):
             return
         if not event.indices:
-            raise EventProtocolError("Embedded has no indices")
+            raise EventProtocolError("EmbeddingBatch has no indices")
         for index in event.indices:
             if index not in range(self._count):
-                raise EventProtocolError(f"Embedded has index {index} in a request with {self._count} inputs")
+                raise EventProtocolError(f"EmbeddingBatch has index {index} in a request with {self._count} inputs")
             if index not in self._missing:
-                raise EventProtocolError(f"Embedded has a second vector for input {index}")
+                raise EventProtocolError(f"EmbeddingBatch has a second vector for input {index}")
             self._missing.remove(index)
         size, rest = divmod(len(event.vectors), len(event.indices))
         if rest or not size or size % FLOAT32_SIZE:
             raise EventProtocolError(
-                f"Embedded has {len(event.vectors)} bytes for {len(event.indices)} vectors of float32"
+                f"EmbeddingBatch has {len(event.vectors)} bytes for {len(event.indices)} float32 vectors"
             )
         if self._size not in (None, size):
             raise EventProtocolError(
-                f"Embedded has vectors of {size // FLOAT32_SIZE} dimensions, expected {self._size // FLOAT32_SIZE}"
+                f"EmbeddingBatch has {size // FLOAT32_SIZE} dimensions, expected {self._size // FLOAT32_SIZE}"
             )
         self._size = size
 
     def check_complete(self) -> None:
         if self._missing:
             raise EventProtocolError(
-                f"Finished without the vectors of {len(self._missing)} of {self._count} inputs, "
-                f"the first of them input {min(self._missing)}"
+                f"Finished without vectors for {len(self._missing)} of {self._count} inputs, "
+                f"first missing: input {min(self._missing)}"
             )
 
 
 class ImageRules(Rules):
-    """Every image is finished exactly once, and has no partial images after that."""
+    """Every image is completed exactly once, and has no partial images after that."""
 
     started = ImagesStarted
 
@@ -101,29 +101,31 @@ class ImageRules(Rules):
         if not isinstance(event, (PartialImage, ImageCompleted)):
             return
         if event.image not in range(self._count):
-            raise EventProtocolError(f"{_name(event)} has image {event.image} in a request for {self._count}")
+            raise EventProtocolError(f"{_name(event)} has image {event.image} in a request for {self._count} images")
         if event.image not in self._missing:
-            raise EventProtocolError(f"{_name(event)} for image {event.image}, which is finished")
+            raise EventProtocolError(f"{_name(event)} for image {event.image}, which is already completed")
         if isinstance(event, ImageCompleted):
             self._missing.remove(event.image)
 
     def check_complete(self) -> None:
         if self._missing:
-            raise EventProtocolError(f"Finished without image {min(self._missing)} of {self._count}")
+            raise EventProtocolError(
+                f"Finished without image {min(self._missing)} in a request for {self._count} images"
+            )
 
 
 class TranscriptionRules(Rules):
-    """All text comes in segments."""
+    """All text is in Segment events."""
 
     started = TranscriptionStarted
 
     def check(self, event: Event) -> None:
         if isinstance(event, TextDelta) and not isinstance(event, Segment):
-            raise EventProtocolError("Text that is no Segment in a transcript")
+            raise EventProtocolError("TextDelta in a transcription, expected Segment")
 
 
 class TokenizeRules(Rules):
-    """The tokens come, and each has its string."""
+    """There is a Tokenized event with as many strings as tokens."""
 
     def __init__(self) -> None:
         self._missing = True
@@ -131,8 +133,10 @@ class TokenizeRules(Rules):
     def check(self, event: Event) -> None:
         if isinstance(event, Tokenized):
             self._missing = False
-            if len(event.tokens) != len(event.symbols):
-                raise EventProtocolError(f"Tokenized has {len(event.symbols)} symbols for {len(event.tokens)} tokens")
+            if len(event.tokens) != len(event.token_strs):
+                raise EventProtocolError(
+                    f"Tokenized has {len(event.token_strs)} token_strs for {len(event.tokens)} tokens"
+                )
 
     def check_complete(self) -> None:
         if self._missing:
@@ -154,31 +158,31 @@ def rules_for(request: Request) -> Rules:
 
 
 class EventChecker:
-    """Checks the output of one request, step by step; EventProtocolError says what is wrong with it."""
+    """Checks the output of one request, step by step; raises EventProtocolError."""
 
     def __init__(self, request: Request) -> None:
         self.finished = False
         self._rules = rules_for(request)
         self._choices = range(request.n if isinstance(request, (GenerationRequest, ImageRequest)) else 1)
         self._started = False
-        # The choices whose Text needs no other check at this point: none before Started and after Finished.
+        # The choices whose TextDelta events need no further check: none before Started and after Finished.
         self._unchecked_choices = range(0)
 
     def check_step(self, step: object) -> None:
         """Check what a model yielded, which may be None."""
-        # Nearly all events are text: this check spares them the others.
+        # Fast path: nearly all events are text.
         if step is None or (type(step) is TextDelta and step.choice in self._unchecked_choices):
             return
         if not isinstance(step, Event):
-            raise EventProtocolError(f"{step!r} is no event")
+            raise EventProtocolError(f"the model yielded {step!r}, which is not an Event")
         for event in iter_events(step):
             if type(event) is not TextDelta or event.choice not in self._unchecked_choices:
                 self._check(event)
 
     def check_end(self) -> None:
-        """Check that the output was complete when the model's generator ended."""
+        """Check that the output is complete, after the model's generator has returned."""
         if not self.finished:
-            raise EventProtocolError("the output ended without Finished")
+            raise EventProtocolError("the model's generator returned without a Finished event")
 
     def _check(self, event: Event) -> None:
         if self.finished:
@@ -192,7 +196,7 @@ class EventChecker:
             case TextDelta(choice=choice) | ChoiceFinished(choice=choice) | Progress(choice=choice):
                 if choice not in self._choices:
                     raise EventProtocolError(
-                        f"{_name(event)} has choice {choice} in a request for {len(self._choices)}"
+                        f"{_name(event)} has choice {choice} in a request for {len(self._choices)} choices"
                     )
             case Finished():
                 self.finished = True
@@ -202,7 +206,7 @@ class EventChecker:
 
     def _start(self, event: Started) -> None:
         if self._started:
-            raise EventProtocolError(f"a second {_name(event)}")
+            raise EventProtocolError(f"second {_name(event)}")
         if not isinstance(event, self._rules.started):
             raise EventProtocolError(f"{_name(event)}, expected {self._rules.started.__name__}")
         self._started = True

@@ -1,4 +1,4 @@
-"""The messages between the host and a model's process; all of them pickle."""
+"""The messages between the host and a model's worker process; all of them can be pickled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class WorkerConfig:
 class Submit:
     """To the worker: start a request.
 
-    The request is pickled separately, so that one that cannot be unpickled still has an id and fails alone.
+    The request is pickled separately, so that the worker can report by id that it cannot be unpickled.
     """
 
     id: str
@@ -35,18 +35,18 @@ class Submit:
 
     @classmethod
     def of(cls, request: Request) -> Submit:
-        """Pickle a request; raises what pickling raises."""
+        """Pickle a request; pickling may raise any exception."""
         return cls(request.id, pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
 
     def request(self) -> Request:
-        """Unpickle the request; raises what unpickling raises."""
+        """Unpickle the request; unpickling may raise any exception."""
         request: Request = pickle.loads(self.pickled)
         return request
 
 
 @dataclass(frozen=True)
 class Cancel:
-    """To the worker: close a request's generator and reply with CancelAck; its output is no longer wanted."""
+    """To the worker: cancel a request by closing its generator, and reply with CancelAck."""
 
     id: str
 
@@ -68,7 +68,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class LoadFailed:
-    """To the host, in place of Capabilities: the model cannot be loaded."""
+    """To the host, instead of Capabilities: the model could not be loaded."""
 
     error: MlxHostError
 
@@ -82,7 +82,7 @@ class StepOutput:
 
 @dataclass(frozen=True)
 class CancelAck:
-    """To the host: a cancelled request's generator is closed. Until then the worker counts as busy."""
+    """To the host: the generator of a cancelled request is closed. Until then the worker counts as busy."""
 
     id: str
 
@@ -98,6 +98,6 @@ class LogMessage:
 
 
 def send(connection: Connection, message: Any) -> None:
-    """Send a message; the other end's `recv` receives it."""
-    # Connection.send would look up every object in a table of reducers for handles, of which there are none here.
+    """Send a message, to be received with `Connection.recv`."""
+    # Faster than Connection.send, whose pickler also looks for file handles.
     connection.send_bytes(pickle.dumps(message, pickle.HIGHEST_PROTOCOL))

@@ -1,4 +1,4 @@
-"""The loop that runs a model: each step advances every running request and sends the events they yielded."""
+"""The generation loop of a worker: each step advances every running request and sends the events that it yields."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ log = logging.getLogger(__name__)
 
 Message = Submit | Cancel | Shutdown
 Inbox = SimpleQueue[Message]
-# While all requests yield None, because they wait for something, the host gets a heartbeat after so many seconds.
+# While no request yields events, for example during prefill, a heartbeat is sent at this interval in seconds.
 HEARTBEAT_INTERVAL = 0.25
-# A step without events that took less than this (in seconds) did no work: the next one waits. The wait grows from
-# MIN_WAIT to MAX_WAIT while that goes on, so that it never exceeds the time that the requests have waited already.
+# A step without events that took less than MIN_WORK_TIME did no work, so the loop waits before the next one: with
+# exponential backoff from MIN_WAIT to MAX_WAIT, so that no wait exceeds the time waited before. In seconds.
 MIN_WORK_TIME = 0.001
 MIN_WAIT = 0.0001
 MAX_WAIT = 0.01
 
 
 class Loop:
-    """The running requests of one model, advanced on the calling thread; `backend` names it in errors."""
+    """The running requests of one model, advanced on the calling thread; `backend` is its name in errors."""
 
     def __init__(self, model: Model, backend: str = "") -> None:
         self._model = model
@@ -45,16 +45,16 @@ class Loop:
         self._running[message.id] = self._start(message)
 
     def _start(self, message: Submit) -> Iterator[Event | None]:
-        # A generator, so that whatever is raised here ends this request in the next step.
+        # A generator, so that an exception is raised by `step`, and ends only this request.
         try:
             request = message.request()
         except Exception as error:
-            log.exception("request %s cannot be unpickled", message.id)
+            log.exception("request %s could not be unpickled", message.id)
             raise EngineError(
-                f"The request cannot be unpickled in the model's process: {type(error).__name__}: {error}"
+                f"The request could not be unpickled in the model's process: {type(error).__name__}: {error}"
             ) from error
         if not isinstance(request, self._model.supported_requests):
-            raise UnsupportedRequestError(f"This model does not serve {request.task} requests.", param="model")
+            raise UnsupportedRequestError(f"This model does not support {request.task} requests.", param="model")
         events = self._checked(request)
         if isinstance(request, GenerationRequest) and request.stop:
             events = with_stops(events, request.stop, request.n)
@@ -64,7 +64,7 @@ class Loop:
             _close(events)
 
     def _checked(self, request: Request) -> Iterator[Event | None]:
-        """Yield a model's output as far as it follows the event protocol."""
+        """Yield a model's output; EngineError if it violates the event protocol."""
         events = self._model.generate(request)
         checker = EventChecker(request)
         try:
@@ -73,8 +73,8 @@ class Loop:
                 yield step
             checker.check_end()
         except EventProtocolError as error:
-            log.error("request %s: backend %r broke the event protocol: %s", request.id, self._backend, error)
-            raise EngineError(f"The backend {self._backend!r} broke the event protocol: {error}.") from error
+            log.error("request %s: backend %r violated the event protocol: %s", request.id, self._backend, error)
+            raise EngineError(f"Backend {self._backend!r} violated the event protocol: {error}.") from error
         finally:
             _close(events)
 
@@ -92,12 +92,12 @@ class Loop:
         try:
             _close(self._running.pop(id))
         except Exception:
-            log.exception("request %s: the model failed while the request was being closed", id)
+            log.exception("request %s: the model raised an exception when the request was closed", id)
 
     def step(self) -> list[tuple[str, Event | RequestError]]:
         """Advance every running request once; return their events.
 
-        The newest goes first: where an older one steps the batch for all, the newest is already part of it.
+        The newest is advanced first, so that it has joined the batch when an older one runs the batch's forward pass.
         """
         output: list[tuple[str, Event | RequestError]] = []
         for id in reversed(list(self._running)):
@@ -107,8 +107,8 @@ class Loop:
                 self._close(id)
                 output.append((id, error))
             except Exception as error:
-                # A model is third-party code; its failure ends this request and no other.
-                log.exception("request %s: the model failed", id)
+                # A backend may raise any exception, which ends only this request.
+                log.exception("request %s: the model raised an exception", id)
                 self._close(id)
                 output.append((id, EngineError(f"The model failed: {type(error).__name__}: {error}")))
             else:
@@ -127,7 +127,7 @@ def _close(events: Iterator[Event | None]) -> None:
 
 
 def capabilities(model: Model) -> Capabilities:
-    """Describe a loaded model to the host."""
+    """Return the capabilities of a loaded model."""
     return Capabilities(
         model.supported_requests,
         model.concurrency,
@@ -166,7 +166,7 @@ def run(model: Model, inbox: Inbox, send: Callable[[StepOutput | CancelAck], Non
 
 
 def _next_message(inbox: Inbox, *, block: bool, timeout: float) -> Message | None:
-    """Take the next message; wait for it for ever if `block`, else up to `timeout` seconds."""
+    """Return the next message; wait for it indefinitely if `block`, else up to `timeout` seconds."""
     if block:
         return inbox.get()
     if not timeout and inbox.empty():

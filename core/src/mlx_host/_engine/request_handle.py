@@ -1,4 +1,4 @@
-"""The host's handle of one request: an asynchronous iterator of its events."""
+"""The host's handle of a submitted request: an asynchronous iterator over its events."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mlx_host.requests import Request
 
 
 class RequestHandle:
-    """One request and its events; each iteration returns all events since the last one.
+    """A request and its events; each iteration returns all events since the previous one.
 
-    `started` is set by the first event, `finished` by the last one or by an error, which then calls `on_finish`.
-    `crash_count` is the number of processes that exited while they had this request.
+    `started` is set by the first event; `finished` is set by the last event or by an error, and `on_finish` is called.
+    `crash_count` is the number of processes that exited while running this request.
     """
 
     def __init__(self, request: Request, on_finish: Callable[[], None] = lambda: None) -> None:

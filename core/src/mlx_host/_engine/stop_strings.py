@@ -1,7 +1,16 @@
-"""Stop strings, matched on the text of each choice across token boundaries, and never part of the output.
+"""Stop strings: matched in the text of each choice across token boundaries, and never part of the output.
 
-A choice ends where the first stop string is complete; of several that are complete at the same character the longest
-counts. So the result does not depend on how the text was divided into tokens.
+A choice ends at the stop string that is completed first; of several that are completed by the same character, at the
+longest. The result therefore does not depend on how the text is split into tokens.
+
+States of a StopMatcher:
+
+    state       held text                              next state
+    STREAMING   none                                   HOLDING if the text ends with a prefix of a stop string; MATCHED
+    HOLDING     the longest such prefix, with the      STREAMING if it is not continued; HOLDING with a shorter prefix;
+                log-probabilities of its tokens        MATCHED; FLUSHED
+    MATCHED     -                                      none: the choice is finished before the stop string
+    FLUSHED     -                                      none: the model finished the choice, and the held text is output
 """
 
 from __future__ import annotations
@@ -14,9 +23,9 @@ from mlx_host.events import ChoiceFinished, Event, EventBatch, Finished, Logprob
 
 
 def partial_stop_length(text: str, stops: Sequence[str]) -> int:
-    """Return the number of characters at the end of `text` that may be the beginning of a stop string."""
-    longest = min(len(text), max(len(stop) for stop in stops) - 1)
-    for length in range(longest, 0, -1):
+    """Return the length of the longest end of `text` that is a proper prefix of a stop string."""
+    max_length = min(len(text), max(len(stop) for stop in stops) - 1)
+    for length in range(max_length, 0, -1):
         tail = text[-length:]
         if any(stop.startswith(tail) for stop in stops):
             return length
@@ -24,17 +33,17 @@ def partial_stop_length(text: str, stops: Sequence[str]) -> int:
 
 
 class StopMatcher:
-    """Passes the text of one choice on until a stop string is complete."""
+    """Matches the stop strings in the text of one choice; `matched` is the one that was found."""
 
     def __init__(self, stops: Sequence[str]) -> None:
         self.matched: str | None = None
         self._stops = stops
         self._held = ""
-        # Log-probabilities with the offset of their text in the held text.
+        # Log-probabilities, each with the offset of its text in the held text.
         self._logprobs: deque[tuple[int, tuple[Logprobs, ...]]] = deque()
 
     def feed(self, text: TextDelta) -> tuple[TextDelta, bool]:
-        """Return the text that can be passed on and whether the choice is complete."""
+        """Add text; return the text that can be output, and whether a stop string was found."""
         if text.logprobs:
             self._logprobs.append((len(self._held), text.logprobs))
         self._held += text.text
@@ -45,21 +54,21 @@ class StopMatcher:
         return self._release(text, len(self._held) - partial_stop_length(self._held, self._stops)), False
 
     def flush(self, choice: int) -> TextDelta:
-        """Return the held text when the choice ended without a stop string."""
-        return self._release(TextDelta("", tokens=0, choice=choice), len(self._held))
+        """Return the held text, after the model has finished the choice."""
+        return self._release(TextDelta("", token_count=0, choice=choice), len(self._held))
 
     def _release(self, text: TextDelta, length: int) -> TextDelta:
-        """Release `length` characters; a token's log-probabilities go with the first of its characters."""
+        """Release `length` characters, with the log-probabilities of the tokens that begin in them."""
         released, self._held = self._held[:length], self._held[length:]
-        logprobs: tuple[Logprobs, ...] = ()
+        released_logprobs: tuple[Logprobs, ...] = ()
         while self._logprobs and (self._logprobs[0][0] < length or not self._held):
-            logprobs += self._logprobs.popleft()[1]
-        self._logprobs = deque((at - length, iter_events) for at, iter_events in self._logprobs)
-        return replace(text, text=released, logprobs=logprobs)
+            released_logprobs += self._logprobs.popleft()[1]
+        self._logprobs = deque((at - length, logprobs) for at, logprobs in self._logprobs)
+        return replace(text, text=released, logprobs=released_logprobs)
 
 
 class StopFilter:
-    """Ends each of the `n` choices before the first stop string in it; `finished` is set when all have ended."""
+    """Ends each of the `n` choices at its first stop string; `finished` is set when all choices have ended."""
 
     def __init__(self, stops: Sequence[str], n: int) -> None:
         self.finished = False
@@ -67,10 +76,10 @@ class StopFilter:
         self._tokens = self._discarded_tokens = 0
 
     def process(self, event: Event) -> Iterator[Event]:
-        """Yield what is left of an event."""
+        """Yield the events that replace a model's event."""
         match event:
             case TextDelta(choice=choice) if choice not in self._matchers:
-                self._discarded_tokens += event.tokens
+                self._discarded_tokens += event.token_count
             case TextDelta():
                 yield from self._text(event)
             case ChoiceFinished(choice=choice):
@@ -87,7 +96,7 @@ class StopFilter:
                 yield event
 
     def _text(self, event: TextDelta) -> Iterator[Event]:
-        self._tokens += event.tokens
+        self._tokens += event.token_count
         text, stopped = self._matchers[event.choice].feed(event)
         yield text
         if not stopped:
@@ -101,7 +110,7 @@ class StopFilter:
 
 
 def with_stops(events: Iterator[Event | None], stops: Sequence[str], n: int) -> Iterator[Event | None]:
-    """Yield a model's output with each of its `n` choices ended before the first stop string in it."""
+    """Yield a model's output with each of its `n` choices ended at its first stop string."""
     stops_filter = StopFilter(stops, n)
     try:
         for step in events:

@@ -1,4 +1,4 @@
-"""Workers: what a model runs in, a child process or, in tests, a thread of this process."""
+"""Workers, in which models run: child processes or, in tests, threads of this process."""
 
 from __future__ import annotations
 
@@ -20,53 +20,52 @@ from mlx_host._engine.ipc import LoadFailed, Shutdown, WorkerConfig, send
 from mlx_host.backend import Model
 from mlx_host.errors import MlxHostError
 
-# The hub's client would report which libraries and tools run here, and fetch a list of tools to look for; transformers
-# would warn that PyTorch is missing, which MLX does not need.
-QUIET = {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
+# huggingface_hub would send telemetry, and transformers would warn that PyTorch is missing, which MLX does not need.
+ENVIRONMENT = {"HF_HUB_DISABLE_TELEMETRY": "1", "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1"}
 
 
 class Worker(Protocol):
-    """What a model runs in: `connection` is the host's end of the pipe to it, `pid` its process, if it has one."""
+    """Runs a model. `connection` is the host's end of the pipe; `pid` is None if it has no process."""
 
     connection: Connection
     pid: int | None
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the worker."""
 
     def wait(self) -> str:
-        """Wait until it has exited; return the reason for messages."""
+        """Wait until the worker has exited; return the reason, for messages."""
 
     def request_stack_dump(self) -> None:
-        """Make it write the stacks of its threads."""
+        """Make the worker write the stack traces of its threads, to be read with `read_stack_traces`."""
 
     def read_stack_traces(self) -> str:
-        """Return the stacks that it has written since the last call, on a crash or on request."""
+        """Return the stack traces written since the last call, on request or on a crash."""
 
     def close(self) -> None:
-        """Release its resources, once it has exited and no thread uses the connection."""
+        """Release the resources, after the worker has exited and no thread uses the connection."""
 
 
 class ProcessWorker:
     """Runs the model in a child process; `env` is added to its environment."""
 
     def __init__(self, config: WorkerConfig, env: Mapping[str, str]) -> None:
-        self._stack_file = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._stack_file = tempfile.TemporaryFile()  # noqa: SIM115  closed in `close`
         self._read_bytes = 0
         ours, theirs = socket.socketpair()
         self.connection = Connection(ours.detach())
         with theirs:
             fds = theirs.fileno(), self._stack_file.fileno()
-            # On Linux it ends with the thread that makes this call, which must be the host's main thread.
+            # On Linux the process is killed when the thread that calls this ends: call it on the main thread.
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "mlx_host._engine.worker_main", *map(str, fds)],
                 pass_fds=fds,
-                env={**QUIET, **os.environ, **env},
+                env={**ENVIRONMENT, **os.environ, **env},
                 stdin=subprocess.DEVNULL,
-                # The terminal's Ctrl-C is for the host, which shuts its models down in order.
+                # Ctrl-C in the terminal must reach only the host, which shuts the workers down.
                 start_new_session=True,
             )
-            # While our copy of the child's end is open, sending cannot fail, even if the child has exited.
+            # Before our copy of the child's end is closed: sending cannot fail then, even if the child has exited.
             send(self.connection, config)
         self.pid: int | None = self._process.pid
 
@@ -80,7 +79,7 @@ class ProcessWorker:
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
 
     def _kill_group(self) -> None:
-        # Its session is a process group: the processes that it has started are killed with it.
+        # The worker's session is a process group, so its child processes are killed, too.
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -99,15 +98,15 @@ class ProcessWorker:
 
 
 class ThreadWorker:
-    """Runs the same loop on a thread, which can only be asked to exit.
+    """Runs the same loop on a thread of this process, which cannot be killed, only asked to exit.
 
-    `make` loads the model; it returns None to exit at once, as a process does that crashes while loading.
+    `make` loads the model. If it returns None, the worker exits at once, like a process that crashes while loading.
     """
 
     pid: int | None = None
 
     def __init__(self, make: Callable[[], Model | None]) -> None:
-        # Closing a socket does not wake the thread that reads from it, shutting it down does.
+        # Unlike closing a socket, shutting it down wakes the thread that reads from it.
         self._ours, self._theirs = socket.socketpair()
         self.connection = Connection(os.dup(self._ours.fileno()))
         self._make = make
@@ -148,7 +147,7 @@ class ThreadWorker:
                 self._theirs.shutdown(socket.SHUT_RDWR)
 
     def kill(self) -> None:
-        with contextlib.suppress(OSError):  # It has exited, and its sockets are closed.
+        with contextlib.suppress(OSError):  # The worker has exited, and the sockets are closed.
             self._ours.shutdown(socket.SHUT_RDWR)
 
     def wait(self) -> str:
@@ -156,7 +155,7 @@ class ThreadWorker:
         return "exited"
 
     def request_stack_dump(self) -> None:
-        """Do nothing: tests do not need it."""
+        """Do nothing: not needed in tests."""
 
     def read_stack_traces(self) -> str:
         return ""

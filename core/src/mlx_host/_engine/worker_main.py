@@ -1,7 +1,7 @@
 """A model's process: `python -m mlx_host._engine.worker_main FD TRACES`, started by the host.
 
-The host has the other end of the socket FD and reads the file TRACES, to which the stacks of all threads are written
-when the process crashes or receives SIGUSR1.
+FD is the worker's end of the socket to the host. TRACES is a file for the host to read, to which the stack traces of
+all threads are written when the process crashes or receives SIGUSR1. Both are file descriptors.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PR_SET_PDEATHSIG = 1
 
 
 class Channel:
-    """The worker's end of the pipe; any thread may send. The process exits at once when the host has exited."""
+    """The worker's end of the pipe, for use by any thread. The process exits when the host has exited."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -52,7 +52,7 @@ class Channel:
 
 
 class PipeHandler(logging.Handler):
-    """Sends log records to the host, which writes them."""
+    """Sends log records to the host, which logs them."""
 
     def __init__(self, channel: Channel) -> None:
         super().__init__()
@@ -60,16 +60,16 @@ class PipeHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            # A record's arguments may not pickle, its text does.
+            # Formatted, because a record's arguments may not be picklable.
             message = LogMessage(record.name, record.levelno, self.format(record), record.created)
-        except Exception:  # noqa: BLE001  a library's faulty log call must not fail the request that runs it
+        except Exception:  # noqa: BLE001  an invalid log call in a library must not fail a request
             self.handleError(record)
         else:
             self._channel.send(message)
 
 
 def load(config: WorkerConfig, channel: Channel) -> Model:
-    """Load the model; LoadError (or another MlxHostError) if it cannot be loaded."""
+    """Load the model; raises LoadError or another MlxHostError."""
 
     def progress(stage: str, done: int, total: int, note: str = "") -> None:
         channel.send(Loading(stage, done, total, note))
@@ -79,15 +79,15 @@ def load(config: WorkerConfig, channel: Channel) -> Model:
     try:
         options = backend.options.model_validate(config.options)
     except ValidationError as error:
-        raise LoadError(f"invalid options of backend {config.backend!r}: {error}") from error
+        raise LoadError(f"Invalid options of backend {config.backend!r}: {error}") from error
     path = plugins.source(config.model).fetch(progress) if config.model is not None else None
     return backend.load(LoadContext(config.model, path, options, progress))
 
 
-def end_with_host() -> None:
-    """Let the kernel kill this process when the host exits, where it can.
+def exit_with_host() -> None:
+    """Make the kernel kill this process when the host exits; only Linux supports this.
 
-    The pipe is closed then on every platform, but no thread notices while one hangs and holds the interpreter's lock.
+    On other platforms the closed pipe ends the process, unless a thread hangs while it holds the GIL.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -95,7 +95,7 @@ def end_with_host() -> None:
 
 def main(fd: int, traces: int) -> None:
     """Load the model, report the result and run it."""
-    end_with_host()
+    exit_with_host()
     faulthandler.enable(traces)
     faulthandler.register(signal.SIGUSR1, traces)
     channel = Channel(Connection(fd))

@@ -1,4 +1,4 @@
-"""The served models: loading, queueing, replies, and the parsers that process their output."""
+"""The served models: loading, queueing, replies, and processing of their output."""
 
 from mlx_host._host.catalog import Catalog, ModelLimits, ModelSpec
 from mlx_host._host.host import Host

@@ -1,4 +1,4 @@
-"""Core's own request hooks: requests are not changed, and each is logged in one line."""
+"""Core's request hooks: requests are not changed, and each finished request is logged in one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def prepare_request(request: Request, model: ModelStatus) -> Request:
 
 @hookimpl
 def request_finished(record: RequestRecord) -> None:
-    """Log one line per request: model, tokens, speed and outcome, without any text of the request."""
+    """Log the model, token counts, speed and outcome of a request, but no text of it."""
     first = f"{record.first_token:.2f} s" if record.first_token is not None else "-"
     speed = f"{record.tokens_per_second:.1f} tokens/s" if record.tokens_per_second is not None else "- tokens/s"
     log.info(

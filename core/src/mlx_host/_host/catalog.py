@@ -1,4 +1,4 @@
-"""The configured models as specifications: what to load, with which settings."""
+"""The configured models: what to load, and with which settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mlx_host._host.parser_selection import Auto, ParserSelection
+from mlx_host._host.parser_selection import AutoParser, ParserSelection
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import ModelConfig, ModelSettings, Settings, flag_name, option_values
 from mlx_host.backend import Backend
@@ -18,10 +18,10 @@ from mlx_host.parsing import Parser
 
 @dataclass(frozen=True)
 class ModelLimits:
-    """The limits of one model: running and waiting requests, and seconds.
+    """The limits of one model's requests; timeouts are in seconds.
 
-    `max_concurrency` None: as many as the backend supports. A model that has requests but makes no progress for
-    `stall_timeout` seconds is restarted; 0: never.
+    `max_concurrency` None means as many requests as the backend supports. A model that has running requests and makes
+    no progress for `stall_timeout` seconds is restarted; 0 disables this.
     """
 
     max_concurrency: int | None = None
@@ -35,9 +35,9 @@ DEFAULT_LIMITS = ModelLimits()
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything that is needed to serve one model; comparable, not hashable.
+    """The configuration of one served model.
 
-    `options` are the backend's, as JSON values; `env` are variables for the model's process.
+    `options` are those of the backend, as JSON values; `env` is added to the environment of the model's process.
     """
 
     name: str
@@ -50,18 +50,20 @@ class ModelSpec:
 
 
 class Catalog:
-    """The models of a server, by name and in order. Immutable; starts no process and loads nothing."""
+    """The configured models of a server by name, in order. Immutable."""
 
     def __init__(self, specs: Iterable[ModelSpec] = ()) -> None:
         self._specs: dict[str, ModelSpec] = {}
         for spec in specs:
             if spec.name in self._specs:
-                raise UsageError(f"Two models are named {spec.name!r}; set served_model_name for one of them.")
+                raise UsageError(
+                    f"Duplicate model name {spec.name!r}; set a different served_model_name for one of the models."
+                )
             self._specs[spec.name] = spec
 
     @classmethod
     def from_settings(cls, settings: Settings, plugins: Plugins) -> Catalog:
-        """Make the specifications of all models; UsageError for whatever can be found without loading them."""
+        """Create the specifications of all models; UsageError if a setting is invalid."""
         return cls(model_spec(config, plugins) for config in settings.models)
 
     def __iter__(self) -> Iterator[ModelSpec]:
@@ -71,7 +73,7 @@ class Catalog:
         return len(self._specs)
 
     def resolve(self, name: str) -> ModelSpec:
-        """Find a model by name; a single model answers to any name. ModelNotFoundError lists the available ones."""
+        """Return the model with this name, or the only model whatever the name; raises ModelNotFoundError."""
         if name in self._specs:
             return self._specs[name]
         if len(self._specs) == 1:
@@ -79,11 +81,11 @@ class Catalog:
         raise self._not_found(name)
 
     def with_spec(self, spec: ModelSpec) -> Catalog:
-        """Return a catalog with one more model; UsageError if there is one of that name."""
+        """Return a catalog with one more model; UsageError if its name is taken."""
         return Catalog([*self._specs.values(), spec])
 
     def without(self, name: str) -> Catalog:
-        """Return a catalog without this model; ModelNotFoundError if there is none of exactly this name."""
+        """Return a catalog without the model with exactly this name; raises ModelNotFoundError."""
         if name not in self._specs:
             raise self._not_found(name)
         return Catalog(spec for spec in self._specs.values() if spec.name != name)
@@ -94,13 +96,13 @@ class Catalog:
 
 
 def model_spec(config: ModelConfig, plugins: Plugins) -> ModelSpec:
-    """Make the specification of one model; UsageError if the backend, an option, the source or a parser is wrong."""
+    """Create the specification of one model; UsageError if a setting, an option or the source is invalid."""
     settings = config.settings
     backend = plugins.backend(settings.backend)
     if settings.model is not None:
         plugins.source(settings.model)
     elif backend.needs_model:
-        raise UsageError(f"--model is missing: backend {backend.name!r} needs one.")
+        raise UsageError(f"--model is missing; backend {backend.name!r} requires it.")
     return ModelSpec(
         settings.name,
         backend.name,
@@ -116,18 +118,18 @@ def _options(backend: Backend[Any], config: ModelConfig) -> dict[str, Any]:
     try:
         return option_values(backend.options.model_validate(config.options))
     except ValidationError as error:
-        faults = (f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors(include_url=False))
+        problems = (f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors(include_url=False))
         raise UsageError(
-            f"Invalid options of backend {backend.name!r} for model {config.settings.name!r}: {'; '.join(faults)}."
+            f"Invalid options of backend {backend.name!r} for model {config.settings.name!r}: {'; '.join(problems)}."
         ) from None
 
 
 def select_parsers(plugins: Plugins, settings: ModelSettings) -> ParserSelection:
-    """Find the parsers that a model's settings name."""
+    """Return the parsers named in a model's settings; raises UsageError."""
 
     def find(setting: str, name: str | None) -> type[Parser] | None:
-        if name == Auto.name:
-            return Auto
+        if name == AutoParser.name:
+            return AutoParser
         try:
             return plugins.parser(name) if name is not None else None
         except UsageError as error:

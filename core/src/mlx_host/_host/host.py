@@ -1,4 +1,4 @@
-"""The host: implements the service that endpoints use, on top of the served models and the plugins' hooks."""
+"""The host: implements `mlx_host.api.Service` with the served models and the plugins' hooks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RequestT = TypeVar("RequestT", bound=Request)
 
 
 class Host:
-    """The models of this server by name; see `mlx_host.api.Service` for the interface of endpoints."""
+    """The service that endpoints use; see `mlx_host.api.Service`. `keep_alive` is in seconds."""
 
     def __init__(self, plugins: Plugins, pool: ModelPool, keep_alive: float) -> None:
         self.stopping = False
@@ -30,7 +30,7 @@ class Host:
         self._background: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begin to load every model."""
+        """Start to load every model."""
         self._pool.start()
 
     async def wait_started(self, *, strict: bool = False) -> None:
@@ -43,7 +43,7 @@ class Host:
             await asyncio.wait(self._background)
 
     async def stop(self, timeout: float) -> None:
-        """Cancel background work and end every model's process."""
+        """Cancel background work and stop every model's process, killing it after `timeout` seconds."""
         for task in self._background:
             task.cancel()
         await self._pool.stop(timeout)
@@ -56,7 +56,7 @@ class Host:
 
     def submit(self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE) -> ModelReply:
         model = self._pool.resolve(request.model)
-        return self._reply(model, self._prepared(self._with_offered_tools(request, model), model), deadline)
+        return self._reply(model, self._prepare(self._without_disabled_tools(request, model), model), deadline)
 
     def chat(
         self, request: ChatRequest, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
@@ -72,7 +72,7 @@ class Host:
         return count
 
     def cancel(self, request_id: str, error: RequestError) -> bool:
-        return any(model.end(request_id, error) for model in self._pool)
+        return any(model.cancel_with_error(request_id, error) for model in self._pool)
 
     async def load(self, name: str) -> ModelStatus:
         model = self._pool.resolve(name)
@@ -91,17 +91,17 @@ class Host:
         task.add_done_callback(self._background.discard)
         return task
 
-    def _prepared(self, request: RequestT, model: ServedModel) -> RequestT:
-        """Let the plugins change a request; of a tokenize request for a conversation, the conversation."""
+    def _prepare(self, request: RequestT, model: ServedModel) -> RequestT:
+        """Run the `prepare_request` hooks on a request, or on the chat request within a tokenize request."""
         if isinstance(request, TokenizeRequest) and isinstance(request.prompt, ChatRequest):
-            return replace(request, prompt=self._prepared(request.prompt, model))
+            return replace(request, prompt=self._prepare(request.prompt, model))
         prepared: RequestT = self._plugins.hook.prepare_request(request=request, model=model.status())
         return prepared
 
-    def _with_offered_tools(self, request: RequestT, model: ServedModel) -> RequestT:
-        """Leave out the tools where the model's settings do not offer them for tool_choice auto."""
+    def _without_disabled_tools(self, request: RequestT, model: ServedModel) -> RequestT:
+        """Remove the tools if tool_choice is auto and the model's settings disable automatic tool choice."""
         if isinstance(request, TokenizeRequest) and isinstance(request.prompt, ChatRequest):
-            return replace(request, prompt=self._with_offered_tools(request.prompt, model))
+            return replace(request, prompt=self._without_disabled_tools(request.prompt, model))
         if not isinstance(request, ChatRequest) or request.tool_choice != "auto" or model.parsers.auto_tools:
             return request
         return replace(request, tools=(), allowed_tools=None)

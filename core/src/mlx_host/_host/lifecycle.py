@@ -1,4 +1,4 @@
-"""The life cycle of a served model: its states and the transitions between them.
+"""The lifecycle of a served model: its states and the transitions between them.
 
     state       requests                    next state
     UNLOADED    rejected                    LOADING by `load`
@@ -30,19 +30,19 @@ TRANSITIONS: Mapping[ModelState, frozenset[ModelState]] = {
     ModelState.DRAINING: frozenset({ModelState.UNLOADED}),
     ModelState.STOPPED: frozenset(),
 }
-# In these states the model is about to be ready.
+# The states in which requests wait for the model to become ready.
 STARTING = frozenset({ModelState.LOADING, ModelState.RESTARTING})
 
 
 class LifecycleError(Exception):
-    """A transition that the life cycle does not have: a bug in the caller."""
+    """A transition that is not in TRANSITIONS: a bug in the caller."""
 
 
 class Lifecycle:
     """The state of one model.
 
-    `error` is why it failed or is being restarted, until it is ready again. `retry_at` is the time of the next attempt
-    to load it, in seconds since the epoch, while it is FAILED and will be retried.
+    `error` is the last failure, until the model is ready again. `retry_at` is the time of the next attempt to load it,
+    in seconds since the epoch, while it is FAILED and will be retried.
     """
 
     def __init__(self) -> None:
@@ -53,15 +53,15 @@ class Lifecycle:
         self._listeners: list[Callable[[], None]] = []
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after each transition."""
+        """Register a function that is called after each transition."""
         self._listeners.append(listener)
 
     def enter(self, state: ModelState, error: MlxHostError | None = None, retry_at: float | None = None) -> None:
-        """Enter another state; LifecycleError if the current state does not lead there."""
+        """Make a transition; LifecycleError if it is not in TRANSITIONS."""
         if state not in TRANSITIONS[self.state] and not self._stops(state):
-            raise LifecycleError(f"A model that is {self.state.value} cannot become {state.value}.")
+            raise LifecycleError(f"Invalid transition from {self.state.value} to {state.value}.")
         self.state = state
-        # What was wrong is shown until the model is ready or unloaded.
+        # The last error remains visible until the model is ready or unloaded.
         if error is not None or state in (ModelState.READY, ModelState.UNLOADED):
             self.error = error
         self.retry_at = retry_at
@@ -76,7 +76,7 @@ class Lifecycle:
         return state is ModelState.STOPPED is not self.state
 
     async def wait_while(self, *states: ModelState) -> None:
-        """Wait until the model is in none of these states."""
+        """Wait until the model is in another state than these."""
         while self.state in states:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)

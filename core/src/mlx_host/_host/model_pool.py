@@ -1,4 +1,4 @@
-"""The models of a server: what is served can change, and each model can be loaded and unloaded, while requests run."""
+"""The models of a server, which can be added, removed, loaded and unloaded while requests run."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from mlx_host._host.served_model import ServedModel
 from mlx_host.api import ModelState, ModelStatus
 from mlx_host.errors import LoadError, MlxHostError
 
-# A reader of changes that is so many behind misses the oldest.
-MAX_UNREAD_CHANGES = 1000
+# If a consumer of changes is further behind, the oldest are dropped.
+MAX_PENDING_CHANGES = 1000
 
 
 class Changes(AsyncIterator[ModelStatus]):
-    """Snapshots of the models whose state changed, from when this was created until the pool stops."""
+    """The statuses of models at each change of their state, until the pool stops."""
 
     def __init__(self) -> None:
-        self._unread: deque[ModelStatus] = deque(maxlen=MAX_UNREAD_CHANGES)
+        self._pending: deque[ModelStatus] = deque(maxlen=MAX_PENDING_CHANGES)
         self._closed = False
         self._arrived = asyncio.Event()
 
     def add(self, status: ModelStatus) -> None:
-        self._unread.append(status)
+        self._pending.append(status)
         self._arrived.set()
 
     def close(self) -> None:
@@ -33,28 +33,28 @@ class Changes(AsyncIterator[ModelStatus]):
         self._arrived.set()
 
     async def __anext__(self) -> ModelStatus:
-        while not self._unread:
+        while not self._pending:
             if self._closed:
                 raise StopAsyncIteration
             self._arrived.clear()
             await self._arrived.wait()
-        return self._unread.popleft()
+        return self._pending.popleft()
 
 
 class ModelPool:
-    """The served models, one for each specification of `catalog`; `create` makes one from its specification."""
+    """The served models, created by `create`: one for each specification in `catalog`."""
 
     def __init__(self, create: Callable[[ModelSpec], ServedModel], catalog: Catalog) -> None:
         self.catalog = catalog
         self._create = create
-        # Models that are no longer served, while they are being unloaded.
+        # Removed models, while they are being unloaded.
         self._removed: set[ServedModel] = set()
         self._changes: WeakSet[Changes] = WeakSet()
         self._models = {spec.name: self._new(spec) for spec in catalog}
 
     @classmethod
     def empty(cls) -> ModelPool:
-        """Return a pool for a host that only describes its APIs."""
+        """Return a pool without models, for a host that only describes its APIs."""
 
         def create(spec: ModelSpec) -> ServedModel:
             raise AssertionError("an empty pool creates no model")
@@ -65,17 +65,17 @@ class ModelPool:
         return iter(list(self._models.values()))
 
     def resolve(self, name: str) -> ServedModel:
-        """Find a model, loaded or not, as `Catalog.resolve` does."""
+        """Return the model, loaded or not, that `name` resolves to; see `Catalog.resolve`."""
         return self._models[self.catalog.resolve(name).name]
 
     def add(self, spec: ModelSpec) -> ServedModel:
-        """Serve another model, which is not loaded yet; UsageError if its name is taken."""
+        """Add a model, without loading it; UsageError if its name is taken."""
         self.catalog = self.catalog.with_spec(spec)
         model = self._models[spec.name] = self._new(spec)
         return model
 
     async def remove(self, name: str, *, force: bool = False) -> None:
-        """Serve a model no more, and unload it as `ServedModel.unload` does; its name is free at once."""
+        """Remove a model, and unload it as `ServedModel.unload` does; its name can be reused at once."""
         self.catalog = self.catalog.without(name)
         model = self._models.pop(name)
         self._removed.add(model)
@@ -88,7 +88,7 @@ class ModelPool:
         return model
 
     def changes(self) -> Changes:
-        """Return an iterator over snapshots of models as their state changes from now on."""
+        """Return an iterator over the statuses of models as their states change from now on."""
         changes = Changes()
         self._changes.add(changes)
         return changes
@@ -99,14 +99,14 @@ class ModelPool:
             changes.add(status)
 
     def start(self) -> None:
-        """Begin to load every model."""
+        """Start to load every model."""
         for model in self:
             model.start()
 
     async def wait_started(self, *, strict: bool = False) -> None:
-        """Wait until every model is ready or has failed; LoadError if none is ready.
+        """Wait until every model is ready or has failed; LoadError if none of them is ready.
 
-        If `strict`, or if there is only one model, LoadError as soon as one has failed.
+        With `strict`, or with only one model, LoadError is raised as soon as a model has failed.
         """
         loading = {asyncio.create_task(model.wait_loaded()) for model in self}
         strict = strict or len(loading) == 1
@@ -127,7 +127,7 @@ class ModelPool:
             raise LoadError("No model could be loaded. " + " ".join(str(error) for error in errors))
 
     async def stop(self, timeout: float) -> None:
-        """End all requests and processes; this is final."""
+        """Shut all models down; they cannot be started again."""
         await asyncio.gather(*(model.stop(timeout) for model in (*self, *self._removed)))
         for changes in self._changes:
             changes.close()

@@ -1,4 +1,4 @@
-"""Who reads an answer's text: the parsers of a model, put together for one choice."""
+"""Creates the parser for one choice of a response, from the parsers selected for its model."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from mlx_host.parsing import Content, Marker, Parser, Part
 from mlx_host.requests import ChatRequest
 
 
-class Verbatim(Parser):
-    """The parser of models that have none: everything is content."""
+class PassthroughParser(Parser):
+    """The parser of models without a parser: all text is content."""
 
     name = "none"
-    reads = "nothing: the text is content"
+    description = "nothing: all text is content"
 
     def feed(self, text: str) -> list[Part]:
         return [Content(text)] if text else []
@@ -20,85 +20,88 @@ class Verbatim(Parser):
         return []
 
 
-class Chained(Parser):
-    """Two families in series, for a reasoning parser and a tool-call parser of different names.
+class SerialParser(Parser):
+    """A reasoning parser followed by a tool-call parser of another family, which parses the content.
 
-    Calls are looked for in what the first leaves as content, so one inside unclosed reasoning is not found: a family's
-    own parser, which reads both in one machine, is to be preferred.
+    Tool calls inside unclosed reasoning are not found. Prefer one parser that handles both, if the family has one.
     """
 
-    name = "chained"
-    reads = "reasoning by one family, calls by another"
+    name = "serial"
+    description = "reasoning with one parser, then tool calls with another"
 
-    def __init__(self, first: Parser, then: Parser) -> None:
+    def __init__(self, first: Parser, second: Parser) -> None:
         super().__init__()
         self._first = first
-        self._then = then
+        self._second = second
 
     def feed(self, text: str) -> list[Part]:
-        return self._pass_on(self._first.feed(text))
+        return self._parse_content(self._first.feed(text))
 
     def finish(self) -> list[Part]:
-        return self._pass_on(self._first.finish()) + self._then.finish()
+        return self._parse_content(self._first.finish()) + self._second.finish()
 
-    def _pass_on(self, parts: list[Part]) -> list[Part]:
+    def _parse_content(self, parts: list[Part]) -> list[Part]:
         out: list[Part] = []
         for part in parts:
-            out += self._then.feed(part.text) if isinstance(part, Content) else [part]
+            out += self._second.feed(part.text) if isinstance(part, Content) else [part]
         return out
 
 
-class Formed(Parser):
-    """Reads an answer whose content has a form: what begins as content is content, whatever its strings may hold.
+class ConstrainedContentParser(Parser):
+    """The parser of a response with an output format: after the content has started, everything is content.
 
-    Markers at the end are markers all the same, such as those that close a message.
+    Strings in constrained content, such as JSON, may contain markup. Only markers at the very end, such as one that
+    closes the message, are still markers.
     """
 
-    name = "formed"
-    reads = "what another parser reads, up to the content"
+    name = "constrained_content"
+    description = "what another parser reads, until the content starts"
 
-    def __init__(self, before: Parser) -> None:
+    def __init__(self, parser: Parser) -> None:
         super().__init__()
-        self._before = before
-        self._begun = False
-        self._markers: list[Part] = []
+        self._parser = parser
+        self._content_started = False
+        # Markers since the last content: they are content if more text follows.
+        self._pending_markers: list[Part] = []
 
     def feed(self, text: str) -> list[Part]:
-        return self._settle(self._before.feed(text))
+        return self._to_content(self._parser.feed(text))
 
     def finish(self) -> list[Part]:
-        return self._settle(self._before.finish()) + self._markers
+        return self._to_content(self._parser.finish()) + self._pending_markers
 
-    def _settle(self, parts: list[Part]) -> list[Part]:
+    def _to_content(self, parts: list[Part]) -> list[Part]:
         out: list[Part] = []
         for part in parts:
-            if not self._begun:
-                self._begun = isinstance(part, Content) and not part.text.isspace()
+            if not self._content_started:
+                self._content_started = isinstance(part, Content) and not part.text.isspace()
                 out.append(part)
             elif isinstance(part, Marker):
-                self._markers.append(part)
+                self._pending_markers.append(part)
             else:
-                out += [Content(each.source) for each in (*self._markers, part)]
-                self._markers = []
+                out += [Content(each.source) for each in (*self._pending_markers, part)]
+                self._pending_markers = []
         return out
 
 
 def make_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
-    """Make the parser for one choice of an answer."""
-    parser = _make(parsers, request, generation_prompt)
-    return parser if request.form is None or isinstance(parser, Verbatim) else Formed(parser)
+    """Create the parser for one choice of a response."""
+    parser = _make_parser(parsers, request, generation_prompt)
+    if request.output_format is None or isinstance(parser, PassthroughParser):
+        return parser
+    return ConstrainedContentParser(parser)
 
 
-def _make(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
+def _make_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
     tools = request.tools if parsers.tools else ()
     if parsers.tools is None and parsers.reasoning is None:
-        return Verbatim()
+        return PassthroughParser()
     if parsers.reasoning is None and parsers.tools is not None:
         return parsers.tools(generation_prompt=generation_prompt, tools=tools, reasoning=False)
     assert parsers.reasoning is not None
     if parsers.tools is None or parsers.tools is parsers.reasoning:
         return parsers.reasoning(generation_prompt=generation_prompt, tools=tools)
-    return Chained(
+    return SerialParser(
         parsers.reasoning(generation_prompt=generation_prompt),
         parsers.tools(generation_prompt="", tools=tools, reasoning=False),
     )

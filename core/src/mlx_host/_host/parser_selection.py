@@ -1,4 +1,4 @@
-"""Who reads a model's text: the parsers that were asked for, or those that its chat template calls for."""
+"""Selects the parsers of a model: those that its settings name, or the one that matches its chat template."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ParserSelection:
-    """One parser for both, one for each, or none; `auto_tools` says whether tool_choice auto offers the tools."""
+    """The parsers for reasoning and for tool calls, which may be the same; None leaves the markup in the content.
+
+    `auto_tools` is whether the model is offered the request's tools if tool_choice is auto.
+    """
 
     reasoning: type[Parser] | None = None
     tools: type[Parser] | None = None
@@ -24,32 +27,36 @@ class ParserSelection:
 NO_PARSERS = ParserSelection()
 
 
-class Auto(Parser):
-    """Stands for the family that the model's chat template calls for; it never reads anything itself."""
+class AutoParser(Parser):
+    """A placeholder for the parser that matches the model's chat template; it is replaced when the model has loaded."""
 
     name = "auto"
-    reads = "whatever the chat template calls for"
+    description = "the markup of the model's chat template"
 
     def feed(self, text: str) -> list[Part]:
-        raise TypeError("a family is chosen before the first request")
+        raise TypeError("AutoParser must be resolved before it is used")
 
     def finish(self) -> list[Part]:
-        raise TypeError("a family is chosen before the first request")
+        raise TypeError("AutoParser must be resolved before it is used")
 
 
-def settle(
-    parsers: ParserSelection, template: str | None, families: Iterable[type[Parser]], model: str
+def resolve_auto_parser(
+    parsers: ParserSelection, template: str | None, available: Iterable[type[Parser]], model: str
 ) -> ParserSelection:
-    """Put the family that `template` calls for in the place of Auto, and log which and why; none if none fits."""
-    if Auto not in (parsers.reasoning, parsers.tools):
+    """Replace AutoParser by the available parser that matches the chat template, or by None, and log the result."""
+    if AutoParser not in (parsers.reasoning, parsers.tools):
         return parsers
-    found = detect(template or "", families)
-    if found is None:
+    detected = detect(template or "", available)
+    if detected is None:
         log.warning(
-            "model %s: --parser auto finds no family that its chat template speaks of; text comes back as it is", model
+            "model %s: --parser auto found no parser for the chat template; the output is not parsed",
+            model,
         )
     else:
-        log.info("model %s: --parser auto chose %s", model, found)
-    chosen = None if found is None else found.parser
-    reasoning, tools = (chosen if each is Auto else each for each in (parsers.reasoning, parsers.tools))
-    return replace(parsers, reasoning=reasoning, tools=tools)
+        log.info("model %s: --parser auto selected %s", model, detected)
+    resolved = None if detected is None else detected.parser
+    return replace(
+        parsers,
+        reasoning=resolved if parsers.reasoning is AutoParser else parsers.reasoning,
+        tools=resolved if parsers.tools is AutoParser else parsers.tools,
+    )

@@ -1,10 +1,25 @@
-"""The reply to one submitted request: it waits for a slot, iterates over the model's events, and is recorded."""
+"""The reply to one submitted request: it waits for a slot, yields the model's events, and is recorded at its end.
+
+    state       slot   next state
+    NEW         no     QUEUED by entering the reply; FINISHED if the model is unavailable or the queue is full
+    QUEUED      no     ADMITTED when the queue grants a slot; FINISHED by the deadline, an error or a cancellation
+    ADMITTED    yes    STREAMING by the first output; RELEASED
+    STREAMING   yes    RELEASED
+    RELEASED    no     FINISHED by leaving the reply: events may still have to be read
+    FINISHED    no     none
+
+The handle finishes in ADMITTED or STREAMING by the last event, an error of the model, or the deadline, and this
+releases the slot, however slowly the client reads. Leaving the reply earlier cancels the request, releases the slot and
+enters FINISHED directly. The deadline ends with STREAMING if it is Deadline.FIRST_OUTPUT. `on_end` receives the record
+exactly once, on entering FINISHED, with the outcome "cancelled", the code of the error, or the finish reason.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from types import TracebackType
 from typing import Self
 
@@ -20,11 +35,25 @@ from mlx_host.requests import ChatRequest, Request
 QUEUED = Progress("queued", 0)
 
 
-class ModelReply:
-    """A reply with the model's own events; see `mlx_host.api.Reply`.
+class ReplyState(Enum):
+    """The state of a reply; see the table above."""
 
-    `outcome` may be set by code that leaves early on purpose. The slot is free as soon as the model is done, however
-    slowly the client reads.
+    NEW = auto()
+    QUEUED = auto()
+    ADMITTED = auto()
+    STREAMING = auto()
+    RELEASED = auto()
+    FINISHED = auto()
+
+
+# The states in which a reply occupies a slot.
+HOLDS_SLOT = frozenset({ReplyState.ADMITTED, ReplyState.STREAMING})
+
+
+class ModelReply:
+    """A reply that yields the model's events; see `mlx_host.api.Reply`.
+
+    A wrapper that leaves the reply before its last event may set `outcome`, which is "cancelled" otherwise.
     """
 
     def __init__(
@@ -47,11 +76,12 @@ class ModelReply:
         self._handle = RequestHandle(request, self._release)
         self._deadline_kind = deadline
         self._on_end = on_end
-        self._holds_slot = False
+        self._state = ReplyState.NEW
         self._deadline: asyncio.TimerHandle | None = None
         self._started_at = time.time()
         self._now = asyncio.get_running_loop().time
-        self._begin = self._slot_at = self._first_at = self._last_at = 0.0
+        # Times of the event loop; 0 if not reached.
+        self._arrived_at = self._admitted_at = self._first_output_at = self._last_output_at = 0.0
         self._gaps: list[float] = []
 
     @property
@@ -66,18 +96,19 @@ class ModelReply:
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
-        self._begin = loop.time()
-        timed = self._deadline_kind is not Deadline.NONE
-        deadline = self._begin + self.served.limits.queue_timeout if timed else None
+        self._arrived_at = loop.time()
+        has_deadline = self._deadline_kind is not Deadline.NONE
+        deadline = self._arrived_at + self.served.limits.queue_timeout if has_deadline else None
         try:
             self.served.check_available()
+            self._state = ReplyState.QUEUED
             try:
                 async with asyncio.timeout_at(deadline):
                     await self.served.queue.acquire(self.request.id, self.request.priority)
             except TimeoutError:
                 raise self._timeout() from None
-            self._holds_slot = True
-            self._slot_at = loop.time()
+            self._state = ReplyState.ADMITTED
+            self._admitted_at = loop.time()
             self._progress = None
             self.served.submit(self._handle)
         except BaseException as error:
@@ -95,7 +126,7 @@ class ModelReply:
         has_output = False
         for event in events:
             match event:
-                case TextDelta(tokens=tokens):
+                case TextDelta(token_count=tokens):
                     has_output = True
                     self.completion_tokens += tokens
                 case Started():
@@ -117,13 +148,15 @@ class ModelReply:
         now = self._now()
         if not isinstance(self._progress, Progress) or self._progress.stage == "prefill":
             self._progress = None
-        if self._first_at:
-            self._gaps.append(now - self._last_at)
+        if self._first_output_at:
+            self._gaps.append(now - self._last_output_at)
         else:
-            self._first_at = now
+            self._first_output_at = now
+            if self._state is ReplyState.ADMITTED:
+                self._state = ReplyState.STREAMING
             if self._deadline_kind is Deadline.FIRST_OUTPUT:
                 self._cancel_deadline()
-        self._last_at = now
+        self._last_output_at = now
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -143,16 +176,18 @@ class ModelReply:
             self._deadline = None
 
     def _release(self) -> None:
-        if self._holds_slot:
-            self._holds_slot = False
-            self.served.queue.release(self._now() - self._slot_at if self._handle.finished else None)
+        """Release the slot, if the reply has one: when the handle finishes, or when the reply is left."""
+        if self._state in HOLDS_SLOT:
+            self._state = ReplyState.RELEASED
+            self.served.queue.release(self._now() - self._admitted_at if self._handle.finished else None)
 
     def _end(self, error: BaseException | None) -> None:
         now = self._now()
         self._cancel_deadline()
-        if self._slot_at:
+        if self._admitted_at:
             self.served.cancel(self._handle)
         self._release()
+        self._state = ReplyState.FINISHED
         request = self._handle.request
         self._on_end(
             RequestRecord(
@@ -161,9 +196,9 @@ class ModelReply:
                 task=request.task,
                 outcome=self._outcome(error),
                 started_at=self._started_at,
-                queued=(self._slot_at or now) - self._begin,
-                first_token=self._first_at - self._begin if self._first_at else None,
-                duration=now - self._begin,
+                queued=(self._admitted_at or now) - self._arrived_at,
+                first_token=self._first_output_at - self._arrived_at if self._first_output_at else None,
+                duration=now - self._arrived_at,
                 prompt_tokens=self.prompt_tokens,
                 cached_tokens=self.cached_tokens,
                 completion_tokens=self.completion_tokens,
@@ -183,7 +218,7 @@ class ModelReply:
 
 
 class ChatReply:
-    """A reply whose text the model's parsers have turned into content, reasoning and tool calls."""
+    """A reply whose text is parsed into content, reasoning and tool calls."""
 
     def __init__(self, reply: ModelReply) -> None:
         self._reply = reply
@@ -226,8 +261,8 @@ class ChatReply:
         request = self._reply.request
         assert isinstance(request, ChatRequest)
         served = self._reply.served
-        # Only now: `--parser auto` is resolved when the model has loaded.
-        self._processor = OutputProcessor(request, served.parsers, served.telltales)
+        # Not earlier: `--parser auto` is resolved when the model has loaded.
+        self._processor = OutputProcessor(request, served.parsers, served.markup_signatures)
         return self
 
     async def __aexit__(

@@ -1,4 +1,4 @@
-"""The queue of one model: first come, first served within each priority, with a bounded number of waiting requests."""
+"""The queue of one model: bounded, ordered by priority, first come first served within a priority."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from mlx_host.errors import QueueFullError, RequestError
 from mlx_host.requests import Priority
 
-# SDKs wait for a Retry-After of up to two minutes, and do not retry at all after a longer one.
+# SDKs honour a Retry-After of up to two minutes, and do not retry at all after a longer one. In seconds.
 MAX_RETRY_AFTER = 120.0
 MIN_RETRY_AFTER = 1.0
-# The weight of the newest request in the moving average of how long requests take.
-NEWEST_WEIGHT = 0.2
-# The heap may hold so many cancelled entries, and as many again as there are waiting ones, before it is rebuilt.
+# The weight of the latest request in the exponential moving average of durations.
+EMA_WEIGHT = 0.2
+# The heap is rebuilt when it contains more cancelled entries than waiting ones plus this number.
 MAX_CANCELLED = 16
 
 
@@ -27,7 +27,7 @@ def clamp_retry_after(seconds: float) -> float:
 
 @dataclass(order=True, slots=True)
 class QueueEntry:
-    """A waiting request; `slot` is done when it is admitted, rejected or cancelled."""
+    """A queued request; `slot` is done when it is admitted, rejected or cancelled."""
 
     priority: Priority
     number: int
@@ -36,16 +36,16 @@ class QueueEntry:
 
 
 class RequestQueue:
-    """The slots of one model and the requests that wait for one.
+    """The slots of one model, and the requests that wait for one.
 
-    `slots` is 0 while the model is not loaded: then every request waits.
+    `slots` is 0, so that every request waits, while the model is not loaded.
     """
 
     def __init__(self, max_waiting: int, slots: int = 0) -> None:
         self.max_waiting = max_waiting
         self.running = 0
         self._slots = slots
-        # Cancelled entries stay in the heap until they are popped; `_waiting` has only those that still wait.
+        # Cancelled entries remain in the heap until they are popped; `_waiting` contains only waiting ones.
         self._heap: list[QueueEntry] = []
         self._waiting: dict[int, QueueEntry] = {}
         self._numbers = itertools.count()
@@ -66,7 +66,7 @@ class RequestQueue:
         return len(self._waiting)
 
     async def acquire(self, request_id: str, priority: Priority) -> None:
-        """Wait for a slot, which `release` gives back; QueueFullError if the queue is full."""
+        """Wait for a slot, to be returned with `release`; QueueFullError if the queue is full."""
         if self.running < self._slots and not self._waiting:
             self.running += 1
             return
@@ -86,10 +86,10 @@ class RequestQueue:
             raise
 
     def release(self, seconds: float | None = None) -> None:
-        """Give a slot back; `seconds` is how long the request ran, if it counts for Retry-After."""
+        """Return a slot; `seconds` is the duration of the request if it should count for Retry-After."""
         self.running -= 1
         if seconds is not None:
-            self._mean_seconds += NEWEST_WEIGHT * (seconds - self._mean_seconds)
+            self._mean_seconds += EMA_WEIGHT * (seconds - self._mean_seconds)
         self._admit()
         if not self.running:
             for waiter in self._idle_waiters:
@@ -98,14 +98,14 @@ class RequestQueue:
             self._idle_waiters.clear()
 
     async def wait_idle(self) -> None:
-        """Wait until no request has a slot."""
+        """Wait until no slot is in use."""
         while self.running:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._idle_waiters.append(waiter)
             await waiter
 
     def reject(self, request_id: str, error: RequestError) -> bool:
-        """End a waiting request with an error; False if none with this id waits."""
+        """End a queued request with an error; False if no queued request has this id."""
         for entry in self._waiting.values():
             if entry.request_id == request_id and not entry.slot.done():
                 del self._waiting[entry.number]
@@ -114,7 +114,7 @@ class RequestQueue:
         return False
 
     def reject_all(self, make_error: Callable[[], RequestError]) -> None:
-        """End every waiting request with an error."""
+        """End every queued request with an error."""
         for entry in self._waiting.values():
             if not entry.slot.done():
                 entry.slot.set_exception(make_error())
@@ -134,5 +134,5 @@ class RequestQueue:
             heapq.heapify(self._heap)
 
     def _retry_after(self) -> float:
-        turns = (self.waiting + 1) / max(self._slots, 1)
-        return clamp_retry_after(turns * self._mean_seconds)
+        rounds = (self.waiting + 1) / max(self._slots, 1)
+        return clamp_retry_after(rounds * self._mean_seconds)

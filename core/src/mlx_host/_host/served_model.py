@@ -12,12 +12,12 @@ from mlx_host._engine import Engine, RequestHandle
 from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
 from mlx_host._host.catalog import DEFAULT_LIMITS, ModelLimits
-from mlx_host._host.constraints import constrained, holds_calls
+from mlx_host._host.constraints import enforces_tool_schemas, with_constraint
 from mlx_host._host.lifecycle import STARTING, Lifecycle
-from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, settle
+from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, resolve_auto_parser
 from mlx_host._host.request_queue import RequestQueue, clamp_retry_after
 from mlx_host._host.supervisor import DEFAULT_POLICY, RestartPolicy, Supervisor
-from mlx_host._host.unparsed_markup import Telltales
+from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import ModelState, ModelStatus
 from mlx_host.backend import Capabilities
 from mlx_host.errors import EngineDeadError, LoadError, ModelUnavailableError, RequestError
@@ -27,17 +27,17 @@ from mlx_host.requests import Request
 
 log = logging.getLogger(__name__)
 
-# A request that was running in so many processes as they exited is given to another; one more, and it fails.
+# How often a request without output is retried after the model's process exited.
 MAX_RETRIES = 1
-# Seconds that a model's process has to close its model and exit.
+# Seconds in which a model's process must exit after a shutdown message.
 CLOSE_TIMEOUT = 5.0
 
 
 class ServedModel:
-    """A model by its name, loaded or not; see `mlx_host._host.lifecycle` for its states.
+    """A model, loaded or not; see `mlx_host._host.lifecycle` for its states.
 
-    `start_worker` starts a process that loads the model; it is called for each load and each restart. `families` are
-    the parsers that `--parser auto` selects from once the model's chat template is known.
+    `start_worker` starts a process that loads the model; it is called for each load and each restart. `--parser auto`
+    selects from `available_parsers` when the model's chat template is known.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ServedModel:
         start_worker: Callable[[], Worker],
         limits: ModelLimits = DEFAULT_LIMITS,
         parsers: ParserSelection = NO_PARSERS,
-        families: Iterable[type[Parser]] = (),
+        available_parsers: Iterable[type[Parser]] = (),
         *,
         backend: str = "",
         policy: RestartPolicy = DEFAULT_POLICY,
@@ -56,16 +56,16 @@ class ServedModel:
         self.backend = backend
         self.limits = limits
         self.parsers = parsers
-        self.telltales = Telltales((), None)
+        self.markup_signatures = MarkupSignatures((), None)
         self.capabilities: Capabilities | None = None
         self.queue = RequestQueue(limits.queue_size)
         self.lifecycle = Lifecycle()
-        # How far loading is, while the model is being loaded.
+        # The progress of loading, while the model is being loaded.
         self.load_progress: Progress | None = None
         self._selected_parsers = parsers
-        self._families = list(families)
+        self._available_parsers = list(available_parsers)
         self._created = int(time.time())
-        self._show_progress = on_progress
+        self._on_progress = on_progress
         # Admitted requests that wait for the process to be restarted.
         self._retries: list[RequestHandle] = []
         self._unloading: asyncio.Task[None] | None = None
@@ -76,7 +76,7 @@ class ServedModel:
             self,
             policy=policy,
             stall_timeout=limits.stall_timeout,
-            on_progress=self._note_progress,
+            on_progress=self._set_load_progress,
         )
         self.lifecycle.subscribe(self._enforce_state)
 
@@ -87,7 +87,7 @@ class ServedModel:
         return self.lifecycle.state
 
     def status(self) -> ModelStatus:
-        """Return a snapshot."""
+        """Return the current status."""
         engine = self._supervisor.engine
         error = self.lifecycle.error
         return ModelStatus(
@@ -104,47 +104,49 @@ class ServedModel:
             retry_at=self.lifecycle.retry_at,
             pid=engine.worker.pid if engine is not None and engine.alive else None,
             created=self._created,
-            enforces_tool_schemas=None if self.capabilities is None else holds_calls(self.capabilities, self.parsers),
+            enforces_tool_schemas=None
+            if self.capabilities is None
+            else enforces_tool_schemas(self.capabilities, self.parsers),
             batch_sizes=dict(self._supervisor.batch_sizes),
         )
 
     def supports(self, request: Request) -> bool:
-        """Whether the model takes this type of request; unknown, so true, until it has loaded once."""
+        """Whether the model supports this type of request; True while that is unknown, before the first load."""
         return self.capabilities is None or isinstance(request, self.capabilities.supported_requests)
 
     def _concurrency(self) -> int:
-        """The configured limit, or the loaded model's own if it is lower; 0 while neither is known."""
-        announced = None if self.capabilities is None else self.capabilities.concurrency
-        return min((limit for limit in (self.limits.max_concurrency, announced) if limit is not None), default=0)
+        """Return the lower of the configured limit and the loaded model's; 0 while neither is known."""
+        supported = None if self.capabilities is None else self.capabilities.concurrency
+        return min((limit for limit in (self.limits.max_concurrency, supported) if limit is not None), default=0)
 
-    def _note_progress(self, loading: Loading) -> None:
+    def _set_load_progress(self, loading: Loading) -> None:
         self.load_progress = Progress(loading.stage, loading.done, loading.total or None)
-        self._show_progress(loading)
+        self._on_progress(loading)
 
     # Loading
 
     def start(self) -> None:
-        """Begin to load the model, if it is unloaded or has failed."""
+        """Start to load the model if it is unloaded or failed."""
         if self.state in (ModelState.UNLOADED, ModelState.FAILED):
             self._supervisor.start()
 
     async def wait_loaded(self) -> None:
-        """Wait until the model is ready; LoadError if it cannot be loaded, or is unloaded before that."""
+        """Wait until the model is ready; LoadError if it fails, or is unloaded before that."""
         await self.lifecycle.wait_while(*STARTING)
         if self.state is ModelState.READY:
             return
         if self.lifecycle.error is not None:
             raise LoadError(f"Model {self.name!r} failed to load: {self.lifecycle.error}")
-        raise LoadError(f"Model {self.name!r} was not loaded: it is {self.state.value}.")
+        raise LoadError(f"Model {self.name!r} was not loaded; its state is {self.state.value!r}.")
 
     async def load(self) -> None:
-        """Load the model, unless it is loaded, and wait for it; LoadError if it cannot be loaded."""
+        """Load the model if necessary, and wait until it is ready; raises LoadError."""
         await self.lifecycle.wait_while(ModelState.DRAINING)
         self.start()
         await self.wait_loaded()
 
     async def unload(self, *, force: bool = False, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Let the running requests finish, or with `force` end them with an error, and end the process."""
+        """Stop the process when the running requests have finished; `force` ends them with an error."""
         if self.state in (ModelState.UNLOADED, ModelState.STOPPED):
             return
         if self.state is not ModelState.DRAINING:
@@ -153,7 +155,7 @@ class ServedModel:
         if force:
             self._fail(self._running())
         assert self._unloading is not None
-        # It goes on even if the caller is cancelled.
+        # Shielded: unloading continues even if the caller is cancelled.
         await asyncio.shield(self._unloading)
 
     async def _drain(self, timeout: float) -> None:
@@ -163,7 +165,7 @@ class ServedModel:
             self.lifecycle.enter(ModelState.UNLOADED)
 
     async def stop(self, timeout: float) -> None:
-        """End all requests with an error and end the process, after `timeout` seconds by force; this is final."""
+        """Shut down: end all requests with an error and stop the process, killing it after `timeout` seconds."""
         if self.state is not ModelState.STOPPED:
             self.lifecycle.enter(ModelState.STOPPED)
         await self._supervisor.stop(timeout)
@@ -173,10 +175,12 @@ class ServedModel:
     # Called by the supervisor
 
     def on_ready(self, engine: Engine, capabilities: Capabilities) -> None:
-        """Run the waiting requests."""
-        parsers = settle(self._selected_parsers, capabilities.chat_template, self._families, self.name)
+        """Admit the queued requests, and resubmit those of the previous process."""
+        parsers = resolve_auto_parser(
+            self._selected_parsers, capabilities.chat_template, self._available_parsers, self.name
+        )
         self.parsers = parsers
-        self.telltales = Telltales(self._families, capabilities.chat_template)
+        self.markup_signatures = MarkupSignatures(self._available_parsers, capabilities.chat_template)
         self.capabilities = replace(
             capabilities, tools=parsers.tools is not None, reasoning=parsers.reasoning is not None
         )
@@ -187,12 +191,12 @@ class ServedModel:
         self.queue.slots = self._concurrency()
 
     def on_exit(self, engine: Engine, reason: str) -> None:
-        """Fail the requests of which the client may have output; keep the others for the next process."""
+        """Fail the requests that have had output, and keep the others for the next process, up to MAX_RETRIES times."""
         self.queue.slots = 0
         for handle in engine.handles:
             handle.crash_count += 1
             if handle.started or handle.crash_count > MAX_RETRIES:
-                message = f"The process of model {self.name!r} exited while it ran the request ({reason})."
+                message = f"The process of model {self.name!r} exited while running the request ({reason})."
                 handle.push(EngineDeadError(message))
             else:
                 self._retries.append(handle)
@@ -207,10 +211,10 @@ class ServedModel:
             raise self._unavailable()
 
     def submit(self, handle: RequestHandle) -> None:
-        """Run an admitted request in the current process or, while there is none, in the next one."""
+        """Run an admitted request in the current process, or in the next one if it has exited."""
         self.check_available()
         assert self.capabilities is not None  # The queue admits no request before the model is loaded.
-        handle.request = constrained(handle.request, self.name, self.capabilities, self.parsers)
+        handle.request = with_constraint(handle.request, self.name, self.capabilities, self.parsers)
         engine = self._supervisor.engine
         if engine is not None and engine.alive and self.state is ModelState.READY:
             engine.submit(handle)
@@ -224,8 +228,8 @@ class ServedModel:
         elif self._supervisor.engine is not None:
             self._supervisor.engine.cancel(handle)
 
-    def end(self, request_id: str, error: RequestError) -> bool:
-        """End a running or waiting request with an error; False if there is none with this id."""
+    def cancel_with_error(self, request_id: str, error: RequestError) -> bool:
+        """End a running or queued request with an error; False if no request has this id."""
         for handle in self._running():
             if handle.request.id == request_id:
                 self.cancel(handle)
@@ -243,7 +247,7 @@ class ServedModel:
             handle.push(self._unavailable())
 
     def _enforce_state(self) -> None:
-        """End the requests that the new state does not allow."""
+        """End the requests that are not allowed in the new state."""
         if self.state is ModelState.DRAINING:
             self.queue.slots = 0
             self.queue.reject_all(self._unavailable)
@@ -255,7 +259,7 @@ class ServedModel:
             self._fail(self._running())
 
     def _unavailable(self) -> ModelUnavailableError:
-        """The error of requests in the current state; a retry helps only if the model is loaded again."""
+        """Return the error for requests in the current state; `retryable` if the model will be loaded again."""
         match self.state:
             case ModelState.FAILED:
                 message = f"Model {self.name!r} failed: {self.lifecycle.error}"

@@ -1,4 +1,7 @@
-"""Keeps the process of one model running: loads it, restarts it after crashes, and retries a load that failed."""
+"""Supervises the process of one model: loads it, restarts it after crashes, and retries failed loads.
+
+The states and transitions are those of `mlx_host._host.lifecycle`.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ from mlx_host.errors import LoadError, MlxHostError
 
 log = logging.getLogger(__name__)
 
-# The states in which a supervisor runs, as opposed to those in which it has ended or is being stopped.
+# The states in which a supervisor runs.
 ACTIVE = frozenset({ModelState.LOADING, ModelState.READY, ModelState.RESTARTING, ModelState.FAILED})
 
 
 @dataclass(frozen=True)
 class RestartPolicy:
-    """When a process that exited is started again; times in seconds.
+    """The backoff of restarts and retries; all times are in seconds.
 
-    After a crash the model is restarted with delays that double from `restart_delay`. With `max_crashes` within
-    `crash_window` it has failed, and is retried with delays that double from `retry_delay` to `max_retry_delay`.
+    After a crash the model is restarted with exponential backoff from `restart_delay`. After `max_crashes` within
+    `crash_window` it is FAILED, and loading is retried with backoff from `retry_delay` to `max_retry_delay`.
     """
 
     max_crashes: int = 3
@@ -40,11 +43,11 @@ class RestartPolicy:
     max_retry_delay: float = 300.0
 
     def restart_after(self, crashes: int) -> float:
-        """The delay after so many crashes within the window."""
+        """Return the delay before a restart, by the number of crashes within the window."""
         return self.restart_delay * 2.0 ** (crashes - 1)
 
     def retry_after(self, failures: int) -> float:
-        """The delay after so many failures in a row."""
+        """Return the delay before loading is retried, by the number of consecutive failures."""
         return min(self.retry_delay * 2.0 ** min(failures - 1, 64), self.max_retry_delay)
 
 
@@ -53,27 +56,27 @@ DEFAULT_POLICY = RestartPolicy()
 
 @dataclass(frozen=True)
 class WorkerExit:
-    """How a worker ended: the error, and whether starting it again may help."""
+    """The error with which a worker ended, and whether starting it again may help."""
 
     error: MlxHostError
     transient: bool
 
 
-class Owner(Protocol):
-    """What a supervisor tells the model that it works for."""
+class SupervisorListener(Protocol):
+    """Receives the notifications of a supervisor; implemented by the served model."""
 
     def on_ready(self, engine: Engine, capabilities: Capabilities) -> None:
         """The model is loaded."""
 
     def on_exit(self, engine: Engine, reason: str) -> None:
-        """The process of a loaded model exited; its requests are still in `engine.handles`."""
+        """The process of a loaded model has exited; its requests are still in `engine.handles`."""
 
 
 class Supervisor:
-    """Runs one model from `start` until its owner takes it to DRAINING or STOPPED and calls `stop`; then again.
+    """Runs one model from `start` until `stop`; it can be started again.
 
-    It makes the transitions of `lifecycle` between LOADING, READY, RESTARTING and FAILED; all others are its owner's.
-    `engine` is the current or last one.
+    The supervisor makes the transitions between LOADING, READY, RESTARTING and FAILED; the served model makes all
+    others, and enters DRAINING or STOPPED before it calls `stop`. `engine` is the current or the last one.
     """
 
     def __init__(
@@ -81,7 +84,7 @@ class Supervisor:
         name: str,
         lifecycle: Lifecycle,
         start_worker: Callable[[], Worker],
-        owner: Owner,
+        listener: SupervisorListener,
         *,
         policy: RestartPolicy,
         stall_timeout: float,
@@ -93,7 +96,7 @@ class Supervisor:
         self._name = name
         self._lifecycle = lifecycle
         self._start_worker = start_worker
-        self._owner = owner
+        self._listener = listener
         self._policy = policy
         self._stall_timeout = stall_timeout
         self._on_progress = on_progress
@@ -105,7 +108,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Load an unloaded model, or load a failed one again at once; either way with a clean record."""
+        """Load an unloaded model, or retry a failed one at once; crashes and failures are counted from zero again."""
         self._crashes.clear()
         self._failures = 0
         self._lifecycle.enter(ModelState.LOADING)
@@ -117,7 +120,7 @@ class Supervisor:
             self._wake.set()
 
     async def stop(self, timeout: float) -> None:
-        """End the process, after `timeout` seconds by force, and all attempts to start it."""
+        """Stop the process, killing it after `timeout` seconds, and do not start it again."""
         self._wake.set()
         if self.engine is not None and self.engine.alive:
             await self.engine.stop(timeout)
@@ -145,20 +148,20 @@ class Supervisor:
             engine = self.engine = Engine(self._start_worker(), self._on_progress, self.batch_sizes)
             capabilities = await engine.ready()
             if self._active:
-                self._owner.on_ready(engine, capabilities)
+                self._listener.on_ready(engine, capabilities)
                 self._has_loaded = True
                 self._ready_at = asyncio.get_running_loop().time()
                 self._lifecycle.enter(ModelState.READY)
             reason = await self._watch(engine)
-            self._owner.on_exit(engine, reason)
+            self._listener.on_exit(engine, reason)
         except OSError as error:
-            return WorkerExit(LoadError(f"Its process cannot be started: {error}"), transient=True)
+            return WorkerExit(LoadError(f"Its process could not be started: {error}"), transient=True)
         except MlxHostError as error:
             if engine is not None:
                 await engine.kill()
             return WorkerExit(error, isinstance(error, WorkerExitedError) or self._has_loaded)
         except Exception as error:
-            # Such as a plugin's parser that raises; without this the model would be waited for in vain.
+            # For example from a plugin's parser; requests would otherwise wait for the model forever.
             log.exception("model %s: unexpected error", self._name)
             if engine is not None:
                 await engine.kill()
@@ -166,7 +169,7 @@ class Supervisor:
         return WorkerExit(WorkerExitedError(f"Its process exited ({reason})."), transient=True)
 
     async def _watch(self, engine: Engine) -> str:
-        """Wait until the process has exited, and kill it if it stalls; return the reason."""
+        """Wait until the process has exited, and kill it if it stalls; return the reason for its exit."""
         limit = remaining = self._stall_timeout or None
         while not (await asyncio.wait({engine.exited}, timeout=remaining))[0]:
             assert limit is not None
@@ -175,20 +178,20 @@ class Supervisor:
             if remaining <= 0:
                 stacks = await engine.dump_stacks()
                 log.error(
-                    "model %s: no progress for %g s with %d running requests; its process is killed. Its stacks:\n%s",
+                    "model %s: no progress for %g s with %d running requests; killing its process. Stack traces:\n%s",
                     self._name,
                     limit,
                     len(engine.handles),
-                    stacks or "(it did not respond to the request for its stacks)",
+                    stacks or "(none: the process did not respond)",
                 )
                 await engine.kill()
                 return f"stalled for {limit:g} s"
         return engine.exited.result()
 
     def _handle_exit(self, ended: WorkerExit) -> float | None:
-        """Decide what follows the end of a worker; return the delay, None to wait for `start`."""
+        """Enter RESTARTING or FAILED; return the delay until the next start in seconds, None to wait for `start`."""
         error, policy = ended.error, self._policy
-        self._forget_old_failures()
+        self._reset_failures_after_uptime()
         self._crashes.append(asyncio.get_running_loop().time())
         crashes = len(self._recent_crashes())
         was_running = self._lifecycle.state is not ModelState.LOADING
@@ -202,7 +205,7 @@ class Supervisor:
             error = LoadError(f"Its process exited {crashes} times within {policy.crash_window:g} s. {error}")
         self._failures += 1
         if not ended.transient:
-            log.error("model %s: failed: %s It is not retried automatically.", self._name, _sentence(error))
+            log.error("model %s: failed: %s Not retrying.", self._name, _sentence(error))
             self._lifecycle.enter(ModelState.FAILED, error)
             return None
         delay = policy.retry_after(self._failures)
@@ -214,14 +217,14 @@ class Supervisor:
         now = asyncio.get_running_loop().time()
         return [crash for crash in self._crashes if now - crash < self._policy.crash_window]
 
-    def _forget_old_failures(self) -> None:
-        """Start over with short delays if the model was ready for longer than the window."""
+    def _reset_failures_after_uptime(self) -> None:
+        """Reset the backoff if the model has been ready for at least `crash_window`."""
         ready_for = asyncio.get_running_loop().time() - self._ready_at
         if self._lifecycle.state is ModelState.READY and ready_for >= self._policy.crash_window:
             self._failures = 0
 
     async def _sleep(self, delay: float | None) -> None:
-        """Wait until the delay is over, or until `start` or `stop`."""
+        """Wait for the delay; `start` and `stop` end it early."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), delay)
         self._wake.clear()

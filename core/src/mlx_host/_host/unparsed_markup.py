@@ -1,4 +1,4 @@
-"""Sees calls and thinking that nobody read: what a wrong parser, or none, leaves in the content."""
+"""Detects tool-call and reasoning markup in the content of a response: the model has no parser, or a wrong one."""
 
 from __future__ import annotations
 
@@ -9,43 +9,51 @@ from mlx_host.parsing import Parser
 from mlx_host.parsing.detect import detect
 
 
-class Telltales:
-    """The strings that give away text of each family, and what to do about one that is left in an answer."""
+class MarkupSignatures:
+    """The strings that identify the markup of each parser's family, as one regex.
 
-    def __init__(self, families: Iterable[type[Parser]], template: str | None) -> None:
-        self._families: dict[str, set[str]] = {}
-        for family in families:
-            for telltale in family.telltales:
-                self._families.setdefault(telltale, set()).add(family.name)
-        longest_first = sorted(self._families, key=len, reverse=True)
+    `max_prefix` is the length of the longest proper prefix of a signature. `template` is the model's chat template.
+    """
+
+    def __init__(self, parsers: Iterable[type[Parser]], template: str | None) -> None:
+        self._parsers: dict[str, set[str]] = {}
+        for parser in parsers:
+            for signature in parser.signatures:
+                self._parsers.setdefault(signature, set()).add(parser.name)
+        longest_first = sorted(self._parsers, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
-        self.reach = max(map(len, longest_first), default=1) - 1
-        found = detect(template or "", families)
-        self._called_for = found.parser.name if found else None
+        self.max_prefix = max(map(len, longest_first), default=1) - 1
+        detected = detect(template or "", parsers)
+        self._detected = detected.parser.name if detected else None
 
-    def advice(self, telltale: str, reading: Iterable[type[Parser] | None]) -> str:
-        """Write one sentence that names the parser to try, given the parsers that did read the answer."""
-        names = self._families[telltale]
-        present = {parser.name for parser in reading if parser is not None}
-        if names & present:
-            return f"the answer holds {telltale!r}, which parser {min(names & present)!r} could not read"
-        if self._called_for in names:
-            return f"the answer holds {telltale!r}; try --parser {self._called_for}, as the chat template suggests"
-        return f"the answer holds {telltale!r}; try --parser {' or '.join(sorted(names))}"
+    def suggestion(self, signature: str, used: Iterable[type[Parser] | None]) -> str:
+        """Return a warning that names the parser to try; `used` are the parsers that processed the output."""
+        candidates = self._parsers[signature]
+        failed = candidates & {parser.name for parser in used if parser is not None}
+        if failed:
+            return f"the output contains markup {signature!r} that parser {min(failed)!r} could not parse"
+        if self._detected in candidates:
+            return (
+                f"the output contains unparsed markup {signature!r}; try --parser {self._detected}, "
+                "which matches the chat template"
+            )
+        return f"the output contains unparsed markup {signature!r}; try --parser {' or '.join(sorted(candidates))}"
 
 
-class Leftovers:
-    """Looks through the content of one choice as it comes, for the first telltale."""
+class UnparsedMarkupDetector:
+    """Searches the content of one choice, in chunks of any size, for the first signature."""
 
-    def __init__(self, telltales: Telltales) -> None:
-        self._telltales = telltales
+    def __init__(self, signatures: MarkupSignatures) -> None:
+        self._signatures = signatures
         self._tail = ""
         self.found: str | None = None
 
-    def look(self, content: str) -> None:
+    def feed(self, content: str) -> None:
+        """Search one chunk together with the end of the previous ones."""
         if self.found is not None:
             return
         text = self._tail + content
-        if match := self._telltales.pattern.search(text):
+        if match := self._signatures.pattern.search(text):
             self.found = match.group()
-        self._tail = text[-self._telltales.reach :] if self._telltales.reach else ""
+        length = self._signatures.max_prefix
+        self._tail = text[-length:] if length else ""

@@ -1,4 +1,4 @@
-"""The ASGI application: the endpoints of every API, middleware, and errors in each API's own format."""
+"""The ASGI application: the endpoints of all APIs, middleware, and errors in each API's format."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def check_conflicts(apis: Sequence[MountedApi]) -> None:
 
 
 def _overlap(first: Route, second: Route) -> bool:
-    """Whether some path matches both routes."""
+    """Whether a path exists that matches both routes."""
     return _match(first.path.strip("/").split("/"), second.path.strip("/").split("/"))
 
 
@@ -105,7 +105,7 @@ class ErrorFormats:
         return openai_error(error)
 
     def install(self, app: FastAPI) -> None:
-        """Make the application answer every error in its API's format."""
+        """Register exception handlers that respond in the format of the request's API."""
 
         async def rejected(request: Request, error: Exception) -> Response:
             assert isinstance(error, RequestError)
@@ -131,7 +131,7 @@ class ErrorFormats:
             return response
 
         async def failed(request: Request, error: Exception) -> Response:
-            # Starlette raises the error again after this, so that the server logs it.
+            # Starlette raises the error again after this, and uvicorn logs it.
             return self.response(request, InternalError(INTERNAL_ERROR))
 
         app.add_exception_handler(RequestError, rejected)
@@ -155,19 +155,19 @@ class PortDispatcher:
 
 
 def make_app(apis: Sequence[MountedApi], max_body_mb: float, ports: Mapping[int, Collection[str]] = {}) -> ASGIApp:
-    """Make the application that serves these APIs; PluginError if two of them conflict.
+    """Create the application that serves these APIs; PluginError if two of them conflict.
 
-    At each of `ports` it serves the named APIs alone.
+    `ports` maps additional ports to the names of the only APIs that are served there.
     """
     check_conflicts(apis)
     by_port = {port: _application([api for api in apis if api.name in names]) for port, names in ports.items()}
     app = PortDispatcher(_application(apis), by_port) if by_port else _application(apis)
-    # Outside the framework: its own last-resort error handler is outside of any middleware added to it.
+    # Around the framework, because its handler of unexpected errors is outside of all middleware added to it.
     return RequestId(HeadAsGet(BodyLimit(app, max_body_mb)))
 
 
 def _application(apis: Sequence[MountedApi]) -> FastAPI:
-    # The interactive pages load scripts from other servers; the OpenAPI document is our own.
+    # No interactive documentation: its pages load scripts from other servers.
     app = FastAPI(
         title="mlx-host",
         version=__version__,

@@ -1,4 +1,4 @@
-"""How HTTP/1.1 is spoken: uvicorn's way, but patient neither with who does not send nor with who does not read."""
+"""uvicorn's HTTP/1.1 protocol with timeouts and limits against slow clients, and without protocol upgrades."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from mlx_host.api import errors, json_io
 from mlx_host.errors import InvalidRequestError
 
-# How long a request's head may take, and how large it may be.
-HEAD_SECONDS = 30.0
-HEAD_BYTES = 64 * 1024
-# How long a client may read nothing of what waits for it.
-READ_SECONDS = 60.0
+# Seconds in which a request's line and headers must arrive.
+HEADER_TIMEOUT = 30.0
+MAX_HEADER_BYTES = 64 * 1024
+# Seconds after which a client that reads nothing of its response is disconnected, like nginx's `send_timeout`.
+SEND_TIMEOUT = 60.0
 
 
-class Parser(httptools.HttpRequestParser):
-    """Reads a request that offers another protocol as if it did not.
+class UpgradeTolerantParser(httptools.HttpRequestParser):
+    """Parses a request that offers to upgrade the protocol as one without the offer.
 
-    Clients written in Java offer HTTP/2 with any request. What follows the head is HTTP/1.1 all the same, but the
-    parser would leave it unread.
+    Java's HTTP client offers HTTP/2 with every request. The request itself is HTTP/1.1, but httptools stops after the
+    headers of a request with an offer.
     """
 
-    def __init__(self, protocol: Protocol) -> None:
+    def __init__(self, protocol: TimeoutHttpProtocol) -> None:
         self._protocol = protocol
-        self._begin()
+        self._reset()
 
-    def _begin(self) -> None:
+    def _reset(self) -> None:
         super().__init__(self._protocol)
-        # As uvicorn has it: what was sent behind a request that closes the connection is no error.
+        # As in uvicorn: data after a request that closes the connection is ignored.
         self.set_dangerous_leniencies(lenient_data_after_close=True)
 
     def feed_data(self, data: bytes | bytearray | memoryview[int] | array[int]) -> None:
@@ -41,123 +41,128 @@ class Parser(httptools.HttpRequestParser):
             try:
                 super().feed_data(data)
                 return
-            except httptools.HttpParserUpgrade as offer:
-                if not self._protocol.declines:
+            except httptools.HttpParserUpgrade as upgrade:
+                if not self._protocol.ignores_upgrade:
                     raise
-                head = self._protocol.head_without_offer()
-                data = head + bytes(data)[offer.args[0] :]
-                self._begin()
+                head = self._protocol.head_without_upgrade()
+                data = head + bytes(data)[upgrade.args[0] :]
+                self._reset()
 
 
-class Protocol(HttpToolsProtocol):
-    """HTTP/1.1 whose heads come in time and are of a bearable size, and whose own refusals have OpenAI's body.
+class TimeoutHttpProtocol(HttpToolsProtocol):
+    """Limits the time and the size of a request's headers, and sends its own errors in OpenAI's format.
 
-    A client that reads nothing of an answer for READ_SECONDS is cut off, for what it does not read is held here.
+    A client that reads nothing of its response for SEND_TIMEOUT seconds is disconnected: what it does not read is
+    buffered here.
     """
 
-    _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
-    _in_head = True
+    _header_bytes = 0
+    _header_timer: asyncio.TimerHandle | None = None
+    _in_headers = True
     _running: RequestResponseCycle | None = None
-    _read_timer: asyncio.TimerHandle | None = None
+    _send_timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, *args: Any, **more: Any) -> None:
-        super().__init__(*args, **more)
-        self.parser = Parser(self)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = UpgradeTolerantParser(self)
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._expect_head()
+        self._start_header_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_arrived()
-        self._is_read()
+        self._stop_header_timer()
+        self._stop_send_timer()
         super().connection_lost(exc)
-        # uvicorn tells the newest request only, which is not the one that runs if the client sent another behind it.
+        # uvicorn notifies only the newest request; with pipelining an earlier one is running.
         if self._running is not None and not self._running.response_complete:
             self._running.disconnected = True
             self._running.message_event.set()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_head()
+        self._start_header_timer()
 
     def on_headers_complete(self) -> None:
-        if not self.declines:
-            self._head_arrived()
+        if not self.ignores_upgrade:
+            self._stop_header_timer()
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        if not self.declines:
+        if not self.ignores_upgrade:
             super().on_message_complete()
 
     @property
-    def declines(self) -> bool:
-        """Whether the request being read offers another protocol; CONNECT offers nothing else."""
+    def ignores_upgrade(self) -> bool:
+        """Whether the current request offers an upgrade, and is not CONNECT, which has no other purpose."""
         return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
 
-    def head_without_offer(self) -> bytes:
-        """Write the head that was read, without what it offers."""
-        first = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
-        rest = [b"%b: %b" % field for field in self.headers if field[0] != b"upgrade"]
-        return b"\r\n".join([first, *rest, b"", b""])
+    def head_without_upgrade(self) -> bytes:
+        """Return the request line and headers of the current request without the offer of an upgrade."""
+        request_line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        headers = [b"%b: %b" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([request_line, *headers, b"", b""])
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
+        if self._in_headers:
+            self._header_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, "The request's head is too large.")
+        if self._in_headers and self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self._reject(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"The request's headers are too large; the limit is {MAX_HEADER_BYTES} bytes.",
+            )
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._expect_reading()
+        self._start_send_timer()
 
     def resume_writing(self) -> None:
-        self._is_read()
+        self._stop_send_timer()
         super().resume_writing()
 
-    def _expect_reading(self) -> None:
-        """Nobody writes meanwhile, so what waits becomes less as soon as the client reads."""
-        waits = self.transport.get_write_buffer_size()
+    def _start_send_timer(self) -> None:
+        # Nothing is written while writing is paused, so the buffer shrinks exactly if the client reads.
+        buffered = self.transport.get_write_buffer_size()
 
-        def look() -> None:
-            if self.transport.get_write_buffer_size() < waits:
-                self._expect_reading()
+        def check() -> None:
+            if self.transport.get_write_buffer_size() < buffered:
+                self._start_send_timer()
             else:
                 self.transport.abort()
 
-        self._read_timer = self.loop.call_later(READ_SECONDS, look)
+        self._send_timer = self.loop.call_later(SEND_TIMEOUT, check)
 
-    def _is_read(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(HTTPStatus.BAD_REQUEST, msg)
+        self._reject(HTTPStatus.BAD_REQUEST, msg)
 
-    def _expect_head(self) -> None:
-        self._head_arrived()
-        self._in_head = True
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
+    def _start_header_timer(self) -> None:
+        self._stop_header_timer()
+        self._in_headers = True
+        self._header_timer = self.loop.call_later(HEADER_TIMEOUT, self._close)
 
-    def _head_arrived(self) -> None:
-        self._in_head = False
-        self._head_bytes = 0
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+    def _stop_header_timer(self) -> None:
+        self._in_headers = False
+        self._header_bytes = 0
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
 
-    def _late(self) -> None:
+    def _close(self) -> None:
         self.transport.close()
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
+    def _reject(self, status: HTTPStatus, message: str) -> None:
         running = self._running
+        # If a response has started, writing another one would corrupt it.
         if running is None or running.response_complete or not running.response_started:
             body = json_io.utf8(json_io.dumps(errors.openai_body(InvalidRequestError(message, code="invalid_http"))))
             head = (
@@ -165,5 +170,4 @@ class Protocol(HttpToolsProtocol):
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
-        # Else an answer is on its way, and nothing must be written into it.
         self.transport.close()

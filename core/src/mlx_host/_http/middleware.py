@@ -1,6 +1,6 @@
 """ASGI middleware around every endpoint: request ids, HEAD, and limits on bodies.
 
-Plain ASGI: under Starlette's BaseHTTPMiddleware an endpoint could not see that its client disconnects.
+Pure ASGI: under Starlette's BaseHTTPMiddleware endpoints do not notice that the client disconnects.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from mlx_host.api.json_io import HTTPExceptionAdapter
 from mlx_host.errors import InvalidRequestError, RequestError, RequestTooLargeError
 
 MEGABYTE = 1000 * 1000
-# How long the next chunk of a body may take.
-BODY_SECONDS = 30.0
+# Seconds in which the next chunk of a body must arrive.
+BODY_TIMEOUT = 30.0
 
 
 class BodyTimeoutError(InvalidRequestError):
@@ -29,7 +29,7 @@ class BodyTimeoutError(InvalidRequestError):
 
 
 class RequestId:
-    """Gives every response an id, under the header names that OpenAI's and Anthropic's clients read."""
+    """Adds a unique id to every response, in the headers that OpenAI's and Anthropic's clients read."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -68,11 +68,11 @@ class BodyLimit:
     because parsing and validating very many of them would block the event loop, and with it every stream.
     """
 
-    def __init__(self, app: ASGIApp, megabytes: float, seconds: float = BODY_SECONDS) -> None:
+    def __init__(self, app: ASGIApp, megabytes: float, timeout: float = BODY_TIMEOUT) -> None:
         self._app = app
         self._max_bytes = megabytes * MEGABYTE
         self._limit = f"{megabytes:g} MB"
-        self._seconds = seconds
+        self._timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,10 +90,10 @@ class BodyLimit:
             if complete:
                 return await receive()
             try:
-                async with asyncio.timeout(self._seconds):
+                async with asyncio.timeout(self._timeout):
                     message = await receive()
             except TimeoutError:
-                late = f"The body is incomplete, and nothing arrived for {self._seconds:g} seconds."
+                late = f"The request body is incomplete and no data arrived for {self._timeout:g} seconds."
                 raise HTTPExceptionAdapter(BodyTimeoutError(late)) from None
             if message["type"] == "http.request":
                 body = message.get("body", b"")
@@ -118,7 +118,7 @@ class BodyLimit:
 
     def _too_large(self) -> RequestTooLargeError:
         return RequestTooLargeError(
-            f"The body exceeds the limit of {self._limit} (--max-body-mb).", code="request_too_large"
+            f"The request body exceeds the limit of {self._limit} (--max-body-mb).", code="request_too_large"
         )
 
     def _check(self, size: JsonSize) -> None:
@@ -127,7 +127,5 @@ class BodyLimit:
             (size.items, MAX_ITEMS, "values"),
         ):
             if count > limit:
-                message = (
-                    f"The body has more than {limit} JSON {kind} ({count} so far). Send fewer, or several requests."
-                )
+                message = f"The request body has more than {limit} JSON {kind}. Split it into several requests."
                 raise HTTPExceptionAdapter(RequestTooLargeError(message, code="request_too_large"))

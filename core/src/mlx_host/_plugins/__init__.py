@@ -1,1 +1,1 @@
-"""Plugin discovery, and the model sources that core itself knows."""
+"""Plugin discovery, and core's own model sources."""

@@ -1,4 +1,4 @@
-"""Checks of what plugins register, and the names under which it is found."""
+"""Validates what plugins register, and returns the names under which it is registered."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def parser_key(name: str) -> str:
-    """Normalize a parser's name: case, and `-` or `_`, do not matter."""
+    """Normalize a parser's name: case-insensitive, with `-` and `_` equivalent."""
     return name.lower().replace("-", "_")
 
 
@@ -37,7 +37,7 @@ def api_name(api: Api[Any]) -> Iterable[str]:
 
 
 def by_name(kind: str, things: Iterable[T], names: Callable[[T], Iterable[str]]) -> list[tuple[str, T]]:
-    """Pair each thing with its names; PluginError if one plugin uses a name twice."""
+    """Return (name, thing) for every name of every thing; PluginError if one plugin uses a name twice."""
     named = [(name, thing) for thing in things for name in names(thing)]
     for name, count in Counter(name for name, _ in named).items():
         if count > 1:
@@ -46,7 +46,7 @@ def by_name(kind: str, things: Iterable[T], names: Callable[[T], Iterable[str]])
 
 
 def check_backend(thing: Any) -> None:
-    """Raise PluginError if a thing is not a usable backend."""
+    """Raise PluginError unless a thing is a valid backend."""
     if not isinstance(thing, Backend):
         raise PluginError(f"register_backends returned {thing!r}, expected a Backend")
     if not (isinstance(thing.options, type) and issubclass(thing.options, Options)):
@@ -55,7 +55,7 @@ def check_backend(thing: Any) -> None:
 
 
 def check_parser(thing: Any) -> None:
-    """Raise PluginError if a thing is not a usable parser class."""
+    """Raise PluginError unless a thing is a valid parser class."""
     if not (isinstance(thing, type) and issubclass(thing, Parser)):
         raise PluginError(f"register_parsers returned {thing!r}, expected a subclass of Parser")
     if isinstance(thing.aliases, str):
@@ -63,7 +63,7 @@ def check_parser(thing: Any) -> None:
 
 
 def check_api(thing: Any) -> None:
-    """Raise PluginError if a thing is not a usable API."""
+    """Raise PluginError unless a thing is a valid API."""
     if not isinstance(thing, Api):
         raise PluginError(f"register_apis returned {thing!r}, expected an Api")
     if not (isinstance(thing.name, str) and _API_NAME.fullmatch(thing.name)):
@@ -71,7 +71,7 @@ def check_api(thing: Any) -> None:
     what = f"API {thing.name!r}"
     if not (isinstance(thing.settings, type) and issubclass(thing.settings, ApiSettings)):
         raise PluginError(f"settings of {what} must be a subclass of ApiSettings, not {thing.settings!r}")
-    # A string would count as its letters.
+    # A string is also a sequence of strings.
     if isinstance(thing.prefixes, str) or not all(prefix.startswith("/") for prefix in thing.prefixes):
         raise PluginError(f"prefixes of {what} must be a tuple of paths that begin with '/', not {thing.prefixes!r}")
     if not all(isinstance(kind, type) and issubclass(kind, Request) for kind in thing.request_types):
@@ -83,13 +83,13 @@ def check_api(thing: Any) -> None:
 
 
 def _check_settings(what: str, names: SettingNames[Any]) -> None:
-    fault = check_fields(names.schema) or check_option_names(names)
-    if fault is not None:
-        raise PluginError(f"{what}: {fault}")
+    problem = check_fields(names.schema) or check_option_names(names)
+    if problem is not None:
+        raise PluginError(f"{what}: {problem}")
 
 
 def clash(what: str, names: SettingNames[Any], other: str, others: SettingNames[Any]) -> str | None:
-    """Describe a name that two schemas both use for a setting; None if there is none."""
+    """Describe the first name that two schemas both use for a setting; None if there is no such name."""
     taken = others.all()
     for name, field in names.all().items():
         if name in taken:

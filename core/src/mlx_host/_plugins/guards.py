@@ -1,7 +1,7 @@
-"""Wraps the hook implementations that run for every request, so that a failing or slow plugin is named.
+"""Wraps the hook implementations that run for every request, to log the name of a failing or slow plugin.
 
-A guard has the signature of the implementation and its marker (`functools.wraps`), and is a generator function if that
-is one, so that pluggy treats it alike: ordering and wrappers work as in any pluggy project.
+A guard keeps the signature and the marker of the implementation (`functools.wraps`), and is a generator function if the
+implementation is one. pluggy therefore orders and calls it as it would the implementation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mlx_host.requests import Request
 
 log = logging.getLogger(__name__)
 
-# A hook that runs on the event loop for longer than this is logged: every stream waits for it.
+# Implementations that block the event loop for longer are logged: every stream waits for them.
 MAX_SECONDS = 0.05
 
 FAILED = "A plugin failed on this request; the server's log has the details."
@@ -31,17 +31,17 @@ Clock = Callable[[], float]
 
 
 def guarded(manager: pluggy.PluginManager, plugin: object, info: PluginInfo) -> object:
-    """Return a stand-in for a plugin that holds its hook implementations by hook, with their guards.
+    """Return an object with the plugin's hook implementations, named after their hooks and wrapped in guards.
 
-    PluginError if an implementation cannot be used.
+    Raises PluginError if an implementation is invalid.
     """
-    stand_in = _StandIn()
+    proxy = _PluginProxy()
     for name in dir(plugin):
         options = manager.parse_hookimpl_opts(plugin, name)
         if options is None:
             continue
         hook = options.get("specname") or name
-        if hasattr(stand_in, hook):
+        if hasattr(proxy, hook):
             raise PluginError(f"implements {hook} twice")
         if options.get("hookwrapper"):
             raise PluginError(f"{hook} is an old-style wrapper; use @hookimpl(wrapper=True)")
@@ -49,16 +49,16 @@ def guarded(manager: pluggy.PluginManager, plugin: object, info: PluginInfo) -> 
             raise PluginError(f"{hook} cannot be a wrapper: its results belong to the plugin that returns them")
         function = getattr(plugin, name)
         guard = GUARDS.get(hook)
-        setattr(stand_in, hook, guard(function, info) if guard is not None else function)
-    return stand_in
+        setattr(proxy, hook, guard(function, info) if guard is not None else function)
+    return proxy
 
 
-class _StandIn:
+class _PluginProxy:
     """A plugin's hook implementations, each under the name of its hook."""
 
 
 def guard_request_finished(function: Function, info: PluginInfo, clock: Clock = time.perf_counter) -> Function:
-    """Log an exception of the implementation, and go on with the other plugins."""
+    """Log exceptions of the implementation, so that the other plugins are still called."""
 
     def failed() -> None:
         log.exception("plugin %r of %s: request_finished failed", info.name, info)
@@ -105,9 +105,9 @@ def guard_request_finished(function: Function, info: PluginInfo, clock: Clock = 
 
 
 def guard_prepare_request(function: Function, info: PluginInfo, clock: Clock = time.perf_counter) -> Function:
-    """Fail the request, and name the plugin in the log, if the implementation breaks the contract.
+    """Fail the request, and log the name of the plugin, if the implementation violates the contract.
 
-    It may raise RequestError; it must return a request of the same type, id and model.
+    An implementation may raise RequestError; it must return a request of the same type, with the same id and model.
     """
 
     def fail(reason: str) -> PluginFailedError:
@@ -190,7 +190,7 @@ def guard_prepare_request(function: Function, info: PluginInfo, clock: Clock = t
 
 
 class _Stopwatch:
-    """Measures how long an implementation itself runs, and logs it if that is too long."""
+    """Measures the running time of an implementation, and logs it if it exceeds MAX_SECONDS."""
 
     def __init__(self, hook: str, info: PluginInfo, clock: Clock) -> None:
         self._hook = hook

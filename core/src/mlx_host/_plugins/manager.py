@@ -1,4 +1,4 @@
-"""Finds the plugins and collects what they register; skips those that fail."""
+"""Loads the plugins and collects what they register; plugins that fail are skipped."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 # The packages of the backends that this project provides.
 KNOWN_BACKENDS = {name: f"mlx-host-{name}" for name in ("lm", "vlm", "flux", "embeddings", "whisper")}
-# The package cannot be derived from an alias or an unknown name.
+# A parser's alias or a misspelled name does not determine the package.
 PARSER_PACKAGES = "Each parser family is a package named after it, such as mlx-host-parser-qwen3."
 OWN = "mlx-host"
 
@@ -45,9 +45,9 @@ T = TypeVar("T")
 class Plugins:
     """The plugins of this process and what they register.
 
-    `builtins` are core's own plugins by name; they use the same hooks. The entry points of the group `mlx_host`
-    follow. `loaded` is keyed by DISTRIBUTION:ENTRY-POINT. A plugin that fails is skipped: nothing that it registered
-    stays, and `failed` has the reason.
+    `builtins` are core's own plugins by name; they use the same hooks and are loaded first, followed by the entry
+    points of the group `mlx_host`. `loaded` is keyed by DISTRIBUTION:ENTRY-POINT. A plugin that fails is skipped:
+    everything that it registered is removed, and `failed` has the reason.
     """
 
     def __init__(self, builtins: Mapping[str, object], installed: Iterable[EntryPoint] | None = None) -> None:
@@ -80,7 +80,7 @@ class Plugins:
         if self._apis is None:
             self._apis = Registry("API")
             for key in list(self.loaded):
-                # An earlier clash may have skipped it.
+                # The plugin may have been skipped because of an earlier clash.
                 if key in self.loaded:
                     self._collect_apis(key, self._apis)
         return self._apis
@@ -97,7 +97,7 @@ class Plugins:
         return [*map(str, self.failed), *conflicts]
 
     def skip(self, info: PluginInfo, reason: str) -> None:
-        """Take back everything that a plugin registered, and its hooks."""
+        """Unregister a plugin's hooks and everything that it registered."""
         self._skip(next(key for key, loaded in self.loaded.items() if loaded == info), reason)
 
     def _skip(self, key: str, reason: str) -> None:
@@ -113,7 +113,7 @@ class Plugins:
         info = PluginInfo(point.name, dist.name if dist else "?", dist.version if dist else "?")
         try:
             plugin = point.load()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever it raises, the host goes on without it
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a broken plugin must not stop the host
             self.failed.append(FailedPlugin(info, f"import failed: {_format(error)}"))
             return
         self._register(plugin, info)
@@ -125,25 +125,25 @@ class Plugins:
             return
         self._objects.append(plugin)
         try:
-            stand_in = guarded(self._manager, plugin, info)
+            proxy = guarded(self._manager, plugin, info)
         except PluginError as error:
             self.failed.append(FailedPlugin(info, str(error)))
             return
         try:
-            self._manager.register(stand_in, key)
+            self._manager.register(proxy, key)
         except (pluggy.PluginValidationError, ValueError) as error:
-            # Before pluggy 1.7 a failed registration left the hooks that came before the fault in place.
-            if self._manager.get_plugin(key) is stand_in:
+            # Before pluggy 1.7, a failed registration left some hooks registered.
+            if self._manager.get_plugin(key) is proxy:
                 self._manager.unregister(name=key)
-            self.failed.append(FailedPlugin(info, f"does not fit the hooks: {' '.join(str(error).split())}"))
+            self.failed.append(FailedPlugin(info, f"does not match the hook spec: {' '.join(str(error).split())}"))
             return
         self.loaded[key] = info
-        callers = self._manager.get_hookcallers(stand_in) or []
-        unknown = [caller.name for caller in callers if not caller.has_spec() and not _optional(caller, stand_in)]
+        callers = self._manager.get_hookcallers(proxy) or []
+        unknown = [caller.name for caller in callers if not caller.has_spec() and not _optional(caller, proxy)]
         if unknown:
             self._skip(key, "; ".join(_unknown_hook(name) for name in unknown))
         elif not callers:
-            self._skip(key, "implements no hook; is a @mlx_host.hookimpl missing?")
+            self._skip(key, "implements no hook; is the decorator @mlx_host.hookimpl missing?")
 
     def _collect(self, key: str) -> None:
         """Collect a plugin's backends and parsers."""
@@ -171,7 +171,7 @@ class Plugins:
             return
         for name, api in found:
             for other, reason in self._clashes(api, info, apis):
-                # Between core and a plugin the plugin has to give in, else the one that came later.
+                # Core takes precedence over plugins, and otherwise the plugin that was loaded first.
                 loser = other if info.distribution == OWN and other.distribution != OWN else info
                 self.skip(loser, reason)
                 if loser == info:
@@ -191,7 +191,7 @@ class Plugins:
         clashes = {
             owner: reason
             for owner, other, others in owned
-            # An API that has the same name as a whole is a conflict of its own kind.
+            # Two APIs with the same name are a conflict, which the registry reports.
             if other != f"API {api.name!r}" and (reason := clash(what, names, f"{other} ({owner})", others)) is not None
         }
         return list(clashes.items())
@@ -200,7 +200,7 @@ class Plugins:
         """Call one plugin's implementation of a registration hook, and check what it returns."""
         try:
             results = self._hook_of(key, hook)()
-            # pluggy leaves out a None.
+            # pluggy drops results that are None.
             if not results and hasattr(self._manager.get_plugin(key), hook):
                 raise PluginError(f"{hook} returned None; is a `return` missing?")
             things = [thing for result in results for thing in result]
@@ -218,7 +218,7 @@ class Plugins:
         return self._manager.subset_hook_caller(hook, others)
 
     def collect_commands(self, make_group: Callable[[], click.Group]) -> None:
-        """Collect each plugin's commands anew; `make_group` makes the group that a plugin adds its commands to."""
+        """Collect the commands of all plugins; `make_group` creates the group that a plugin adds its commands to."""
         self.commands = Registry("command")
         for key, info in list(self.loaded.items()):
             group = make_group()
@@ -264,7 +264,7 @@ class Plugins:
                 return f"Skipped: {failed}."
         installed = self.backends.found if kind == "backend" else self.parsers.found
         if kind == "backend" and name in KNOWN_BACKENDS:
-            return f"Install it: pip install {KNOWN_BACKENDS[name]}"
+            return f"Install it with: pip install {KNOWN_BACKENDS[name]}"
         close = difflib.get_close_matches(name, [*installed, *(KNOWN_BACKENDS if kind == "backend" else ())], n=1)
         if close:
             return f"Did you mean {close[0]!r}?"
@@ -275,7 +275,7 @@ class Plugins:
         return "Install the package that provides it; `mlx-host plugins` lists what is installed."
 
     def source(self, ref: str) -> ModelSource:
-        """Find where a model comes from; UsageError if no plugin knows it, PluginError if a plugin fails."""
+        """Resolve the source of a model; UsageError if no plugin resolves it, PluginError if a plugin fails."""
         try:
             source = self.hook.resolve_source(ref=ref)
         except MlxHostError:
@@ -284,15 +284,15 @@ class Plugins:
             raise PluginError(f"{self._culprit(error)}resolve_source of {ref!r} failed: {_format(error)}.") from error
         if source is None:
             raise UsageError(
-                f"--model {ref!r}: no such folder or file, and no plugin knows it. Give a local folder, "
+                f"--model {ref!r}: no such folder or file, and no plugin resolves it. Use a local folder, "
                 "a Hugging Face id such as 'mlx-community/Qwen3-4B-4bit', or a name that a plugin resolves."
             )
         if not isinstance(source, ModelSource):
-            raise PluginError(f"A plugin's resolve_source of {ref!r} returned {source!r}, expected a Source.")
+            raise PluginError(f"A plugin's resolve_source of {ref!r} returned {source!r}, expected a ModelSource.")
         return source
 
     def _culprit(self, error: BaseException) -> str:
-        """Name the plugin whose implementation raised, as the beginning of a sentence."""
+        """Return "PLUGIN: " for the plugin whose implementation raised the exception; "" if it is unknown."""
         codes = {
             getattr(impl.function, "__code__", None): self.loaded[impl.plugin_name]
             for impl in self.hook.resolve_source.get_hookimpls()
@@ -300,7 +300,7 @@ class Plugins:
         found = ""
         trace = error.__traceback__
         while trace is not None:
-            # The innermost counts: what a wrapper passes on has frames of the wrapper around it.
+            # The innermost frame decides: an exception that passes through a wrapper also has the wrapper's frames.
             if trace.tb_frame.f_code in codes:
                 found = f"{codes[trace.tb_frame.f_code]}: "
             trace = trace.tb_next
@@ -318,5 +318,5 @@ def _optional(caller: pluggy.HookCaller, plugin: object) -> bool:
 def _unknown_hook(name: str) -> str:
     known = [n for n in vars(hookspecs) if hasattr(getattr(hookspecs, n), f"{GROUP}_spec")]
     close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"the hooks are {', '.join(known)}"
+    hint = f"did you mean {close[0]!r}?" if close else f"available: {', '.join(known)}"
     return f"unknown hook {name!r}; {hint}"

@@ -1,4 +1,4 @@
-"""What plugins register, by name and with its owner."""
+"""Registries of what plugins provide, by name and with the owning plugin."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PluginInfo:
-    """Where a plugin comes from: its entry point's name, its distribution and that distribution's version."""
+    """Identifies a plugin: the name of its entry point, and its distribution with the version."""
 
     name: str
     distribution: str
@@ -25,7 +25,7 @@ class PluginInfo:
 
 @dataclass(frozen=True)
 class FailedPlugin:
-    """A plugin that was skipped, and why."""
+    """A plugin that was skipped, and the reason."""
 
     info: PluginInfo
     reason: str
@@ -35,7 +35,7 @@ class FailedPlugin:
 
 
 class Registry(Generic[T]):
-    """The things of one kind that plugins registered; a name that several plugins registered is a conflict."""
+    """What plugins registered of one kind; a name that several plugins registered is a conflict."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -43,7 +43,7 @@ class Registry(Generic[T]):
 
     @property
     def found(self) -> dict[str, T]:
-        """The things by name, without those in conflict."""
+        """The registered things by name, without conflicts."""
         return {name: entries[0][0] for name, entries in self._entries.items() if len(entries) == 1}
 
     @property
@@ -60,7 +60,7 @@ class Registry(Generic[T]):
         self._entries.setdefault(name, []).append((thing, owner))
 
     def remove(self, owner: PluginInfo) -> None:
-        """Remove everything that a plugin registered; a name that only one other plugin has is no conflict any more."""
+        """Remove everything that a plugin registered, which may resolve conflicts."""
         kept = {name: [entry for entry in entries if entry[1] != owner] for name, entries in self._entries.items()}
         self._entries = {name: entries for name, entries in kept.items() if entries}
 

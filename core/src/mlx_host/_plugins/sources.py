@@ -1,4 +1,4 @@
-"""Core's own answer to where a model comes from: a local folder or file, or the Hugging Face hub."""
+"""Core's own model sources: local folders and files, and the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mlx_host.hookspecs import hookimpl
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
 
-# What a model is made of, by the kinds of file that MLX's libraries read and fetch themselves: the weights of other
-# frameworks that many repositories hold beside would multiply the download.
+# The files to download: the same types that MLX's libraries download. Many repositories also contain the weights for
+# other frameworks, which would multiply the size of the download.
 MODEL_FILES = ("*.jinja", "*.json", "*.jsonl", "*.model", "*.npz", "*.py", "*.safetensors", "*.tiktoken", "*.txt")
-# The same weights once more, as their makers' own programs read them.
+# Copies of the weights in the format of the model's original implementation.
 DUPLICATES = ("consolidated*.safetensors", "original/*")
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -26,7 +26,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 @hookimpl(trylast=True)
 def resolve_source(ref: str) -> ModelSource | None:
-    """Take what exists on disk, else what looks like a hub id."""
+    """Resolve an existing local path, or else anything that looks like a hub id."""
     path = os.path.expanduser(ref)
     if os.path.exists(path):
         return ModelSource(ref, f"local: {path}", lambda progress: Path(path).resolve())
@@ -53,20 +53,18 @@ def _download(ref: str, progress: LoadProgress) -> Path:
             tqdm_class=_reporting_bar(progress),
         )
     except GatedRepoError as error:
-        raise LoadError(f"{ref!r} is gated: accept its terms on its page, then set HF_TOKEN.") from error
+        raise LoadError(f"{ref!r} is a gated repository. Accept its terms on its page, then set HF_TOKEN.") from error
     except RepositoryNotFoundError as error:
         raise LoadError(
-            f"{ref!r} is not on the hub, or is private: check the spelling, or set HF_TOKEN; "
-            "a local folder may be given as well."
+            f"{ref!r} does not exist on the hub or is private. Check the spelling, set HF_TOKEN, or use a local folder."
         ) from error
     except LocalEntryNotFoundError as error:
-        why = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub does not answer ({error.__cause__})"
+        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub is unreachable ({error.__cause__})"
         raise LoadError(
-            f"{ref!r} is not (or not completely) in the local hub cache, and {why}; "
-            "check the network, or give a local folder."
+            f"{ref!r} is not completely in the local hub cache, and {reason}. Check the network, or use a local folder."
         ) from error
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise LoadError(f"{ref!r} cannot be downloaded: {_first_line(error)}") from error
+        raise LoadError(f"Downloading {ref!r} failed: {_first_line(error)}") from error
     return Path(folder)
 
 
@@ -75,16 +73,15 @@ def _first_line(error: Exception) -> str:
 
 
 def _reporting_bar(progress: LoadProgress) -> type[tqdm[Any]]:
-    """Make the bar class that the hub's client fills in; it reports instead of drawing.
+    """Return a tqdm class for the hub's client that reports progress instead of drawing a bar.
 
-    The client makes bars for bytes written, bytes received and files done, and updates them from several threads.
-    They say the same at different times, so the furthest bar that counts bytes is reported; clients before 1.0
-    count files only.
+    The client creates bars for bytes written, bytes received and files completed, and updates them from several
+    threads. The bar for bytes that is furthest ahead is reported; clients before 1.0 count files only.
     """
     from tqdm.auto import tqdm
 
     class Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs only
-        # tqdm would start a thread to redraw, and make a lock across processes, which is a process of its own.
+        # Otherwise tqdm starts a monitor thread.
         monitor_interval: ClassVar[int] = 0
         _furthest: ClassVar[dict[str, tuple[int, int]]] = {}
         _reporting: ClassVar[threading.Lock] = threading.Lock()
@@ -118,5 +115,6 @@ def _reporting_bar(progress: LoadProgress) -> type[tqdm[Any]]:
         def close(self) -> None:
             pass
 
+    # The default lock of tqdm is a multiprocessing lock, which starts a process.
     Bar.set_lock(threading.RLock())
     return Bar

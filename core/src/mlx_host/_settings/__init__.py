@@ -1,7 +1,7 @@
 """Settings: each field of a schema is a flag, an environment variable and a key of mlx-host.toml.
 
 Flags override environment variables, which override the file, which overrides the defaults. Tables are merged, lists
-are replaced. Relative paths start at the working directory, also those in the file.
+are replaced. Relative paths are relative to the working directory, including those in the file.
 """
 
 from mlx_host._settings.layers import FileValues, environment_values, load_file, merge_settings

@@ -32,7 +32,7 @@ def load_file(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class FileValues:
-    """A table of a configuration file: values by field, where the table is, and keys that differ from the fields."""
+    """A table of a configuration file: the values by field, its location, and the keys that differ from the fields."""
 
     values: Mapping[str, Any]
     where: str = "the configuration file"
@@ -75,7 +75,7 @@ def environment_values(names: SettingNames[Any]) -> dict[str, tuple[str, Any]]:
 
 @dataclass(frozen=True)
 class _Layer:
-    """The values of one source; `describe(field, inner)` says how a user wrote one, such as `--env.A`."""
+    """The values of one source; `describe(field, inner)` returns the user's name of a value, such as `--env.A`."""
 
     values: Mapping[str, Any]
     describe: Callable[[str, str], str]
@@ -87,10 +87,10 @@ def merge_settings(
     *tables: FileValues,
     also: Collection[str] = (),
 ) -> SettingsT:
-    """Merge flags over the environment over `tables`, the last of which wins, over the defaults.
+    """Merge flags, environment variables, `tables` and defaults; the former override the latter.
 
-    `also` are keys that the last table may hold besides the schema's own: they are suggested for unknown ones.
-    UsageError names every wrong value and where it was set.
+    Later tables override earlier ones. `also` are further keys that the last table may contain: they are suggested for
+    unknown keys. Raises UsageError with every invalid value and where it was set.
     """
     environment = environment_values(names)
     layers = [
@@ -118,7 +118,7 @@ def merge_settings(
 
 
 def _choices(schema: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the text of each choice by the choice: pydantic rejects "4" for Literal[4, 8]."""
+    """Convert the strings of Literal fields to their values: pydantic rejects "4" for Literal[4, 8]."""
     converted = dict(values)
     for key, value in values.items():
         info = schema.model_fields.get(key)
@@ -130,7 +130,7 @@ def _choices(schema: type[BaseModel], values: Mapping[str, Any]) -> dict[str, An
 
 @dataclass(frozen=True)
 class _Explanation:
-    """Formats a ValidationError with the flag, variable or key that each wrong value was set by."""
+    """Formats a ValidationError with the flag, variable or key that set each invalid value."""
 
     names: SettingNames[Any]
     layers: Sequence[_Layer]
@@ -147,7 +147,8 @@ class _Explanation:
             return f"{self.where} has an unknown key {path[0]!r} ({self._suggestion(path[0])})"
         if kind == "missing" and len(path) == 1:
             name = self.names.name(path[0])
-            return f"{flag_name(name)} is missing; set it as a flag, as {variable_name(name)} or in {self.where}"
+            flag, variable = flag_name(name), variable_name(name)
+            return f"{flag} is required; set it on the command line, as {variable} or in {self.where}"
         if kind in ("value_error", "assertion_error"):
             reason = reason.removeprefix("Value error, ").removeprefix("Assertion failed, ")
         else:
@@ -165,7 +166,7 @@ class _Explanation:
         return f"{key + inner!r} in {self.where}"
 
     def _suggestion(self, key: str) -> str:
-        # Of equally close names prefer a transposition: it has the same letters.
+        # Among equally close names, prefer a transposition: it has the same letters.
         close = sorted(difflib.get_close_matches(key, self.known), key=lambda name: sorted(name) != sorted(key))
         if close:
             return f"did you mean {close[0]!r}?"

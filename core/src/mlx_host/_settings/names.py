@@ -1,4 +1,4 @@
-"""How the fields of a settings schema are written as flags, environment variables and keys."""
+"""The names of settings as flags, environment variables and keys."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def variable_name(name: str) -> str:
 
 
 def negation(name: str, schema: type[BaseModel]) -> str | None:
-    """Return the name that switches a bool off: `no_x` for `x`, `x` for `no_x`; None if that is another field."""
+    """Return the name that negates a bool: `no_x` for `x`, `x` for `no_x`; None if another field has that name."""
     opposite = _negated(name)
     return None if opposite in schema.model_fields else opposite
 
@@ -62,8 +62,7 @@ def _negated(name: str) -> str:
 class SettingNames(Generic[SettingsT]):
     """The names of a schema's fields on the command line and in the environment.
 
-    `prefix` is put before every field, with an underscore. `aliases` are further names, each with its field; they
-    have no prefix.
+    `prefix` and an underscore precede every field name. `aliases` maps further names, without the prefix, to fields.
     """
 
     schema: type[SettingsT]
@@ -79,8 +78,8 @@ class SettingNames(Generic[SettingsT]):
         aliases = (alias for alias, aliased in self.aliases.items() if aliased == field)
         return list(dict.fromkeys((self.name(field), *aliases)))
 
-    def opposites(self, field: str) -> list[str | None]:
-        """Return for each name of a field the one that switches it off; None where there is none."""
+    def negations(self, field: str) -> list[str | None]:
+        """Return the negation of each name of a field; None for names without one."""
         opposite = negation(field, self.schema) if self.is_switch(field) else None
         if opposite is None:
             return [None for _ in self.names(field)]
@@ -90,18 +89,18 @@ class SettingNames(Generic[SettingsT]):
         return plain(self.schema.model_fields[field].annotation) is bool
 
     def all(self) -> dict[str, str]:
-        """Return every name, opposites included, with its field."""
+        """Return every name, including negations, with its field."""
         return {
             name: field
             for field in self.schema.model_fields
-            for name in (*self.names(field), *self.opposites(field))
+            for name in (*self.names(field), *self.negations(field))
             if name is not None
         }
 
 
 HOST = SettingNames(HostSettings)
 MODEL = SettingNames(ModelSettings, aliases={"model_path": "model"})
-# Flags and top-level keys that are no setting.
+# Flags and top-level keys that are not settings.
 RESERVED = ("apis", "config", "help", "model_type", "models")
 
 
@@ -116,7 +115,7 @@ def api_names(api: str, settings: type[ApiSettings]) -> SettingNames[ApiSettings
 
 
 def check_fields(schema: type[BaseModel]) -> str | None:
-    """Return why a schema cannot be declared as flags, variables and keys; None if it can."""
+    """Return why a schema's fields cannot become flags, variables and keys; None if they can."""
     for name, info in schema.model_fields.items():
         if info.alias is not None or info.validation_alias is not None:
             return f"field {name!r} has an alias, but flags, variables and keys are derived from field names"
@@ -124,7 +123,7 @@ def check_fields(schema: type[BaseModel]) -> str | None:
 
 
 def check_option_names(names: SettingNames[Any]) -> str | None:
-    """Return which setting has a name that mlx-host itself uses; None if there is none."""
+    """Describe the first setting whose name mlx-host itself uses; None if there is no such setting."""
     reserved = {*RESERVED, *HOST.all(), *MODEL.all()}
     for name, field_name in names.all().items():
         if name in reserved:

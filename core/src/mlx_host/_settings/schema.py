@@ -46,8 +46,8 @@ class ModelSettings(BaseModel):
     )
     queue_timeout: Annotated[float, Field(gt=0)] = Field(
         300,
-        description="Seconds that a request may wait and run before it fails with a 504. A stream that has begun is "
-        "not cut off.",
+        description="Maximum time that a request may wait and run, in seconds; then it fails with a 504. A stream that "
+        "has started is not interrupted.",
     )
     queue_size: int = Field(100, ge=0, description="Maximum number of waiting requests; further ones get a 429.")
     stall_timeout: Annotated[float, Field(ge=0)] = Field(
@@ -79,7 +79,7 @@ class ModelSettings(BaseModel):
 
 
 class HostSettings(BaseModel):
-    """The settings of the server as a whole."""
+    """The settings of the server."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -116,13 +116,13 @@ class HostSettings(BaseModel):
     )
     disable_api: list[str] = Field(
         default_factory=list,
-        description="Do not serve this API; repeatable. `mlx-host plugins` lists the installed APIs.",
+        description="Disable an API; repeatable. `mlx-host plugins` lists the installed APIs.",
     )
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One model's settings, and its backend's options as JSON values; both complete."""
+    """One model's settings, and its backend's options as JSON values; both include defaults."""
 
     settings: ModelSettings
     options: Mapping[str, Any]
@@ -130,7 +130,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class Settings:
-    """The whole configuration: the server, its models in order, and the enabled APIs by name."""
+    """The complete configuration: the server, its models in order, and the enabled APIs by name."""
 
     host: HostSettings
     models: tuple[ModelConfig, ...]

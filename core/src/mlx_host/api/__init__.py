@@ -1,7 +1,7 @@
 """The public interface of API plugins: what they register, and the service that their endpoints use.
 
-`mlx_host.api.http` has what request handlers need, `mlx_host.api.text` what the APIs of text models share. This module
-imports no web framework.
+`mlx_host.api.http` is for request handlers, `mlx_host.api.text` for APIs of text models. This module does not import
+the web framework.
 """
 
 from mlx_host.api.chat_events import (

@@ -1,4 +1,4 @@
-"""What a chat reply consists of, after the model's parsers: parts of choices, their ends, and the end of the output."""
+"""The events of a chat reply, produced from a model's events by its parsers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VisiblePart = Content | Reasoning | ToolCall
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDelta:
-    """What was added to a choice; neighbouring parts are of different types, tool calls have ids."""
+    """New output of a choice: adjacent parts are of different types, and tool calls have ids."""
 
     choice: int
     parts: list[VisiblePart]
@@ -32,7 +32,7 @@ class ChoiceCompleted:
 
 @dataclass(frozen=True, slots=True)
 class OutputCompleted:
-    """All choices are complete; the tokens are those of all of them, `reasoning_tokens` of `completion_tokens`."""
+    """All choices are complete. Token counts are totals; `completion_tokens` includes `reasoning_tokens`."""
 
     prompt_tokens: int
     cached_tokens: int

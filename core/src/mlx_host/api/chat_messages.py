@@ -1,4 +1,4 @@
-"""Messages and tools of a conversation in OpenAI's format, as chat completions and `/tokenize` take them.
+"""Messages and tools in OpenAI's format, as accepted by chat completions and `/tokenize`.
 
 Source: the OpenAI SDK's `types/chat/chat_completion_message_param.py` and `chat_completion_tool_param.py`.
 """
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-# Limits that no conversation reaches; they bound the time that validation takes.
+# No real conversation is this long; the limits bound the time for validation.
 MAX_MESSAGES = 100_000
 MAX_TOOLS = 10_000
 
@@ -76,12 +76,12 @@ Tools = Annotated[list[Tool], Field(max_length=MAX_TOOLS)]
 
 
 def request_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return messages as a ChatRequest has them: null fields left out, the role `developer` as `system`."""
+    """Convert messages for a ChatRequest: without null fields, and with the role `system` for `developer`."""
     return [_message(dict(message)) for message in messages]
 
 
 def _message(message: dict[str, Any]) -> dict[str, Any]:
-    # Clients send back the SDK's own messages, with null for every field that a response did not have.
+    # SDKs serialize a response's message with null for every field that it did not have.
     kept = {key: value for key, value in message.items() if value is not None or key == "content"}
     if kept["role"] == "developer":
         kept["role"] = "system"
@@ -89,5 +89,5 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def request_tools(tools: Sequence[Tool] | None) -> list[dict[str, Any]]:
-    """Return tools as a ChatRequest has them."""
+    """Convert tools for a ChatRequest."""
     return [tool.model_dump(exclude_unset=True) for tool in tools or ()]

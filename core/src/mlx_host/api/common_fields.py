@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, refuse_former
+from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, reject_removed_fields
 from mlx_host.api.service import ModelStatus
 from mlx_host.api.tool_choice import is_strict
 from mlx_host.errors import InvalidRequestError
@@ -18,13 +18,13 @@ SAMPLING = tuple(name for name in Sampling.__dataclass_fields__ if name != "logi
 MAX_STOPS = 16
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
-# What an id may be written as in JSON: a whole number that fits what samplers and queues take.
+# The ranges that samplers and schedulers can represent: a signed or unsigned 64-bit integer.
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 Tokens = Annotated[int, Field(ge=1, lt=2**63)]
 
 
 class SamplingBody(BaseModel):
-    """A body's fields that say how tokens are chosen; names that OpenAI lacks are vLLM's.
+    """Sampling parameters; those that OpenAI does not have are named as in vLLM.
 
     Every field may be null, which means its default. Unknown fields are accepted.
     """
@@ -45,16 +45,16 @@ class SamplingBody(BaseModel):
     seed: Seed | None = None
 
     def sampling(self) -> Sampling:
-        """How tokens are chosen; InvalidRequestError if a key of logit_bias is no token id."""
+        """Return the sampling parameters; InvalidRequestError if a key of logit_bias is not a token id."""
         given = {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
         try:
             bias = {int(token): value for token, value in (self.logit_bias or {}).items()}
         except ValueError:
-            raise InvalidRequestError("logit_bias: the keys must be token ids.", param="logit_bias") from None
+            raise InvalidRequestError("logit_bias: keys must be token ids.", param="logit_bias") from None
         return Sampling(**given, logit_bias=bias)
 
     def given_extra(self) -> list[str]:
-        """Name the unknown fields that were given and are not null."""
+        """Return the names of unknown fields that are not null."""
         return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
 
 
@@ -65,7 +65,7 @@ class StreamOptions(BaseModel):
 
 
 class GenerationBody(SamplingBody):
-    """A body's fields that mean the same in OpenAI's dialects."""
+    """The fields that all of OpenAI's text APIs share."""
 
     model: str | None = None
     stream: bool | None = None
@@ -74,24 +74,26 @@ class GenerationBody(SamplingBody):
     structured_outputs: StructuredOutputs | None = None
 
     def given_extra(self) -> list[str]:
-        inside = self.structured_outputs.ignored() if self.structured_outputs is not None else []
-        return sorted([*super().given_extra(), *inside])
+        nested = self.structured_outputs.ignored() if self.structured_outputs is not None else []
+        return sorted([*super().given_extra(), *nested])
 
-    def form(self, wanted: Grammar | None, param: str) -> Grammar | None:
-        """What the content is to be: what is `wanted` by the dialect's own field `param`, or structured_outputs."""
-        refuse_former(self.model_extra or {})
+    def output_format(self, response_format: Grammar | None, param: str) -> Grammar | None:
+        """Return the output format: `response_format`, from the API's own field `param`, or structured_outputs."""
+        reject_removed_fields(self.model_extra or {})
         if self.structured_outputs is None:
-            return wanted
-        if wanted is not None:
-            raise InvalidRequestError(f"Give {param} or {STRUCTURED}, and not both.", param=STRUCTURED)
-        return self.structured_outputs.form()
+            return response_format
+        if response_format is not None:
+            raise InvalidRequestError(
+                f"{param} and {STRUCTURED} cannot be combined; set only one of them.", param=STRUCTURED
+            )
+        return self.structured_outputs.output_format()
 
     def priority(self) -> Priority:
-        """Where the request stands in the queue."""
+        """Return the priority in the queue."""
         return PRIORITIES.get(self.service_tier or "", Priority.NORMAL)
 
     def stops(self) -> tuple[str, ...]:
-        """The strings that end an answer."""
+        """Return the stop strings; InvalidRequestError if there are more than MAX_STOPS."""
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > MAX_STOPS:
             raise InvalidRequestError(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
@@ -99,19 +101,19 @@ class GenerationBody(SamplingBody):
 
 
 class ConversationBody(GenerationBody):
-    """The fields that the dialects of conversations share."""
+    """The fields that the APIs for conversations share."""
 
     parallel_tool_calls: bool | None = None
     enable_thinking: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
     def template_kwargs(self, effort: str | None) -> dict[str, Any]:
-        """What the chat template gets beside the messages."""
+        """Return the variables of the chat template, apart from messages and tools."""
         named = {"reasoning_effort": effort, "enable_thinking": self.enable_thinking}
         return {name: value for name, value in named.items() if value is not None} | (self.chat_template_kwargs or {})
 
 
 def unenforced_strict(request: ChatRequest, model: ModelStatus) -> list[str]:
-    """Return `tools.strict` for the ignored header if it was given and the model cannot enforce it."""
+    """Return `tools.strict`, for the header of ignored fields, if it is set and the model cannot enforce it."""
     ignored = model.enforces_tool_schemas is False and any(map(is_strict, request.tools))
     return ["tools.strict"] if ignored else []

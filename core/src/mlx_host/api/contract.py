@@ -1,4 +1,4 @@
-"""What an API plugin registers: an `Api` names an endpoint family, and its `Endpoints` serve it."""
+"""The interface of API plugins: an `Api` describes an endpoint family, and its `Endpoints` serve it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ApiSettings(BaseModel):
-    """The base of every API's settings: unknown keys are rejected, field descriptions are the help texts.
+    """Base class of an API's settings: unknown keys are rejected, and field descriptions are help texts.
 
     The field `port` of the API `ollama` is the flag `--ollama-port`, the key `port` of `[apis.ollama]` and the
     variable `MLX_HOST_OLLAMA_PORT`. `legacy_names` are former names of fields, such as `response_store` for `store`:
@@ -33,7 +33,7 @@ class ApiSettings(BaseModel):
     legacy_names: ClassVar[Mapping[str, str]] = {}
 
     port: int | None = Field(
-        None, ge=0, le=65535, description="Also serve this API, and nothing else, on this port; 0 takes a free one."
+        None, ge=0, le=65535, description="Also serve this API, and no other, on this port; 0 chooses a free one."
     )
 
 
@@ -41,18 +41,18 @@ SettingsT = TypeVar("SettingsT", bound=ApiSettings)
 
 
 class Endpoints(ABC):
-    """The endpoints of one API in one server; made once, so its attributes can hold the API's state."""
+    """The endpoints of one API in one server. Created once, so attributes can hold the API's state."""
 
     @abstractmethod
     def router(self) -> APIRouter:
-        """Return the routes, made with `mlx_host.api.http.new_router()`; called once, before the server listens."""
+        """Return a router created with `mlx_host.api.http.new_router()`; called once, before the server listens."""
 
     def lifespan(self) -> AbstractAsyncContextManager[None]:
         """Return the context that is entered before the server listens and left after it has drained."""
         return nullcontext()
 
     def error(self, error: RequestError) -> Response:
-        """Return the response for a rejected request below one of `Api.prefixes`; OpenAI's format by default."""
+        """Return the error response for a path below one of `Api.prefixes`; by default in OpenAI's format."""
         from mlx_host.api.errors import openai_error
 
         return openai_error(error)
@@ -62,9 +62,10 @@ class Endpoints(ABC):
 class Api(Generic[SettingsT]):
     """An endpoint family.
 
-    `name` is the key of `[apis.NAME]` and the value of `--disable-api`. `create` imports what it needs, so that naming
-    an API costs nothing. Errors below the path `prefixes` have the format of `Endpoints.error`; the longest prefix
-    wins. `request_types` are the requests it submits: they tell users which backends it needs.
+    `name` is the key of `[apis.NAME]` and the value of `--disable-api`. `create` should import its dependencies
+    itself, so that listing APIs stays fast. Errors below the path `prefixes` have the format of `Endpoints.error`; the
+    longest prefix wins. `request_types` are the types of requests that it submits, and so determine which backends it
+    needs.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Error responses: OpenAI's body {"error": {"message", "type", "param", "code"}}, and what request bodies raise."""
+"""Error responses in OpenAI's format, and the errors of the HTTP layer."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from mlx_host.api.json_io import JsonResponse
 from mlx_host.api.service import ModelStatus
 from mlx_host.errors import EngineError, InvalidRequestError, RequestError
 
-# Prefixes of what pydantic adds to the path of an error to say which member of a union it tried.
+# Prefixes of the path components that pydantic adds for the members of a union.
 UNION_MEMBERS = ("list[", "dict[", "tagged-union[", "function-")
-# Bodies that are not JSON objects, by pydantic's type of the error.
-NOT_AN_OBJECT = {"missing": "The body is empty", "model_attributes_type": "The body is not a JSON object"}
-INTERNAL_ERROR = "The server failed to process this request; the log has the details."
+# Messages for bodies that are not JSON objects, by pydantic's error type.
+NOT_AN_OBJECT = {
+    "missing": "The request body is empty",
+    "model_attributes_type": "The request body is not a JSON object",
+}
+INTERNAL_ERROR = "The server failed to process the request; see its log for details."
 
 
 def openai_body(error: RequestError) -> dict[str, Any]:
@@ -36,7 +39,7 @@ def openai_error(error: RequestError) -> Response:
 
 
 class RouteNotFoundError(InvalidRequestError):
-    """No endpoint has this path, or none that takes this method."""
+    """No endpoint has this path."""
 
     status = 404
     code = "not_found"
@@ -50,7 +53,7 @@ class UnsupportedMediaTypeError(InvalidRequestError):
 
 
 class HttpStatusError(InvalidRequestError):
-    """An error that the web framework raised, with its status."""
+    """An error that the web framework raised, with the framework's status."""
 
     def __init__(self, status: int, message: str, *, code: str | None = None) -> None:
         super().__init__(message, code=code)
@@ -64,9 +67,9 @@ class InternalError(RequestError):
 
 
 class BackendContractError(EngineError):
-    """A model's events break the backend contract, for example because one of several outputs is missing.
+    """A model's output violates the backend contract.
 
-    `fault` continues a sentence about the model, such as "returned 1 of 2 images".
+    `fault` is the predicate of a sentence about the model, such as "returned a value that is not finite".
     """
 
     def __init__(self, model: ModelStatus, fault: str) -> None:
@@ -75,7 +78,7 @@ class BackendContractError(EngineError):
 
 
 def validation_error(errors: Sequence[Any]) -> InvalidRequestError:
-    """Turn pydantic's errors into one: it names the first invalid field and counts the others."""
+    """Convert pydantic's errors to one that names the first invalid field and counts the others."""
     first = errors[0]
     if first["loc"] == ("body",) and first["type"] in NOT_AN_OBJECT:
         return InvalidRequestError(f"{NOT_AN_OBJECT[first['type']]}; send an object with the fields of the request.")

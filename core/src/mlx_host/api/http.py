@@ -1,4 +1,4 @@
-"""What an API's request handlers use: routers, bodies, responses, errors. Imports the web framework."""
+"""For request handlers: routers, request bodies, responses and errors. Imports the web framework."""
 
 from mlx_host.api.errors import (
     BackendContractError,

@@ -1,4 +1,4 @@
-"""Strict JSON parsing of request bodies, and JSON responses that are always valid."""
+"""Strict parsing of JSON request bodies, and responses that are always valid JSON."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from starlette.exceptions import HTTPException
 
 from mlx_host.errors import InvalidRequestError, RequestError
 
-# More than any schema needs, and few enough for code that walks a request recursively.
+# More than any JSON schema needs, and within Python's limit for code that recurses over a request.
 MAX_DEPTH = 100
 # Proxies limit the size of headers.
 MAX_IGNORED = 40
 MAX_IGNORED_LENGTH = 60
 
-_write = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def dumps(value: Any) -> str:
     """Return a value as compact JSON."""
-    return _write(value)
+    return _encode(value)
 
 
 def utf8(text: str) -> bytes:
@@ -39,37 +39,37 @@ class HTTPExceptionAdapter(HTTPException):
         self.error = error
 
 
-class _NotANumberError(ValueError):
-    """A constant that Python parses as a number and JSON does not have, such as NaN."""
+class _InvalidConstantError(ValueError):
+    """A constant that Python's parser accepts and JSON does not have, such as NaN."""
 
 
-def _constant(name: str) -> NoReturn:
-    raise _NotANumberError(f"{name} is not a JSON value")
+def _reject_constant(name: str) -> NoReturn:
+    raise _InvalidConstantError(f"{name} is not a JSON value")
 
 
-def loads(body: bytes, what: str = "The body") -> Any:
+def loads(body: bytes, what: str = "The request body") -> Any:
     """Parse JSON strictly: valid UTF-8, standard numbers, at most MAX_DEPTH levels; raises InvalidRequestError.
 
     `what` is the subject of the error message.
     """
     too_deep = f"{what} is nested too deeply; the limit is {MAX_DEPTH} levels."
     try:
-        # By itself, `json.loads` accepts UTF-16 and the bytes of unpaired surrogates.
-        value = json.loads(body.decode("utf-8-sig"), parse_constant=_constant)
+        # `json.loads(body)` would also accept UTF-16 and unpaired surrogates.
+        value = json.loads(body.decode("utf-8-sig"), parse_constant=_reject_constant)
         if b"\\u" in body:
-            _write(value).encode()
+            _encode(value).encode()
     except (UnicodeDecodeError, UnicodeEncodeError) as error:
         raise InvalidRequestError(f"{what} is not valid Unicode: {error.reason}.") from None
     except RecursionError:
         raise InvalidRequestError(too_deep) from None
     except json.JSONDecodeError as error:
         raise InvalidRequestError(f"{what} is not valid JSON: {error.msg} at character {error.pos}.") from None
-    except _NotANumberError as error:
+    except _InvalidConstantError as error:
         raise InvalidRequestError(f"{what} is not valid JSON: {error}.") from None
     except ValueError:
-        # Python's own message is about changing its limit, which a client cannot do.
+        # Python's message explains how to change its limit, which a client cannot do.
         raise InvalidRequestError(f"{what} has an integer with too many digits.") from None
-    # Fewer brackets than levels: no need to look.
+    # With fewer brackets than that, it cannot be too deep.
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
         raise InvalidRequestError(too_deep)
     return value

@@ -1,4 +1,4 @@
-"""Parses multipart/form-data, the bodies that contain files, in memory: no file is written to disk."""
+"""Parses multipart/form-data, in memory: no file is written to disk."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class UploadedFile:
 
 @dataclass(frozen=True)
 class MultipartForm:
-    """The text fields and files of a form, by name and in order; `name[]`, as lists are sent, counts as `name`."""
+    """The text fields and files of a form, by name and in order; `name[]`, the usual name of a list, becomes `name`."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
     files: dict[str, list[UploadedFile]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ async def read(request: Request) -> MultipartForm:
             f"Content-Type {content_type!r} is not supported; send the body as multipart/form-data."
         )
     if not parameters.get(b"boundary"):
-        raise InvalidRequestError("Content-Type has no boundary; multipart/form-data needs one.")
+        raise InvalidRequestError("Content-Type has no boundary, which multipart/form-data requires.")
     builder = _FormBuilder()
     try:
         parser = MultipartParser(parameters[b"boundary"], builder.callbacks())
@@ -52,7 +52,7 @@ async def read(request: Request) -> MultipartForm:
     except FormParserError as error:
         raise InvalidRequestError(f"The form is not valid multipart/form-data: {error}.") from error
     except ClientDisconnect:
-        raise ClientDisconnectError("The client closed the connection while it sent the form.") from None
+        raise ClientDisconnectError("The client closed the connection while sending the form.") from None
     if not builder.complete:
         raise InvalidRequestError("The form is incomplete: its closing boundary is missing.")
     return builder.form
@@ -86,7 +86,7 @@ class _FormBuilder:
     def _part_begin(self) -> None:
         self._parts += 1
         if self._parts > MAX_PARTS:
-            raise InvalidRequestError(f"The form has more than {MAX_PARTS} parts.")
+            raise InvalidRequestError(f"The form has too many parts; the limit is {MAX_PARTS}.")
         self._headers, self._content = {}, bytearray()
 
     def _header_end(self) -> None:
@@ -105,7 +105,7 @@ class _FormBuilder:
             self._text_bytes += end - start
             if self._text_bytes > MAX_TEXT_BYTES:
                 raise InvalidRequestError(
-                    f"The text fields of the form have more than {MAX_TEXT_BYTES:,} bytes together."
+                    f"The text fields of the form are too large; the limit is {MAX_TEXT_BYTES:,} bytes in total."
                 )
         self._content += memoryview(data)[start:end]
 
@@ -117,7 +117,7 @@ class _FormBuilder:
         try:
             text = content.decode()
         except UnicodeDecodeError:
-            raise InvalidRequestError(f"{self._name}: not valid UTF-8.", param=self._name) from None
+            raise InvalidRequestError(f"{self._name} is not valid UTF-8.", param=self._name) from None
         self.form.fields.setdefault(self._name, []).append(text)
 
     def _end(self) -> None:

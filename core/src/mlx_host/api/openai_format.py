@@ -9,7 +9,7 @@ from typing import Any
 from mlx_host.api.chat_events import OutputCompleted
 from mlx_host.events import Logprobs, TokenLogprob
 
-# OpenAI's value for a token that is practically impossible; JSON has no infinity.
+# OpenAI's value for tokens with a probability of practically zero; JSON has no infinity.
 MIN_LOGPROB = -9999.0
 
 
@@ -25,7 +25,7 @@ def usage_json(usage: OutputCompleted) -> dict[str, Any]:
 
 
 def finite(logprob: float) -> float:
-    """Return a log-probability as JSON can represent it: no infinity and no NaN."""
+    """Return a log-probability that JSON can represent: neither infinity nor NaN."""
     return MIN_LOGPROB if math.isnan(logprob) else max(logprob, MIN_LOGPROB)
 
 

@@ -1,4 +1,4 @@
-"""Replies made of other replies: several merged into one, and one that is submitted again."""
+"""Replies that wrap other replies: several merged into one, and one with retries."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EventT = TypeVar("EventT")
 
 
 class DerivedReply(ABC, Generic[EventT]):
-    """A reply that takes everything but its events from another one."""
+    """A reply that delegates everything but its events to another one."""
 
     @property
     @abstractmethod
@@ -61,15 +61,15 @@ class DerivedReply(ABC, Generic[EventT]):
 
 
 class MergedReply(DerivedReply[EventT]):
-    """The output of several replies of one model as it arrives, each event with the number of its reply.
+    """The output of several replies of one model as it arrives: each event with the index of its reply.
 
-    Enters the first, then up to `at_once()` at a time: that is called when the model is loaded and its concurrency is
-    known. The first error ends them all. The token counts are sums.
+    Enters the first reply, then up to `max_running()` at a time; that is called when the model is loaded and its
+    concurrency is known. The first error ends all replies. The token counts are sums.
     """
 
-    def __init__(self, replies: Sequence[Reply[EventT]], at_once: Callable[[], int]) -> None:
+    def __init__(self, replies: Sequence[Reply[EventT]], max_running: Callable[[], int]) -> None:
         self._replies = replies
-        self._at_once = at_once
+        self._max_running = max_running
         self._arrived: asyncio.Queue[tuple[int, Sequence[EventT]] | asyncio.Task[None]] = asyncio.Queue()
         self._tasks: list[asyncio.Task[None]] = []
         self._waiting = deque(enumerate(replies))
@@ -117,7 +117,7 @@ class MergedReply(DerivedReply[EventT]):
         async with reply:
             if not self._entered:
                 self._entered = True
-                for _ in range(min(len(self._waiting), max(0, self._at_once() - 1))):
+                for _ in range(min(len(self._waiting), max(0, self._max_running() - 1))):
                     self._start()
             async for events in reply:
                 self._arrived.put_nowait((number, events))
@@ -136,15 +136,15 @@ class MergedReply(DerivedReply[EventT]):
 
 
 class RetryingReply(DerivedReply[EventT]):
-    """A reply that is replaced by another if it is rejected: `again(error)` returns the next one, or None to give up.
+    """A reply that is retried if it is rejected: `retry(error)` returns the next reply, or None to raise the error.
 
-    Only a rejection is retried, never a reply that has had a batch of events.
+    Only a rejection is retried: a reply that has yielded events is not.
     """
 
-    def __init__(self, first: Reply[EventT], again: Callable[[RequestError], Reply[EventT] | None]) -> None:
+    def __init__(self, first: Reply[EventT], retry: Callable[[RequestError], Reply[EventT] | None]) -> None:
         self._reply = first
-        self._again = again
-        self._begun = self._is_open = False
+        self._retry = retry
+        self._has_events = self._is_open = False
 
     @property
     def _source(self) -> Reply[EventT]:
@@ -168,21 +168,21 @@ class RetryingReply(DerivedReply[EventT]):
             await self._reply.__aexit__(kind, error, traceback)
 
     def _replace(self, error: RequestError) -> None:
-        following = self._again(error)
-        if following is None:
+        replacement = self._retry(error)
+        if replacement is None:
             raise error
-        self._reply = following
+        self._reply = replacement
 
     async def __anext__(self) -> Sequence[EventT]:
         while True:
             try:
                 events = await self._reply.__anext__()
             except RequestError as error:
-                if self._begun:
+                if self._has_events:
                     raise
                 await self.__aexit__(type(error), error, error.__traceback__)
                 self._replace(error)
                 await self.__aenter__()
             else:
-                self._begun = True
+                self._has_events = True
                 return events

@@ -1,4 +1,4 @@
-"""The one path from a reply to an HTTP response: streamed through an encoder, or collected into one response."""
+"""Converts a reply to an HTTP response: streamed through an encoder, or collected into one body."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WARNING_HEADER = "x-mlx-host-warning"
 
 
 class ClientDisconnectError(RequestError):
-    """The client closed the connection before there was a response; nobody receives this error."""
+    """The client closed the connection before the response was complete; this error is never sent."""
 
     status = 499
     code = "client_disconnect"
@@ -42,16 +42,16 @@ class Message:
 
 
 class Framing(ABC):
-    """How the messages of a stream become bytes; a format without comments has no keep-alive."""
+    """The byte format of a stream's messages; a format without comments has no keep-alive."""
 
     media_type: str
 
     @abstractmethod
     def frame(self, message: Message | str | bytes) -> bytes:
-        """Write one message; a str or bytes is a message without a name."""
+        """Return one message as bytes; a str or bytes is a message without a name."""
 
     def comment(self, text: str) -> bytes | None:
-        """Write a comment, which clients skip; None where the format has none."""
+        """Return a comment, which clients skip, as bytes; None if the format has no comments."""
         return None
 
 
@@ -83,7 +83,7 @@ class NewlineDelimitedJson(Framing):
 
 
 class RawBytes(Framing):
-    """The messages as they are, such as audio while it is generated."""
+    """The messages without any framing, for example audio while it is generated."""
 
     def __init__(self, media_type: str) -> None:
         self.media_type = media_type
@@ -103,16 +103,16 @@ Messages = Sequence[Message | str | bytes]
 
 
 class Encoder(ABC, Generic[EventT]):
-    """Turns a reply's batches of events into the messages of a stream.
+    """Encodes a reply's batches of events as the messages of a stream.
 
-    `framing` is read when the first message is sent, so a media type may depend on the first events.
+    `framing` is read when the first message is sent, so the media type may depend on the first events.
     """
 
     framing: Framing = SSE
 
     @abstractmethod
     def encode(self, events: Sequence[EventT]) -> Messages:
-        """Encode one batch; may be empty."""
+        """Return the messages for one batch, which may be none."""
 
     async def finish(self) -> Messages:
         """Return the last messages, after the last batch."""
@@ -121,8 +121,8 @@ class Encoder(ABC, Generic[EventT]):
     async def fail(self, error: RequestError) -> Messages | None:
         """Return the last messages of a stream that fails; None aborts the connection.
 
-        Byte formats, which have no place for an error, must abort: the client then sees an incomplete response. By
-        default the error body of OpenAI's API is the last message.
+        Formats without messages, such as audio, cannot report an error and must abort: the client then sees an
+        incomplete response. By default OpenAI's error body is the last message.
         """
         if isinstance(self.framing, RawBytes):
             return None
@@ -130,18 +130,18 @@ class Encoder(ABC, Generic[EventT]):
 
 
 class Collector(ABC, Generic[EventT]):
-    """Collects a reply into one response of any type."""
+    """Collects a reply into one response."""
 
     @abstractmethod
     def add(self, events: Sequence[EventT]) -> None:
-        """Take one batch."""
+        """Add one batch."""
 
     @abstractmethod
     async def response(self) -> Response:
         """Return the response, after the last batch."""
 
     async def fail(self, error: RequestError) -> Response | None:
-        """Return the response to a request that fails; None, the default, responds with the error."""
+        """Return the response for a request that fails; None, the default, sends the error."""
         return None
 
 
@@ -154,10 +154,9 @@ async def respond(
 ) -> Response:
     """Return the response to a request: a stream for an Encoder, a plain response for a Collector.
 
-    Either way a rejection has its own status, the reply is closed when the client disconnects, and the reply's
-    warning is reported in `x-mlx-host-warning` (in a stream: in a comment before the end). `during` is entered while
-    there is something to encode or to collect: until `finish`, `response` or `fail` has returned, or the client has
-    disconnected.
+    In both cases an error before the first output determines the status, the reply is closed when the client
+    disconnects, and the reply's warning is sent in `x-mlx-host-warning` (in a stream: in a comment at the end). The
+    context `during` is left when `finish`, `response` or `fail` has returned or the client has disconnected.
     """
     if isinstance(output, Encoder):
         return StreamResponse(reply, output, headers, during)
@@ -187,26 +186,26 @@ async def _collected(reply: Reply[EventT], collector: Collector[EventT]) -> Resp
 
 
 def header_value(text: str) -> str:
-    """Write text so that it fits into a header or a comment: ASCII, on one line."""
+    """Escape text for a header or a comment: ASCII on one line."""
     return text.encode("ascii", "backslashreplace").decode().replace("\n", "\\n").replace("\r", "\\r")
 
 
 async def while_connected(receive: Receive, work: Awaitable[T]) -> T:
-    """Await `work`, and cancel it when the client disconnects (ClientDisconnectError)."""
+    """Await `work`; cancel it and raise ClientDisconnectError when the client disconnects."""
     task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
+    disconnected = asyncio.ensure_future(_wait_for_disconnect(receive))
     try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((task, disconnected), return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
         raise ClientDisconnectError("The client closed the connection.")
     finally:
-        for each in (task, gone):
+        for each in (task, disconnected):
             each.cancel()
-        await asyncio.wait((task, gone))
+        await asyncio.wait((task, disconnected))
 
 
-async def _disconnected(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -214,8 +213,9 @@ async def _disconnected(receive: Receive) -> None:
 class StreamResponse(Response, Generic[EventT]):
     """Streams a reply.
 
-    The status is sent with the first message, so an error before it is still a rejection with its own status. After
-    `reply.keep_alive` seconds of silence a comment reports the progress; the first comment commits the status, too.
+    The status is sent with the first message, so an error before it is still sent with its own status. After
+    `reply.keep_alive` seconds without a message a comment reports the progress; the first comment also sends the
+    status.
     """
 
     def __init__(
@@ -231,9 +231,9 @@ class StreamResponse(Response, Generic[EventT]):
         self._reply = reply
         self._encoder = encoder
         self._during = during or nullcontext()
-        self._started = self._flowing = False
+        self._started = False
         self._sending = asyncio.Lock()
-        self._last = 0.0
+        self._last_sent_at = 0.0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._send_message = send
@@ -242,7 +242,7 @@ class StreamResponse(Response, Generic[EventT]):
 
     async def _run(self) -> None:
         self._now = asyncio.get_running_loop().time
-        self._last = self._now()
+        self._last_sent_at = self._now()
         keep_alive = asyncio.ensure_future(self._keep_alive())
         try:
             completed = await self._send_all()
@@ -253,7 +253,7 @@ class StreamResponse(Response, Generic[EventT]):
                 await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _send_all(self) -> bool:
-        """Send everything; False if the connection must be aborted."""
+        """Send all messages; False if the connection must be aborted."""
         try:
             async with self._reply as reply:
                 async for events in reply:
@@ -265,7 +265,7 @@ class StreamResponse(Response, Generic[EventT]):
             if not self._started:
                 raise
             if not isinstance(error, RequestError):
-                log.exception("a stream failed")
+                log.exception("unexpected error while streaming a response")
                 error = InternalError(INTERNAL_ERROR)
             last = await self._encoder.fail(error)
             if last is None:
@@ -275,8 +275,8 @@ class StreamResponse(Response, Generic[EventT]):
 
     async def _keep_alive(self) -> None:
         while seconds := self._reply.keep_alive:
-            await asyncio.sleep(self._last + seconds - self._now())
-            if self._now() - self._last >= seconds:
+            await asyncio.sleep(self._last_sent_at + seconds - self._now())
+            if self._now() - self._last_sent_at >= seconds:
                 if self._encoder.framing.comment("") is None:
                     return
                 await self._comment(str(self._reply.progress or "keep-alive"))
@@ -300,4 +300,4 @@ class StreamResponse(Response, Generic[EventT]):
             await self._send_message(start)
             self._started = True
         await self._send_message({"type": "http.response.body", "body": body, "more_body": True})
-        self._last = self._now()
+        self._last_sent_at = self._now()

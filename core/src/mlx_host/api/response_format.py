@@ -1,4 +1,4 @@
-"""The forms of answer that clients may ask for, in each dialect's words, and the grammars that they are.
+"""Output formats: `response_format`, `text.format` and vLLM's `structured_outputs`, converted to grammars.
 
 Sources: the OpenAI SDK's `types/shared_params/response_format_*.py` and
 `types/responses/response_format_text_config_param.py`; vLLM's `StructuredOutputsParams`.
@@ -21,8 +21,8 @@ Schema = dict[str, Any]
 ANY_OBJECT: Schema = {"type": "object"}
 STRUCTURED = "structured_outputs"
 KINDS = ("json", "regex", "choice", "grammar", "json_object")
-# Where vLLM had its forms before they were put together, and what is written instead.
-FORMER = {
+# Fields that vLLM has removed, and the field of `structured_outputs` that replaces each.
+REMOVED_FIELDS = {
     "guided_json": "json",
     "guided_regex": "regex",
     "guided_choice": "choice",
@@ -32,8 +32,8 @@ FORMER = {
 }
 
 
-class Named(BaseModel):
-    """A schema with the name that OpenAI requires; the name changes nothing here."""
+class NamedSchema(BaseModel):
+    """A schema with the name that OpenAI requires; the name has no effect."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -47,18 +47,18 @@ class ResponseFormat(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: Named | None = None
+    json_schema: NamedSchema | None = None
 
-    def form(self) -> Grammar | None:
-        """What the content is to be; None if it is left open."""
+    def output_format(self) -> Grammar | None:
+        """Return the grammar of the content; None if it is unconstrained."""
         if self.type == "json_schema" and self.json_schema is None:
             raise _missing("response_format.json_schema", "an object with a name and a schema")
         schema = self.json_schema.json_schema if self.json_schema is not None else None
-        return schema_form(self.type, schema, "response_format", "json_schema.schema")
+        return schema_output_format(self.type, schema, "response_format", "json_schema.schema")
 
 
 class TextFormat(BaseModel):
-    """`text.format` of responses, where name and schema lie flat."""
+    """`text.format` of the Responses API, which has the name and the schema at its top level."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -66,15 +66,15 @@ class TextFormat(BaseModel):
     name: str | None = Field(None, min_length=1)
     json_schema: Schema | None = Field(None, alias="schema")
 
-    def form(self) -> Grammar | None:
-        """What the content is to be; None if it is left open."""
+    def output_format(self) -> Grammar | None:
+        """Return the grammar of the content; None if it is unconstrained."""
         if self.type == "json_schema" and self.name is None:
             raise _missing("text.format.name", "a string")
-        return schema_form(self.type, self.json_schema, "text.format", "schema")
+        return schema_output_format(self.type, self.json_schema, "text.format", "schema")
 
 
 class StructuredOutputs(BaseModel):
-    """vLLM's `structured_outputs`: one form of these, and how it is written."""
+    """vLLM's `structured_outputs`: exactly one of its five formats, and options."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -84,40 +84,40 @@ class StructuredOutputs(BaseModel):
     grammar: str | None = None
     json_object: bool | None = None
 
-    # What would change the answer if it were honoured, and is not.
+    # Fields that are rejected: they would change the output and are not supported.
     structural_tag: Any = None
     whitespace_pattern: str | None = None
     disable_additional_properties: bool | None = None
 
-    def form(self) -> Grammar:
-        """What the content is to be."""
-        for name, instead in (
-            ("structural_tag", "; tools or another form may do"),
-            ("whitespace_pattern", ": JSON is written with a blank after a comma or a colon, or none"),
-            ("disable_additional_properties", "; write additionalProperties: false into the schema"),
+    def output_format(self) -> Grammar:
+        """Return the grammar of the content; InvalidRequestError unless exactly one format is given."""
+        for name, hint in (
+            ("structural_tag", "; use tools or another format"),
+            ("whitespace_pattern", ": JSON has at most one space, after a comma or a colon"),
+            ("disable_additional_properties", "; set additionalProperties: false in the schema"),
         ):
             if getattr(self, name):
                 raise InvalidRequestError(
-                    f"{STRUCTURED}.{name} is not supported by this server{instead}.", param=f"{STRUCTURED}.{name}"
+                    f"{STRUCTURED}.{name} is not supported by this server{hint}.", param=f"{STRUCTURED}.{name}"
                 )
         given = {
             "json": None if self.json_schema is None else JsonValue(self._schema(), f"{STRUCTURED}.json"),
             "regex": None if self.regex is None else Pattern(self.regex, f"{STRUCTURED}.regex"),
-            "choice": None if self.choice is None else Pattern(self._any_choice(), f"{STRUCTURED}.choice"),
+            "choice": None if self.choice is None else Pattern(self._choice_regex(), f"{STRUCTURED}.choice"),
             "grammar": None if self.grammar is None else LarkGrammar(self.grammar, f"{STRUCTURED}.grammar"),
             "json_object": JsonValue(ANY_OBJECT, f"{STRUCTURED}.json_object") if self.json_object else None,
         }
-        forms = {name: form for name, form in given.items() if form is not None}
-        if len(forms) != 1:
-            got = " and ".join(forms) or "none"
+        formats = {name: grammar for name, grammar in given.items() if grammar is not None}
+        if len(formats) != 1:
+            got = " and ".join(formats) or "none"
             raise InvalidRequestError(
-                f"{STRUCTURED} takes exactly one of {', '.join(KINDS)}; got {got}.", param=STRUCTURED
+                f"{STRUCTURED} must have exactly one of {', '.join(KINDS)}; got {got}.", param=STRUCTURED
             )
-        (form,) = forms.values()
-        return form
+        (grammar,) = formats.values()
+        return grammar
 
-    def _any_choice(self) -> str:
-        # Written as texts, those of special tokens would become the tokens.
+    def _choice_regex(self) -> str:
+        # A regex, because the strings of special tokens in a list of literals would match the tokens.
         return "|".join(map(re.escape, self.choice or ()))
 
     def _schema(self) -> Schema:
@@ -130,16 +130,19 @@ class StructuredOutputs(BaseModel):
             error.param = where
             raise
         if not isinstance(schema, dict):
-            raise InvalidRequestError(f"{where} must be a schema, an object.", param=where)
+            raise InvalidRequestError(f"{where} must be a JSON schema, which is an object.", param=where)
         return schema
 
     def ignored(self) -> list[str]:
-        """Name what was given, is not null, and changes nothing here."""
+        """Return the names of fields that are not null and have no effect."""
         return [f"{STRUCTURED}.{name}" for name, value in (self.model_extra or {}).items() if value is not None]
 
 
-def schema_form(kind: str, schema: Schema | None, field: str, place: str) -> Grammar | None:
-    """The form of type text, json_object or json_schema that `field` asks for; its schema has a place in there."""
+def schema_output_format(kind: str, schema: Schema | None, field: str, path: str) -> Grammar | None:
+    """Return the grammar for a format of type text, json_object or json_schema; None for text.
+
+    `field` is the name of the request field, and `path` that of the schema within it, for error messages.
+    """
     match kind:
         case "text":
             return None
@@ -147,17 +150,17 @@ def schema_form(kind: str, schema: Schema | None, field: str, place: str) -> Gra
             return JsonValue(ANY_OBJECT, field)
         case _:
             if schema is None:
-                raise _missing(f"{field}.{place}", "a JSON schema")
-            return JsonValue(schema, f"{field}.{place}")
+                raise _missing(f"{field}.{path}", "a JSON schema")
+            return JsonValue(schema, f"{field}.{path}")
 
 
-def refuse_former(fields: Mapping[str, Any]) -> None:
-    """Refuse, by the name that they have now, the fields that vLLM no longer takes."""
-    for name, now in FORMER.items():
+def reject_removed_fields(fields: Mapping[str, Any]) -> None:
+    """Raise InvalidRequestError for a field that vLLM has removed; the message names its replacement."""
+    for name, replacement in REMOVED_FIELDS.items():
         if fields.get(name) is not None:
-            instead = f"; write it as {STRUCTURED}: {{{now!r}: ...}}" if now else ""
-            raise InvalidRequestError(f"{name} is not supported by this server{instead}.", param=name)
+            hint = f"; use {STRUCTURED}: {{{replacement!r}: ...}}" if replacement else ""
+            raise InvalidRequestError(f"{name} is not supported by this server{hint}.", param=name)
 
 
-def _missing(where: str, what: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{where} is missing: {what}.", param=where)
+def _missing(where: str, expected: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{where} is missing; it must be {expected}.", param=where)

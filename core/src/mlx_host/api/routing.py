@@ -1,4 +1,4 @@
-"""Routers whose endpoints parse JSON strictly."""
+"""Routers that parse JSON bodies strictly."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class JsonRequest(Request):
 class JsonRoute(APIRoute):
     """An endpoint that accepts JSON bodies only as `application/json`.
 
-    Browsers send any other content type across origins without asking, so a web page could otherwise reach a local
-    server.
+    Browsers send other content types across origins without a CORS preflight, so any web page could otherwise use a
+    local server.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -56,7 +56,7 @@ class JsonRoute(APIRoute):
 def check_annotations(path: str, endpoint: Callable[..., Any]) -> None:
     """Raise PluginError if an annotation of a handler's parameters cannot be resolved.
 
-    FastAPI would take such a parameter for a required query parameter, and reject every request.
+    FastAPI would treat such a parameter as a required query parameter, and reject every request.
     """
     for name, parameter in inspect.signature(endpoint).parameters.items():
         annotation = parameter.annotation
@@ -81,11 +81,11 @@ def require_json(request: Request) -> None:
 
 
 def new_router() -> APIRouter:
-    """Make a router for an API's endpoints: strict JSON bodies, and every error in the API's own format."""
+    """Create a router for an API's endpoints that parses JSON bodies strictly."""
     return APIRouter(route_class=JsonRoute)
 
 
 def caller(http: Request) -> Caller:
-    """Return the caller that the authentication middleware found; LOCAL where there is none."""
+    """Return the caller set by the authentication middleware; LOCAL without authentication."""
     found: Caller = http.scope.get("state", {}).get(CALLER, LOCAL)
     return found

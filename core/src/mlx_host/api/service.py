@@ -1,4 +1,4 @@
-"""The interface that endpoints use: served models as snapshots, and replies to the requests they submit."""
+"""The interface that endpoints use: the status of the served models, and replies to requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EventT_co = TypeVar("EventT_co", covariant=True)
 
 
 class ModelState(Enum):
-    """The states of a served model; see `mlx_host._host.served_model` for the transitions."""
+    """The states of a served model; see `mlx_host._host.lifecycle` for the transitions."""
 
     UNLOADED = "unloaded"
     LOADING = "loading"
@@ -34,10 +34,10 @@ class ModelState(Enum):
 class ModelStatus:
     """A snapshot of a served model.
 
-    `capabilities` is None until the model has loaded once. `concurrency` is the configured limit, or the loaded model's
-    own where none is configured; 0 while neither is known. `error` is the last failure, and `retry_at` the time of the
-    next attempt (seconds since the epoch) if there will be one. `enforces_tool_schemas` is None until the model has
-    loaded once. `batch_sizes` counts decode steps by the number of requests that produced output.
+    `capabilities` and `enforces_tool_schemas` are None until the model has been loaded once. `concurrency` is the lower
+    of the configured limit and the model's; 0 while neither is known. `error` is the last failure, and `retry_at` the
+    time of the next attempt to load, in seconds since the epoch, if there will be one. `batch_sizes` counts decode
+    steps by the number of requests that produced output.
     """
 
     name: str
@@ -59,11 +59,11 @@ class ModelStatus:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """A finished request; times in seconds, tokens counted.
+    """The statistics of a finished request. Durations are in seconds, relative to its arrival.
 
     `outcome` is the finish reason ("stop", "length", "tool_calls"), "cancelled", or an error's code or type.
-    `started_at` is in seconds since the epoch; `first_token` is None if there was no output. `gaps` are the times
-    between consecutive pieces of output. `warning` reports markup that no parser read.
+    `started_at` is the time of its arrival in seconds since the epoch; `first_token` is the time to first token (TTFT),
+    None if there was no output. `gaps` are the inter-token latencies (ITL). `warning` reports unparsed markup.
     """
 
     id: str
@@ -82,7 +82,7 @@ class RequestRecord:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Decoding speed after the first token; None where it cannot be measured."""
+        """Decode throughput after the first token; None if it cannot be measured."""
         if self.first_token is None or self.completion_tokens < 2 or self.duration <= self.first_token:
             return None
         return (self.completion_tokens - 1) / (self.duration - self.first_token)
@@ -90,7 +90,7 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who submitted a request. Servers without API keys know only `LOCAL`."""
+    """The client that submitted a request; `LOCAL` on servers without API keys."""
 
     name: str
 
@@ -99,7 +99,7 @@ LOCAL = Caller("local")
 
 
 class Deadline(Enum):
-    """What a model's queue timeout limits: the whole response, the time to its first output, or nothing."""
+    """The scope of a model's queue timeout: the whole response, the time to the first output, or none."""
 
     COMPLETE = "complete"
     FIRST_OUTPUT = "first_output"
@@ -107,17 +107,17 @@ class Deadline(Enum):
 
     @classmethod
     def of(cls, *, stream: bool) -> Deadline:
-        """The deadline of an HTTP request: a stream that has begun is never cut off."""
+        """Return the deadline for an HTTP request: a stream that has started does not time out."""
         return cls.FIRST_OUTPUT if stream else cls.COMPLETE
 
 
 class Reply(Protocol[EventT_co]):
-    """The output of one submitted request: an async context manager and an iterator of batches of events.
+    """The output of one submitted request: an async context manager and an iterator over batches of events.
 
-    Entering waits for the model and for a slot; entering and the first batch raise the RequestError that rejects the
-    request. Leaving releases the slot and cancels what is unfinished. The model is resolved and the request prepared
-    once, before the reply is made: use `model` and `request`, never the request that was submitted. The counts are
-    those so far. `progress` is the latest of: place in the queue, loading, prefill; None once there is output.
+    Entering waits until the model is loaded and has a free slot. A request is rejected with a RequestError on entering
+    or with the first batch. Leaving releases the slot, and cancels the request if it is unfinished. `model` is the
+    resolved model, and `request` is the request after all `prepare_request` hooks: use it instead of the submitted one.
+    Token counts are those so far. `progress` is that of queueing, loading or prefill; None once there is output.
     """
 
     @property
@@ -136,7 +136,7 @@ class Reply(Protocol[EventT_co]):
     def completion_tokens(self) -> int: ...
     @property
     def keep_alive(self) -> float:
-        """Seconds of silence after which a stream sends a comment; 0: never."""
+        """Seconds without output after which a stream sends a keep-alive comment; 0 disables it."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -148,39 +148,39 @@ class Reply(Protocol[EventT_co]):
 
 
 class Service(Protocol):
-    """What endpoints can do; the host implements it, and `mlx_host.testing` has a double."""
+    """What endpoints can do. The host implements it; `mlx_host.testing.FakeService` is a test double."""
 
     @property
     def stopping(self) -> bool:
-        """Whether the server drains and takes no new requests."""
+        """Whether the server is draining and accepts no new requests."""
         ...
 
     def models(self, caller: Caller = LOCAL) -> Sequence[ModelStatus]:
-        """Return a snapshot of every model that the caller may use, in the order of the configuration."""
+        """Return the status of every model that the caller may use, in configuration order."""
         ...
 
     def model(self, name: str, caller: Caller = LOCAL) -> ModelStatus:
-        """Return a snapshot of the model that `name` resolves to; ModelNotFoundError if there is none."""
+        """Return the status of the model that `name` resolves to; raises ModelNotFoundError."""
         ...
 
     def submit(
         self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
     ) -> Reply[Event]:
-        """Submit a request; the reply has the model's own events. Raises what rejects it at once."""
+        """Submit a request; the reply yields the model's events. Raises RequestError if it is rejected at once."""
         ...
 
     def chat(
         self, request: ChatRequest, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
     ) -> Reply[ChatEvent]:
-        """Submit a chat request; the model's parsers turn its text into content, reasoning and tool calls."""
+        """Submit a chat request; the reply yields content, reasoning and tool calls, as parsed from the text."""
         ...
 
     async def count_tokens(self, request: ChatRequest, *, caller: Caller = LOCAL) -> int:
-        """Count the prompt tokens of a chat request, exactly as `chat` would send them to the model."""
+        """Count the prompt tokens of a chat request, exactly as `chat` would submit it."""
         ...
 
     def cancel(self, request_id: str, error: RequestError) -> bool:
-        """End a running or waiting request with an error; False if there is none with this id."""
+        """End a running or queued request with an error; False if no request has this id."""
         ...
 
     async def load(self, name: str) -> ModelStatus:
@@ -191,13 +191,13 @@ class Service(Protocol):
         ...
 
     async def unload(self, name: str, *, force: bool = False) -> None:
-        """Unload a model after its requests have finished; with `force`, end them with an error."""
+        """Unload a model when its running requests have finished; `force` ends them with an error."""
         ...
 
     def changes(self) -> AsyncIterator[ModelStatus]:
-        """Iterate over snapshots of models as their state changes."""
+        """Iterate over the statuses of models as their states change."""
         ...
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Start background work that shutting down waits for, within the shutdown timeout, and then cancels."""
+        """Start background work; shutting down waits for it within the shutdown timeout, then cancels it."""
         ...

@@ -1,4 +1,4 @@
-"""What the APIs of text models share: sampling fields, tool choice, structured output. For third-party APIs, too."""
+"""For APIs of text models: sampling parameters, tool choice, structured output and usage."""
 
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
 from mlx_host.api.common_fields import (
@@ -12,7 +12,7 @@ from mlx_host.api.common_fields import (
     unenforced_strict,
 )
 from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json
-from mlx_host.api.response_format import StructuredOutputs, schema_form
+from mlx_host.api.response_format import StructuredOutputs, schema_output_format
 from mlx_host.api.text_inputs import read_inputs
 from mlx_host.api.tool_choice import ToolFields, choose, is_strict, tool_fields
 
@@ -36,7 +36,7 @@ __all__ = [
     "read_inputs",
     "request_messages",
     "request_tools",
-    "schema_form",
+    "schema_output_format",
     "tool_fields",
     "unenforced_strict",
     "usage_json",

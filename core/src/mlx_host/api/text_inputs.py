@@ -1,4 +1,4 @@
-"""OpenAI's four shapes of text input: a string, strings, token ids, lists of token ids."""
+"""OpenAI's four formats of text input: a string, a list of strings, token ids, or a list of lists of token ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def read_inputs(value: Any) -> list[str] | list[list[int]]:
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
-        raise ValueError("must be a string, a list of strings, a list of token ids or a list of such lists")
+        raise ValueError("must be a string, a list of strings, a list of token ids, or a list of lists of token ids")
     if not value:
         raise ValueError("the list is empty")
     if _are_tokens(value):
@@ -22,7 +22,7 @@ def read_inputs(value: Any) -> list[str] | list[list[int]]:
             if not _are_tokens(item):
                 raise ValueError(f"item {index} must be a list of token ids")
         elif not isinstance(item, str):
-            raise ValueError(f"item {index} is neither a string nor a list of token ids")
+            raise ValueError(f"item {index} must be a string or a list of token ids")
         if type(item) is not type(value[0]):
             raise ValueError(f"strings and token ids cannot be mixed: item 0 and item {index} differ")
     return value

@@ -1,6 +1,6 @@
-"""OpenAI's `tool_choice`: which tools a model may or must call.
+"""OpenAI's `tool_choice`: the tools that a model may or must call.
 
-Chat completions nest the fields that the Responses API has at the top level; both forms are accepted. Source: the
+Chat completions nest fields that the Responses API has at the top level; both variants are accepted. Source: the
 OpenAI SDK's `types/chat/chat_completion_tool_choice_option_param.py` and `types/responses/tool_choice_*_param.py`.
 """
 
@@ -14,12 +14,12 @@ from mlx_host.requests import Json
 
 Mode = Literal["auto", "none", "required"]
 MODES: dict[Any, Mode] = {"auto": "auto", "none": "none", "required": "required"}
-# Names that an error message lists.
+# The maximum number of names in an error message.
 MAX_LISTED = 20
 
 
 class ToolFields(TypedDict):
-    """The fields of a ChatRequest that tool_choice decides."""
+    """The fields of a ChatRequest that depend on tool_choice."""
 
     tools: Sequence[Json]
     tool_choice: Mode
@@ -27,33 +27,39 @@ class ToolFields(TypedDict):
 
 
 def choose(choice: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> ToolFields:
-    """Translate a tool_choice; InvalidRequestError says what is missing or not supported."""
+    """Translate a tool_choice; InvalidRequestError if it is invalid or not supported."""
     match choice:
         case None:
             return tool_fields("auto", tools)
         case str():
             if choice not in MODES:
-                raise _invalid(f"tool_choice is {choice!r}; it must be {_listed(MODES)} or an object.")
+                raise _invalid(f"tool_choice must be {_listed(MODES)} or an object, got {choice!r}.")
             return tool_fields(MODES[choice], tools)
         case {"type": "function"}:
             return tool_fields("required", tools, [_name(choice, "tool_choice")])
         case {"type": "allowed_tools"}:
             return _allowed(choice, tools)
         case {"type": kind}:
-            raise _invalid(f"tool_choice of type {kind!r} is not supported; use 'function'.", ".type")
-    raise _invalid("tool_choice must have a type.", ".type")
+            raise _invalid(
+                f"tool_choice of type {kind!r} is not supported; use 'function' or 'allowed_tools'.", ".type"
+            )
+    raise _invalid("tool_choice has no type; use 'function' or 'allowed_tools'.", ".type")
 
 
 def tool_fields(mode: Mode, tools: Sequence[Json], names: Sequence[str] | None = None) -> ToolFields:
-    """Allow the tools with these names, or all if None; InvalidRequestError if a name is unknown or none are left."""
+    """Allow the tools with these names, or all if None; InvalidRequestError if a name is unknown or a required tool
+    is missing.
+    """
     if mode == "none":
         return {"tools": (), "tool_choice": mode, "allowed_tools": None}
     defined = {tool["function"]["name"]: None for tool in tools}
     for name in names or ():
         if name not in defined:
-            raise _invalid(f"tool_choice names the function {name!r}; tools defines {_listed(defined) or 'none'}.")
+            raise _invalid(
+                f"tool_choice: function {name!r} is not defined in tools. Available: {_listed(defined) or 'none'}."
+            )
     if mode == "required" and not tools:
-        raise _invalid("tool_choice requires a call, but the request has no tools.")
+        raise _invalid("tool_choice is 'required', but the request has no tools.")
     return {"tools": tools, "tool_choice": mode, "allowed_tools": names}
 
 
@@ -62,7 +68,7 @@ def _allowed(choice: Mapping[str, Any], tools: Sequence[Json]) -> ToolFields:
         case {"mode": "auto" | "required" as mode, "tools": [_, *_] as allowed}:
             names = [_name(each, f"tool_choice.tools[{number}]") for number, each in enumerate(allowed)]
             return tool_fields(MODES[mode], tools, names)
-    raise _invalid("tool_choice of type 'allowed_tools' needs a mode ('auto' or 'required') and at least one tool.")
+    raise _invalid("tool_choice of type 'allowed_tools' must have a mode ('auto' or 'required') and at least one tool.")
 
 
 def _name(choice: Any, path: str) -> str:

@@ -1,103 +1,111 @@
-"""What a parser plugin provides, and the toolkit to write one: text in, parts out.
+"""The parser interface for plugins, and building blocks for parsers.
 
-A family subclasses MarkupParser and declares its markers and the formats of its calls. `TaggedCalls`, `CallBlock` and
-`JsonArrayCalls` arrange calls, `JsonCall` and `FunctionXml` are the notations that many families share, and a family
-with a notation of its own implements `Notation` or, if it arranges calls in its own way, `CallFormat`. A family that
-does not mark things by fixed strings implements Parser itself.
+Subclass MarkupParser and declare the family's markers and call formats. `TaggedCalls`, `CallBlock` and `JsonArrayCalls`
+are common call formats; `JsonCall` and `FunctionXml` are common notations of one call. For another notation implement
+`Notation`, for another arrangement of calls `CallFormat`. If the format is not based on fixed markers, subclass
+`Parser`.
 """
 
-from mlx_host.parsing.arguments import arguments_of, is_json, json_call, json_object, json_string, object_members
+from mlx_host.parsing.arguments import is_json, json_call, json_object, json_string, normalize_arguments, object_members
 from mlx_host.parsing.call_blocks import CallBlock, TaggedCalls
 from mlx_host.parsing.call_format import (
     CallFormat,
     CallReader,
+    CallStart,
     CallValues,
     EitherNotation,
     Notation,
-    Opener,
     ReadOnlyCalls,
 )
 from mlx_host.parsing.call_grammars import (
-    in_turn,
-    kinds,
-    named,
+    check_function_name,
+    check_key,
+    one_or_more,
     parameters,
-    separated,
+    separated_list,
     separated_parameters,
-    undeclared,
-    writable,
+    split_by_type,
+    undeclared_key,
 )
-from mlx_host.parsing.constraint import AnswerConstraint
+from mlx_host.parsing.constraint import OutputConstraint
 from mlx_host.parsing.json_notation import JsonArrayCalls, JsonCall
-from mlx_host.parsing.json_scanner import DEEPEST, read_balanced, read_json
-from mlx_host.parsing.literal_matcher import Literals
+from mlx_host.parsing.json_scanner import MAX_DEPTH, read_balanced, read_json
+from mlx_host.parsing.literal_matcher import LiteralMatcher
 from mlx_host.parsing.markup import MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolChoice
-from mlx_host.parsing.scanner import NAME, SPACE, NotACall, Reader, Reading, Scanner
+from mlx_host.parsing.scanner import NAME, SPACE, CallSyntaxError, ReadFunction, ScanGenerator, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
-from mlx_host.parsing.schema_nodes import Function, Member, Place, branches, functions, members, values
+from mlx_host.parsing.schema_nodes import (
+    Property,
+    SchemaNode,
+    ToolFunction,
+    alternatives,
+    enum_values,
+    object_properties,
+    tool_functions,
+)
 from mlx_host.parsing.tag_arguments import FunctionXml, TagArguments
-from mlx_host.parsing.unquoted_values import BareText
-from mlx_host.parsing.value_readers import typed_value, value_until
+from mlx_host.parsing.unquoted_values import UnquotedValue
+from mlx_host.parsing.value_readers import read_typed_value, read_value
 
 __all__ = [
-    "DEEPEST",
+    "MAX_DEPTH",
     "NAME",
     "SPACE",
-    "AnswerConstraint",
-    "BareText",
     "CallBlock",
     "CallFormat",
     "CallReader",
+    "CallStart",
+    "CallSyntaxError",
     "CallValues",
     "Content",
     "EitherNotation",
-    "Function",
     "FunctionXml",
     "JsonArrayCalls",
     "JsonCall",
-    "Literals",
+    "LiteralMatcher",
     "Marker",
     "MarkupParser",
-    "Member",
-    "NotACall",
     "Notation",
-    "Opener",
+    "OutputConstraint",
     "Parser",
     "Part",
-    "Place",
+    "Property",
+    "ReadFunction",
     "ReadOnlyCalls",
-    "Reader",
-    "Reading",
     "Reasoning",
+    "ScanGenerator",
     "Scanner",
     "Schema",
+    "SchemaNode",
     "TagArguments",
     "TaggedCalls",
     "ToolCall",
     "ToolChoice",
-    "arguments_of",
-    "branches",
-    "functions",
-    "in_turn",
+    "ToolFunction",
+    "UnquotedValue",
+    "alternatives",
+    "check_function_name",
+    "check_key",
+    "enum_values",
     "is_json",
     "json_call",
     "json_object",
     "json_string",
-    "kinds",
     "literal_json",
-    "members",
-    "named",
+    "normalize_arguments",
     "object_members",
+    "object_properties",
+    "one_or_more",
     "parameters",
     "python_literal",
     "read_balanced",
     "read_json",
-    "separated",
+    "read_typed_value",
+    "read_value",
+    "separated_list",
     "separated_parameters",
-    "typed_value",
-    "undeclared",
-    "value_until",
-    "values",
-    "writable",
+    "split_by_type",
+    "tool_functions",
+    "undeclared_key",
 ]

@@ -1,4 +1,4 @@
-"""What a model wrote as a call's name and arguments, made into what a client may rely on."""
+"""Validation and normalization of the names and arguments of calls."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import NoReturn
 _SPACE = " \t\n\r"
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not valid JSON")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_DECODER = json.JSONDecoder(parse_constant=_reject_constant)
 
 
 def is_json(text: str) -> bool:
-    """Tell whether `text` is strict JSON (no NaN), nested no deeper and with integers no longer than readers take."""
+    """Return whether `text` is strict JSON (no NaN) within Python's limits of nesting and integer length."""
     return _decode(text) is not _INVALID
 
 
@@ -25,10 +25,10 @@ def is_name(name: str) -> bool:
     return bool(name) and name == name.strip() and _is_unicode(name)
 
 
-def arguments_of(raw: str) -> str | None:
-    """Return JSON text of an object, or None if `raw` is neither that nor a JSON string that holds one.
+def normalize_arguments(raw: str) -> str | None:
+    """Return the JSON text of an arguments object; None if `raw` is neither an object nor a JSON string of one.
 
-    Nothing and null mean no arguments. An object is returned as it was written, so its numbers keep every digit.
+    Empty text and null mean no arguments. The text of an object is returned unchanged, so numbers keep every digit.
     """
     raw = raw.strip()
     value = _decode(raw) if raw else None
@@ -41,7 +41,7 @@ def arguments_of(raw: str) -> str | None:
 
 
 def json_call(raw: str, *, need_arguments: bool = False, id_key: str = "") -> tuple[str, str, str | None] | None:
-    """Return name, arguments (JSON text as written) and id of a JSON object that is a call, else None."""
+    """Return name, arguments (unchanged JSON text) and id of a call as a JSON object; None if it is not a call."""
     members = object_members(raw)
     if "name" not in members and "function" in members:
         members = object_members(members["function"]) or {"name": members["function"], **members}
@@ -54,7 +54,7 @@ def json_call(raw: str, *, need_arguments: bool = False, id_key: str = "") -> tu
 
 
 def object_members(raw: str) -> dict[str, str]:
-    """Return the JSON text of each member of a JSON object; empty for anything else."""
+    """Return the JSON text of each member of a JSON object; empty if `raw` is not an object."""
     if not isinstance(_decode(raw), dict):
         return {}
     members: dict[str, str] = {}
@@ -71,7 +71,7 @@ def object_members(raw: str) -> dict[str, str]:
 
 
 def json_object(members: Mapping[str, str]) -> str:
-    """Make JSON text of an object from the JSON text of its members."""
+    """Return the JSON text of an object, given the JSON text of each member."""
     return "{" + ", ".join(f"{json_string(key)}: {value}" for key, value in members.items()) + "}"
 
 
@@ -96,7 +96,7 @@ def _decode(text: str) -> object:
 
 
 def _is_unicode(text: str) -> bool:
-    """A lone surrogate, which JSON can escape, cannot be sent as text."""
+    """Return False for lone surrogates, which JSON can escape but UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError:

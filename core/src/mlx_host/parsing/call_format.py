@@ -1,6 +1,6 @@
-"""The interfaces for tool calls: a `Notation` is the syntax of one call, a `CallFormat` of all calls in an output.
+"""The interfaces for tool calls: `Notation` is the syntax of one call, `CallFormat` that of all calls in an output.
 
-Each reads, constrains and writes the same syntax, so that a marker is spelled in one place only.
+Each parses, constrains and writes the same syntax, so that every marker is defined once.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 from mlx_host.grammar import Grammar
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.parsing.scanner import Reader, Reading, Scanner
-from mlx_host.parsing.schema_nodes import Function
+from mlx_host.parsing.scanner import ReadFunction, ScanGenerator, Scanner
+from mlx_host.parsing.schema_nodes import ToolFunction
 
 CallValues = tuple[str, Mapping[str, Any]]
 """A function's name and its arguments as Python values."""
 
 
 @dataclass(frozen=True)
-class Opener:
+class CallStart:
     """A string that begins a call.
 
-    The reader starts after it, or before it if `inclusive`. A `leading` opener counts only where nothing but white
-    space precedes it since the start of the output, the end of the reasoning or the previous call.
+    The reader starts after it, or before it if `inclusive`. A `leading` call start counts only if nothing but
+    whitespace precedes it since the start of the output, the end of the reasoning or the previous call.
     """
 
     text: str
@@ -33,99 +33,102 @@ class Opener:
 
 
 class CallReader(ABC):
-    """Reads the calls that follow one of its openers."""
+    """Parses the calls that follow one of its call starts."""
 
     @property
     @abstractmethod
-    def openers(self) -> tuple[Opener, ...]:
-        """The strings that begin these calls; the first is the one that the models write."""
+    def call_starts(self) -> tuple[CallStart, ...]:
+        """The strings that begin these calls; the models write the first one."""
 
     @property
     def syntax(self) -> tuple[str, ...]:
-        """Other strings that may end up in a Marker part: what stands between and after calls."""
+        """Other strings that may become part of a Marker: those between and after calls."""
         return ()
 
     @abstractmethod
-    def read(self, s: Scanner) -> Reading[None]:
-        """Read one or more calls from the opener on.
+    def read(self, s: Scanner) -> ScanGenerator[None]:
+        """Parse one or more calls from the call start on.
 
-        Decide with `Scanner.call` and `Scanner.plain`, once for each call; raise NotACall where the text cannot be one.
+        Call `Scanner.emit_call` or `Scanner.emit_text` for each; raise CallSyntaxError if the text is not a valid call.
         """
 
 
 class CallFormat(CallReader):
-    """A format in which the family's models write calls, and in which calls can therefore be forced."""
+    """A call format of the family's models, in which calls can also be forced."""
 
     @abstractmethod
-    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
-        """State one call, or one or more if `choice.parallel`; UnsupportedRequestError if a schema cannot be guaranteed."""
+    def grammar(self, functions: Sequence[ToolFunction], choice: ToolChoice) -> Grammar:
+        """Return the grammar of one call, or of one or more if `choice.parallel`.
+
+        UnsupportedRequestError if a schema cannot be guaranteed.
+        """
 
     @abstractmethod
     def write(self, calls: Sequence[CallValues]) -> str:
-        """Write calls the way the models do; `grammar` admits the result and `read` gives the same calls."""
+        """Write calls as the models do; `grammar` matches the result, and `read` parses it into the same calls."""
 
 
 @dataclass(frozen=True)
 class ReadOnlyCalls(CallReader):
-    """A format that is accepted but never forced, such as that of an older model version."""
+    """A format that is parsed but never forced, such as that of an older model version."""
 
-    form: CallReader
+    reader: CallReader
 
     @property
-    def openers(self) -> tuple[Opener, ...]:
-        return self.form.openers
+    def call_starts(self) -> tuple[CallStart, ...]:
+        return self.reader.call_starts
 
     @property
     def syntax(self) -> tuple[str, ...]:
-        return self.form.syntax
+        return self.reader.syntax
 
-    def read(self, s: Scanner) -> Reading[None]:
-        return self.form.read(s)
+    def read(self, s: Scanner) -> ScanGenerator[None]:
+        return self.reader.read(s)
 
 
 class Notation(ABC):
-    """The syntax of one call, without what surrounds it."""
+    """The syntax of one call, without the markup around it."""
 
     @property
-    def begins(self) -> tuple[str, ...]:
-        """The strings that a call may begin with; empty if it does not begin with a fixed string."""
+    def starts(self) -> tuple[str, ...]:
+        """The strings with which a call may begin; empty if it does not begin with a fixed string."""
         return ()
 
     @abstractmethod
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
-        """Read a call and, if one follows, one of the `closers` of the format around it; decide as CallReader.read."""
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
+        """Parse a call and, if present, one of the `closers` of the surrounding format, as `CallReader.read` does."""
 
     @abstractmethod
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
-        """State a call of one function."""
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
+        """Return the grammar of a call of one function."""
 
     @abstractmethod
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
-        """Write a call the way the models do; `number` counts the calls of an output from 0."""
+        """Write a call as the models do; `number` is its index in the output, from 0."""
 
-    def block_reader(self) -> Reader:
-        """Return the reader for the calls of one block; override it to keep state from one call to the next."""
+    def block_reader(self) -> ReadFunction:
+        """Return the read function for the calls of one block; override it to keep state between calls."""
         return self.read
 
 
 @dataclass(frozen=True)
 class EitherNotation(Notation):
-    """Two notations that are both read, of which the models write the first."""
+    """Two notations that are both parsed; the models write the first."""
 
     written: Notation
     other: Notation
 
     @property
-    def begins(self) -> tuple[str, ...]:
-        return self.written.begins + self.other.begins
+    def starts(self) -> tuple[str, ...]:
+        return self.written.starts + self.other.starts
 
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
         yield from s.space()
-        fallback, marked = sorted((self.written, self.other), key=lambda notation: len(notation.begins))
-        chosen = marked if (yield from s.lookahead(*marked.begins)) else fallback
+        fallback, marked = sorted((self.written, self.other), key=lambda notation: len(notation.starts))
+        chosen = marked if (yield from s.lookahead(*marked.starts)) else fallback
         yield from chosen.read(s, *closers)
 
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
         return self.written.grammar(function, choice)
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:

@@ -1,4 +1,4 @@
-"""What a chat request asks of its answer, made of the tools, the form wanted and the parsers that will read it."""
+"""The constraint of a chat output, from its tools, its output format and the parsers of the model."""
 
 from __future__ import annotations
 
@@ -13,42 +13,48 @@ ANY_CALL = ToolChoice()
 
 
 @dataclass(frozen=True)
-class AnswerConstraint(Constraint):
-    """An answer as the families `reasoning` and `calls` read it: calls to `tools`, content of the `form`.
+class OutputConstraint(Constraint):
+    """An output with calls to `tools` and content in the format `content`, in the markup of the two parsers.
 
-    Without `tools` no call may be made. Tools that are not strict are held to their schema only if a call is required.
-    `thinks` False is for models that do not think, whatever their family may do: where little else is allowed, they
-    would begin to, and never end.
+    Without `tools` no call is allowed. The arguments of tools that are not strict follow their schema only if a call is
+    required. `can_reason` must be False for models that do not reason, whatever their family: if the grammar allowed
+    little else, they would begin to reason and never stop.
     """
 
-    reasoning: type[Parser] | None
-    calls: type[Parser] | None
+    reasoning_parser: type[Parser] | None
+    call_parser: type[Parser] | None
     tools: Sequence[Json] = ()
     choice: ToolChoice = ANY_CALL
-    form: Grammar | None = None
-    thinks: bool = True
+    content: Grammar | None = None
+    can_reason: bool = True
 
     def grammar(self, generation_prompt: str) -> Grammar:
-        tools = [tool if self.choice.required or _strict(tool) else _relaxed(tool) for tool in self._callable()]
-        thinker = None
-        if self.reasoning is not None:
-            thinker = self.reasoning(generation_prompt=generation_prompt, tools=tools, reasoning=self.thinks)
-        if self.calls is None or not tools:
-            return self.form or FreeText() if thinker is None else thinker.constrained(None, self.form, self.choice)
-        if thinker is not None and self.calls is self.reasoning:
-            return thinker.constrained(thinker.grammar(tools, self.choice), self.form, self.choice)
-        caller = self.calls(generation_prompt="" if thinker else generation_prompt, tools=tools, reasoning=False)
-        body = caller.constrained(caller.grammar(tools, self.choice), self.form, self.choice)
-        return body if thinker is None else thinker.constrained(None, body, self.choice)
+        tools = self._constrained_tools()
+        reasoner = None
+        if self.reasoning_parser is not None:
+            reasoner = self.reasoning_parser(
+                generation_prompt=generation_prompt, tools=tools, reasoning=self.can_reason
+            )
+        if self.call_parser is None or not tools:
+            if reasoner is None:
+                return self.content or FreeText()
+            return reasoner.output_grammar(None, self.content, self.choice)
+        if reasoner is not None and self.call_parser is self.reasoning_parser:
+            return reasoner.output_grammar(reasoner.grammar(tools, self.choice), self.content, self.choice)
+        caller = self.call_parser(generation_prompt="" if reasoner else generation_prompt, tools=tools, reasoning=False)
+        body = caller.output_grammar(caller.grammar(tools, self.choice), self.content, self.choice)
+        return body if reasoner is None else reasoner.output_grammar(None, body, self.choice)
 
-    def _callable(self) -> list[Json]:
+    def _constrained_tools(self) -> list[Json]:
+        """Return the tools that `choice` allows, without the schemas that need not be followed."""
         name = self.choice.name
-        return [tool for tool in self.tools if name is None or tool["function"]["name"] == name]
+        allowed = [tool for tool in self.tools if name is None or tool["function"]["name"] == name]
+        return [tool if self.choice.required or _is_strict(tool) else _without_schema(tool) for tool in allowed]
 
 
-def _strict(tool: Json) -> bool:
+def _is_strict(tool: Json) -> bool:
     return tool["function"].get("strict") is True
 
 
-def _relaxed(tool: Json) -> Json:
+def _without_schema(tool: Json) -> Json:
     return {**tool, "function": {**tool["function"], "parameters": {"type": "object"}}}

@@ -1,4 +1,4 @@
-"""Which family's parser a chat template calls for."""
+"""Detection of the parser family from a chat template."""
 
 from __future__ import annotations
 
@@ -10,24 +10,25 @@ from mlx_host.parsing.parser import Parser
 
 @dataclass(frozen=True)
 class Detected:
-    """A parser and the strings of the template that speak for it."""
+    """A parser and the strings in the template that identify it."""
 
     parser: type[Parser]
-    because: tuple[str, ...]
+    matched: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.parser.name!r}, since the chat template holds {' and '.join(map(repr, self.because))}"
+        return f"{self.parser.name!r} (the chat template contains {' and '.join(map(repr, self.matched))})"
 
 
 def detect(template: str, parsers: Iterable[type[Parser]]) -> Detected | None:
-    """Choose the family whose strings the template holds; where several fit, the one that names the most of it.
+    """Return the family whose `template_signatures` the template contains, or None.
 
-    The names of markers in a template are what mlx-lm's `_infer_tool_parser` goes by, too.
+    If several match, the one whose strings are longest in total wins. mlx-lm's `_infer_tool_parser` also searches
+    templates for markers.
     """
-    fitting = [
+    matches = [
         Detected(parser, strings)
         for parser in sorted(set(parsers), key=lambda parser: parser.name)
-        for strings in parser.templates
+        for strings in parser.template_signatures
         if all(string in template for string in strings)
     ]
-    return max(fitting, key=lambda found: sum(map(len, found.because)), default=None)
+    return max(matches, key=lambda found: sum(map(len, found.matched)), default=None)

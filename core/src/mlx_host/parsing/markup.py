@@ -1,13 +1,32 @@
-"""The state machine for families that mark reasoning and calls by fixed strings in the text.
+"""The state machine for families that mark reasoning and calls with fixed strings.
 
-A family declares its markers and the formats of its calls. The rules that all of them share:
+A family declares its markers and call formats. Rules for all families:
 
-* The output starts inside reasoning if the prompt's tail opens thinking and does not close it again. A repeated opener
-  is dropped. Reasoning that is never closed is reasoning to the end; a closer in content is taken out. In content, a
-  thinking marker directly after a quotation mark or backtick is text: the output talks about it.
-* What a reader gives up on is text. What it has decided before stands.
-* A call in reasoning is kept back. If the reasoning is closed later, it was a thought and is not executed; if the
-  output ends first, the model forgot to close, and the call stands. A closer within a complete call is data.
+* The output starts in reasoning if the generation prompt opens reasoning without closing it. A repeated opening marker
+  is removed. Reasoning that is never closed lasts to the end; a closing marker in content is removed. In content, a
+  reasoning marker directly after a quotation mark or backtick is text: the output is quoting it.
+* Text that a reader rejects is text. The calls that it has emitted before are kept.
+* A call in reasoning is pending. If the reasoning is closed later, the call was part of it and is not emitted; if the
+  output ends first, the model forgot the closing marker, and the call is emitted. A closing marker inside a complete
+  call is data.
+
+States of a MarkupParser, between chunks:
+
+    state         _reader       waits for
+    SCANNING      None          the next marker or call start; text before it is emitted
+    READING_CALL  a generator   the rest of the call
+
+    event                                    from          to            effect
+    call start found                         SCANNING      READING_CALL  the reader is created
+    other marker found                       SCANNING      SCANNING      reasoning begins or ends, or the marker is text
+    reader emits a call                      READING_CALL  READING_CALL  ToolCall
+    reader emits text without a closing      READING_CALL  READING_CALL  text
+    marker
+    reader emits text with a closing marker  READING_CALL  SCANNING      rolled back: the text after the marker is
+    inside reasoning                                                     scanned again, at most _MAX_RESCANS times
+    reader returns after a call              READING_CALL  SCANNING      the rest that it consumed is a Marker
+    reader raises CallSyntaxError, or        READING_CALL  SCANNING      rolled back: the text since the last decision
+    returns without a call                                               is text, except for a partial marker at its end
 """
 
 from __future__ import annotations
@@ -16,49 +35,52 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mlx_host.grammar import Concat, Grammar, TextThrough, one_of, optional
-from mlx_host.parsing.call_format import CallFormat, CallReader, Opener
-from mlx_host.parsing.literal_matcher import Literals
+from mlx_host.parsing.call_format import CallFormat, CallReader, CallStart
+from mlx_host.parsing.literal_matcher import LiteralMatcher
 from mlx_host.parsing.parser import Parser, Part, ToolCall, ToolChoice
-from mlx_host.parsing.part_builder import Writer
-from mlx_host.parsing.scanner import Commit, NotACall, Reader, Reading, Scanner
-from mlx_host.parsing.schema_nodes import functions
+from mlx_host.parsing.part_builder import PartBuilder
+from mlx_host.parsing.scanner import CallSyntaxError, Decision, ReadFunction, ScanGenerator, Scanner
+from mlx_host.parsing.schema_nodes import tool_functions
 from mlx_host.requests import Json
 
 _QUOTES = ("`", '"', "'")
 
-# How often text of a failed call in reasoning is read again because a closer stands in it; the limit keeps cost linear.
-_REREADS = 4
+# How often rejected text in reasoning is scanned again because it contains a closing marker. Keeps the cost linear.
+_MAX_RESCANS = 4
 
 
 class MarkupParser(Parser):
-    """A Parser that is declared.
+    """A declarative Parser.
 
-    `think_open` and `think_close` are variants of the thinking markers. `noise` is removed wherever it stands, such as
-    end-of-turn tokens. `calls` are the formats of calls; of two with the same opener the first one reads. From these
-    follow the grammar, `openers`, `markers` and, unless the class declares them, `telltales` and `templates`.
+    think_open, think_close: the variants of the reasoning markers.
+    ignored_tokens: tokens that are removed wherever they occur, such as end-of-turn tokens.
+    calls: the readers and formats of calls; if two have the same call start, the first one is used.
+
+    The grammar, `call_starts`, `markers` and, unless the class declares them, `signatures` and `template_signatures`
+    are derived from these.
     """
 
     think_open: ClassVar[tuple[str, ...]] = ()
     think_close: ClassVar[tuple[str, ...]] = ()
-    noise: ClassVar[tuple[str, ...]] = ()
+    ignored_tokens: ClassVar[tuple[str, ...]] = ()
     calls: ClassVar[tuple[CallReader, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        openers = [opener for reader in cls.calls for opener in reader.openers]
+        starts = [start for reader in cls.calls for start in reader.call_starts]
         syntax = [text for reader in cls.calls for text in reader.syntax]
         thinking = (*cls.think_open, *cls.think_close)
-        cls.openers = tuple(dict.fromkeys(opener.text for opener in openers if not opener.leading))
-        cls.markers = tuple(dict.fromkeys((*thinking, *cls.noise, *(opener.text for opener in openers), *syntax)))
-        if "telltales" not in cls.__dict__:
-            cls.telltales = tuple(dict.fromkeys((*cls.openers, *thinking)))
-        if "templates" not in cls.__dict__:
-            written = [form.openers[0] for form in cls.formats()]
-            cls.templates = tuple(dict.fromkeys((opener.text,) for opener in written if not opener.leading))
+        cls.call_starts = tuple(dict.fromkeys(start.text for start in starts if not start.leading))
+        cls.markers = tuple(dict.fromkeys((*thinking, *cls.ignored_tokens, *(start.text for start in starts), *syntax)))
+        if "signatures" not in cls.__dict__:
+            cls.signatures = tuple(dict.fromkeys((*cls.call_starts, *thinking)))
+        if "template_signatures" not in cls.__dict__:
+            written = [call_format.call_starts[0] for call_format in cls.formats()]
+            cls.template_signatures = tuple(dict.fromkeys((start.text,) for start in written if not start.leading))
 
     @classmethod
     def formats(cls) -> tuple[CallFormat, ...]:
-        """The formats in which calls can be forced."""
+        """Return the formats in which calls can be forced."""
         return tuple(reader for reader in cls.calls if isinstance(reader, CallFormat))
 
     @classmethod
@@ -67,176 +89,183 @@ class MarkupParser(Parser):
 
     @classmethod
     def write_calls(cls, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-        return [form.write(calls) for form in cls.formats()]
+        return [call_format.write(calls) for call_format in cls.formats()]
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        """State the calls in each format; the model chooses among them by its first token."""
+        """Return the grammar of calls in each format; the model's first token selects the format."""
         formats = self.formats()
         if not formats:
             return super().grammar(tools, choice)
-        declared = functions(tools)
-        return one_of(*(form.grammar(declared, choice) for form in formats))
+        functions = tool_functions(tools)
+        return one_of(*(call_format.grammar(functions, choice) for call_format in formats))
 
     def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
         super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
         self._scanner = Scanner(tools)
-        self._writer = Writer(inside=self._opens_inside(generation_prompt), reasoning=reasoning)
-        self._reading: Reading[None] | None = None
-        self._unopened = 0
+        self._builder = PartBuilder(in_reasoning=self.starts_in_reasoning, reasoning=reasoning)
+        self._reader: ScanGenerator[None] | None = None
+        self._start_length = 0
         self._called = False
-        self._rereads = 0
-        self._calls: dict[str, tuple[Opener, Reader]] = {}
+        self._rescans = 0
+        self._readers: dict[str, tuple[CallStart, ReadFunction]] = {}
         for reader in self.calls if tools else ():
-            for opener in reader.openers:
-                self._calls.setdefault(opener.text, (opener, reader.read))
-        leading = {opener.text for opener, _ in self._calls.values() if opener.leading}
-        self._leading = Literals(leading)
-        self._thoughts = Literals((*self.think_open, *self.think_close, *self.noise))
-        self._all = Literals((*self._thoughts.all, *(opener for opener in self._calls if opener not in leading)))
-        self._closers = Literals(self.think_close)
+            for start in reader.call_starts:
+                self._readers.setdefault(start.text, (start, reader.read))
+        leading = {start.text for start, _ in self._readers.values() if start.leading}
+        self._leading = LiteralMatcher(leading)
+        self._without_calls = LiteralMatcher((*self.think_open, *self.think_close, *self.ignored_tokens))
+        starts = (start for start in self._readers if start not in leading)
+        self._all_markers = LiteralMatcher((*self._without_calls.literals, *starts))
+        self._closing = LiteralMatcher(self.think_close)
 
     def feed(self, text: str) -> list[Part]:
         self._scanner.feed(text)
-        return self._parts()
+        return self._parse()
 
     def finish(self) -> list[Part]:
         self._scanner.ended = True
-        parts = self._parts()
-        self._writer.end()
-        return parts + self._writer.take()
+        parts = self._parse()
+        self._builder.end()
+        return parts + self._builder.take()
 
     @classmethod
-    def thinks(cls, template: str) -> bool:
+    def can_reason(cls, template: str) -> bool:
         return any(marker in template for marker in (*cls.think_open, *cls.think_close))
 
-    def thinking(self) -> Grammar:
+    def reasoning_grammar(self) -> Grammar:
         if not self.reasoning or not self.think_close:
             return Concat()
         closed = TextThrough(self.think_close)
-        if self._opens_inside(self.generation_prompt):
+        if self.starts_in_reasoning:
             return closed
-        # A prompt that speaks of thinking and ends outside of it has done with it.
+        # A prompt that contains a closing marker and does not end in reasoning has already closed it.
         if any(marker in self.generation_prompt for marker in self.think_close) or not self.think_open:
             return Concat()
         return optional(one_of(*self.think_open), closed)
 
-    def counts(self, marker: str, *, thinking: bool, fresh: bool) -> bool:
-        """Tell whether a thinking marker or noise is one here, or mere text; for markers that are ordinary words.
+    def is_marker(self, marker: str, *, in_reasoning: bool, at_content_start: bool) -> bool:
+        """Return whether a reasoning marker or ignored token acts as one here; override it for ordinary words.
 
-        `thinking` is whether reasoning is being read, `fresh` whether content would begin here. Asked once, in order.
+        `in_reasoning` is whether a closing marker would end reasoning, `at_content_start` whether content would begin
+        here. Called once for each occurrence, in order.
         """
         return True
 
-    def _opens_inside(self, generation_prompt: str) -> bool:
-        opened = max((generation_prompt.rfind(marker) for marker in self.think_open), default=-1)
-        return opened > max((generation_prompt.rfind(marker) for marker in self.think_close), default=-1)
+    @property
+    def starts_in_reasoning(self) -> bool:
+        """Whether the generation prompt opens reasoning without closing it."""
+        prompt = self.generation_prompt
+        opened = max((prompt.rfind(marker) for marker in self.think_open), default=-1)
+        return opened > max((prompt.rfind(marker) for marker in self.think_close), default=-1)
 
-    def _parts(self) -> list[Part]:
-        while self._scan() if self._reading is None else self._read(self._reading):
+    def _parse(self) -> list[Part]:
+        while self._scan() if self._reader is None else self._read_call(self._reader):
             pass
-        return self._writer.take()
+        return self._builder.take()
 
     def _scan(self) -> bool:
-        """Write text up to the next marker and act on that; False if more text is needed."""
-        s, writer = self._scanner, self._writer
-        if writer.fresh:
+        """Emit text up to the next marker and handle the marker. Return False if more text is needed."""
+        s, builder = self._scanner, self._builder
+        if builder.at_content_start:
             body = s.space_ends()
-            writer.text(s.text[s.at : body])
-            s.at = body
-            opener, undecided = self._leading.next(s.text, s.at, ended=s.ended)
-            if opener:
-                return self._open(opener)
+            builder.text(s.text[s.pos : body])
+            s.pos = body
+            start, undecided = self._leading.match_at(s.text, s.pos, ended=s.ended)
+            if start:
+                return self._start_call(start)
             if undecided:
                 return False
-        markers = self._thoughts if writer.thinking and self._rereads == _REREADS else self._all
-        start, end = markers.find(s.text, s.at, ended=s.ended)
-        writer.text(s.text[s.at : start])
-        s.at = start
-        if start == end:
+        exhausted = builder.may_be_reasoning and self._rescans == _MAX_RESCANS
+        markers = self._without_calls if exhausted else self._all_markers
+        begin, end = markers.find(s.text, s.pos, ended=s.ended)
+        builder.text(s.text[s.pos : begin])
+        s.pos = begin
+        if begin == end:
             return False
-        marker = s.text[start:end]
-        if marker in self._calls:
-            return self._open(marker)
-        s.at = end
-        self._mark(marker)
+        marker = s.text[begin:end]
+        if marker in self._readers:
+            return self._start_call(marker)
+        s.pos = end
+        self._handle_marker(marker)
         return True
 
-    def _mark(self, marker: str) -> None:
-        writer = self._writer
-        quoted = not writer.thinking and writer.last in _QUOTES
-        if not self.counts(marker, thinking=writer.thinking, fresh=writer.fresh):
-            writer.text(marker)
-        elif marker in self.noise:
-            writer.noise(marker)
+    def _handle_marker(self, marker: str) -> None:
+        builder = self._builder
+        in_reasoning = builder.may_be_reasoning
+        quoted = not in_reasoning and builder.last_char in _QUOTES
+        if not self.is_marker(marker, in_reasoning=in_reasoning, at_content_start=builder.at_content_start):
+            builder.text(marker)
+        elif marker in self.ignored_tokens:
+            builder.ignored(marker)
         elif marker in self.think_close and not quoted:
-            writer.close(marker)
-        elif marker in self.think_open and (writer.blank if writer.inside else not quoted):
-            writer.open(marker)
+            builder.close(marker)
+        elif marker in self.think_open and (builder.only_whitespace if builder.in_reasoning else not quoted):
+            builder.open(marker)
         else:
-            writer.text(marker)
+            builder.text(marker)
 
-    def _open(self, opener: str) -> bool:
-        """Start reading a call whose opener comes next."""
-        s, (declared, read) = self._scanner, self._calls[opener]
+    def _start_call(self, start: str) -> bool:
+        """Create the reader of the call whose start is the next text."""
+        s, (declared, read) = self._scanner, self._readers[start]
         if not declared.inclusive:
-            s.take(s.at + len(opener))
-        self._reading = read(s)
-        self._unopened = len(opener)
+            s.take(s.pos + len(start))
+        self._reader = read(s)
+        self._start_length = len(start)
         self._called = False
         return True
 
-    def _read(self, reading: Reading[None]) -> bool:
-        """Let the reader go on as far as the text goes; False if more is needed."""
+    def _read_call(self, reader: ScanGenerator[None]) -> bool:
+        """Advance the reader as far as the text allows. Return False if more text is needed."""
         s = self._scanner
-        state = "waiting"
+        outcome = "waiting"
         try:
-            next(reading)
+            next(reader)
         except StopIteration:
-            state = "done"
-        except NotACall:
-            state = "failed"
-        if not self._settle(s.take_commits()):
+            outcome = "done"
+        except CallSyntaxError:
+            outcome = "failed"
+        if not self._apply(s.take_decisions()):
             return True
-        if state == "waiting":
+        if outcome == "waiting":
             return False
-        self._reading = None
-        if state == "done" and self._called:
-            self._writer.marker(s.take_source())
+        self._reader = None
+        if outcome == "done" and self._called:
+            self._builder.marker(s.take_source())
         else:
-            self._give_up(s.take_source())
+            self._reject(s.take_source())
         return True
 
-    def _settle(self, commits: list[Commit]) -> bool:
-        """Write what the reader has decided; False if a closer in rejected text makes it all obsolete."""
-        for n, commit in enumerate(commits):
-            self._unopened = 0
-            self._called = bool(commit.name)
+    def _apply(self, decisions: list[Decision]) -> bool:
+        """Emit what the reader has decided. Return False if a closing marker in rejected text discards the reader."""
+        for n, decision in enumerate(decisions):
+            self._start_length = 0
+            self._called = bool(decision.name)
             if self._called:
-                self._writer.call(ToolCall(commit.name, commit.arguments, commit.source, commit.id))
-            elif rest := self._plain(commit.source):
-                later = "".join(commit.source for commit in commits[n + 1 :])
+                self._builder.call(ToolCall(decision.name, decision.arguments, decision.source, decision.id))
+            elif rest := self._emit_text(decision.source):
+                later = "".join(following.source for following in decisions[n + 1 :])
                 self._scanner.unread(rest + later + self._scanner.take_source())
-                self._reading = None
+                self._reader = None
                 return False
         return True
 
-    def _give_up(self, source: str) -> None:
-        """What was read is text; the next marker may have begun in it, but not within the opener."""
+    def _reject(self, source: str) -> None:
+        """Emit the text of a failed call. The next marker may begin in it, but not within the call start."""
         s = self._scanner
-        source += s.take(s.at + max(0, self._unopened - len(source)))
+        source += s.take(s.pos + max(0, self._start_length - len(source)))
         s.take_source()
-        unfinished = self._all.unfinished(source[self._unopened :])
-        s.unread(source[len(source) - unfinished :])
-        s.unread(self._plain(source[: len(source) - unfinished]))
+        partial = self._all_markers.partial_suffix_length(source[self._start_length :])
+        s.unread(source[len(source) - partial :])
+        s.unread(self._emit_text(source[: len(source) - partial]))
 
-    def _plain(self, source: str) -> str:
-        """Write text; return what of it is to be read again because a closer before it ends the reasoning."""
-        writer = self._writer
-        start, end = self._closers.find(source, 0, ended=True) if writer.thinking else (0, 0)
+    def _emit_text(self, source: str) -> str:
+        """Emit text up to a closing marker that ends the reasoning; return the rest, which must be scanned again."""
+        builder = self._builder
+        start, end = self._closing.find(source, 0, ended=True) if builder.may_be_reasoning else (0, 0)
         if start == end:
-            writer.text(source)
+            builder.text(source)
             return ""
-        self._rereads += 1
-        writer.text(source[:start])
-        writer.close(source[start:end])
+        self._rescans += 1
+        builder.text(source[:start])
+        builder.close(source[start:end])
         return source[end:]

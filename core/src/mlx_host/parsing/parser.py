@@ -1,9 +1,9 @@
-"""The parser contract: one state machine per model family turns text into content, reasoning and tool calls.
+"""The parser contract: one parser per model family separates output text into content, reasoning and tool calls.
 
 Two invariants hold for every parser and every text:
 
-1. Chunk-independent: the text gives the same parts whether it is fed whole or in chunks of any size, once neighbouring
-   parts of the same kind are joined.
+1. Chunk-independent: the result is the same however the text is split into chunks, once neighbouring parts of the same
+   kind are joined.
 2. Lossless: the sources of all parts, joined in order, are the text.
 """
 
@@ -23,7 +23,7 @@ from mlx_host.requests import Json
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Text for the reader, verbatim."""
+    """Text of the response, verbatim."""
 
     text: str
 
@@ -34,7 +34,7 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Reasoning:
-    """Text of the model's thinking, verbatim."""
+    """Text of the model's reasoning, verbatim."""
 
     text: str
 
@@ -45,16 +45,16 @@ class Reasoning:
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """Syntax that is shown to nobody: a tag, a header, the white space that belongs to it."""
+    """Markup that clients do not receive: a tag, a header, and the whitespace that belongs to it."""
 
     source: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A complete call: `arguments` is the JSON text of an object, `source` what the model wrote.
+    """A complete call: `arguments` is the JSON text of an object, `source` the text that the model generated.
 
-    `id` is set only by families whose wire format carries one.
+    `id` is set only by families whose format contains one.
     """
 
     name: str
@@ -68,9 +68,10 @@ Part = Content | Reasoning | Marker | ToolCall
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Which calls an answer may make: one function's alone if it has a name, one at a time unless `parallel`.
+    """Which calls an output may contain.
 
-    With `required` the answer is a call; without, it may be anything else as well.
+    `required`: the output must be a call. `name`: only this function may be called. `parallel`: several calls are
+    allowed.
     """
 
     required: bool = False
@@ -79,25 +80,28 @@ class ToolChoice:
 
 
 class Parser(ABC):
-    """Reads one answer of one model family: no I/O, no tokenizer, pieces of any size.
+    """Parses one output of a model family incrementally, without I/O or a tokenizer.
 
-    A parser is made for one answer. `generation_prompt` is what the chat template appended after the last message. Without
-    `tools` calls are left alone as text; with `reasoning` False thinking is left in the content, markers and all.
-    No input makes it raise: what cannot be read comes back as the text it was.
+    An instance parses one output. `generation_prompt` is the text that the chat template appends after the last
+    message. Without `tools`, calls are text. If `reasoning` is False, reasoning stays in the content, markers included.
+    No input raises an exception: text that cannot be parsed is returned as content.
 
-    `markers` are the family's tags and keywords: a Marker part consists of them and of white space, nothing else.
-    `templates` tell a chat template of the family: it holds all strings of one of these sets. `telltales` give away a
-    call or thinking of the family in text that was not read. `openers` are the strings that begin a call wherever they
-    stand in the text.
+    name: the name for `--parser`; `aliases` are other names.
+    description: what the parser supports, for `mlx-host parser list` and the documentation.
+    markers: the family's tags and keywords. A Marker part consists only of these and of whitespace.
+    template_signatures: sets of strings for `--parser auto`. A chat template belongs to the family if it contains all
+        strings of one set.
+    signatures: strings that reveal unparsed calls or reasoning of the family in an output.
+    call_starts: strings that begin a call anywhere in an output.
     """
 
     name: ClassVar[str]
     aliases: ClassVar[tuple[str, ...]] = ()
-    reads: ClassVar[str]
+    description: ClassVar[str]
     markers: ClassVar[tuple[str, ...]] = ()
-    templates: ClassVar[tuple[tuple[str, ...], ...]] = ()
-    telltales: ClassVar[tuple[str, ...]] = ()
-    openers: ClassVar[tuple[str, ...]] = ()
+    template_signatures: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    signatures: ClassVar[tuple[str, ...]] = ()
+    call_starts: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
         self.generation_prompt = generation_prompt
@@ -106,83 +110,87 @@ class Parser(ABC):
 
     @classmethod
     def can_force_calls(cls) -> bool:
-        """Tell whether `grammar` states the calls of this family."""
+        """Return whether the family implements `grammar`."""
         return cls.grammar is not Parser.grammar
 
     @classmethod
     def write_calls(cls, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
-        """Write calls the way the family's models do, once in each format that `grammar` states.
+        """Write calls as the family's models do, once in each format of `grammar`.
 
-        `calls` are names and arguments as Python values. A format that takes one call only is left out for several.
+        `calls` are names and arguments as Python values. Formats for a single call are omitted if there are several.
         """
         return []
 
     @abstractmethod
     def feed(self, text: str) -> list[Part]:
-        """Read the next piece; return the parts that are decided by now."""
+        """Parse the next chunk; return the parts that are final."""
 
     @abstractmethod
     def finish(self) -> list[Part]:
-        """Return what was held back; the answer is over, whether complete or cut off."""
+        """Return the remaining parts at the end of the output, whether complete or truncated."""
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        """State calls as the family's models write them: one, or one or more where `choice` allows it, and no text.
+        """Return the grammar of calls as the family's models write them, without text around them.
 
-        `tools` are OpenAI's shapes of those that `choice` leaves, at least one. What the grammar admits, the parser
-        reads as a call to one of them whose arguments conform to its schema. UnsupportedRequestError if that cannot be said.
+        It matches one call, or one or more if `choice.parallel`. `tools` is not empty, in OpenAI's format, and contains
+        only the tools that `choice` allows. Whatever the grammar matches must be parsed as calls to these tools with
+        arguments that conform to their schemas. UnsupportedRequestError if that cannot be guaranteed.
 
-        Two traps of llguidance's lexer: text goes on as long as it can, so what ends it belongs to it (TextThrough); and
-        of fixed texts of which one begins like the other, only the longer is left once the shorter is written.
+        llguidance's lexer takes the longest match. The terminator of a text must therefore be part of the same lexeme
+        (TextThrough), and if one literal is a prefix of another, only the longer one can match after it.
         """
         raise UnsupportedRequestError(
-            f"the parser {self.name!r} cannot force or constrain calls: its format is not stated as a grammar",
+            f"the parser {self.name!r} does not support forced or strict tool calls; use tool_choice 'auto' or 'none'",
             param="tool_choice",
         )
 
-    def thinking(self) -> Grammar:
-        """State what may come before the answer proper, given the prompt's tail; by default nothing."""
+    def reasoning_grammar(self) -> Grammar:
+        """Return the grammar of the reasoning that may precede calls and content; empty by default."""
         return Concat()
 
     @classmethod
-    def thinks(cls, template: str) -> bool:
-        """Whether a model with this chat template may think; where it never does, it must not be offered to."""
+    def can_reason(cls, template: str) -> bool:
+        """Return whether a model with this chat template can reason; if not, its grammars must not allow reasoning."""
         return True
 
-    def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
-        """State a whole answer: thinking, then `calls`, `form`, or either; without a form, text with calls in it.
+    def output_grammar(self, calls: Grammar | None, content: Grammar | None, choice: ToolChoice) -> Grammar:
+        """Return the grammar of a whole output: reasoning, then calls, content or either.
 
-        `calls` is what `grammar` gave, None where none may be made.
+        `calls` is the result of `grammar`, or None if no call is allowed. `content` is the output format; if None, the
+        output is text that may contain calls.
         """
         if calls is None or choice.required:
-            body = calls if calls is not None else form if form is not None else FreeText()
-        elif form is not None:
-            body = one_of(calls, form)
+            body = calls if calls is not None else content if content is not None else FreeText()
+        elif content is not None:
+            body = one_of(calls, content)
         else:
-            body = self.text_with(calls, choice)
-        # White space belongs to the thinking before it; without any, it would be content.
-        layout = Pattern(r"[ \n]{0,2}")
-        match self.thinking():
+            body = self.text_with_calls(calls, choice)
+        # Whitespace after reasoning is markup. Without reasoning it would be content.
+        whitespace = Pattern(r"[ \n]{0,2}")
+        match self.reasoning_grammar():
             case Concat(()):
                 return body
-            case Repeat(thought, 0, 1):
-                return one_of(chain(thought, layout, body), body)
-            case thought:
-                return chain(thought, layout, body)
+            case Repeat(reasoning, 0, 1):
+                return one_of(chain(reasoning, whitespace, body), body)
+            case reasoning:
+                return chain(reasoning, whitespace, body)
 
-    def text_with(self, calls: Grammar, choice: ToolChoice) -> Grammar:
-        """State text in which each call, once opened, is one of `calls`; openers that none has do not occur."""
-        text = FreeText(without=self.openers)
+    def text_with_calls(self, calls: Grammar, choice: ToolChoice) -> Grammar:
+        """Return the grammar of text in which each call start begins one of `calls`."""
+        text = FreeText(excluding=self.call_starts)
         triggered = []
-        for opener in self.openers:
-            if (rest := strip_prefix(calls, opener)) is not None:
-                others = tuple(re.escape(other) for other in self.openers if other != opener)
+        for start in self.call_starts:
+            if (rest := strip_prefix(calls, start)) is not None:
+                others = tuple(re.escape(other) for other in self.call_starts if other != start)
                 unless = (f"(?s:.*)(?:{'|'.join(others)})(?s:.*)",) if others else ()
-                triggered.append(chain(TextThrough((opener,), unless=unless), rest))
+                triggered.append(chain(TextThrough((start,), not_matching=unless), rest))
         if not triggered:
-            raise PluginError(f"the calls of the parser {self.name!r} begin with none of its openers {self.openers}")
+            raise PluginError(
+                f"the grammar of the parser {self.name!r} begins with none of its call_starts {self.call_starts}"
+            )
         return chain(Repeat(one_of(*triggered), 0, None if choice.parallel else 1), text)
 
     @classmethod
     def new_call_id(cls) -> str:
-        """Make an id for a call whose wire format has none."""
+        """Return a new id for a call without one."""
         return f"call_{uuid.uuid4().hex[:24]}"

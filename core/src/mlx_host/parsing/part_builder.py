@@ -1,4 +1,33 @@
-"""From what the state machine reads to parts: which kind a piece of text is, and whose white space is whose."""
+"""Builds parts from parsed text: the kind of each piece of text, and which part whitespace belongs to.
+
+States of a PartBuilder:
+
+    state            in_reasoning  only_whitespace  pending   meaning
+    CONTENT_START    no            yes              no        before the first text of content
+    CONTENT          no            no               no        in content
+    REASONING_START  yes           yes              no        before the first text of reasoning
+    REASONING        yes           no               no        in reasoning
+    AFTER_CALL       no            yes              optional  after a call (`_after` is "call")
+    PENDING_CALL     any           any              yes       after a call inside reasoning that was not closed
+
+Transitions:
+
+    event  from                     to               effect
+    text   *_START, AFTER_CALL      CONTENT or       leading whitespace in reasoning is a Marker; in content it is
+                                    REASONING        buffered, then a Marker after reasoning and content elsewhere
+    open   any                      REASONING_START  buffered whitespace and the marker become one Marker
+    close  *_START, REASONING       CONTENT_START    likewise
+    close  CONTENT                  CONTENT          the marker becomes a Marker
+    close  PENDING_CALL             CONTENT_START    rollback: the calls and the text since become reasoning
+    call   CONTENT_START, CONTENT   AFTER_CALL       buffered whitespace becomes a Marker
+    call   REASONING_START,         PENDING_CALL     likewise; the call and what follows are kept in `_pending`
+           REASONING
+    end    any                      -                `_pending` is emitted as it is: the reasoning was never closed.
+                                                     Whitespace after the last call is a Marker
+
+In CONTENT all whitespace is content. In REASONING trailing whitespace is buffered: it is reasoning if text follows, and
+a Marker if a closing marker or a call follows.
+"""
 
 from __future__ import annotations
 
@@ -8,147 +37,144 @@ from itertools import groupby
 from mlx_host.parsing.parser import Content, Marker, Part, Reasoning, ToolCall
 
 
-class Writer:
-    """Collects parts.
+class PartBuilder:
+    """Collects the parts of one output.
 
-    White space next to a thinking marker is Marker. So is content that is nothing but white space, where it stands next
-    to a call. All other white space is verbatim. A call inside reasoning starts a draft: what follows is kept until a
-    closer shows that all of it was reasoning, or the end of the answer that it was not.
-
-    With `reasoning` False what belongs to the thinking is written as Content.
+    `in_reasoning` is the initial state. If `reasoning` is False, everything that belongs to the reasoning, markers
+    included, becomes Content.
     """
 
-    def __init__(self, *, inside: bool, reasoning: bool) -> None:
-        self.inside = inside
-        self.blank = True
-        self.last = ""
+    def __init__(self, *, in_reasoning: bool, reasoning: bool) -> None:
+        self.in_reasoning = in_reasoning
+        self.only_whitespace = True
+        self.last_char = ""
         self._reasoning = reasoning
         self._parts: list[Part] = []
-        self._draft: list[Part] | None = None
-        self._draft_blank = True
-        self._space: list[str] = []
+        self._pending: list[Part] | None = None
+        self._pending_only_whitespace = True
+        self._whitespace: list[str] = []
         self._after = ""
 
     @property
-    def thinking(self) -> bool:
-        """Whether a closer that came now would end reasoning."""
-        return self.inside or self._draft is not None
+    def may_be_reasoning(self) -> bool:
+        """Whether a closing marker at this point would end reasoning."""
+        return self.in_reasoning or self._pending is not None
 
     @property
-    def fresh(self) -> bool:
-        """Whether content would begin here: nothing but white space since the last boundary."""
-        return self.blank and not self.inside
+    def at_content_start(self) -> bool:
+        """Whether content would begin here: only whitespace since the last boundary."""
+        return self.only_whitespace and not self.in_reasoning
 
     def text(self, text: str) -> None:
-        """Write text of the current kind."""
+        """Add text of the current kind."""
         if not text:
             return
-        if self.blank:
+        if self.only_whitespace:
             body = text.lstrip()
-            self._leading(text[: len(text) - len(body)])
+            self._add_leading(text[: len(text) - len(body)])
             text = body
             if not text:
                 return
-            self._flush()
-        self.blank = False
-        if self.inside:
+            self._flush_whitespace()
+        self.only_whitespace = False
+        if self.in_reasoning:
             body = text.rstrip()
             if body:
-                self._flush()
-                self._think(body)
-            self._space.append(text[len(body) :])
+                self._flush_whitespace()
+                self._add_reasoning(body)
+            self._whitespace.append(text[len(body) :])
         else:
-            self._put(Content(text))
-        self.last = text[-1]
+            self._add(Content(text))
+        self.last_char = text[-1]
 
     def open(self, marker: str) -> None:
-        """Reasoning begins, or has begun and says so again."""
-        self._thinking_marker(self._take_space() + marker)
-        self.inside, self.blank = True, True
+        """Begin reasoning; within reasoning the repeated marker is removed."""
+        self._add_reasoning_marker(self._take_whitespace() + marker)
+        self.in_reasoning, self.only_whitespace = True, True
 
     def close(self, marker: str) -> None:
-        """Reasoning ends; a stray closer in content is only taken out."""
-        if self._draft is not None:
-            self._withdraw()
-        if self.inside or self.blank:
-            marker = self._take_space() + marker
-            self.inside, self.blank, self._after = False, True, "thinking"
-        self._thinking_marker(marker)
+        """End reasoning; in content the marker is only removed."""
+        if self._pending is not None:
+            self._rollback()
+        if self.in_reasoning or self.only_whitespace:
+            marker = self._take_whitespace() + marker
+            self.in_reasoning, self.only_whitespace, self._after = False, True, "reasoning"
+        self._add_reasoning_marker(marker)
 
     def call(self, call: ToolCall) -> None:
-        if self.inside and self._draft is None:
-            self._draft, self._draft_blank = [], self.blank
-        if self.inside:
-            self._thinking_marker(self._take_space())
+        if self.in_reasoning and self._pending is None:
+            self._pending, self._pending_only_whitespace = [], self.only_whitespace
+        if self.in_reasoning:
+            self._add_reasoning_marker(self._take_whitespace())
         else:
-            self.marker(self._take_space())
-        self._put(call)
-        self.last = ""
-        self.inside, self.blank, self._after = False, True, "call"
+            self.marker(self._take_whitespace())
+        self._add(call)
+        self.last_char = ""
+        self.in_reasoning, self.only_whitespace, self._after = False, True, "call"
 
-    def noise(self, marker: str) -> None:
-        """Take out a marker that means nothing."""
-        self._flush()
-        self.marker(marker)
+    def ignored(self, token: str) -> None:
+        """Remove a token that has no effect on the state."""
+        self._flush_whitespace()
+        self.marker(token)
 
     def marker(self, source: str) -> None:
         if source:
-            self._put(Marker(source))
-            self.last = ""
+            self._add(Marker(source))
+            self.last_char = ""
 
     def end(self) -> None:
-        """The answer is over: what is undecided is what it seemed to be."""
-        if self.blank and self._after == "call":
-            self.marker(self._take_space())
-        self._flush()
-        self._parts += self._draft or ()
-        self._draft = None
+        """End the output: pending parts are final."""
+        if self.only_whitespace and self._after == "call":
+            self.marker(self._take_whitespace())
+        self._flush_whitespace()
+        self._parts += self._pending or ()
+        self._pending = None
 
     def take(self) -> list[Part]:
-        """Return what is decided, neighbours of one kind joined."""
+        """Return the parts that are final, with neighbours of the same kind joined."""
         parts, self._parts = self._parts, []
         return list(_joined(parts))
 
-    def _leading(self, space: str) -> None:
-        if self.inside:
-            self._thinking_marker(space)
+    def _add_leading(self, whitespace: str) -> None:
+        if self.in_reasoning:
+            self._add_reasoning_marker(whitespace)
         else:
-            self._space.append(space)
+            self._whitespace.append(whitespace)
 
-    def _flush(self) -> None:
-        """Write the white space that was held back as what it turned out to be."""
-        space = self._take_space()
-        if not space:
+    def _flush_whitespace(self) -> None:
+        """Add the buffered whitespace as the kind that it turned out to be."""
+        whitespace = self._take_whitespace()
+        if not whitespace:
             return
-        if self.inside:
-            self._think(space)
-        elif self.blank and self._after == "thinking":
-            self._thinking_marker(space)
+        if self.in_reasoning:
+            self._add_reasoning(whitespace)
+        elif self.only_whitespace and self._after == "reasoning":
+            self._add_reasoning_marker(whitespace)
         else:
-            self._put(Content(space))
+            self._add(Content(whitespace))
 
-    def _take_space(self) -> str:
-        space = "".join(self._space)
-        self._space.clear()
-        return space
+    def _take_whitespace(self) -> str:
+        whitespace = "".join(self._whitespace)
+        self._whitespace.clear()
+        return whitespace
 
-    def _withdraw(self) -> None:
-        """The draft was reasoning after all."""
-        draft, self._draft = self._draft or [], None
-        text = "".join(part.source for part in draft) + self._take_space()
-        self.inside, self.blank = True, self._draft_blank
+    def _rollback(self) -> None:
+        """Turn the pending parts into reasoning."""
+        pending, self._pending = self._pending or [], None
+        text = "".join(part.source for part in pending) + self._take_whitespace()
+        self.in_reasoning, self.only_whitespace = True, self._pending_only_whitespace
         self.text(text)
 
-    def _think(self, text: str) -> None:
-        self._put(Reasoning(text) if self._reasoning else Content(text))
+    def _add_reasoning(self, text: str) -> None:
+        self._add(Reasoning(text) if self._reasoning else Content(text))
 
-    def _thinking_marker(self, source: str) -> None:
+    def _add_reasoning_marker(self, source: str) -> None:
         if source:
-            self._put(Marker(source) if self._reasoning else Content(source))
-            self.last = ""
+            self._add(Marker(source) if self._reasoning else Content(source))
+            self.last_char = ""
 
-    def _put(self, part: Part) -> None:
-        (self._parts if self._draft is None else self._draft).append(part)
+    def _add(self, part: Part) -> None:
+        (self._parts if self._pending is None else self._pending).append(part)
 
 
 def _joined(parts: Iterable[Part]) -> Iterable[Part]:

@@ -1,7 +1,7 @@
-"""Reading text that is still arriving: sequential code over a generator that waits where the text runs out.
+"""An incremental scanner: readers are sequential code that yields where more text is needed.
 
-Every operation is a generator; call it with `yield from`. An operation that does not find what it wants raises NotACall
-at a place that depends on the text alone, never on how it was cut. Each character is read a bounded number of times.
+Every operation is a generator; call it with `yield from`. If the text does not match, it raises CallSyntaxError, at a
+position that depends only on the text, not on the chunks. Each character is scanned a bounded number of times.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from mlx_host.parsing.arguments import arguments_of, is_name, json_call
-from mlx_host.parsing.literal_matcher import literals
+from mlx_host.parsing.arguments import is_name, json_call, normalize_arguments
+from mlx_host.parsing.literal_matcher import literal_matcher
 from mlx_host.parsing.schema import Schema
 from mlx_host.requests import Json
 
 T = TypeVar("T")
-Reading = Generator[None, None, T]
+ScanGenerator = Generator[None, None, T]
 
 SPACE = re.compile(r"\s*")
 NAME = re.compile(r"[^\s<>{}()\[\],;=\"'`|]*")
 
 
-class NotACall(Exception):
-    """The text that is being read cannot be a call, or the answer ended before it was one."""
+class CallSyntaxError(Exception):
+    """The text is not a valid call, or the output ended before the call was complete."""
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
-    """What a reader decided about the text since its last decision: a call, or (no `name`) plain text."""
+class Decision:
+    """What a reader decided about the text since its previous decision: a call, or text if `name` is empty."""
 
     source: str
     name: str = ""
@@ -38,60 +38,60 @@ class Commit:
 
 
 class Scanner:
-    """The text not yet read, `text[at:]`, and what the current reader has read since its last decision."""
+    """The unread text, `text[pos:]`, and the text that the reader has consumed since its last decision."""
 
     def __init__(self, tools: Sequence[Json] = ()) -> None:
         self.tools = tools
         self.text = ""
-        self.at = 0
+        self.pos = 0
         self.ended = False
-        self._read: list[str] = []
-        self._commits: list[Commit] = []
+        self._consumed: list[str] = []
+        self._decisions: list[Decision] = []
 
-    # For the state machine.
+    # For parsers.
 
     def feed(self, text: str) -> None:
-        self.text = self.text[self.at :] + text
-        self.at = 0
+        self.text = self.text[self.pos :] + text
+        self.pos = 0
 
     def unread(self, text: str) -> None:
-        """Put `text`, which was read just before, in front of what is unread."""
-        if self.text.endswith(text, 0, self.at):
-            self.at -= len(text)
+        """Return consumed `text` to the front of the unread text."""
+        if self.text.endswith(text, 0, self.pos):
+            self.pos -= len(text)
         else:
-            self.text = text + self.text[self.at :]
-            self.at = 0
+            self.text = text + self.text[self.pos :]
+            self.pos = 0
 
     def space_ends(self) -> int:
-        """Return the index of the next character in `text` that is not white space."""
-        match = SPACE.match(self.text, self.at)
-        return match.end() if match else self.at
+        """Return the index of the next character in `text` that is not whitespace."""
+        match = SPACE.match(self.text, self.pos)
+        return match.end() if match else self.pos
 
-    def take_commits(self) -> list[Commit]:
-        commits, self._commits = self._commits, []
-        return commits
+    def take_decisions(self) -> list[Decision]:
+        decisions, self._decisions = self._decisions, []
+        return decisions
 
     def take_source(self) -> str:
-        """Return what was read since the last decision."""
-        source = "".join(self._read)
-        self._read.clear()
+        """Return the text consumed since the last decision."""
+        source = "".join(self._consumed)
+        self._consumed.clear()
         return source
 
-    # For readers: the decisions.
+    # Decisions of readers.
 
-    def call(self, name: str, arguments: str, id: str | None = None) -> bool:
-        """Decide that what was read since the last decision is a call; if this makes no valid one, it is text: False.
+    def emit_call(self, name: str, arguments: str, id: str | None = None) -> bool:
+        """Emit the text since the last decision as a call; if the call is invalid, emit it as text and return False.
 
-        `arguments` is JSON text of an object, or of a string that holds one; empty and null mean no arguments.
+        `arguments` is the JSON text of an object, or of a string that contains one; empty or null means no arguments.
         """
-        checked = arguments_of(arguments)
+        checked = normalize_arguments(arguments)
         if checked is None or not is_name(name):
-            self.plain()
+            self.emit_text()
             return False
-        self._commits.append(Commit(self.take_source(), name, checked, id or None))
+        self._decisions.append(Decision(self.take_source(), name, checked, id or None))
         return True
 
-    def json_call(
+    def emit_json_call(
         self,
         raw: str,
         *,
@@ -99,117 +99,118 @@ class Scanner:
         id_key: str = "",
         id_pattern: re.Pattern[str] | None = None,
     ) -> bool:
-        """Decide by a JSON object with `name` and `arguments` (or `parameters`): a call, or text.
+        """Emit a call given as a JSON object with `name` and `arguments` (or `parameters`), as `emit_call` does.
 
-        `id_key` names the member with the call's id; an id that does not match `id_pattern` is dropped.
+        `id_key` is the key of the call's id; an id that does not match `id_pattern` is dropped. With `need_arguments`
+        an object without arguments is text.
         """
         found = json_call(raw, need_arguments=need_arguments, id_key=id_key)
         if found is None:
-            self.plain()
+            self.emit_text()
             return False
         name, arguments, id = found
         known = id is not None and (id_pattern is None or id_pattern.fullmatch(id))
-        return self.call(name, arguments, id if known else None)
+        return self.emit_call(name, arguments, id if known else None)
 
-    def plain(self) -> None:
-        """Decide that what was read since the last decision is text after all."""
-        self._commits.append(Commit(self.take_source()))
+    def emit_text(self) -> None:
+        """Emit the text since the last decision as text that is not a call."""
+        self._decisions.append(Decision(self.take_source()))
 
     def schema(self, function: str) -> Schema:
-        """The JSON schema of a function's parameters; it allows anything if the request has none."""
+        """Return the JSON Schema of a function's parameters; it allows anything if the function is unknown."""
         return Schema.of(self.tools, function)
 
-    # For readers: the operations.
+    # Operations of readers.
 
     def take(self, end: int) -> str:
-        """Read up to the index `end` of `text`; not a generator."""
-        piece = self.text[self.at : end]
-        if piece:
-            self._read.append(piece)
-            self.at = end
-        return piece
+        """Consume and return `text` up to the index `end`. Not a generator."""
+        taken = self.text[self.pos : end]
+        if taken:
+            self._consumed.append(taken)
+            self.pos = end
+        return taken
 
     def mark(self) -> int:
-        """A place for `since`; no decision may come between."""
-        return len(self._read)
+        """Return a mark for `since` and `rewind`, valid until the next decision."""
+        return len(self._consumed)
 
     def since(self, mark: int) -> str:
-        return "".join(self._read[mark:])
+        return "".join(self._consumed[mark:])
 
     def rewind(self, mark: int) -> None:
-        """Give back what was read since a mark, to read it in another way."""
+        """Make the text consumed since a mark unread again."""
         text = self.since(mark)
-        del self._read[mark:]
+        del self._consumed[mark:]
         self.unread(text)
 
-    def peek(self) -> Reading[str]:
-        """The next character, unread; "" at the end of the answer."""
-        while self.at == len(self.text):
+    def peek(self) -> ScanGenerator[str]:
+        """Return the next character without consuming it; "" at the end of the output."""
+        while self.pos == len(self.text):
             if self.ended:
                 return ""
             yield
-        return self.text[self.at]
+        return self.text[self.pos]
 
-    def run(self, pattern: re.Pattern[str]) -> Reading[str]:
-        """Read as long as `pattern` goes, which is one repeated character class, such as SPACE or NAME."""
+    def take_while(self, pattern: re.Pattern[str]) -> ScanGenerator[str]:
+        """Consume the match of `pattern`, which must be a repeated character class such as SPACE or NAME."""
         mark = self.mark()
         while True:
-            if match := pattern.match(self.text, self.at):
+            if match := pattern.match(self.text, self.pos):
                 self.take(match.end())
-            if self.at < len(self.text) or self.ended:
+            if self.pos < len(self.text) or self.ended:
                 return self.since(mark)
             yield
 
-    def space(self) -> Reading[str]:
-        """Read white space, if there is any."""
-        return self.run(SPACE)
+    def space(self) -> ScanGenerator[str]:
+        """Consume whitespace, if any."""
+        return self.take_while(SPACE)
 
-    def name(self) -> Reading[str]:
-        """Read a bare name, at least one character."""
-        name = yield from self.run(NAME)
+    def name(self) -> ScanGenerator[str]:
+        """Consume an unquoted name of at least one character."""
+        name = yield from self.take_while(NAME)
         if not name:
-            raise NotACall
+            raise CallSyntaxError
         return name
 
-    def lookahead(self, *strings: str) -> Reading[str]:
-        """Return which of `strings` comes next, without reading it; "" if none does."""
-        finder = literals(*strings)
+    def lookahead(self, *strings: str) -> ScanGenerator[str]:
+        """Return which of `strings` comes next without consuming it; "" if none does."""
+        matcher = literal_matcher(*strings)
         while True:
-            found, undecided = finder.next(self.text, self.at, ended=self.ended)
+            found, undecided = matcher.match_at(self.text, self.pos, ended=self.ended)
             if not undecided:
                 return found
             yield
 
-    def expect(self, *strings: str) -> Reading[str]:
-        """Read one of `strings` and return it."""
+    def expect(self, *strings: str) -> ScanGenerator[str]:
+        """Consume one of `strings` and return it."""
         found = yield from self.lookahead(*strings)
         if not found:
-            raise NotACall
-        self.take(self.at + len(found))
+            raise CallSyntaxError
+        self.take(self.pos + len(found))
         return found
 
-    def optional(self, *strings: str) -> Reading[str]:
-        """Read one of `strings` if it comes next, else "". Where the answer ends within one, that much is read."""
+    def optional(self, *strings: str) -> ScanGenerator[str]:
+        """Consume one of `strings` if it is next, else return "". If the output ends within one, consume the rest."""
         found = yield from self.lookahead(*strings)
         if found:
-            self.take(self.at + len(found))
-        elif self.ended and literals(*strings).begins(self.text[self.at :]):
+            self.take(self.pos + len(found))
+        elif self.ended and literal_matcher(*strings).is_proper_prefix(self.text[self.pos :]):
             self.take(len(self.text))
         return found
 
-    def until(self, *strings: str) -> Reading[tuple[str, str]]:
-        """Read through the first of `strings`; return what stands before it and which it was."""
-        finder = literals(*strings)
+    def until(self, *strings: str) -> ScanGenerator[tuple[str, str]]:
+        """Consume text through the first of `strings`; return the text before it, and the string."""
+        matcher = literal_matcher(*strings)
         mark = self.mark()
         while True:
-            start, end = finder.find(self.text, self.at, ended=self.ended)
+            start, end = matcher.find(self.text, self.pos, ended=self.ended)
             self.take(start)
             if start < end:
                 value = self.since(mark)
                 return value, self.take(end)
             if self.ended:
-                raise NotACall
+                raise CallSyntaxError
             yield
 
 
-Reader = Callable[[Scanner], Reading[None]]
+ReadFunction = Callable[[Scanner], ScanGenerator[None]]

@@ -1,4 +1,4 @@
-"""Values that arrive as bare text, typed by the tool's JSON schema."""
+"""Types unquoted values by the tool's JSON Schema."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ _ALL = frozenset({"null", "boolean", "integer", "number", "object", "array", "st
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
-# Tools come from clients: references may go in circles and alternatives may nest without end.
-_MOST_REFERENCES = 32
-_MOST_NODES = 100
+# Schemas come from clients: references may be circular and alternatives deeply nested.
+_MAX_REFERENCES = 32
+_MAX_NODES = 100
 
 
 class Schema:
-    """One place in a JSON schema; `root` is where its references point. A place it says nothing of allows anything."""
+    """A node of a JSON Schema that allows anything if it is missing or invalid; `root` is where references point."""
 
     def __init__(self, node: object, root: object) -> None:
         self._root = root
@@ -30,7 +30,7 @@ class Schema:
 
     @classmethod
     def of(cls, tools: Sequence[Json], function: str) -> Schema:
-        """The parameters of one of OpenAI's `tools`."""
+        """Return the schema of a function's parameters; `tools` are in OpenAI's format."""
         for tool in tools:
             declared = tool.get("function", tool)
             if isinstance(declared, Mapping) and declared.get("name") == function:
@@ -38,7 +38,7 @@ class Schema:
         return cls(None, None)
 
     def member(self, key: str) -> Schema:
-        """The schema of an object's member."""
+        """Return the schema of an object's member."""
         for node in self._nodes(self._node, set()):
             properties = node.get("properties")
             if isinstance(properties, Mapping) and key in properties:
@@ -46,39 +46,40 @@ class Schema:
         return self._first("additionalProperties")
 
     def members(self) -> frozenset[str]:
-        """The names of an object's members that it declares."""
+        """Return the keys of the declared members of an object."""
         declared = (node.get("properties") for node in self._nodes(self._node, set()))
         return frozenset(key for properties in declared if isinstance(properties, Mapping) for key in properties)
 
     def item(self) -> Schema:
-        """The schema of an array's items."""
+        """Return the schema of an array's items."""
         return self._first("items")
 
     def types(self) -> frozenset[str]:
-        """JSON schema's names of the types allowed here; empty if it does not say."""
+        """Return the JSON Schema names of the allowed types; empty if the types are not restricted."""
         return self._types(self._node, {}) or frozenset()
 
     def json(self, text: str) -> str:
-        """Return bare `text` as JSON text of a type that is allowed here.
+        """Return unquoted `text` as the JSON text of an allowed type.
 
-        Text it stays where only text is allowed or nothing else fits. Without a schema it is JSON if it parses.
+        It is a string if only strings are allowed or no other type matches. Without a schema it is JSON if it parses.
         """
         types = self.types()
         if types == {"string"}:
             return json_string(text)
-        bare = text.strip()
+        stripped = text.strip()
         if not types:
-            return bare if is_json(bare) else json_string(text)
-        if "null" in types and (bare == "null" or (bare == "None" and "string" not in types)):
+            return stripped if is_json(stripped) else json_string(text)
+        if "null" in types and (stripped == "null" or (stripped == "None" and "string" not in types)):
             return "null"
-        if "boolean" in types and bare in ("true", "false", "True", "False"):
-            return bare.lower()
-        if types & {"integer", "number"} and _NUMBER.fullmatch(bare) and is_json(bare):
-            # Where there may be text or an integer, a fraction is text.
-            return bare if "number" in types or "string" not in types or _INTEGER.fullmatch(bare) else json_string(text)
+        if "boolean" in types and stripped in ("true", "false", "True", "False"):
+            return stripped.lower()
+        if types & {"integer", "number"} and _NUMBER.fullmatch(stripped) and is_json(stripped):
+            # If strings and integers are allowed, a fraction is a string.
+            keep = "number" in types or "string" not in types or _INTEGER.fullmatch(stripped)
+            return stripped if keep else json_string(text)
         for name, python, bracket in (("object", dict, "{"), ("array", list, "[")):
-            if name in types and bare.startswith(bracket):
-                return literal_json(bare, python) or json_string(text)
+            if name in types and stripped.startswith(bracket):
+                return literal_json(stripped, python) or json_string(text)
         return json_string(text)
 
     def _first(self, keyword: str) -> Schema:
@@ -86,9 +87,9 @@ class Schema:
         return Schema(next(found, None), self._root)
 
     def _nodes(self, node: object, seen: set[int]) -> Iterable[Mapping[str, Any]]:
-        """This place and the alternatives within it, each once."""
+        """Yield this node and the nodes that it combines, each once."""
         node = self._follow(node)
-        if not isinstance(node, Mapping) or id(node) in seen or len(seen) == _MOST_NODES:
+        if not isinstance(node, Mapping) or id(node) in seen or len(seen) == _MAX_NODES:
             return
         seen.add(id(node))
         yield node
@@ -97,16 +98,16 @@ class Schema:
                 yield from self._nodes(part, seen)
 
     def _follow(self, node: object) -> object:
-        for _ in range(_MOST_REFERENCES):
+        for _ in range(_MAX_REFERENCES):
             if not isinstance(node, Mapping) or not isinstance(node.get("$ref"), str):
                 return node
-            node = pointed(self._root, node["$ref"])
+            node = resolve_pointer(self._root, node["$ref"])
         return None
 
     def _types(self, node: object, known: dict[int, frozenset[str] | None]) -> frozenset[str] | None:
-        """None means that this node does not restrict the type; `known` nodes are empty while in progress."""
+        """Return None if the node does not restrict the type. `known` caches results, empty while in progress."""
         node = self._follow(node)
-        if not isinstance(node, Mapping) or len(known) == _MOST_NODES:
+        if not isinstance(node, Mapping) or len(known) == _MAX_NODES:
             return None
         if id(node) in known:
             return known[id(node)]
@@ -114,13 +115,13 @@ class Schema:
         limits = [_declared(node), *(self._types(part, known) for part in _parts(node, "allOf"))]
         choices = [parts for keyword in ("anyOf", "oneOf") if (parts := _parts(node, keyword))]
         limits += [_union([self._types(part, known) for part in parts]) for parts in choices]
-        firm = [limit for limit in limits if limit]
-        known[id(node)] = frozenset.intersection(*firm) or firm[0] if firm else None
+        restricting = [limit for limit in limits if limit]
+        known[id(node)] = frozenset.intersection(*restricting) or restricting[0] if restricting else None
         return known[id(node)]
 
 
-def pointed(root: object, pointer: str) -> object:
-    """What a reference within a schema points to, or None."""
+def resolve_pointer(root: object, pointer: str) -> object:
+    """Return the node that a JSON pointer within a schema refers to, or None."""
     node = root
     if not pointer.startswith("#"):
         return None
@@ -172,7 +173,7 @@ def _type_of(value: object) -> str:
 
 
 def literal_json(text: str, kind: type = object) -> str | None:
-    """Return JSON as written, or a Python literal of the same as JSON (models write both); None if it is neither."""
+    """Return JSON unchanged, or a Python literal of type `kind` as JSON (models write both); None if it is neither."""
     if is_json(text):
         return text
     value = python_literal(text)
@@ -186,7 +187,7 @@ def literal_json(text: str, kind: type = object) -> str | None:
 
 
 class _JsonWords(ast.NodeTransformer):
-    """JSON's words among Python's, as models mix them."""
+    """Accepts true, false and null in Python literals, because models mix the two notations."""
 
     words: ClassVar[dict[str, bool | None]] = {"true": True, "false": False, "null": None}
 
@@ -198,7 +199,7 @@ def python_literal(text: str) -> object:
     """Return the value of a Python literal, or None if `text` is not one."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an invalid escape in the model's string is no concern of the log's
+            warnings.simplefilter("ignore")  # Invalid escapes in generated text are not worth a log line.
             return ast.literal_eval(_JsonWords().visit(ast.parse(text.strip(), mode="eval")))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         return None

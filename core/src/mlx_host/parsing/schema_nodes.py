@@ -1,4 +1,4 @@
-"""The parameters of tools, one place of a JSON schema at a time, as the grammar of a call needs them."""
+"""JSON Schema nodes of a tool's parameters, as the grammars of calls need them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from typing import Any, NoReturn
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing.arguments import is_name
-from mlx_host.parsing.schema import Schema, pointed
+from mlx_host.parsing.schema import Schema, resolve_pointer
 from mlx_host.requests import Json
 
-# What restricts values; all else in a schema is said to readers.
-_OF_OBJECTS = ("patternProperties", "propertyNames", "dependentRequired", "dependentSchemas", "dependencies")
-_COMBINED = ("anyOf", "oneOf", "allOf", "not", "if", "enum", "const", "unevaluatedProperties")
-_RESTRICTIONS = {*_OF_OBJECTS, *_COMBINED, "$ref", "type", "properties", "additionalProperties", "required"}
+# Keywords that restrict values. All others are annotations.
+_OBJECT_KEYWORDS = ("patternProperties", "propertyNames", "dependentRequired", "dependentSchemas", "dependencies")
+_COMBINING_KEYWORDS = ("anyOf", "oneOf", "allOf", "not", "if", "enum", "const", "unevaluatedProperties")
+_RESTRICTIONS = {*_OBJECT_KEYWORDS, *_COMBINING_KEYWORDS}
+_RESTRICTIONS |= {"$ref", "type", "properties", "additionalProperties", "required"}
 _RESTRICTIONS |= {"minProperties", "maxProperties", "items", "prefixItems", "contains", "minItems", "maxItems"}
 _RESTRICTIONS |= {"uniqueItems", "minLength", "maxLength", "pattern", "minimum", "maximum", "multipleOf"}
 _RESTRICTIONS |= {"exclusiveMinimum", "exclusiveMaximum"}
-# The formats that llguidance knows. JSON schema takes a format for a remark, and an unknown one for nothing.
+# The formats that llguidance supports. JSON Schema treats a format as an annotation, and ignores unknown ones.
 _FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
 _SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
-_SHAPES: dict[str, type | tuple[type, ...]] = {
+_KEYWORD_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys((*_SCHEMAS_BY_NAME, "not", "if"), Mapping),
     **dict.fromkeys(("anyOf", "oneOf", "allOf", "enum", "required", "prefixItems"), list),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), int),
@@ -31,221 +32,233 @@ _SHAPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("pattern", "$ref"), str),
     "type": (str, list),
 }
-_VALUES = ("enum", "const", "default", "examples", "required")
+# Keywords whose value is data, not a schema.
+_DATA_KEYWORDS = ("enum", "const", "default", "examples", "required")
 
 
 @dataclass(frozen=True)
-class Place:
-    """A place in the schema of a tool's parameters; `root` is where its references point, `refs` what led here."""
+class SchemaNode:
+    """One node in the schema of a tool's parameters.
 
-    node: Mapping[str, Any]
+    `raw` is the node as the client sent it, `root` the schema that its references point into, `tool` the tool's name
+    for error messages, and `refs` the references that were followed to reach the node.
+    """
+
+    raw: Mapping[str, Any]
     root: Mapping[str, Any]
     tool: str
     refs: tuple[str, ...] = ()
 
-    def at(self, node: object) -> Place:
-        """Another place in the same schema."""
-        if isinstance(node, bool):
-            node = {} if node else {"not": {}}
-        if not isinstance(node, Mapping):
+    def subschema(self, raw: object) -> SchemaNode:
+        """Return another node of the same schema. UnsupportedRequestError if `raw` is not a schema."""
+        if isinstance(raw, bool):
+            raw = {} if raw else {"not": {}}
+        if not isinstance(raw, Mapping):
             raise UnsupportedRequestError(
-                f"the schema of the tool {self.tool!r} holds {node!r} for a schema", param="tools"
+                f"invalid schema of the tool {self.tool!r}: {raw!r} is not a schema (expected an object or a boolean)",
+                param="tools",
             )
-        return Place(node, self.root, self.tool, self.refs)
+        return SchemaNode(raw, self.root, self.tool, self.refs)
 
-    def resolved(self) -> Place:
-        """Follow a reference; one that says more beside it, points nowhere or goes in circles is refused."""
-        place = self
-        while "$ref" in place.node:
-            reference = place.node["$ref"]
-            node = pointed(self.root, reference) if isinstance(reference, str) else None
-            if node is None or reference in place.refs or place.says() != {"$ref"}:
-                place.refuse("$ref")
-            place = Place(place.at(node).node, self.root, self.tool, (*place.refs, reference))
-        return place
+    def resolved(self) -> SchemaNode:
+        """Follow `$ref`; a reference is rejected if it has sibling keywords, does not resolve or is circular."""
+        node = self
+        while "$ref" in node.raw:
+            reference = node.raw["$ref"]
+            target = resolve_pointer(self.root, reference) if isinstance(reference, str) else None
+            if target is None or reference in node.refs or node.keywords() != {"$ref"}:
+                node.reject("$ref")
+            node = SchemaNode(node.subschema(target).raw, self.root, self.tool, (*node.refs, reference))
+        return node
 
-    def says(self) -> frozenset[str]:
-        """The keywords here that restrict values."""
-        return frozenset(_RESTRICTIONS & self.node.keys())
+    def keywords(self) -> frozenset[str]:
+        """Return the node's keywords that restrict values."""
+        return frozenset(_RESTRICTIONS & self.raw.keys())
 
     def types(self) -> frozenset[str]:
+        """Return the JSON Schema names of the allowed types; empty if the node does not restrict them."""
         return self.schema().types()
 
     def schema(self) -> Schema:
-        return Schema(self.node, self.root)
+        return Schema(self.raw, self.root)
 
     def json(self) -> JsonValue:
-        """The values allowed here as JSON, with the definitions that the schema may refer to."""
+        """Return the grammar of the allowed values as JSON, with the definitions that the schema may refer to."""
         definitions = {key: self.root[key] for key in ("$defs", "definitions") if key in self.root}
         known = tuple(f"#/{key}/" for key in definitions)
-        if not all(reference.startswith(known) for reference in _references(self.node)):
-            self.refuse("$ref")
-        return JsonValue({**self.node, **definitions}, param="tools")
+        if not all(reference.startswith(known) for reference in _references(self.raw)):
+            self.reject("$ref")
+        return JsonValue({**self.raw, **definitions}, param="tools")
 
-    def refuse(self, keyword: str) -> NoReturn:
+    def reject(self, keyword: str) -> NoReturn:
+        """Raise UnsupportedRequestError for a keyword that this call format cannot guarantee."""
         raise UnsupportedRequestError(
-            f"the tool {self.tool!r} cannot be forced or strict with this model: in the format of its calls the "
-            f"schema's {keyword!r} at {json.dumps(self.node)[:200]} cannot be guaranteed",
+            f"the tool {self.tool!r} cannot be forced or strict with this model: unsupported JSON Schema keyword "
+            f"{keyword!r} in its tool-call format, at {json.dumps(self.raw)[:200]}",
             param="tools",
         )
 
 
 @dataclass(frozen=True)
-class Member:
-    """A member that an object declares."""
+class Property:
+    """A property that an object schema declares."""
 
     key: str
-    place: Place
+    node: SchemaNode
     required: bool
 
 
 @dataclass(frozen=True)
-class Function:
-    """A tool's function; `parameters` allow objects alone."""
+class ToolFunction:
+    """A tool's function. The schema of its `parameters` allows only objects."""
 
     name: str
-    parameters: Place
+    parameters: SchemaNode
 
     def json(self) -> JsonValue:
-        """The arguments as JSON."""
-        schema = dict(self.parameters.node)
-        if "properties" in schema and not schema.keys() & {*_OF_OBJECTS, *_COMBINED, "$ref", "additionalProperties"}:
-            declared, _ = members(self.parameters)
-            schema["properties"] = {member.key: dict(member.place.node) for member in declared}
+        """Return the grammar of the arguments as JSON."""
+        schema = dict(self.parameters.raw)
+        open_keywords = {*_OBJECT_KEYWORDS, *_COMBINING_KEYWORDS, "$ref", "additionalProperties"}
+        if "properties" in schema and not schema.keys() & open_keywords:
+            declared, _ = object_properties(self.parameters)
+            schema["properties"] = {property_.key: dict(property_.node.raw) for property_ in declared}
             schema["additionalProperties"] = False
         return JsonValue(schema, param="tools")
 
 
-def functions(tools: Iterable[Json]) -> list[Function]:
-    """The functions of OpenAI's `tools`. Without parameters a function takes none."""
-    return [_function(tool["function"]) for tool in tools]
+def tool_functions(tools: Iterable[Json]) -> list[ToolFunction]:
+    """Return the functions of `tools`, in OpenAI's format. A function without parameters takes no arguments."""
+    return [_tool_function(tool["function"]) for tool in tools]
 
 
-def _function(declared: Mapping[str, Any]) -> Function:
+def _tool_function(declared: Mapping[str, Any]) -> ToolFunction:
     name, schema = declared["name"], declared.get("parameters")
     if not is_name(name):
-        raise UnsupportedRequestError(f"the tool name {name!r} cannot be written in a call", param="tools")
+        raise UnsupportedRequestError(
+            f"invalid tool name {name!r}: expected text without surrounding whitespace", param="tools"
+        )
     if schema is None:
         schema = {"properties": {}}
-    place = Place({}, {}, name).at(schema)
-    root = _checked(place.node, name)
+    root = _validated(SchemaNode({}, {}, name).subschema(schema).raw, name)
     if "object" not in (Schema(root, root).types() or {"object"}):
-        Place(root, root, name).refuse("type")
+        SchemaNode(root, root, name).reject("type")
     root = root if "$ref" in root else {**root, "type": "object"}
-    return Function(name, Place(root, root, name))
+    return ToolFunction(name, SchemaNode(root, root, name))
 
 
-def members(place: Place) -> tuple[list[Member], Place | None]:
-    """What an object holds: its members in the schema's order, and the place of all others, None if there are none.
+def object_properties(node: SchemaNode) -> tuple[list[Property], SchemaNode | None]:
+    """Return an object's properties, in the schema's order, and the schema of undeclared ones (None: not allowed).
 
-    Where members are declared and nothing is said of others, there are none: a call makes no parameters up.
+    If properties are declared and `additionalProperties` is absent, no others are allowed, so that a call cannot invent
+    parameters.
     """
-    place = place.resolved()
-    node = place.node
-    for keyword in (*_OF_OBJECTS, *_COMBINED):
-        if keyword in node:
-            place.refuse(keyword)
-    properties, required = node.get("properties", {}), node.get("required", [])
-    others = node.get("additionalProperties", "properties" not in node)
+    node = node.resolved()
+    raw = node.raw
+    for keyword in (*_OBJECT_KEYWORDS, *_COMBINING_KEYWORDS):
+        if keyword in raw:
+            node.reject(keyword)
+    properties, required = raw.get("properties", {}), raw.get("required", [])
+    others = raw.get("additionalProperties", "properties" not in raw)
     if not all(isinstance(key, str) for key in required):
-        place.refuse("required")
+        node.reject("required")
     keys = dict.fromkeys([*properties, *required])
-    if node.get("minProperties", 0) > len(required):
-        place.refuse("minProperties")
-    if "maxProperties" in node and (node["maxProperties"] < len(keys) or others is not False):
-        place.refuse("maxProperties")
-    unknown = {} if "additionalProperties" not in node else others
-    declared = [Member(key, place.at(properties.get(key, unknown)), key in required) for key in keys]
-    return declared, None if others is False else place.at(others)
+    if raw.get("minProperties", 0) > len(required):
+        node.reject("minProperties")
+    if "maxProperties" in raw and (raw["maxProperties"] < len(keys) or others is not False):
+        node.reject("maxProperties")
+    unknown = {} if "additionalProperties" not in raw else others
+    declared = [Property(key, node.subschema(properties.get(key, unknown)), key in required) for key in keys]
+    return declared, None if others is False else node.subschema(others)
 
 
-def branches(place: Place) -> list[Place]:
-    """The alternatives of a place: of one type each, or not restricted as to type."""
-    place = place.resolved()
-    node, says = place.node, place.says()
-    if "enum" in node or "const" in node:
-        return _by_type(place)
+def alternatives(node: SchemaNode) -> list[SchemaNode]:
+    """Return the alternatives that a node allows: each of one type, or without a restriction of the type."""
+    node = node.resolved()
+    raw, keywords = node.raw, node.keywords()
+    if "enum" in raw or "const" in raw:
+        return _by_type(node)
     for keyword in ("anyOf", "oneOf"):
-        if keyword in node:
-            if says != {keyword}:
-                place.refuse(keyword)
-            parts = [part for choice in node[keyword] for part in branches(place.at(choice))]
+        if keyword in raw:
+            if keywords != {keyword}:
+                node.reject(keyword)
+            parts = [part for choice in raw[keyword] for part in alternatives(node.subschema(choice))]
             if not parts:
-                place.refuse(keyword)
+                node.reject(keyword)
             if keyword == "oneOf" and not _disjoint(parts):
-                place.refuse(keyword)
+                node.reject(keyword)
             return parts
-    if "allOf" in node:
-        if says != {"allOf"} or len(node["allOf"]) != 1:
-            place.refuse("allOf")
-        return branches(place.at(node["allOf"][0]))
-    if isinstance(node.get("type"), list):
-        return [place.at({**node, "type": name}) for name in node["type"]]
-    return [place]
+    if "allOf" in raw:
+        if keywords != {"allOf"} or len(raw["allOf"]) != 1:
+            node.reject("allOf")
+        return alternatives(node.subschema(raw["allOf"][0]))
+    if isinstance(raw.get("type"), list):
+        return [node.subschema({**raw, "type": name}) for name in raw["type"]]
+    return [node]
 
 
-def values(place: Place) -> list[object] | None:
-    """The only values allowed, if the place lists them."""
-    node = place.node
-    if "const" in node:
-        return [node["const"]]
-    return list(node["enum"]) if "enum" in node else None
+def enum_values(node: SchemaNode) -> list[object] | None:
+    """Return the values of `enum` or `const`; None if the node has neither."""
+    raw = node.raw
+    if "const" in raw:
+        return [raw["const"]]
+    return list(raw["enum"]) if "enum" in raw else None
 
 
-def _by_type(place: Place) -> list[Place]:
-    listed: dict[frozenset[str], list[object]] = {}
-    if place.says() - {"enum", "const", "type"} or {"enum", "const"} <= place.says():
-        place.refuse("enum" if "enum" in place.node else "const")
-    allowed = Schema({"type": place.node["type"]}, {}).types() if "type" in place.node else frozenset[str]()
-    for value in values(place) or ():
+def _by_type(node: SchemaNode) -> list[SchemaNode]:
+    by_type: dict[frozenset[str], list[object]] = {}
+    if node.keywords() - {"enum", "const", "type"} or {"enum", "const"} <= node.keywords():
+        node.reject("enum" if "enum" in node.raw else "const")
+    allowed = Schema({"type": node.raw["type"]}, {}).types() if "type" in node.raw else frozenset[str]()
+    for value in enum_values(node) or ():
         types = Schema({"const": value}, {}).types()
         if not allowed or types <= allowed or (types == {"integer"} and "number" in allowed):
-            listed.setdefault(types, []).append(value)
-    if not listed:
-        place.refuse("enum" if "enum" in place.node else "const")
-    return [place.at({"enum": found}) for found in listed.values()]
+            by_type.setdefault(types, []).append(value)
+    if not by_type:
+        node.reject("enum" if "enum" in node.raw else "const")
+    return [node.subschema({"enum": found}) for found in by_type.values()]
 
 
-def _disjoint(parts: Sequence[Place]) -> bool:
-    """Whether no value fits two of the parts, as far as their types and lists of values show it."""
-    listed = [json.dumps(value) for part in parts for value in values(part) or ()]
-    typed = [part.types() for part in parts if values(part) is None]
+def _disjoint(parts: Sequence[SchemaNode]) -> bool:
+    """Return whether no value matches two of the parts, judged by their types and enums alone."""
+    listed = [json.dumps(value) for part in parts for value in enum_values(part) or ()]
+    typed = [part.types() for part in parts if enum_values(part) is None]
     names = [name for types in typed for name in types]
-    firm = all(typed) and len(names) == len(set(names)) and not {"integer", "number"} <= set(names)
-    apart = all(not types & part.types() for types in typed for part in parts if values(part) is not None)
-    return firm and apart and len(listed) == len(set(listed))
+    distinct = all(typed) and len(names) == len(set(names)) and not {"integer", "number"} <= set(names)
+    separate = all(not types & part.types() for types in typed for part in parts if enum_values(part) is not None)
+    return distinct and separate and len(listed) == len(set(listed))
 
 
-def _references(node: object) -> Iterable[str]:
-    if isinstance(node, Mapping):
-        for key, inner in node.items():
+def _references(raw: object) -> Iterable[str]:
+    if isinstance(raw, Mapping):
+        for key, inner in raw.items():
             if key == "$ref" and isinstance(inner, str):
                 yield inner
-            elif key not in _VALUES:
+            elif key not in _DATA_KEYWORDS:
                 yield from _references(inner)
-    elif isinstance(node, list):
-        for inner in node:
+    elif isinstance(raw, list):
+        for inner in raw:
             yield from _references(inner)
 
 
-def _checked(schema: Mapping[str, Any], tool: str) -> dict[str, Any]:
-    """The schema, if its keywords have the shapes they must have, without formats that say nothing."""
+def _validated(schema: Mapping[str, Any], tool: str) -> dict[str, Any]:
+    """Return the schema without unknown formats; reject it if a keyword has a value of the wrong type."""
     kept: dict[str, Any] = {}
     for key, inner in schema.items():
-        if key in _SHAPES and (not isinstance(inner, _SHAPES[key]) or (isinstance(inner, bool) and key != "const")):
-            Place({key: inner}, {}, tool).refuse(key)
+        expected = _KEYWORD_TYPES.get(key, object)
+        if key in _KEYWORD_TYPES and (not isinstance(inner, expected) or (isinstance(inner, bool) and key != "const")):
+            SchemaNode({key: inner}, {}, tool).reject(key)
         if key == "format" and inner not in _FORMATS:
             continue
         if key in _SCHEMAS_BY_NAME:
-            kept[key] = {name: _checked_part(node, tool) for name, node in inner.items()}
-        elif key in _VALUES:
+            kept[key] = {name: _validated_part(node, tool) for name, node in inner.items()}
+        elif key in _DATA_KEYWORDS:
             kept[key] = inner
         elif isinstance(inner, list):
-            kept[key] = [_checked_part(node, tool) for node in inner]
+            kept[key] = [_validated_part(node, tool) for node in inner]
         else:
-            kept[key] = _checked_part(inner, tool)
+            kept[key] = _validated_part(inner, tool)
     return kept
 
 
-def _checked_part(node: object, tool: str) -> object:
-    return _checked(node, tool) if isinstance(node, Mapping) else node
+def _validated_part(raw: object, tool: str) -> object:
+    return _validated(raw, tool) if isinstance(raw, Mapping) else raw

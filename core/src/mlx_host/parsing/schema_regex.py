@@ -1,4 +1,4 @@
-"""JSON schema's `pattern`, which is searched for anywhere in a string, as a regular expression of whole strings."""
+"""Converts JSON Schema's `pattern`, which may match anywhere in a string, to a regex for whole strings."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import re
 
 _TOKEN = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\(\?<?[=!]|\(\?P=|[*+?}]\??|.", re.DOTALL)
 _ASCII = {r"\d": "0-9", r"\w": "a-zA-Z0-9_"}
-_UNSAYABLE = {"(?=", "(?!", "(?<=", "(?<!", "(?P=", "^", "$"}
+_UNSUPPORTED = {"(?=", "(?!", "(?<=", "(?<!", "(?P=", "^", "$"}
 
 
 def whole_regex(pattern: object) -> str | None:
-    """None for what goes beyond a regular language, and for anchors that are not at either end.
+    """Return a regex that matches whole strings; None for lookarounds, backreferences and anchors inside the pattern.
 
-    The result is of the kind that Python and llguidance read alike; `\\d` and `\\w` are ASCII, as in ECMA's.
+    Python and llguidance interpret the result alike; `\\d` and `\\w` are ASCII, as in ECMA 262.
     """
     if not isinstance(pattern, str):
         return None
@@ -36,7 +36,7 @@ def _whole(tokens: list[str]) -> str | None:
     begins = tokens[:1] == ["^"]
     ends = tokens[-1:] == ["$"]
     inner = tokens[begins : len(tokens) - ends]
-    if any(token in _UNSAYABLE or re.fullmatch(r"\\[0-9bBAZzG]", token) for token in inner):
+    if any(token in _UNSUPPORTED or re.fullmatch(r"\\[0-9bBAZzG]", token) for token in inner):
         return None
     written = "".join(map(_token, inner))
     return f"{'' if begins else '(?s:.*)'}(?:{written}){'' if ends else '(?s:.*)'}"
@@ -47,5 +47,5 @@ def _token(token: str) -> str:
         return re.sub(r"\\.", lambda found: _ASCII.get(found[0], found[0]), token, flags=re.DOTALL)
     if token in _ASCII:
         return f"[{_ASCII[token]}]"
-    # How long a part of a match is, makes no difference to the whole.
+    # Lazy quantifiers: the length of a part does not affect whether the whole matches.
     return token[0] if len(token) == 2 and token[1] == "?" and token[0] in "*+?}" else token

@@ -1,4 +1,4 @@
-"""Arguments in a tag each, with bare text as values, and the call notation that Qwen3-Coder made common."""
+"""Arguments as tags with unquoted values, and the call notation of Qwen3-Coder."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import Any
 from mlx_host.grammar import Grammar, chain
 from mlx_host.parsing.arguments import json_object
 from mlx_host.parsing.call_format import Notation
-from mlx_host.parsing.call_grammars import named, parameters
+from mlx_host.parsing.call_grammars import check_function_name, parameters
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.parsing.scanner import Reading, Scanner
+from mlx_host.parsing.scanner import ScanGenerator, Scanner
 from mlx_host.parsing.schema import Schema
-from mlx_host.parsing.schema_nodes import Function, Place
-from mlx_host.parsing.unquoted_values import BareText
-from mlx_host.parsing.value_readers import typed_value
+from mlx_host.parsing.schema_nodes import SchemaNode, ToolFunction
+from mlx_host.parsing.unquoted_values import UnquotedValue
+from mlx_host.parsing.value_readers import read_typed_value
 
 
 @dataclass(frozen=True)
 class TagArguments:
-    """Arguments as key and value between tags; the values are bare text that the schema types.
+    """Arguments as key and value between tags; values are unquoted and typed by the schema.
 
     The models write `opener`, the key, `key_closer`, `gap`, `value_opener`, the value, the closer of `values`, `after`.
-    `key` matches the keys that can be written. A key is read up to `key_closer`; with `key_run` it may hold only the
-    characters of that pattern, and with `strip_key` white space around it is dropped. If `values` have a pad or are
-    trimmed, one newline on either side of a value belongs to the tags.
+    `key` matches the keys that the format can represent. A key is parsed up to `key_closer`; with `key_run` it may
+    contain only the characters of that pattern, and with `strip_key` whitespace around it is removed. If `values` have
+    a pad or are trimmed, one newline on either side of a value belongs to the tags.
     """
 
     opener: str
     key_closer: str
-    values: BareText
+    values: UnquotedValue
     key: re.Pattern[str]
     value_opener: str = ""
     gap: str = ""
@@ -40,8 +40,8 @@ class TagArguments:
     key_run: re.Pattern[str] | None = None
     strip_key: bool = True
 
-    def read(self, s: Scanner, schema: Schema, *ends: str) -> Reading[dict[str, str]]:
-        """Read all arguments and one of `ends`; return the JSON text of each value."""
+    def read(self, s: Scanner, schema: Schema, *ends: str) -> ScanGenerator[dict[str, str]]:
+        """Parse all arguments and one of `ends`; return the JSON text of each value."""
         arguments: dict[str, str] = {}
         while True:
             yield from s.space()
@@ -52,16 +52,16 @@ class TagArguments:
                 yield from s.space()
                 yield from s.expect(self.value_opener)
             member = schema.member(key)
-            value = yield from typed_value(s, member, self.values.closer)
+            value = yield from read_typed_value(s, member, self.values.closer)
             if self._padded:
                 value = value.removeprefix("\n").removesuffix("\n")
             arguments[key] = member.json(value)
 
-    def _read_key(self, s: Scanner) -> Reading[str]:
+    def _read_key(self, s: Scanner) -> ScanGenerator[str]:
         if self.key_run is None:
             key, _ = yield from s.until(self.key_closer)
         else:
-            key = yield from s.run(self.key_run)
+            key = yield from s.take_while(self.key_run)
             yield from s.expect(self.key_closer)
         return key.strip() if self.strip_key else key
 
@@ -73,58 +73,60 @@ class TagArguments:
     def _before_value(self) -> str:
         return self.key_closer + self.gap + self.value_opener
 
-    def grammar(self, function: Function) -> Grammar:
-        """State all arguments of a call: the required ones and any of the others."""
+    def grammar(self, function: ToolFunction) -> Grammar:
+        """Return the grammar of a call's arguments: the required ones and any of the others."""
         return parameters(function, self.opener, self._before_value, self.key, self._value)
 
-    def _value(self, place: Place) -> Grammar:
-        return chain(self.values.value(place), self.after)
+    def _value(self, node: SchemaNode) -> Grammar:
+        return chain(self.values.value(node), self.after)
 
     def write(self, arguments: Mapping[str, Any]) -> str:
         return "".join(
-            f"{self.opener}{key}{self._before_value}{self._bare(value)}{self.values.pad}{self.values.closer}{self.after}"
+            f"{self.opener}{key}{self._before_value}{self._unquoted(value)}{self.values.pad}{self.values.closer}{self.after}"
             for key, value in arguments.items()
         )
 
-    def _bare(self, value: object) -> str:
+    def _unquoted(self, value: object) -> str:
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         if self.values.trimmed:
-            # The reader drops one newline on either side, which models add; these are the value's own.
+            # The reader removes one newline on either side, which models add. Double those that belong to the value.
             text = "\n" * text.startswith("\n") + text + "\n" * text.endswith("\n")
         return text
 
 
 _IN_TAG = re.compile(r"[^<>\n]*")
-_WRITABLE = re.compile(r"[^<>\s]+")
+_NAME = re.compile(r"[^<>\s]+")
 _PARAMETERS = TagArguments(
-    "<parameter=", ">", BareText("</parameter>", pad="\n"), _WRITABLE, gap="\n", after="\n", key_run=_IN_TAG
+    "<parameter=", ">", UnquotedValue("</parameter>", pad="\n"), _NAME, gap="\n", after="\n", key_run=_IN_TAG
 )
 _FUNCTION, _END_FUNCTION = "<function=", "</function>"
 
 
 @dataclass(frozen=True)
 class FunctionXml(Notation):
-    """`<function=N><parameter=K>V</parameter>…</function>`, with a line for each tag and each value.
+    """`<function=N><parameter=K>V</parameter>…</function>`, with each tag and value on its own line.
 
-    One newline on either side of V belongs to the tags; the rest of V is data.
+    One newline on either side of V belongs to the tags; the rest of V is verbatim.
     """
 
     @property
-    def begins(self) -> tuple[str, ...]:
+    def starts(self) -> tuple[str, ...]:
         return (_FUNCTION,)
 
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
         yield from s.space()
         yield from s.expect(_FUNCTION)
-        name = (yield from s.run(_IN_TAG)).strip()
+        name = (yield from s.take_while(_IN_TAG)).strip()
         yield from s.expect(">")
         arguments = yield from _PARAMETERS.read(s, s.schema(name), _END_FUNCTION)
         yield from s.space()
         yield from s.optional(*closers)
-        s.call(name, json_object(arguments))
+        s.emit_call(name, json_object(arguments))
 
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
-        return chain(f"{_FUNCTION}{named(function, _WRITABLE)}>\n", _PARAMETERS.grammar(function), _END_FUNCTION)
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
+        return chain(
+            f"{_FUNCTION}{check_function_name(function, _NAME)}>\n", _PARAMETERS.grammar(function), _END_FUNCTION
+        )
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
         return f"{_FUNCTION}{name}>\n{_PARAMETERS.write(arguments)}{_END_FUNCTION}"

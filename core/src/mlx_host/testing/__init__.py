@@ -1,4 +1,4 @@
-"""Contracts and doubles for plugin authors: pytest classes to inherit. Needs the extra `mlx-host[testing]`."""
+"""For tests of plugins: contracts as pytest classes to inherit, and test doubles. Requires `mlx-host[testing]`."""
 
 from mlx_host.testing.api_contract import ApiContract
 from mlx_host.testing.fake_service import FakeReply, FakeService

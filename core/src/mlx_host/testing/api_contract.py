@@ -1,4 +1,4 @@
-"""What every API must do, as tests to inherit: errors, streams, disconnects, settings, routes."""
+"""The contract of APIs, as tests to inherit: errors, streams, disconnects, settings and routes."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ class ApiContract:
             stream = {}
             invalid = ({"input": ""},)
 
-    The plugin must be installed: `mlx-host run ARGUMENTS` is started as a process, once for neighbouring classes with
-    the same arguments. POST `path` with the fields `body` must succeed, quickly and with the same output each time.
+    The plugin must be installed: `mlx-host run ARGUMENTS` is started as a process, once for consecutive classes with
+    the same arguments. POST `path` with the fields `body` must succeed quickly, and with the same output each time.
 
     `stream` are the fields that, added to `body`, make the response a stream: None if the API has no streams, empty if
-    every response is one. `invalid` are changes to `body` that are rejected; include one that the model rejects, not
-    the API. `settings` are the API's settings, where it cannot do with the defaults.
+    every response is one. `invalid` are changes to `body` that make it invalid; include one that is rejected by the
+    model, not by the API. `settings` are the API's settings, if the defaults are not suitable.
     """
 
     api: ClassVar[Api[Any]]
@@ -61,18 +61,18 @@ class ApiContract:
     stream: ClassVar[Mapping[str, Any] | None] = None
     invalid: ClassVar[Sequence[Mapping[str, Any]]] = ()
     settings: ClassVar[Mapping[str, Any]] = {}
-    # Seconds to wait for what a correct server does at once.
+    # Seconds to wait for events that are immediate with a correct server.
     timeout: ClassVar[float] = 30.0
 
     @classmethod
     def encode(cls, fields: Mapping[str, Any]) -> tuple[bytes, str]:
-        """Return a request body and its content type; override it where that is not JSON."""
+        """Return a request body and its content type; override this if the body is not JSON."""
         return json.dumps(fields).encode(), "application/json"
 
     @classmethod
     def output(cls, response: HttpResponse) -> object:
-        """Return what must be the same in a plain response and in a stream, such as the text."""
-        pytest.fail("override `output`: return what must be the same in a plain response and in a stream")
+        """Return the part of a response that must be equal with and without streaming, such as the text."""
+        pytest.fail("override `output`: return the part of a response that must be equal with and without streaming")
 
     @pytest.fixture(scope="class")
     @classmethod
@@ -80,7 +80,7 @@ class ApiContract:
         arguments = (*cls.arguments, *ONE_REQUEST)
         servers = request.config.stash.setdefault(_SERVERS, {})
         if arguments not in servers:
-            # One server at a time: its models take memory.
+            # One server at a time, because models need memory.
             for server in servers.values():
                 server.stop()
             servers.clear()
@@ -91,7 +91,7 @@ class ApiContract:
     @pytest.fixture(scope="class")
     @classmethod
     def endpoints(cls) -> Endpoints:
-        """Endpoints of the API without a server."""
+        """The endpoints of the API, without a server."""
 
         async def create() -> Endpoints:
             return cls.api.create(FakeService(), cls.api.settings(**cls.settings))
@@ -106,17 +106,17 @@ class ApiContract:
     @pytest.fixture(scope="class")
     @classmethod
     def rejection(cls, endpoints: Endpoints) -> Response:
-        """An error response in the API's own format."""
+        """An error response in the API's format."""
         return endpoints.error(InvalidRequestError(MESSAGE, param="field", code="contract"))
 
-    # What is registered
+    # Registration
 
     def test_request_types_are_valid(self) -> None:
-        assert self.api.request_types, "request_types is empty; list the types of request that the API submits"
+        assert self.api.request_types, "request_types is empty; list the types of requests that the API submits"
         for each in self.api.request_types:
             is_request = isinstance(each, type) and issubclass(each, Request)
             assert is_request, f"{each!r} in request_types is not a subclass of Request"
-            assert pickle.loads(pickle.dumps(each)) is each, f"{each!r} cannot be found by its name"
+            assert pickle.loads(pickle.dumps(each)) is each, f"{each!r} cannot be imported by its name"
 
     def test_settings_have_descriptions(self) -> None:
         for name, field in self.api.settings.model_fields.items():
@@ -132,7 +132,7 @@ class ApiContract:
         assert routes, "the API has no routes"
         for route in routes:
             covered = any(is_below(route.path, prefix) for prefix in self.api.prefixes)
-            assert covered, f"{route.path} is below none of the prefixes {self.api.prefixes}"
+            assert covered, f"{route.path} is not below any of the prefixes {self.api.prefixes}"
 
     def test_routes_are_in_the_openapi_document(self, server: RunningServer, routes: list[Route]) -> None:
         paths = server.request("GET", "/openapi.json").json()["paths"]
@@ -173,8 +173,8 @@ class ApiContract:
     # Errors
 
     def test_error_bodies_contain_the_message(self, rejection: Response) -> None:
-        assert rejection.status_code == 400, f"`error` gives status {rejection.status_code} to an error with status 400"
-        assert MESSAGE.encode() in bytes(rejection.body), f"`error` leaves out the message: {rejection.body!r}"
+        assert rejection.status_code == 400, f"`error` returns status {rejection.status_code}, expected 400"
+        assert MESSAGE.encode() in bytes(rejection.body), f"`error` does not include the message: {rejection.body!r}"
 
     def test_unknown_paths_are_rejected(self, server: RunningServer, rejection: Response) -> None:
         for prefix in self.api.prefixes:
@@ -233,7 +233,7 @@ class ApiContract:
             for change in self.invalid:
                 check_error(self.post(server, {**fields, **change}), rejection, f"{name} with {change!r}")
 
-    # While a request runs
+    # Concurrent requests
 
     def test_requests_beyond_capacity_get_a_status(self, server: RunningServer, rejection: Response) -> None:
         for name, fields in self.variants():
@@ -249,7 +249,7 @@ class ApiContract:
 
     @classmethod
     def variants(cls) -> list[tuple[str, Mapping[str, Any]]]:
-        """Return the fields of a plain request and of a streamed one, as far as the API has them, by name."""
+        """Return the fields of a plain and a streamed request, if the API has both, each with a name."""
         plain, streamed = ("a plain request", cls.body), ("a streamed request", {**cls.body, **(cls.stream or {})})
         if not cls.stream:
             return [plain if cls.stream is None else streamed]
@@ -263,7 +263,7 @@ class ApiContract:
     @classmethod
     @contextmanager
     def running_request(cls, server: RunningServer, fields: Mapping[str, Any]) -> Iterator[Callable[[], None]]:
-        """Keep a request running by suspending the model; yields what disconnects its client."""
+        """Keep a request running by suspending the model; yield a function that disconnects its client."""
         assert wait_until(lambda: server.running() == 0, cls.timeout), "an earlier request still runs"
         body, content_type = cls.encode(fields)
         connection = server.connect(cls.timeout)
@@ -275,12 +275,12 @@ class ApiContract:
                 yield connection.close
         finally:
             connection.close()
-        # With the model resumed, a request that was not cancelled ends by itself.
+        # The model is resumed now, so a request that was not cancelled finishes.
         wait_until(lambda: server.running() == 0, cls.timeout)
 
 
 def is_below(path: str, prefix: str) -> bool:
-    """Whether errors of this path have the format of this prefix."""
+    """Return whether errors at this path have the format of this prefix."""
     return path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
 
 
@@ -295,7 +295,7 @@ def flags_of_run(config: pytest.Config) -> set[str]:
 
 
 def finished_tasks(server: RunningServer) -> dict[str, float]:
-    """Count the finished requests by task, as /metrics has them."""
+    """Return the number of finished requests by task, from /metrics."""
     counts: dict[str, float] = {}
     for task, count in FINISHED.findall(server.request("GET", "/metrics").text):
         counts[task] = counts.get(task, 0) + float(count)
@@ -303,20 +303,22 @@ def finished_tasks(server: RunningServer) -> dict[str, float]:
 
 
 def check_error(response: HttpResponse, rejection: Response, what: str, status: int | None = None) -> None:
-    """An error has a status of its own and a body in the format of `rejection`."""
+    """Check that an error has the expected status, and a body in the format of `rejection`."""
     expected = "a status from 400 to 499" if status is None else f"status {status}"
-    right = 400 <= response.status < 500 if status is None else response.status == status
-    assert right, f"{what} gets status {response.status} instead of {expected}: {response.body[:1000]!r}"
+    is_expected = 400 <= response.status < 500 if status is None else response.status == status
+    assert is_expected, f"{what} gets status {response.status}, expected {expected}: {response.body[:1000]!r}"
     assert response.body, f"the error for {what} has no body"
     media_type = rejection.headers.get("content-type", "").partition(";")[0]
-    assert response.media_type == media_type, f"the error for {what} is {response.media_type!r}, not {media_type!r}"
+    assert response.media_type == media_type, (
+        f"the error for {what} has type {response.media_type!r}, expected {media_type!r}"
+    )
     if media_type == "application/json":
-        shape, own = shape_of(response.json()), shape_of(json.loads(bytes(rejection.body)))
-        assert shape == own, f"the error for {what} has the format {shape!r}, not the API's own {own!r}"
+        actual, api_format = shape_of(response.json()), shape_of(json.loads(bytes(rejection.body)))
+        assert actual == api_format, f"the error for {what} has the format {actual!r}, expected {api_format!r}"
 
 
 def shape_of(value: object) -> object:
-    """Return the keys of a JSON value, without its other values."""
+    """Return a JSON value with every scalar replaced by an ellipsis."""
     match value:
         case dict():
             return {key: shape_of(inner) for key, inner in value.items()}

@@ -1,4 +1,4 @@
-"""Random calls of the sample tools, for hypothesis."""
+"""Hypothesis strategies for random calls of the sample tools."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from mlx_host.parsing.schema import pointed
+from mlx_host.parsing.schema import resolve_pointer
 from mlx_host.requests import Json
 
-# Whatever markup or JSON may be confused by, but no family's closer.
+# Characters with a meaning in markup or JSON; they cannot form the closing marker of any family.
 _CHARACTERS = "aZ7 -_.,:;{}[]()\"'\\\n\t<>/=&é🙂"
 _INTEGERS = st.integers(-(10**18), 10**18)
 
 
 @st.composite
 def calls_of(draw: st.DrawFn, tools: tuple[Json, ...]) -> tuple[str, dict[str, Any]]:
-    """A call of one of the tools, arguments in the order in which they are declared."""
+    """A call of one of the tools, with its arguments in the order of the schema."""
     function = draw(st.sampled_from(tools))["function"]
     schema = function["parameters"]
     return function["name"], draw(_objects(schema, schema))
@@ -33,23 +33,23 @@ def _objects(draw: st.DrawFn, schema: Mapping[str, Any], root: object) -> dict[s
     }
 
 
-def _values(schema: Mapping[str, Any], root: object, *, alone: bool = True) -> st.SearchStrategy[Any]:
-    """Values of a schema; beside other types, text is a word that cannot be taken for one of them."""
+def _values(schema: Mapping[str, Any], root: object, *, only_type: bool = True) -> st.SearchStrategy[Any]:
+    """Values of a schema; if the type is not only string, strings cannot be mistaken for values of the other types."""
     if "$ref" in schema:
-        resolved = pointed(root, schema["$ref"])
+        resolved = resolve_pointer(root, schema["$ref"])
         assert isinstance(resolved, Mapping)
         return _values(resolved, root)
     if "anyOf" in schema:
-        return st.one_of([_values(choice, root, alone=False) for choice in schema["anyOf"]])
+        return st.one_of([_values(choice, root, only_type=False) for choice in schema["anyOf"]])
     if isinstance(schema["type"], list):
-        return st.one_of([_values({**schema, "type": name}, root, alone=False) for name in schema["type"]])
+        return st.one_of([_values({**schema, "type": name}, root, only_type=False) for name in schema["type"]])
     match schema["type"]:
         case "object":
             return _objects(schema, root)
         case "array":
             return st.lists(_values(schema["items"], root), max_size=3)
         case "string":
-            return st.text(_CHARACTERS, max_size=12) if alone else st.text("wxyz", min_size=1, max_size=6)
+            return st.text(_CHARACTERS, max_size=12) if only_type else st.text("wxyz", min_size=1, max_size=6)
         case "integer":
             return _INTEGERS
         case "number":

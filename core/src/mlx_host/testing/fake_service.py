@@ -1,4 +1,4 @@
-"""A service without models, for unit tests of an API's endpoints: replies give scripted events."""
+"""A test double of the service, for unit tests of an API's endpoints: its replies follow a script."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 
 from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
-from mlx_host._host.unparsed_markup import Telltales
+from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import LOCAL, Caller, ChatEvent, Deadline, ModelState, ModelStatus
 from mlx_host.errors import ModelNotFoundError, RequestError
 from mlx_host.events import Event, Finished, Progress, Started, TextDelta
@@ -21,15 +21,15 @@ EventT = TypeVar("EventT")
 FAKE_MODEL = ModelStatus(name="fake", state=ModelState.READY, backend="fake", concurrency=1)
 
 ScriptItem = Event | Sequence[Event] | Exception | asyncio.Event
-"""What a reply does next: give an event or a batch of them, raise an error, or wait for an asyncio.Event."""
+"""A step of a script: yield an event or a batch of events, raise an error, or wait for an asyncio.Event."""
 
 
 @dataclass
 class FakeReply(Generic[EventT]):
     """A reply that follows a script; see `mlx_host.api.Reply`.
 
-    `caller` and `deadline` are those of the submission. `closed` tells that the reply was left, `completed` that the
-    script was followed to its end before.
+    `caller` and `deadline` are the arguments of `submit` or `chat`. `closed` is whether the reply has been left, and
+    `completed` whether the script had reached its end before.
     """
 
     request: Request
@@ -54,7 +54,7 @@ class FakeReply(Generic[EventT]):
         self._error: asyncio.Future[None] | None = None
 
     def cancel(self, error: RequestError) -> bool:
-        """End the reply with an error; False if it is not open."""
+        """End the reply with an error; False if it is not entered or already closed."""
         if self._error is None or self._error.done() or self.closed:
             return False
         self._error.set_exception(error)
@@ -108,7 +108,7 @@ class FakeReply(Generic[EventT]):
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
                 case TextDelta():
-                    self.completion_tokens += event.tokens
+                    self.completion_tokens += event.token_count
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                 case Progress():
@@ -118,11 +118,11 @@ class FakeReply(Generic[EventT]):
 class FakeService:
     """Implements `mlx_host.api.Service` without models.
 
-        service = FakeService([Started(prompt_tokens=2), Text("Hi"), Finished()])
+        service = FakeService([Started(prompt_tokens=2), TextDelta("Hi"), Finished()])
 
-    Every reply follows the script. It may hold events, batches of events, errors to raise, and asyncio.Events to wait
-    for. `chat` takes the same events of a model and turns them into chat events, with `parser` if there is one.
-    `rejection` is raised instead, when a reply is entered. `replies` are those so far, with their requests.
+    Every reply follows the same script of a model's events; see ScriptItem. Replies of `chat` convert them to chat
+    events with `parser`, or without a parser if it is None. If `rejection` is set, entering a reply raises it.
+    `replies` are all replies so far, with their requests.
     """
 
     def __init__(
@@ -166,8 +166,8 @@ class FakeService:
     def chat(
         self, request: ChatRequest, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
     ) -> FakeReply[ChatEvent]:
-        families = [parser for parser in (self._parsers.tools,) if parser is not None]
-        processor = OutputProcessor(request, self._parsers, Telltales(families, None))
+        parsers = [parser for parser in (self._parsers.tools,) if parser is not None]
+        processor = OutputProcessor(request, self._parsers, MarkupSignatures(parsers, None))
         return self._reply(request, caller, deadline, processor)
 
     def _reply(

@@ -1,4 +1,4 @@
-"""Whether a grammar admits a text, decided on the tree: for tests, on short texts, without llguidance."""
+"""Matches short texts against a grammar, for tests without llguidance."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from mlx_host.grammar import (
     Repeat,
     TextThrough,
 )
-from mlx_host.parsing.schema import pointed
+from mlx_host.parsing.schema import resolve_pointer
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-# One blank after a comma or colon is all the white space that a grammar's JSON has.
+# The only white space in constrained JSON is one space after a comma or colon.
 _WRONG_SPACE = re.compile(r"[\t\n\r]|(?<![,:]) ")
 _WRONG_ESCAPE = re.compile(r'\\(?![nrbtf\\"])')
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
@@ -36,15 +36,15 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 
 
 def admits(grammar: Grammar, text: str) -> bool:
-    """Tell whether the whole text is one of the grammar's.
+    """Return whether the grammar matches the whole text.
 
-    Of JSON schema it knows what the tools in `mlx_host.testing.samples` use. TypeError for a grammar in Lark.
+    Supports the JSON Schema keywords that the tools in `mlx_host.testing.samples` use. TypeError for a LarkGrammar.
     """
     return len(text) in _ends(grammar, text, {0})
 
 
 def _ends(grammar: Grammar, text: str, starts: set[int]) -> set[int]:
-    """Return where the grammar's texts may end that begin at one of `starts`."""
+    """Return the possible ends of matches that begin at one of `starts`."""
     match grammar:
         case Concat(parts):
             for part in parts:
@@ -52,19 +52,19 @@ def _ends(grammar: Grammar, text: str, starts: set[int]) -> set[int]:
             return starts
         case Alternatives(parts):
             return {end for part in parts for end in _ends(part, text, starts)}
-        case Repeat(part, least, most):
-            return _repeated(part, text, starts, least, most)
+        case Repeat(part, minimum, maximum):
+            return _repeated(part, text, starts, minimum, maximum)
     return {end for start in starts for end in _leaf_ends(grammar, text, start)}
 
 
-def _repeated(part: Grammar, text: str, starts: set[int], least: int, most: int | None) -> set[int]:
-    for _ in range(least):
+def _repeated(part: Grammar, text: str, starts: set[int], minimum: int, maximum: int | None) -> set[int]:
+    for _ in range(minimum):
         starts = _ends(part, text, starts)
-    found, fresh = set(starts), starts
-    while fresh and (most is None or most > least):
-        fresh = _ends(part, text, fresh) - found
-        found |= fresh
-        most = None if most is None else most - 1
+    found, new = set(starts), starts
+    while new and (maximum is None or maximum > minimum):
+        new = _ends(part, text, new) - found
+        found |= new
+        maximum = None if maximum is None else maximum - 1
     return found
 
 
@@ -75,17 +75,17 @@ def _leaf_ends(grammar: Grammar, text: str, start: int) -> Iterator[int]:
                 yield start + len(exact)
         case Pattern(regex):
             yield from (end for end in range(start, len(text) + 1) if re.fullmatch(regex, text[start:end]))
-        case FreeText(without, unless):
+        case FreeText(excluding, not_matching):
             for end in range(start, len(text) + 1):
                 piece = text[start:end]
-                if not any(string in piece for string in without) and not _matches_any(unless, piece):
+                if not any(string in piece for string in excluding) and not _matches_any(not_matching, piece):
                     yield end
         case TextThrough():
             yield from _until(grammar, text, start)
         case JsonValue(schema):
             yield from _json_end(schema, text, start)
         case _:
-            raise TypeError(f"this matcher cannot decide {type(grammar).__name__}")
+            raise TypeError(f"grammars of type {type(grammar).__name__} are not supported")
 
 
 def _until(until: TextThrough, text: str, start: int) -> Iterator[int]:
@@ -93,7 +93,7 @@ def _until(until: TextThrough, text: str, start: int) -> Iterator[int]:
         found = [string for string in until.ends if text.startswith(string, at)]
         before = text[start:at]
         right = all(re.fullmatch(regex, before) for regex in until.matching)
-        if found and right and not _matches_any(until.unless, before):
+        if found and right and not _matches_any(until.not_matching, before):
             yield from (at + len(string) for string in found)
             return
 
@@ -107,18 +107,19 @@ def _json_end(schema: Mapping[str, Any] | bool, text: str, start: int) -> Iterat
         value, end = json.JSONDecoder().raw_decode(text, start)
     except ValueError:
         return
-    written = text[start:end]
-    tidy = not _WRONG_SPACE.search(_STRING.sub('""', written)) and not _WRONG_ESCAPE.search(written.replace("\\\\", ""))
-    if tidy and conforms(value, schema, schema):
+    source = text[start:end]
+    has_wrong_space = _WRONG_SPACE.search(_STRING.sub('""', source)) is not None
+    has_wrong_escape = _WRONG_ESCAPE.search(source.replace("\\\\", "")) is not None
+    if not has_wrong_space and not has_wrong_escape and conforms(value, schema, schema):
         yield end
 
 
 def conforms(value: object, schema: object, root: object) -> bool:
-    """Tell whether a value conforms to a schema, as far as its keywords are known here, properties in their order."""
+    """Return whether a value conforms to a schema, with its properties in order; unknown keywords are ignored."""
     if not isinstance(schema, Mapping):
         return schema is not False
     if "$ref" in schema:
-        return conforms(value, pointed(root, schema["$ref"]), root)
+        return conforms(value, resolve_pointer(root, schema["$ref"]), root)
     if "anyOf" in schema and not any(conforms(value, choice, root) for choice in schema["anyOf"]):
         return False
     listed = schema.get("enum", [schema["const"]] if "const" in schema else None)

@@ -1,4 +1,4 @@
-"""HTTP responses as tests see them."""
+"""HTTP responses in tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTTP request to an API's endpoints without a server, for unit tests of handlers."""
+"""Sends an HTTP request to an API's endpoints without a server, for unit tests of handlers."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ async def request(
 ) -> HttpResponse:
     """Send a request to endpoints that use `service`, within their lifespan; `body` is bytes, or a value sent as JSON.
 
-    The client disconnects after that many pieces of the response's body, if `disconnect_after` is given; 0 means before
-    the response begins.
+    With `disconnect_after`, the client disconnects after this number of chunks of the response's body; with 0, before
+    the response starts.
     """
     mounted = mount(api, "test", service, settings or api.settings())
     app = make_app([mounted], MAX_BODY_MB)
@@ -62,7 +62,7 @@ class _Exchange:
     def __init__(self, body: bytes, disconnect_after: int | None) -> None:
         self._body: bytes | None = body
         self._start: Message | None = None
-        self._pieces: list[bytes] = []
+        self._chunks: list[bytes] = []
         self._complete = False
         self._disconnect_after = disconnect_after
         self._disconnected = asyncio.Event()
@@ -80,16 +80,16 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self._start = message
             return
-        if piece := message.get("body", b""):
-            self._pieces.append(piece)
+        if chunk := message.get("body", b""):
+            self._chunks.append(chunk)
         if not message.get("more_body", False):
             self._complete = True
             self._disconnected.set()
-        elif self._disconnect_after is not None and len(self._pieces) >= self._disconnect_after:
+        elif self._disconnect_after is not None and len(self._chunks) >= self._disconnect_after:
             self._disconnected.set()
 
     def response(self) -> HttpResponse:
-        """Return what was received; status 0 if the client disconnected before the response began."""
+        """Return the response as received; its status is 0 if the client disconnected before it started."""
         start = self._start or {"status": 0, "headers": ()}
         headers = {name.decode().lower(): value.decode() for name, value in start["headers"]}
-        return HttpResponse(start["status"], headers, b"".join(self._pieces), self._complete)
+        return HttpResponse(start["status"], headers, b"".join(self._chunks), self._complete)

@@ -1,4 +1,4 @@
-"""Samples of a parser: outputs of the family's models and what they mean, and the ones that every family needs.
+"""Samples of a parser: outputs of the family's models with the expected result, and standard ones for all families.
 
 A parser's samples are the tuple `SAMPLES` in the module `samples` of the package that defines it.
 """
@@ -19,9 +19,10 @@ from mlx_host.requests import Json
 
 @dataclass(frozen=True)
 class Sample:
-    """An output of the family's models, and what it means; the contract tests it and its mutations.
+    """An output of the family's models with the expected result; the contract also tests variations of it.
 
-    `calls` are names and arguments as Python values. `generation_prompt` primes the parser, `tools` are OpenAI's shapes.
+    `calls` are names and arguments as Python values. `tools` are in OpenAI's format. `generation_prompt` and `tools`
+    are passed to the parser.
     """
 
     name: str
@@ -37,11 +38,11 @@ def load_samples(parser: type[Parser]) -> tuple[Sample, ...]:
     """Import the samples of a parser; PluginError if its package has none."""
     package = sys.modules[parser.__module__].__package__
     module = f"{package}.samples"
-    # A module outside of a package has an empty name here.
+    # A top-level module has an empty package name.
     if not package or importlib.util.find_spec(module) is None:
         raise PluginError(
-            f"the parser {parser.name!r} has no samples: define SAMPLES, a tuple of mlx_host.testing.samples.Sample, "
-            f"in the module 'samples' of its package"
+            f"Parser {parser.name!r} has no samples. Define SAMPLES, a tuple of mlx_host.testing.samples.Sample, "
+            f"in the module 'samples' of its package."
         )
     samples: tuple[Sample, ...] = importlib.import_module(module).SAMPLES
     return samples
@@ -69,7 +70,7 @@ TOOLS: tuple[Json, ...] = (
         **{"$defs": {"Colour": {"type": "object", "properties": {"red": {"type": "integer"}}}}},
     ),
 )
-"""Tools with one parameter of each kind: get the weather, tell the time, write a file, set a light."""
+"""Tools with parameters of every type."""
 
 OSLO = ("get_weather", {"city": "Oslo"})
 ROME = ("get_weather", {"city": "Rome", "days": 3})
@@ -85,29 +86,29 @@ LIGHT: tuple[str, dict[str, Any]] = (
         "scene": "none",
     },
 )
-"""A call with a value of every kind; the integer is more than a double can hold."""
+"""A call with a value of every type; the integer exceeds the exact range of a double."""
 
 SCRIPT = 'if a < b:\n    print("</think> <tool_call> \\n")\n'
-"""The text of a file, full of characters that markup uses."""
+"""The content of a file, with many characters that occur in markup."""
 WRITE: tuple[str, dict[str, Any]] = ("write_file", {"path": "007", "text": SCRIPT})
 UNKNOWN: tuple[str, dict[str, Any]] = ("f-1.g", {"a": 1})
-"""A call of a function that is not among the tools."""
+"""A call of a function that is not one of the tools."""
 
 
 def standard_samples(
     parser: type[MarkupParser], *, malformed: str = "", leave_out: Collection[str] = ()
 ) -> tuple[Sample, ...]:
-    """Make the samples that hold for every family, from what it declares and in the first format of its calls.
+    """Create the samples that apply to every family, with the parser's markers and its first call format.
 
-    `malformed` is text that begins like a call and is none, by default an opener and `{oops}`. `leave_out` names the
-    samples that do not hold for this family.
+    `malformed` is text that begins like a call but is invalid, by default the call's opening marker and `{oops}`.
+    `leave_out` contains the names of samples that do not apply to this family.
     """
     samples = [*(_reasoning(parser) if parser.think_open else ())]
     if parser.can_force_calls():
-        samples += _calls(parser, malformed or parser.openers[0] + "{oops}")
+        samples += _calls(parser, malformed or parser.call_starts[0] + "{oops}")
         samples += _calls_and_reasoning(parser) if parser.think_open else ()
     if unknown := set(leave_out) - {sample.name for sample in samples}:
-        raise ValueError(f"there are no standard samples {sorted(unknown)} for the parser {parser.name!r}")
+        raise ValueError(f"unknown standard samples {sorted(unknown)} of parser {parser.name!r}")
     return tuple(sample for sample in samples if sample.name not in leave_out)
 
 
@@ -131,7 +132,7 @@ def _reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
 
 def _calls(parser: type[MarkupParser], malformed: str) -> Iterator[Sample]:
     oslo, rome = _write(parser, OSLO), _write(parser, ROME)
-    end = parser.noise[0] if parser.noise else ""
+    end = parser.ignored_tokens[0] if parser.ignored_tokens else ""
     yield Sample("no call", "It is <cold>: [7].\n", content="It is <cold>: [7].\n", tools=TOOLS)
     yield Sample("call", oslo + end, calls=(OSLO,), tools=TOOLS)
     yield Sample("parallel calls", _write(parser, OSLO, ROME), calls=(OSLO, ROME), tools=TOOLS)
@@ -149,7 +150,11 @@ def _calls(parser: type[MarkupParser], malformed: str) -> Iterator[Sample]:
     cut = oslo[: oslo.index("Oslo") + 2]
     yield Sample("cut off", cut, content=cut, tools=TOOLS)
     yield Sample(
-        "malformed beside a good one", f"{malformed}\n{oslo}", content=f"{malformed}\n", calls=(OSLO,), tools=TOOLS
+        "malformed call before a valid one",
+        f"{malformed}\n{oslo}",
+        content=f"{malformed}\n",
+        calls=(OSLO,),
+        tools=TOOLS,
     )
     yield Sample("no tools in the request", oslo, content=oslo)
 
@@ -195,7 +200,7 @@ def _calls_and_reasoning(parser: type[MarkupParser]) -> Iterator[Sample]:
         generation_prompt=f"{opener}\n",
         tools=TOOLS,
     )
-    mention = f"A {parser.openers[0]} is due."
+    mention = f"A {parser.call_starts[0]} is due."
     yield Sample(
         "opener mentioned in reasoning",
         f"{mention}\n{closer}\n\nNo.",

@@ -1,4 +1,4 @@
-"""A real server for tests: `mlx-host run` in a process of its own, and HTTP requests to it."""
+"""A real server for tests: `mlx-host run` as a subprocess, and HTTP requests to it."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import psutil
 
 from mlx_host.testing.http import HttpResponse
 
-START_SECONDS = 300.0
-STOP_SECONDS = 30.0
-POLL_SECONDS = 0.01
+START_TIMEOUT = 300.0
+STOP_TIMEOUT = 30.0
+POLL_INTERVAL = 0.01
 
 
 def environment() -> dict[str, str]:
-    """Return this process's environment without settings of mlx-host."""
+    """Return the environment of this process without mlx-host's settings, and without a log file."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLX_HOST_")}
     return {**kept, "MLX_HOST_NO_LOG_FILE": "1"}
 
 
 class RunningServer:
-    """A server started with `mlx-host run ARGUMENTS` on a free port of 127.0.0.1; ready once constructed."""
+    """A server started with `mlx-host run ARGUMENTS` on a free port; it is ready when the constructor returns."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         command = [sys.executable, "-m", "mlx_host", "run", "--port", "0", *arguments]
@@ -53,17 +53,17 @@ class RunningServer:
 
     @property
     def log(self) -> str:
-        """What the server has logged so far."""
+        """The server's log so far."""
         with self._changed:
             return "\n".join(self._log)
 
     def _read_log(self) -> None:
         assert self._process.stderr is not None
         for line in self._process.stderr:
-            self._note(line.rstrip("\n"))
-        self._note(None)
+            self._append(line.rstrip("\n"))
+        self._append(None)
 
-    def _note(self, line: str | None) -> None:
+    def _append(self, line: str | None) -> None:
         with self._changed:
             if line is None:
                 self._ended = True
@@ -76,7 +76,7 @@ class RunningServer:
             return next((line for line in self._log if "ready: " in line), None)
 
         with self._changed:
-            self._changed.wait_for(lambda: self._ended or ready(), START_SECONDS)
+            self._changed.wait_for(lambda: self._ended or ready(), START_TIMEOUT)
             line = ready()
         if line is None:
             raise AssertionError(f"the server is not ready; its log:\n{self.log}")
@@ -86,7 +86,7 @@ class RunningServer:
         return url.hostname, url.port
 
     def connect(self, timeout: float) -> HTTPConnection:
-        """Return a connection of its own; the caller closes it."""
+        """Return a new connection, which the caller must close."""
         return HTTPConnection(self._host, self._port, timeout=timeout)
 
     def request(
@@ -101,40 +101,40 @@ class RunningServer:
             connection.close()
 
     def running(self) -> int:
-        """Return the number of requests that run on any model."""
+        """Return the number of running requests of all models."""
         active: int = self.request("GET", "/v1/queue/stats").json()["queue_stats"]["active_requests"]
         return active
 
     @contextmanager
     def suspended_models(self) -> Iterator[None]:
-        """Suspend the processes of the models: a request that reaches one makes no progress."""
+        """Suspend the models' processes, so that running requests make no progress."""
         children = psutil.Process(self._process.pid).children()
         models = [child for child in children if any("mlx_host._engine" in word for word in child.cmdline())]
         try:
             for model in models:
                 model.suspend()
             for model in models:
-                wait_until(lambda model=model: model.status() == psutil.STATUS_STOPPED, STOP_SECONDS)  # type: ignore[misc]
+                wait_until(lambda model=model: model.status() == psutil.STATUS_STOPPED, STOP_TIMEOUT)  # type: ignore[misc]
             yield
         finally:
             for model in models:
                 model.resume()
 
     def stop(self) -> None:
-        """Stop the server, with force if it takes longer than STOP_SECONDS."""
+        """Stop the server; kill it if that takes longer than STOP_TIMEOUT seconds."""
         self._process.terminate()
         try:
-            self._process.wait(STOP_SECONDS)
+            self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._reader.join(STOP_SECONDS)
+        self._reader.join(STOP_TIMEOUT)
         assert self._process.stderr is not None
         self._process.stderr.close()
 
 
 def read(response: HTTPResponse) -> HttpResponse:
-    """Read a response to its end, or to where the server aborts the connection."""
+    """Read a response until its end, or until the server aborts the connection."""
     try:
         body, complete = response.read(), True
     except IncompleteRead as error:
@@ -149,5 +149,5 @@ def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(POLL_SECONDS)
+        time.sleep(POLL_INTERVAL)
     return True

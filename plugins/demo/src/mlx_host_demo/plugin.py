@@ -1,4 +1,4 @@
-"""Resolves `demo:NAME` to a small real model whose weights come from the package index."""
+"""Resolves `demo:NAME` to a small real model whose weights are in a package."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def resolve_source(ref: str) -> ModelSource | None:
     model = MODELS.get(ref.removeprefix(PREFIX))
     if model is None:
         known = ", ".join(PREFIX + name for name in sorted(MODELS))
-        raise UsageError(f"There is no demo model {ref!r}; there is: {known}")
+        raise UsageError(f"Unknown demo model {ref!r}; available: {known}")
     weights, version = model.weights()
 
     def fetch(progress: LoadProgress) -> Path:
@@ -36,8 +36,8 @@ def resolve_source(ref: str) -> ModelSource | None:
             )
         except OSError as error:
             raise LoadError(
-                f"{ref!r} could not be converted into {str(cache_folder())!r} ({error}); "
-                "make room there or set MLX_HOST_CACHE to a folder you can write to"
+                f"Cannot convert {ref!r} into {str(cache_folder())!r}: {error}. Free disk space or set MLX_HOST_CACHE "
+                "to a writable folder."
             ) from error
 
-    return ModelSource(ref=ref, describe=f"{model.title}, from the wheel {model.distribution} {version}", fetch=fetch)
+    return ModelSource(ref=ref, description=f"{model.title}, from {model.distribution} {version}", fetch=fetch)

@@ -1,6 +1,6 @@
-"""Turns SmolLM2's GGUF into the folder that mlx-lm loads: safetensors, configuration and tokenizer.
+"""Converts SmolLM2 from GGUF to a folder for mlx-lm: safetensors, config and tokenizer.
 
-The keys are GGUF's, see https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Source of the metadata keys: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Precision = Literal["float32", "4bit"]
 Metadata = Mapping[str, Any]
 
 CONVERTER_VERSION = 1
-"""To be raised with every change of what is written, so that cached folders are made anew."""
+"""Increase with every change of the converted files, so that cached folders are converted again."""
 
 GROUP_SIZE = 32
 CONTROL_TOKEN = 3
@@ -42,7 +42,7 @@ IN_LAYER = {
 
 
 def native_precision() -> Precision:
-    """What runs fastest here: MLX on a CPU has no quick quantized or 16-bit matmul."""
+    """Return the fastest precision on this machine; on a CPU, MLX has no fast quantized or 16-bit matmul."""
     return "float32" if mx.default_device().type == mx.DeviceType.cpu else "4bit"
 
 
@@ -55,7 +55,7 @@ def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
 
 
 def convert_to(precision: Precision, weights: Path, folder: Path, progress: LoadProgress) -> None:
-    """Fill the empty `folder` from the GGUF file `weights`; progress counts modules with weights."""
+    """Convert the GGUF file `weights` into the empty `folder`; progress is in modules."""
     tensors, metadata = _read(weights)
     arrays = _convert_tensors(tensors, precision, progress)
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})
@@ -64,7 +64,7 @@ def convert_to(precision: Precision, weights: Path, folder: Path, progress: Load
 
 
 def read_metadata(weights: Path) -> Metadata:
-    """The metadata of a GGUF file: arrays, strings and lists of strings."""
+    """Return the metadata of a GGUF file: arrays, strings and lists of strings."""
     return _read(weights)[1]
 
 
@@ -75,7 +75,7 @@ def _read(weights: Path) -> tuple[Mapping[str, Any], Metadata]:
 
 
 def module_name(gguf: str) -> str:
-    """The name in mlx-lm's llama of a GGUF module, such as `blk.7.attn_q`."""
+    """Return the name of a GGUF module, such as `blk.7.attn_q`, in mlx-lm's llama."""
     if gguf in OUTSIDE_LAYERS:
         return OUTSIDE_LAYERS[gguf]
     _, layer, name = gguf.split(".")
@@ -98,7 +98,7 @@ def _convert_tensors(tensors: Mapping[str, Any], precision: Precision, progress:
 
 
 def _convert_module(parts: Mapping[str, Any], bits: int, precision: Precision) -> dict[str, Any]:
-    # Scales and norms decide the type of the activations: with float32 every machine gives the same answers.
+    # Scales and norms determine the data type of the activations; with float32, all machines have the same output.
     parts = {part: array if array.dtype == mx.uint32 else array.astype(mx.float32) for part, array in parts.items()}
     if precision == "4bit" or "scales" not in parts:
         return parts
@@ -128,7 +128,7 @@ def write_config(metadata: Metadata, folder: Path, precision: Precision) -> None
         "vocab_size": metadata["llama.vocab_size"].item(),
         "max_position_embeddings": metadata["llama.context_length"].item(),
         "rope_theta": metadata["llama.rope.freq_base"].item(),
-        # GGUF stores the rows of q and k so that rotary pairs are neighbours.
+        # In GGUF, the rows of q and k are permuted so that rotary pairs are adjacent.
         "rope_traditional": True,
         "tie_word_embeddings": True,
         **special,
@@ -145,14 +145,14 @@ def _token_id(metadata: Metadata, gguf: str) -> int:
 
 
 def write_tokenizer(metadata: Metadata, folder: Path) -> None:
-    """Write `tokenizer.json` and `tokenizer_config.json`: byte-level BPE, each digit a token, ChatML template."""
+    """Write `tokenizer.json` and `tokenizer_config.json`: byte-level BPE with individual digits, ChatML template."""
     tokens: list[str] = metadata["tokenizer.ggml.tokens"]
-    kinds: list[int] = metadata["tokenizer.ggml.token_type"].tolist()
+    types: list[int] = metadata["tokenizer.ggml.token_type"].tolist()
     merges = [(left, right) for left, right in (merge.split(" ") for merge in metadata["tokenizer.ggml.merges"])]
     tokenizer = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
     tokenizer.pre_tokenizer = Sequence([Digits(individual_digits=True), ByteLevel(add_prefix_space=False)])
     tokenizer.decoder = ByteLevelDecoder()
-    control = [token for token, kind in zip(tokens, kinds, strict=True) if kind == CONTROL_TOKEN]
+    control = [token for token, token_type in zip(tokens, types, strict=True) if token_type == CONTROL_TOKEN]
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in control])
     tokenizer.save(str(folder / "tokenizer.json"))
     special = {**SPECIAL_TOKENS, "unk": "unknown"}

@@ -1,9 +1,12 @@
-"""Turns a Whisper in CTranslate2's form into the folder that mlx-whisper loads: configuration and safetensors.
+"""Converts Whisper from CTranslate2's format to a folder for mlx-whisper: config and safetensors.
 
-A CTranslate2 file is, in little-endian order: the format's version, the name and revision of the model's kind, and the
-number of variables; for each its name, its rank (one byte), its dimensions, its type (one byte), its size in bytes and
-its data; then the variables that go by a second name. Numbers have four bytes unless said, strings two bytes of length
-and a zero at the end. Source: https://github.com/OpenNMT/CTranslate2, `python/ctranslate2/specs/model_spec.py`.
+A CTranslate2 file, all numbers little-endian and of four bytes except where noted:
+
+    file     = format version, spec name, spec revision, variable count, variable*, aliases
+    variable = name, rank (1 byte), dimension*, data type (1 byte), size in bytes, data
+    string   = length (2 bytes), UTF-8 bytes with a terminating zero
+
+Source: https://github.com/OpenNMT/CTranslate2, `python/ctranslate2/specs/model_spec.py`.
 """
 
 from __future__ import annotations
@@ -23,10 +26,10 @@ from mlx_host.errors import LoadError
 Array = np.ndarray[Any, Any]
 
 CONVERTER_VERSION = 1
-"""To be raised with every change of what is written, so that cached folders are made anew."""
+"""Increase with every change of the converted files, so that cached folders are converted again."""
 
 FORMAT_VERSION = 6
-KIND = "WhisperSpec"
+SPEC_NAME = "WhisperSpec"
 TYPES = ("<f4", "i1", "<i2", "<i4", "<f2")
 
 OUTSIDE_LAYERS = {
@@ -58,12 +61,12 @@ def variant() -> str:
 
 
 def native_precision() -> type[np.floating[Any]]:
-    """What runs fastest here: MLX on a CPU has no quick 16-bit matmul."""
+    """Return the fastest precision on this machine; on a CPU, MLX has no fast 16-bit matmul."""
     return np.float32 if mx.default_device().type == mx.DeviceType.cpu else np.float16
 
 
 def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
-    """Fill the empty `folder` from `model.bin` and the `config.json` beside it; progress counts variables."""
+    """Convert `model.bin` and the `config.json` next to it into the empty `folder`; progress is in variables."""
     variables = dict(read(weights))
     config = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
     arrays: dict[str, mx.array] = {}
@@ -72,7 +75,7 @@ def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
         if variable.ndim:
             parts = rename(name, variable)
             arrays |= {part: mx.array(array.astype(native_precision())) for part, array in parts.items()}
-    # Which attention heads follow the audio: mlx-whisper times words by them.
+    # The attention heads that are aligned with the audio, which mlx-whisper uses for word timestamps.
     arrays["alignment_heads"] = mx.array(config["alignment_heads"], mx.int32)
     progress("convert", len(variables), len(variables), "writing")
     mx.save_safetensors(str(folder / "weights.safetensors"), arrays, metadata={"format": "mlx"})
@@ -80,14 +83,14 @@ def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
 
 
 def read(path: Path) -> Iterator[tuple[str, Array]]:
-    """Read the variables of a CTranslate2 file; LoadError if it is another kind of file."""
+    """Yield the names and values of the variables in a CTranslate2 file. Raises LoadError for other files."""
     with path.open("rb") as file:
         (version,) = _numbers(file, "I")
-        kind = _string(file) if version == FORMAT_VERSION else ""
-        if kind != KIND:
+        spec_name = _string(file) if version == FORMAT_VERSION else ""
+        if spec_name != SPEC_NAME:
             raise LoadError(
-                f"{str(path)!r} is not a {KIND} of CTranslate2's format {FORMAT_VERSION}, "
-                "which is all that this version of mlx-host-demo reads"
+                f"{str(path)!r} is not a {SPEC_NAME} in version {FORMAT_VERSION} of CTranslate2's format, the only one "
+                "that this version of mlx-host-demo supports."
             )
         _, count = _numbers(file, "II")
         for _ in range(count):
@@ -109,31 +112,34 @@ def _string(file: BinaryIO) -> str:
 
 
 def rename(name: str, variable: Array) -> dict[str, Array]:
-    """Give a variable the names it has in mlx-whisper; one that stacks several is cut up."""
+    """Return a variable under its name in mlx-whisper; a variable of stacked weights is split.
+
+    Raises LoadError for an unknown variable.
+    """
     if name == POSITIONS:
         return {"decoder.positional_embedding": variable}
     module, _, parameter = name.rpartition("/")
     if module == "encoder/position_encodings":
-        return {}  # mlx-whisper computes these.
+        return {}  # Computed by mlx-whisper.
     parameter = PARAMETERS[parameter]
     if module in OUTSIDE_LAYERS:
-        # MLX wants a convolution's channels last.
+        # Convolutions of MLX have the channels last.
         array = variable.transpose(0, 2, 1) if variable.ndim == 3 else variable
         return {f"{OUTSIDE_LAYERS[module]}.{parameter}": array}
     layer = _LAYER.fullmatch(module)
     if layer is None or layer[3] not in IN_LAYER:
-        raise LoadError(f"the variable {name!r} has no place in Whisper")
+        raise LoadError(f"Unknown variable {name!r}.")
     parts = IN_LAYER[layer[3]]
     return {
         f"{layer[1]}.blocks.{layer[2]}.{part}.{parameter}": array
         for part, array in zip(parts, np.split(variable, len(parts)), strict=True)
-        # Whisper's keys have no bias; CTranslate2 writes zeros.
+        # Whisper's key projections have no bias; CTranslate2 writes zeros.
         if not (part.endswith(".key") and parameter == "bias")
     }
 
 
 def dimensions(variables: Mapping[str, Array]) -> dict[str, Any]:
-    """The network's sizes, under the names of mlx-whisper's configuration."""
+    """Return the dimensions of the network for mlx-whisper's config.json."""
     audio_state, mels, _ = variables["encoder/conv1/weight"].shape
     vocabulary, text_state = variables["decoder/embeddings/weight"].shape
     return {
@@ -152,4 +158,4 @@ def dimensions(variables: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _layers(variables: Mapping[str, Array], part: str) -> int:
-    return len({found[2] for name in variables if (found := _LAYER.match(name)) and found[1] == part})
+    return len({match[2] for name in variables if (match := _LAYER.match(name)) and match[1] == part})

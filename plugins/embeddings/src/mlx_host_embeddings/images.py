@@ -1,4 +1,4 @@
-"""Images of embedding requests; nothing is fetched."""
+"""Images of embedding requests, as data URLs only."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ LIMITS = ImageLimits(max_pixels=80_000_000)
 
 
 class ImageLoader:
-    """Decodes images in data URLs, in processes that run until it is closed."""
+    """Decodes images in data URLs, in worker processes that run until `close`."""
 
     def __init__(self) -> None:
         self._decoders = DecoderPool()
 
     def load(self, url: str) -> Generator[None, None, Image]:
-        """Decode an image to RGB, yielding None until it is there; raises InvalidRequestError."""
+        """Decode an image to RGB, yielding None while waiting; raises InvalidRequestError."""
         try:
             if not is_data_url(url):
                 raise MediaError(
-                    f"{url[:60]!r} is not fetched; send the image itself as data:image/png;base64,...", "invalid_image"
+                    f"{url[:60]!r} is not a data URL; send the image as data:image/png;base64,...", "invalid_image"
                 )
             image = yield from self._decoders.decode_image(decode_data_url(url), LIMITS)
         except MediaError as error:

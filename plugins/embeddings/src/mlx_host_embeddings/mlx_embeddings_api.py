@@ -1,4 +1,7 @@
-"""All contact with mlx-embeddings, whose models differ in their arguments and in what they pool themselves."""
+"""All contact with mlx-embeddings, whose models differ in their arguments and in whether they pool.
+
+tests/plugins/embeddings/test_mlx_embeddings_signatures.py pins what is used.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,6 @@ from typing import Any, TypeAlias
 
 import mlx.core as mx
 from mlx.utils import tree_flatten
-from mlx_embeddings.models import qwen3_vl
 from mlx_embeddings.tokenizer_utils import load_tokenizer
 from mlx_embeddings.utils import load_config, load_model
 from mlx_host.errors import LoadError
@@ -20,17 +22,22 @@ from PIL.Image import Image
 from transformers import AutoImageProcessor
 
 Array: TypeAlias = mx.array
-Call: TypeAlias = Callable[[Any, Array, Array], Array]
+StatesFunction: TypeAlias = Callable[[Any, Array, Array], Array]
+"""A network, tokens (inputs, tokens) and their mask to token vectors (inputs, tokens, size)."""
 
-# What decides about a vision tower's size is config.json; from other names mlx-embeddings reads it out of the name.
+# With this name, mlx-embeddings takes the size of a vision tower from config.json instead of the model's name.
 TRUST_CONFIG = "medsiglip"
 
 
 @dataclass(frozen=True)
 class Family:
-    """How an architecture is used: token vectors, where the pooling of its kind is known, and its longest input."""
+    """How to use an architecture.
 
-    states: Call
+    `states` computes token vectors. `pooling` is mlx-embeddings' default for the architecture. `positions` returns the
+    maximum input length in tokens from config.json. With `has_dense`, dense layers follow the pooling.
+    """
+
+    states: StatesFunction
     pooling: str
     positions: Callable[[Mapping[str, Any]], int | None] = lambda config: config.get("max_position_embeddings")
     has_dense: bool = False
@@ -42,14 +49,14 @@ def _states(network: Any, tokens: Array, mask: Array) -> Array:
 
 
 def _modernbert_states(network: Any, tokens: Array, mask: Array) -> Array:
-    # The outer model pools already. The mask decides the type of the scores added to, which cannot be integers.
+    # The outer model pools already. Attention scores take the mask's dtype, which must be a floating-point type.
     weight = network.model.embeddings.tok_embeddings.weight
     states: Array = network.model(tokens, attention_mask=mask.astype(weight.dtype))["last_hidden_state"]
     return states
 
 
 def _roberta_positions(config: Mapping[str, Any]) -> int | None:
-    # Positions are counted on from the padding token's id.
+    # The first position is the padding token's id plus one.
     return int(config["max_position_embeddings"]) - int(config.get("pad_token_id", 1)) - 1
 
 
@@ -75,7 +82,7 @@ class LoadedModel:
     config: Mapping[str, Any]
 
     def states(self, tokens: Array, mask: Array) -> Array:
-        """Token vectors (inputs, tokens, size) of `tokens` padded on the right, where `mask` is 1 for a token."""
+        """Token vectors (inputs, tokens, size) of right-padded `tokens` (inputs, tokens); `mask` is 0 for padding."""
         return self.family.states(self.network, tokens, mask)
 
     @property
@@ -91,7 +98,7 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Siglip:
-    """A pair of networks for texts and images; it pools and has a fixed number of positions for texts."""
+    """A pair of networks for texts and images, which pool their output; texts are padded to `positions` tokens."""
 
     network: Any
     tokenizer: Tokenizer
@@ -102,23 +109,23 @@ class Siglip:
     config: Mapping[str, Any]
 
     def texts(self, tokens: Array) -> Array:
-        """Vectors (rows, size) of tokens (rows, positions)."""
+        """Vectors (inputs, size) of tokens (inputs, positions)."""
         vectors: Array = self.network.get_text_features(input_ids=tokens)
         return vectors
 
     def pixels(self, image: Image) -> Array:
-        """What the network wants of an image: (channels, height, width)."""
+        """The preprocessed pixels of an image (channels, height, width)."""
         return mx.array(self.processor(images=[image], return_tensors="np")["pixel_values"][0])
 
     def images(self, pixels: Array) -> Array:
-        """Vectors (rows, size) of pixels (rows, channels, height, width)."""
+        """Vectors (inputs, size) of pixels (inputs, channels, height, width)."""
         vectors: Array = self.network.get_image_features(pixel_values=pixels)
         return vectors
 
 
 @dataclass(frozen=True)
 class Qwen3Vl:
-    """A network that reads texts and images through a chat template, one input at a time."""
+    """A network for texts and images, which are rendered with a chat template; it processes one input at a time."""
 
     network: Any
     processor: Any
@@ -126,8 +133,8 @@ class Qwen3Vl:
     positions: int | None
     config: Mapping[str, Any]
 
-    def read(self, text: str, image: Image | None, instruction: str) -> dict[str, Array]:
-        """What the network wants of one input; `input_ids` is (1, tokens)."""
+    def process(self, text: str, image: Image | None, instruction: str) -> dict[str, Array]:
+        """The network's arguments for one input; `input_ids` is (1, tokens)."""
         item: dict[str, Any] = {key: value for key, value in (("text", text), ("image", image)) if value}
         if instruction:
             item["instruction"] = instruction
@@ -136,7 +143,7 @@ class Qwen3Vl:
 
     def states(self, inputs: Mapping[str, Array]) -> Array:
         """Token vectors (1, tokens, size)."""
-        # It would go on from the positions of the last call.
+        # The network would continue from the positions of the previous call.
         self.network.language_model._position_ids = None
         self.network.language_model._rope_deltas = None
         states: Array = self.network(**inputs).last_hidden_state
@@ -144,7 +151,7 @@ class Qwen3Vl:
 
 
 def load(folder: Path) -> LoadedModel | Siglip | Qwen3Vl:
-    """Load a folder; LoadError says what cannot be served and what can."""
+    """Load a folder; LoadError for unsupported architectures."""
     config: dict[str, Any] = load_config(folder)
     kind = str(config.get("model_type", "")).replace("-", "_")
     if kind == "siglip":
@@ -153,17 +160,17 @@ def load(folder: Path) -> LoadedModel | Siglip | Qwen3Vl:
         return _load_qwen3_vl(folder, config)
     if kind in MULTI_VECTOR_MODELS:
         raise LoadError(
-            f"{folder.name!r} is a {kind} model, which gives a vector for every token; an answer of /v1/embeddings has "
-            "room for one an input. Serve a model with one vector a text."
+            f"{folder.name!r} is a {kind} model, which produces one vector per token; /v1/embeddings returns "
+            "one per input. Choose a model that pools its token vectors."
         )
     if kind not in FAMILIES:
         raise LoadError(
-            f"{folder.name!r} is a {kind or 'nameless'} model, which is none of those served here: "
+            f"{folder.name!r} has the unsupported model_type {kind!r}; supported: "
             f"{', '.join(sorted((*FAMILIES, *IMAGE_FAMILIES)))}."
         )
     network = load_model(folder, path_to_repo=TRUST_CONFIG)
     if kind == "modernbert" and _dtype(network) == mx.float16:
-        # Its masks hold -1e9, which float16 makes infinite; rows of nothing else come out as NaN.
+        # Its masks contain -1e9, which is -inf in float16; the softmax of a fully masked row is NaN.
         network.set_dtype(mx.float32)
     return LoadedModel(FAMILIES[kind], network, Tokenizer(load_tokenizer(folder)._tokenizer), config)
 
@@ -183,9 +190,12 @@ def _load_siglip(folder: Path, config: Mapping[str, Any]) -> Siglip:
 
 
 def _load_qwen3_vl(folder: Path, config: Mapping[str, Any]) -> Qwen3Vl:
-    # It would warn, for each input, of how mlx-embeddings calls it.
+    # Imported for this family only, because it imports mlx-lm.
+    from mlx_embeddings.models import qwen3_vl
+
+    # transformers would log a warning for each input about the way mlx-embeddings calls the processor.
     logging.getLogger("transformers.processing_utils").setLevel(logging.ERROR)
-    # The limit is ours to watch: cut behind an image, an input would not fit its pixels any more.
+    # The length is checked by the embedder: truncated tokens would not match the pixels of their image.
     processor = qwen3_vl.Processor.from_pretrained(folder, embedding_max_length=sys.maxsize, trust_remote_code=False)
     text = config["text_config"]
     network = load_model(folder, path_to_repo=TRUST_CONFIG)

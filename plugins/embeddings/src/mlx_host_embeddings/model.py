@@ -30,22 +30,22 @@ MAX_PADDING_CPU, MAX_PADDING_GPU = 64, 512
 BUFFER_CACHE = 1 << 30
 
 
-def load_model(request: LoadContext[EmbeddingsOptions]) -> EmbeddingModel:
-    if request.path is None or not (request.path / "config.json").is_file():
+def load_model(context: LoadContext[EmbeddingsOptions]) -> EmbeddingModel:
+    if context.path is None or not (context.path / "config.json").is_file():
         raise LoadError(
-            f"the backend embeddings needs a folder with a model's config.json, but {request.ref!r} is not one"
+            f"the backend embeddings needs a folder with a model's config.json, but {context.ref!r} is not one"
         )
-    options = request.options
-    request.progress("load", 0, 2, str(request.ref))
+    options = context.options
+    context.progress("load", 0, 2, str(context.ref))
     mx.set_cache_limit(BUFFER_CACHE)
-    loaded = load(request.path)
-    config = read_pooling_config(request.path, loaded.config)
-    request.progress("load", 1, 2, "first pass")
+    loaded = load(context.path)
+    config = read_pooling_config(context.path, loaded.config)
+    context.progress("load", 1, 2, "first pass")
     images = ImageLoader()
     embedder = _embedder(loaded, config, options, images)
-    shorter = range(1, embedder.dimensions) if options.matryoshka else config.matryoshka_dimensions
-    embedder.matryoshka_dimensions = shorter
-    request.progress("load", 2, 2, str(request.ref))
+    matryoshka = range(1, embedder.dimensions) if options.matryoshka else config.matryoshka_dimensions
+    embedder.matryoshka_dimensions = matryoshka
+    context.progress("load", 2, 2, str(context.ref))
     return EmbeddingModel(embedder, images, options.batch_tokens)
 
 
@@ -77,18 +77,18 @@ class EmbeddingModel(Model):
 def _embedder(
     loaded: LoadedModel | Siglip | Qwen3Vl, config: PoolingConfig, options: EmbeddingsOptions, images: ImageLoader
 ) -> Embedder:
-    texts_before = prompts(config, options)
+    text_prompts = prompts(config, options)
     match loaded:
         case Siglip():
-            return SiglipEmbedder(loaded, texts_before, images, _context_length(loaded, loaded.positions, options))
+            return SiglipEmbedder(loaded, text_prompts, images, _context_length(loaded, loaded.positions, options))
         case Qwen3Vl():
-            return Qwen3VlEmbedder(loaded, texts_before, images, _context_length(loaded, loaded.positions, options))
+            return Qwen3VlEmbedder(loaded, text_prompts, images, _context_length(loaded, loaded.positions, options))
         case LoadedModel():
-            return _text_embedder(loaded, config, texts_before, options)
+            return _text_embedder(loaded, config, text_prompts, options)
 
 
 def _text_embedder(
-    loaded: LoadedModel, config: PoolingConfig, texts_before: Prompts, options: EmbeddingsOptions
+    loaded: LoadedModel, config: PoolingConfig, text_prompts: Prompts, options: EmbeddingsOptions
 ) -> TextEmbedder:
     if config.dense is not None and config.dense != len(loaded.dense):
         raise LoadError(
@@ -107,7 +107,7 @@ def _text_embedder(
             dense=loaded.dense,
             normalize=config.normalize,
             lower_case=config.lower_case,
-            prefixes=texts_before,
+            prefixes=text_prompts,
             pool_prefix=config.pool_prompt,
         ),
     )

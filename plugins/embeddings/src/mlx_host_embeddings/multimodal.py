@@ -89,7 +89,7 @@ class Qwen3VlEmbedder:
         self, texts: Sequence[str], input_type: InputType | None, limit: int | None = None
     ) -> list[EmbeddingInput]:
         prompt = self._prompts[input_type]
-        return [EmbeddingInput(_tokens(self._model.read(text, None, prompt))[:limit]) for text in texts]
+        return [EmbeddingInput(_tokens(self._model.process(text, None, prompt))[:limit]) for text in texts]
 
     def encode_images(
         self, urls: Sequence[str], texts: Sequence[str], input_type: InputType | None
@@ -106,7 +106,7 @@ class Qwen3VlEmbedder:
         return [vector for each in inputs for vector in to_bytes(self._vector(each))]
 
     def _encode_image(self, image: Image, text: str, input_type: InputType | None) -> EmbeddingInput:
-        inputs = self._model.read(text, image, self._prompts[input_type])
+        inputs = self._model.process(text, image, self._prompts[input_type])
         tokens = _tokens(inputs)
         if self.context_length is not None and len(tokens) > self.context_length:
             raise ContextLengthExceededError(self.context_length, len(tokens), param="image_url")

@@ -1,4 +1,4 @@
-"""What can be set for an embedding model; each field is a flag, a key of the configuration file and a variable."""
+"""Options of the backend `embeddings`; each field is a flag, a configuration key and an environment variable."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ class EmbeddingsOptions(Options):
     """Options of the backend `embeddings`."""
 
     context_length: int | None = Field(
-        None, ge=1, description="Most tokens of one input; by default what the model's files say it was trained for."
+        None,
+        ge=1,
+        description="Maximum number of tokens of an input. Default: the length in the model's files.",
     )
     batch_tokens: int | None = Field(
         None,
         ge=1,
-        description="Most tokens, padding included, in one forward pass; less lets others in sooner. By default 8192 "
-        "on a GPU and 512 on a CPU, where larger passes leave its caches and are slower.",
+        description="Maximum number of tokens in one forward pass, including padding. Smaller: other requests wait "
+        "less. Default: 8192 on a GPU; 512 on a CPU, where larger passes do not fit its caches.",
     )
     query_prefix: str | None = Field(
         None,
-        description="Text put before every text of a request with input_type query; by default what the model's files "
-        "say.",
+        description="Text prepended to every text of a request with input_type query. Default: the prompt in the "
+        "model's files.",
     )
     document_prefix: str | None = Field(
         None,
-        description="The same for input_type document.",
+        description="Text prepended to every text of a request with input_type document. Default: as above.",
     )
     default_input_type: Literal["query", "document"] | None = Field(
         None,
-        description="The input_type of requests that have none; by default they get no prefix but the one that "
-        "the model's files name as the default.",
+        description="The input_type of requests that do not set it. Default: none; their texts get the default prompt "
+        "of the model's files, if any.",
     )
     pooling: Pooling | None = Field(
-        None, description="How token vectors become one; by default what the model's 1_Pooling/config.json says."
+        None, description="Pooling of token vectors. Default: the mode in the model's 1_Pooling/config.json."
     )
     matryoshka: bool = Field(
         False,
-        description="Let requests shorten the vectors with dimensions, although the model's files do not say that it "
-        "is trained for it.",
+        description="Accept dimensions in requests although the model's files do not declare Matryoshka embeddings.",
     )

@@ -12,11 +12,11 @@ from mlx_host.requests import EmbeddingRequest
 from mlx_host_embeddings.options import EmbeddingsOptions
 
 
-def load(request: LoadContext[EmbeddingsOptions]) -> Model:
-    # mlx-embeddings and transformers take seconds to import, and naming a backend must cost nothing.
+def load(context: LoadContext[EmbeddingsOptions]) -> Model:
+    # mlx-embeddings and transformers take seconds to import; registering the backend must not import them.
     from mlx_host_embeddings.model import load_model
 
-    return load_model(request)
+    return load_model(context)
 
 
 EMBEDDINGS = Backend(

@@ -91,9 +91,9 @@ def _stages(folder: Path) -> list[tuple[str, str]]:
 
 
 def _pooling(folder: Path, stages: Sequence[tuple[str, str]]) -> Mapping[str, Any]:
-    for kind, place in stages:
+    for kind, path in stages:
         if kind == "Pooling":
-            return _read(folder / place / "config.json")
+            return _read(folder / path / "config.json")
     return _read(folder / "1_Pooling" / "config.json")
 
 

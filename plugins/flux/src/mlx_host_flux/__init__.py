@@ -1,1 +1,1 @@
-"""mlx-host backend for pictures: mflux."""
+"""mlx-host backend for image generation and editing, built on mflux."""

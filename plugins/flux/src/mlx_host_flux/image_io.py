@@ -1,4 +1,4 @@
-"""Image files: decodes uploads within limits, encodes results."""
+"""Decodes uploaded images within limits and encodes generated images."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from mlx_host_media.images import DecodedImage, ImageLimits, Size, on_white
 from mlx_host_media.pool import DecoderPool
 from PIL import Image, ImageOps
 
-# Images of more pixels are not decoded: these take 400 MB on the way.
+# Images with more pixels are not decoded: decoding this many takes 400 MB.
 MAX_PIXELS = 50_000_000
 MEGABYTE = 1_000_000
 
-Format = Literal["png", "jpeg", "webp"]
+ImageFormat = Literal["png", "jpeg", "webp"]
 
 
 class ImageReader:
-    """Decodes uploads of up to `max_megabytes`, scaled down to `scale_to` pixels; its processes run until `close`.
+    """Decodes uploads of up to `max_megabytes` in a worker process and scales them down to `scale_to` pixels.
 
-    The methods are generators that yield None until the image is there. They raise InvalidRequestError for unusable files
-    and RequestTooLargeError for those above a limit, with the name of the form field in `param`.
+    The methods are generators that yield None until the image is decoded. They raise InvalidRequestError for invalid
+    files and RequestTooLargeError for files above a limit, with the name of the form field in `param`. `close` ends the
+    worker process.
     """
 
     def __init__(self, *, max_megabytes: float, scale_to: int) -> None:
@@ -32,11 +33,11 @@ class ImageReader:
         self._limits = ImageLimits(max_pixels=MAX_PIXELS, scale_to=scale_to)
 
     def read(self, file: bytes, param: str, *, alpha: bool) -> Generator[None, None, DecodedImage]:
-        """Decode an image to RGB, or with `alpha` to RGBA if it has transparency."""
+        """Decode an image to RGB, or to RGBA if it has transparency and `alpha` is set."""
         if len(file) > self._max_megabytes * MEGABYTE:
             raise RequestTooLargeError(
-                f"{param}: the file has {len(file) / MEGABYTE:.1f} MB, which is more than the limit of "
-                f"{self._max_megabytes:g} MB (--max-image-mb).",
+                f"{param}: the file has {len(file) / MEGABYTE:.1f} MB; the maximum is {self._max_megabytes:g} MB "
+                "(--max-image-mb).",
                 param=param,
             )
         try:
@@ -45,17 +46,17 @@ class ImageReader:
             raise error.as_request_error(param, param) from None
 
     def read_mask(self, file: bytes, size: Size) -> Generator[None, None, Image.Image]:
-        """Decode the mask of an image that had this size as a file; the result is white where the image may change.
+        """Decode a mask to RGB, white where the image may change.
 
-        As in OpenAI's API, the transparent parts of a mask mark what may change. In a mask without transparency, the
-        white parts do.
+        As in OpenAI's API, the transparent areas of a mask mark what may change; in a mask without transparency, the
+        white areas do. `size` is the size of the uploaded image before scaling.
         """
         mask = yield from self.read(file, "mask", alpha=True)
         if mask.original_size != size:
             width, height = mask.original_size
             raise InvalidRequestError(
-                f"mask: the mask has {width}x{height} pixels, the image {size[0]}x{size[1]}; send a mask of the same "
-                "size as the image.",
+                f"mask: the mask has {width}x{height} pixels but the image has {size[0]}x{size[1]}; send a mask of the "
+                "same size as the image.",
                 param="mask",
             )
         image = mask.to_pil()
@@ -71,10 +72,13 @@ def is_transparent(image: Image.Image) -> bool:
     return image.mode == "RGBA"
 
 
-def encode(image: Image.Image, format: Format, compression: int) -> bytes:
-    """Encode an image; the same pixels give the same bytes. In JPEG, transparency becomes white."""
+def encode(image: Image.Image, image_format: ImageFormat, compression: int) -> bytes:
+    """Encode an image deterministically. JPEG files get a white background.
+
+    `compression` is the quality of JPEG and WebP, from 0 to 100.
+    """
     file = io.BytesIO()
-    match format:
+    match image_format:
         case "png":
             image.save(file, "PNG")
         case "jpeg":

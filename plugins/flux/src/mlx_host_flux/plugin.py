@@ -1,4 +1,4 @@
-"""Registers the backend `flux`: pictures on mflux."""
+"""Registers the backend `flux`: image generation and editing with mflux."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mlx_host.requests import ImageEditRequest, ImageGenerationRequest
 from mlx_host_flux.options import FluxOptions
 
 
-def load(request: LoadContext[FluxOptions]) -> Model:
-    # mflux takes seconds to import, and naming a backend must cost nothing.
+def load(context: LoadContext[FluxOptions]) -> Model:
+    """Load the model; imports mflux, which takes seconds, only now."""
     from mlx_host_flux.model import load_model
 
-    return load_model(request)
+    return load_model(context)
 
 
 FLUX = Backend(
@@ -25,9 +25,9 @@ FLUX = Backend(
     options=FluxOptions,
     supported_requests=(ImageGenerationRequest, ImageEditRequest),
     needs_model=False,
-    # A picture takes minutes, and one step of a large one may well take one.
+    # An image takes minutes, and one step of a large image can take more than one.
     settings={"queue_size": 50, "queue_timeout": 1800, "stall_timeout": 600},
-    summary="pictures on mflux: generation and editing, streamed step by step",
+    summary="image generation and editing with mflux, streamed step by step",
 )
 
 

@@ -20,12 +20,12 @@ from mlx_host_lm.options import LmOptions
 CONCURRENCY = 32
 
 
-def load_model(request: LoadContext[LmOptions]) -> TextModel:
-    if request.path is None or not request.path.is_dir():
-        raise LoadError(f"the backend lm needs a folder with an MLX model, but {request.ref!r} is not a folder")
-    options = request.options
-    request.progress("load", 0, 1, str(request.ref))
-    loaded = load(request.path, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
+def load_model(context: LoadContext[LmOptions]) -> TextModel:
+    if context.path is None or not context.path.is_dir():
+        raise LoadError(f"the backend lm needs a folder with an MLX model, but {context.ref!r} is not a folder")
+    options = context.options
+    context.progress("load", 0, 1, str(context.ref))
+    loaded = load(context.path, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
     network, tokenizer = loaded.network, loaded.tokenizer
     limits = TextLimits(CONCURRENCY, context_length(loaded.config, options))
     size = vocabulary_size(loaded.config, tokenizer)
@@ -41,12 +41,12 @@ def load_model(request: LoadContext[LmOptions]) -> TextModel:
         vocabulary_size=size,
         limits=limits,
         options=options,
-        generation_config=read_generation_config(request.path),
+        generation_config=read_generation_config(context.path),
     )
-    request.progress("load", 1, 1, str(request.ref))
-    request.progress("warm-up", 0, 1)
+    context.progress("load", 1, 1, str(context.ref))
+    context.progress("warm-up", 0, 1)
     model.warm_up()
-    request.progress("warm-up", 1, 1)
+    context.progress("warm-up", 1, 1)
     return model
 
 

@@ -49,7 +49,7 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
 
 
 def _tokenizer(wrapper: Any) -> Tokenizer:
-    # Only without a Jinja template: the wrapper sets enable_thinking where the request leaves it to the template.
+    # Used only without a Jinja template, because the wrapper sets enable_thinking even if the request does not.
     function = wrapper.apply_chat_template if wrapper.has_chat_template else None
     return Tokenizer(wrapper._tokenizer, wrapper.eos_token_ids, function)
 

@@ -12,11 +12,11 @@ from mlx_host_text.options import SUPPORTED_REQUESTS
 from mlx_host_lm.options import LmOptions
 
 
-def load(request: LoadContext[LmOptions]) -> Model:
+def load(context: LoadContext[LmOptions]) -> Model:
     # mlx-lm and transformers take seconds to import; registering the backend must not import them.
     from mlx_host_lm.loader import load_model
 
-    return load_model(request)
+    return load_model(context)
 
 
 LM = Backend(

@@ -1,4 +1,4 @@
-"""Images and audio from untrusted clients, for backends: decoded in worker processes, within limits.
+"""Decodes images and audio of untrusted clients in worker processes, with limits on size and time.
 
-Imports nothing: a decoder process imports this package, and starts faster without what the others need.
+This module imports nothing, so that the decoder processes start quickly.
 """

@@ -1,6 +1,6 @@
-"""Messages between the pool and its decoder processes: a JSON header and a body of bytes.
+"""Messages between the pool and its decoder processes: a JSON header and a binary body.
 
-Nothing is pickled: a file may have taken over the decoder that replies.
+Messages are not pickled, because a malicious file may have taken control of the decoder process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-# Lengths of header and body, in bytes.
+# Starts each message: lengths of header and body, in bytes.
 PREFIX = struct.Struct(">IQ")
 MAX_HEADER = 64 * 1024
 
@@ -21,21 +21,25 @@ Data = bytes | bytearray
 
 
 def send(connection: socket.socket, header: Header, body: Data, deadline: float | None = None) -> None:
-    """Send a message; raises TimeoutError at the deadline, which is a time of the monotonic clock."""
+    """Send a message. Raises TimeoutError at the deadline, a value of `time.monotonic()`."""
     encoded = json.dumps(header).encode()
     for part in (PREFIX.pack(len(encoded), len(body)) + encoded, body):
-        _limit(connection, deadline)
+        _set_timeout(connection, deadline)
         connection.sendall(part)
 
 
 def receive(connection: socket.socket, max_body: int, deadline: float | None = None) -> tuple[Header, bytearray]:
-    """Receive a message; raises EOFError, ValueError if it is malformed or too long, TimeoutError at the deadline."""
+    """Receive a message.
+
+    Raises EOFError at the end of the connection, ValueError for an invalid or too long message, and TimeoutError at the
+    deadline.
+    """
     header_size, body_size = PREFIX.unpack(_read(connection, PREFIX.size, deadline))
     if header_size > MAX_HEADER or body_size > max_body:
-        raise ValueError(f"a message with {header_size} + {body_size} bytes")
+        raise ValueError(f"message too long: {header_size} + {body_size} bytes")
     header = json.loads(_read(connection, header_size, deadline))
     if not isinstance(header, dict):
-        raise ValueError("the header is not an object")
+        raise ValueError("message header is not a JSON object")
     return header, _read(connection, body_size, deadline)
 
 
@@ -43,7 +47,7 @@ def _read(connection: socket.socket, size: int, deadline: float | None) -> bytea
     data = bytearray(size)
     view = memoryview(data)
     while view:
-        _limit(connection, deadline)
+        _set_timeout(connection, deadline)
         count = connection.recv_into(view)
         if not count:
             raise EOFError
@@ -51,10 +55,10 @@ def _read(connection: socket.socket, size: int, deadline: float | None) -> bytea
     return data
 
 
-def _limit(connection: socket.socket, deadline: float | None) -> None:
+def _set_timeout(connection: socket.socket, deadline: float | None) -> None:
     if deadline is None:
         return
-    left = deadline - time.monotonic()
-    if left <= 0:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise TimeoutError
-    connection.settimeout(left)
+    connection.settimeout(seconds)

@@ -1,4 +1,4 @@
-"""A decoder process: decodes one file after another until the process that started it closes the connection."""
+"""A decoder process: decodes one file at a time until the parent process closes the connection."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlx_host_media.errors import MediaError
 
 
 def main(fd: int) -> None:
-    # A Ctrl-C in the terminal reaches this process, too; the model's process decides when it ends.
+    # Ctrl-C in a terminal is sent to this process as well, but the parent process decides when it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=fd) as connection:
         try:
@@ -29,7 +29,7 @@ def _handle(request: Header, file: Data) -> tuple[Header, Data]:
 
 
 def _decode_image(request: Header, file: Data) -> tuple[Header, Data]:
-    # Each kind of library is imported by the first file that needs it.
+    # Pillow and PyAV are imported with the first file that needs them.
     from mlx_host_media.image_decoder import decode_image
     from mlx_host_media.images import ImageLimits
 

@@ -1,6 +1,6 @@
-"""Decodes audio files in memory by FFmpeg's libraries, which PyAV's wheels contain.
+"""Decodes audio files in memory with FFmpeg's libraries, which PyAV's wheels contain.
 
-Audio files can make FFmpeg crash or stall: in a model's process, use `DecoderPool.decode_audio`.
+Audio files can make FFmpeg crash or stall: in a model process, use `DecoderPool.decode_audio`.
 """
 
 from __future__ import annotations
@@ -16,33 +16,36 @@ from mlx_host_media.audio import PADDING_SECONDS, AudioLimits, Samples
 from mlx_host_media.errors import MediaError
 
 FORMAT_NAMES = "WAV, MP3, M4A, FLAC, OGG or WebM"
-# FFmpeg has hundreds of formats, some of which open other files and addresses: only these are tried.
+# The enabled formats. FFmpeg has hundreds of others, some of which open other files and network addresses.
 CONTAINERS = ("wav", "mp3", "mov", "flac", "ogg", "matroska")
 CODECS = (
     *("mp3", "mp3float", "aac", "alac", "flac", "opus", "libopus", "vorbis"),
     *("pcm_u8", "pcm_s16le", "pcm_s24le", "pcm_s32le", "pcm_f32le", "pcm_f64le", "pcm_alaw", "pcm_mulaw"),
     *("pcm_s16be", "adpcm_ms", "adpcm_ima_wav"),
 )
-# How much of its declared length a file may lack, in seconds: declared lengths are rounded or estimated.
+# Tolerated difference to the declared length of a file, in seconds: declared lengths are rounded or estimated.
 MAX_MISSING_SECONDS = 0.5
-# How far the size in a WAV header may be from the truth, in bytes: some programs count the header in.
-WAV_SIZE_SLACK = 64
-# Programs that write to a pipe cannot fill in a WAV's size, and write this or more instead.
+# Tolerated error of the size in a WAV header, in bytes: some programs include the header.
+WAV_SIZE_TOLERANCE = 64
+# Programs that write to a pipe do not know the size of a WAV and write at least this number.
 UNKNOWN_WAV_SIZE = 0x7FFF_0000
 
 
 def decode_audio(file: bytes | bytearray, sample_rate: int, limits: AudioLimits) -> Samples:
-    """Decode to mono samples at `sample_rate`; raises MediaError with the code `invalid_audio` or `audio_too_long`."""
+    """Decode a file to mono samples at `sample_rate`.
+
+    Raises MediaError with the code `invalid_audio` or `audio_too_long`.
+    """
     if not file:
         raise _invalid("the file is empty")
     try:
-        with av.open(io.BytesIO(file), "r", options=_allowed(), metadata_errors="ignore") as container:
+        with av.open(io.BytesIO(file), "r", options=_demuxer_options(), metadata_errors="ignore") as container:
             samples = _decode(container, sample_rate, limits.max_seconds)
             declared = _declared_seconds(container, file)
     except (av.FFmpegError, ValueError, EOFError) as error:
         raise _invalid(f"the file cannot be decoded as {FORMAT_NAMES} audio") from error
     seconds = len(samples) / sample_rate
-    if declared is not None and (_is_cut_wav(file) or seconds < declared - MAX_MISSING_SECONDS):
+    if declared is not None and (_is_truncated_wav(file) or seconds < declared - MAX_MISSING_SECONDS):
         raise _invalid(
             f"the audio is damaged or truncated: {seconds:.1f} of the {declared:.1f} seconds that the file declares "
             "can be decoded"
@@ -58,7 +61,7 @@ def _invalid(reason: str) -> MediaError:
     return MediaError(reason, "invalid_audio")
 
 
-def _allowed() -> dict[str, str]:
+def _demuxer_options() -> dict[str, str]:
     return {"format_whitelist": ",".join(CONTAINERS), "codec_whitelist": ",".join(CODECS), "protocol_whitelist": ""}
 
 
@@ -87,7 +90,7 @@ def _chunks(container: InputContainer, sample_rate: int) -> Iterator[Samples]:
         try:
             frames = packet.decode()
         except av.InvalidDataError:
-            continue  # A damaged packet costs its own samples; whether many are missing is checked at the end.
+            continue  # Skip a damaged packet; `decode_audio` rejects the file if too many samples are missing.
         for frame in frames:
             assert isinstance(frame, av.AudioFrame)
             for resampled in resampler.resample(frame):
@@ -101,34 +104,35 @@ def _length(seconds: float) -> str:
 
 
 def _wav_size(file: bytes | bytearray) -> int | None:
-    """The size that a WAV's header declares; None if it is unknown or the file is not a WAV."""
+    """Return the size that a WAV header declares; None if unknown or if the file is not a WAV."""
     if file[:4] != b"RIFF":
         return None
     size = int.from_bytes(file[4:8], "little")
     return size + 8 if 0 < size < UNKNOWN_WAV_SIZE else None
 
 
-def _is_cut_wav(file: bytes | bytearray) -> bool:
+def _is_truncated_wav(file: bytes | bytearray) -> bool:
     size = _wav_size(file)
-    return size is not None and len(file) < size - WAV_SIZE_SLACK
+    return size is not None and len(file) < size - WAV_SIZE_TOLERANCE
 
 
 def _declared_seconds(container: InputContainer, file: bytes | bytearray) -> float | None:
-    """The length that the file declares; None if it declares none."""
+    """Return the declared length of a file; None if unknown."""
     if container.duration is None:
         return None
     seconds = container.duration / av.time_base
     if file[:4] == b"RIFF":
-        # FFmpeg reports the length of the data that is there.
+        # For a truncated WAV, FFmpeg reports the length of the available data.
         size = _wav_size(file)
         return None if size is None else seconds * size / len(file)
     return seconds
 
 
 def _ends_within_ogg_page(file: bytes | bytearray) -> bool:
-    """Whether the last page of an OGG file is incomplete.
+    """Return whether the last page of an OGG file is incomplete.
 
-    A page has a header of 27 bytes, whose last is the number of bytes that follow; their sum is the body's length.
+    A page starts with a header of 27 bytes. Its last byte is the length of the segment table; the sum of the segment
+    table is the length of the body.
     """
     start = file.rfind(b"OggS")
     if file[:4] != b"OggS":
@@ -136,5 +140,5 @@ def _ends_within_ogg_page(file: bytes | bytearray) -> bool:
     header = file[start : start + 27]
     if len(header) < 27:
         return True
-    lacing = file[start + 27 : start + 27 + header[26]]
-    return len(file) < start + 27 + header[26] + sum(lacing)
+    segment_table = file[start + 27 : start + 27 + header[26]]
+    return len(file) < start + 27 + header[26] + sum(segment_table)

@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class BackgroundRunner:
-    """Runs functions on daemon threads, at most `max_threads` at once; each is awaited by a generator.
+    """Runs functions on up to `max_threads` daemon threads, each awaited by a generator.
 
-    `patience` returns the seconds that the generator may block before it yields.
+    `patience` returns how long a generator may block before it yields, in seconds.
     """
 
     def __init__(self, patience: Callable[[], float], *, max_threads: int) -> None:
@@ -21,7 +21,10 @@ class BackgroundRunner:
         self._slots = threading.BoundedSemaphore(max_threads)
 
     def run(self, work: Callable[[], T]) -> Generator[None, None, T]:
-        """Return or raise what `work` does, yielding until then; closing the generator skips work that is queued."""
+        """Return the result of `work` or raise its error, yielding None until it ends.
+
+        Closing the generator cancels `work` if it has not started.
+        """
         future: Future[T] = Future()
         threading.Thread(target=self._run, args=(work, future), name="media", daemon=True).start()
         try:
@@ -37,5 +40,5 @@ class BackgroundRunner:
                 return
             try:
                 future.set_result(work())
-            except BaseException as error:  # noqa: BLE001  it is raised where the result is awaited
+            except BaseException as error:  # noqa: BLE001  raised by future.result()
                 future.set_exception(error)

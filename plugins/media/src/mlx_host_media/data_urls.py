@@ -1,4 +1,4 @@
-"""Parses data URLs and base64 as clients write them."""
+"""Decodes data URLs and base64 leniently, as clients send them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import unquote_to_bytes
 
 from mlx_host_media.errors import Code, MediaError
 
-BASE64_MARK = re.compile(r";\s*base64\s*$", re.IGNORECASE)
+BASE64_SUFFIX = re.compile(r";\s*base64\s*$", re.IGNORECASE)
 
 
 def is_data_url(url: str) -> bool:
@@ -17,16 +17,16 @@ def is_data_url(url: str) -> bool:
 
 
 def decode_data_url(url: str, code: Code = "invalid_image") -> bytes:
-    """Return the bytes of a data URL, ignoring its media type; raises MediaError with `code`."""
+    """Return the bytes of a data URL, ignoring its media type. Raises MediaError with `code`."""
     head, comma, body = url.partition(",")
     if not comma:
         raise MediaError("the data URL has no comma before its data", code)
     data = unquote_to_bytes(body)
-    return decode_base64(data, code) if BASE64_MARK.search(head) else data
+    return decode_base64(data, code) if BASE64_SUFFIX.search(head) else data
 
 
 def decode_base64(text: str | bytes, code: Code) -> bytes:
-    """Decode standard or URL-safe base64, ignoring whitespace and missing padding; raises MediaError with `code`."""
+    """Decode standard or URL-safe base64, ignoring whitespace and missing padding. Raises MediaError with `code`."""
     raw = text.encode("ascii", "replace") if isinstance(text, str) else text
     compact = b"".join(raw.split()).rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
     try:

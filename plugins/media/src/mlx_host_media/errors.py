@@ -1,4 +1,4 @@
-"""The error for media that cannot be used."""
+"""The error for invalid images and audio."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ TOO_LARGE: frozenset[Code] = frozenset({"image_too_large", "audio_too_long"})
 
 
 class MediaError(Exception):
-    """An image or audio clip cannot be used; the text is a clause such as "the file is empty"."""
+    """An image or audio clip is invalid or exceeds a limit; the message is a clause such as "the file is empty"."""
 
     def __init__(self, reason: str, code: Code) -> None:
         super().__init__(reason)
         self.code: Code = code
 
     def as_request_error(self, where: str, param: str) -> InvalidRequestError:
-        """The error for the client: 413 for media that exceeds a limit, else 400; `where` locates it in the request."""
-        # Decoder processes import this module, and need nothing of mlx_host.
+        """Return the error for the client: 413 for media above a limit, otherwise 400.
+
+        `where` is the position of the media in the request, for the message.
+        """
+        # Imported here because decoder processes import this module but not mlx_host.
         from mlx_host.errors import InvalidRequestError, RequestTooLargeError
 
         error = RequestTooLargeError if self.code in TOO_LARGE else InvalidRequestError

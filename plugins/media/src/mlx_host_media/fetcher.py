@@ -1,7 +1,7 @@
-"""Fetches images over HTTP on behalf of untrusted clients: from public addresses, within limits of size and time.
+"""Downloads images over HTTP on behalf of untrusted clients: from public addresses, with limits on size and time.
 
-The address that was checked is the one that is connected to, so that DNS rebinding has no effect; each redirect is
-checked as well. Proxies and credentials from the environment are not used.
+Connections go to the address that was checked, so DNS rebinding has no effect. Redirects are checked as well. Proxies
+and credentials from the environment are not used.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 PORTS = {"http": 80, "https": 443}
 REDIRECT_STATUSES = (301, 302, 303, 307, 308)
 CHUNK_SIZE = 64 * 1024
-# NAT64 addresses, which contain an IPv4 address.
+# Addresses of NAT64, which embed an IPv4 address.
 NAT64_NETWORK = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """Limits for one file: bytes, seconds in all with redirects, and redirects."""
+    """Limits for one file; `timeout` is the total time in seconds, including redirects."""
 
     max_bytes: int = 32_000_000
     timeout: float = 20.0
@@ -38,42 +38,47 @@ class FetchLimits:
 
 
 class Fetcher:
-    """Fetches from public addresses, and from `trusted_hosts` whatever their address is."""
+    """Downloads from public addresses, and from `trusted_hosts` regardless of their address."""
 
     def __init__(self, limits: FetchLimits, trusted_hosts: Collection[str] = ()) -> None:
         self._limits = limits
         self._trusted_hosts = {host.lower() for host in trusted_hosts}
 
     def fetch(self, url: str) -> bytes:
-        """Return the body of a GET of `url`; raises MediaError `failed_to_download_image` or `image_too_large`."""
+        """Return the body of a GET request.
+
+        Raises MediaError with the code `failed_to_download_image` or `image_too_large`.
+        """
         deadline = time.monotonic() + self._limits.timeout
         try:
             for _ in range(self._limits.max_redirects + 1):
                 parts = _split(url)
-                with self._connect(parts, deadline) as connection, _cut_off(connection, deadline):
+                with self._connect(parts, deadline) as connection, _shut_down_at(connection, deadline):
                     result = self._get(parts, connection)
-                # A connection that was cut off can look like the end of the body.
-                _left(deadline)
+                # The shutdown at the deadline can look like the end of the body.
+                _remaining(deadline)
                 if isinstance(result, bytes):
                     return result
                 url = urljoin(url, result)
         except (OSError, http.client.HTTPException, UnicodeError, ValueError) as error:
             if time.monotonic() >= deadline:
-                raise _failed(f"{_short(url)} could not be fetched within {self._limits.timeout:g} seconds") from None
-            raise _failed(f"{_short(url)} could not be fetched: {type(error).__name__}: {error}") from None
+                raise _failed(
+                    f"{_short(url)} could not be downloaded within {self._limits.timeout:g} seconds"
+                ) from None
+            raise _failed(f"{_short(url)} could not be downloaded: {type(error).__name__}: {error}") from None
         raise _failed(f"{_short(url)} exceeds the limit of {self._limits.max_redirects} redirects")
 
     def _connect(self, parts: SplitResult, deadline: float) -> socket.socket:
-        """Connect to the first of a host's addresses that accepts, if all are public."""
+        """Connect to the first reachable address of a host. All addresses must be public, or the host trusted."""
         host, port = _host(parts), parts.port or PORTS[parts.scheme]
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         addresses = [ipaddress.ip_address(str(info[4][0]).partition("%")[0]) for info in found]
         if host.lower() not in self._trusted_hosts and not all(map(is_public, addresses)):
-            raise _failed(f"{host!r} has an address that is not public, and is not a trusted host")
+            raise _failed(f"{host!r} has an address that is not public, and it is not a trusted host")
         failure = OSError("the host has no address")
         for address in addresses:
             try:
-                return socket.create_connection((str(address), port), timeout=_left(deadline))
+                return socket.create_connection((str(address), port), timeout=_remaining(deadline))
             except OSError as error:
                 failure = error
         raise failure
@@ -111,14 +116,14 @@ class Fetcher:
             body += chunk
             if len(body) > max_bytes:
                 raise _too_large(max_bytes)
-        # read1 takes a connection that was closed too early for the end.
+        # read1 does not detect a connection that was closed early.
         if length is not None and len(body) < length:
             raise OSError(f"the server sent {len(body)} of {length} bytes")
         return bytes(body)
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, so that fetching from it gives a client no access that it lacks."""
+    """Return whether an address is public, so that downloading from it does not give a client additional access."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if inner is None and address in NAT64_NETWORK:
@@ -142,16 +147,16 @@ def _host(parts: SplitResult) -> str:
 
 
 @contextmanager
-def _cut_off(connection: socket.socket, deadline: float) -> Iterator[None]:
-    """Shut a connection down at the deadline; a socket's own timeout starts again with every byte."""
-    # TLS takes the socket over; the duplicate stays.
+def _shut_down_at(connection: socket.socket, deadline: float) -> Iterator[None]:
+    """Shut a connection down at the deadline, because the timeout of a socket restarts with every byte."""
+    # The TLS wrapper detaches the socket, but not its duplicate.
     with connection.dup() as copy:
 
-        def cut() -> None:
+        def shut_down() -> None:
             with suppress(OSError):
                 copy.shutdown(socket.SHUT_RDWR)
 
-        timer = threading.Timer(_left(deadline), cut)
+        timer = threading.Timer(_remaining(deadline), shut_down)
         timer.daemon = True
         timer.start()
         try:
@@ -173,8 +178,9 @@ def _short(url: str) -> str:
     return repr(url if len(url) <= 80 else f"{url[:77]}...")
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
+def _remaining(deadline: float) -> float:
+    """Return the seconds until the deadline. Raises TimeoutError."""
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
         raise TimeoutError
-    return left
+    return seconds

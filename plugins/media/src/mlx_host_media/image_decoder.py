@@ -15,7 +15,7 @@ from mlx_host_media.errors import MediaError
 from mlx_host_media.images import DecodedImage, ImageLimits, Mode, Size, fit_size, on_white
 
 Image.init()
-# The other formats of Pillow run programs or are rarely tested. Pillow can be built without some of these.
+# The enabled formats, as far as Pillow was built with them. Others run external programs or are rarely tested.
 FORMATS = tuple(name for name in ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF") if name in Image.OPEN)
 # ImageLimits replace Pillow's own limit, which only warns up to twice its value.
 Image.MAX_IMAGE_PIXELS = None
@@ -33,14 +33,17 @@ TRANSPOSITIONS = {
 QUARTER_TURNS = (5, 6, 7, 8)
 # 16-bit modes; Pillow opens some 16-bit files as 32-bit integers.
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")
-# What maps 16 bits to 8: 65535 becomes 255.
-DEEP_FACTOR = 257
+# Divisor that maps 16 bits to 8: 65535 becomes 255.
+DEEP_DIVISOR = 257
 # Modes that Pillow can resize without converting colours.
 RESIZABLE_MODES = ("RGB", "RGBA", "L", "LA")
 
 
 def decode_image(file: bytes | bytearray, limits: ImageLimits, *, alpha: bool = False) -> DecodedImage:
-    """Decode an image; raises MediaError with the code `invalid_image` or `image_too_large`."""
+    """Decode an image, with its alpha channel if `alpha` is set.
+
+    Raises MediaError with the code `invalid_image` or `image_too_large`.
+    """
     if not file:
         raise MediaError("the file is empty", "invalid_image")
     try:
@@ -62,8 +65,7 @@ def _check_size(size: Size, max_pixels: int) -> None:
         raise MediaError("the image has no pixels", "invalid_image")
     if pixels > max_pixels:
         raise MediaError(
-            f"the image has {size[0]}x{size[1]} pixels, which is more than the limit of {max_pixels}; "
-            "send a smaller one",
+            f"the image has {size[0]}x{size[1]} pixels, which is more than the limit of {max_pixels} pixels",
             "image_too_large",
         )
 
@@ -74,11 +76,11 @@ def _decode(image: Image.Image, limits: ImageLimits, alpha: bool) -> DecodedImag
     is_draft = image.draft("RGB", _target(original, limits)) is not None
     image.load()
     if not is_draft:
-        # Pillow turns TIFF images upright while it loads them.
+        # Pillow applies the orientation of TIFF images when it loads them.
         original = image.size
     orientation = _orientation(image)
     size = _target(original, limits)
-    # Scaled before anything else: for a large image, each later step would make another full-size copy.
+    # Scale first: for a large image, each of the other steps would make another full-size copy.
     scaled = _plain(image)
     if scaled.size != size:
         scaled = scaled.resize(size, Image.Resampling.LANCZOS, reducing_gap=3.0)
@@ -104,7 +106,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """Convert to 8 bits a channel and a mode that can be resized."""
+    """Convert an image to 8 bits per channel and a mode that can be resized."""
     if image.mode in DEEP_MODES:
         image = _from_16_bits(image)
     elif image.mode == "F":
@@ -115,16 +117,16 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _from_16_bits(image: Image.Image) -> Image.Image:
-    """Scale 16 bits to 8, which Pillow's conversion would clip at 255."""
+    """Scale 16-bit values to 8 bits; Pillow's conversion would clip them at 255."""
     transparent = image.info.get("transparency")
-    scaled = image.convert("I").point(lambda value: value * (1 / DEEP_FACTOR)).convert("L")
+    scaled = image.convert("I").point(lambda value: value * (1 / DEEP_DIVISOR)).convert("L")
     if isinstance(transparent, int):
-        scaled.info["transparency"] = transparent // DEEP_FACTOR
+        scaled.info["transparency"] = transparent // DEEP_DIVISOR
     return scaled
 
 
 def _from_floats(image: Image.Image) -> Image.Image:
-    """Scale values of 0 to 1, the usual range; values above are clipped at 255."""
+    """Convert floats to 8 bits; values from 0 to 1, the usual range, are scaled to 255."""
     _, high = image.getextrema()
     if isinstance(high, float) and high <= 1:
         image = image.point(lambda value: value * 255)

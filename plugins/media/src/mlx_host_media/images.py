@@ -13,9 +13,11 @@ Mode = Literal["RGB", "RGBA"]
 
 @dataclass(frozen=True)
 class ImageLimits:
-    """An image of more than `max_pixels` is rejected by its header; one of more than `scale_to` is scaled down to it.
+    """Limits for an uploaded image; decoding needs up to 8 bytes per pixel.
 
-    Decoding takes up to 8 bytes a pixel.
+    Args:
+        max_pixels: Images with more pixels are rejected before decoding, based on their header.
+        scale_to: Images with more pixels are scaled down to this number.
     """
 
     max_pixels: int = 100_000_000
@@ -24,10 +26,14 @@ class ImageLimits:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """The first frame of an image, upright, 8 bits a channel; `pixels` are rows from the top, without padding.
+    """The first frame of an image, with EXIF orientation applied and 8 bits per channel.
 
-    `mode` is RGBA only if the caller asked for alpha and the image has transparency; else transparency is composited on
-    white. `original_size` is the upright size before scaling. Sizes are (width, height).
+    Args:
+        mode: RGBA if the alpha channel was requested and the image has transparency. Otherwise RGB, with transparency
+            composited on white.
+        size: Width and height.
+        original_size: Width and height before scaling, with EXIF orientation applied.
+        pixels: Rows from top to bottom, without padding.
     """
 
     mode: Mode
@@ -40,7 +46,7 @@ class DecodedImage:
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Composite an image on white, as RGB."""
+    """Convert an image to RGB, composited on white."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     layer = image.convert("RGBA")
@@ -50,7 +56,7 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def fit_size(size: Size, max_pixels: int) -> Size:
-    """The largest size of the same aspect ratio with at most `max_pixels`, no larger than `size`."""
+    """Scale a size down to at most `max_pixels`, keeping the aspect ratio; smaller sizes are not changed."""
     width, height = size
     if width * height <= max_pixels:
         return size

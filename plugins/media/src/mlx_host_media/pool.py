@@ -1,4 +1,28 @@
-"""Decodes media in worker processes: a file that crashes or stalls its decoder costs one request."""
+"""Decodes media in worker processes: a file that crashes or stalls its decoder affects one request only.
+
+States of a decoding job (a call of `decode_image` or `decode_audio`):
+
+    state     event                     next state  side effect
+    --------  ------------------------  ----------  ---------------------------------------------------------
+    created   first next()              queued      none
+    queued    a thread is free          decoding    takes an idle worker, or starts a worker
+    queued    generator closed          cancelled   none
+    decoding  reply                     done        the worker becomes idle; a rejected file raises MediaError
+    decoding  reused worker died        decoding    the file is sent to a new worker, once
+    decoding  new worker died           failed      raises MediaError: the file crashed the decoder
+    decoding  deadline                  failed      kills the worker; raises MediaError
+    decoding  generator closed          cancelled   kills the worker
+
+States of a worker process:
+
+    state  event                        next state  side effect
+    -----  ---------------------------  ----------  ---------------------------------------------------------
+    busy   reply                        idle        none; if the pool is closed, the worker is ended
+    busy   died, deadline, cancelled    ended       the connection is closed
+    idle   next file                    busy        none
+    idle   pool closed                  ended       the process is killed
+    any    the parent process ended     ended       the worker reads the end of its connection and exits
+"""
 
 from __future__ import annotations
 
@@ -18,7 +42,7 @@ from mlx_host_media.errors import Code, MediaError
 from mlx_host_media.images import DecodedImage, ImageLimits
 
 MAX_WORKERS = 2
-# Seconds for one file; an hour of audio takes a few.
+# Time limit for one file, in seconds; an hour of audio takes a few seconds.
 TIMEOUT = 60.0
 # Seconds that a generator blocks before it yields.
 POLL_INTERVAL = 0.02
@@ -30,10 +54,15 @@ BYTES_PER_SAMPLE = 2
 
 
 class DecoderPool:
-    """Keeps up to `max_workers` decoder processes, started when they are first needed, until it is closed.
+    """Runs up to `max_workers` decoder processes, which start on demand and run until the pool is closed.
 
-    The methods are generators that yield None until the result is there; closing one ends the process that works on it.
-    `timeout` is in seconds for each file. `patience` returns the seconds that a generator may block before it yields.
+    The methods are generators that yield None until the result is available; closing a generator kills the process that
+    decodes its file.
+
+    Args:
+        max_workers: Maximum number of processes.
+        timeout: Time limit for each file, in seconds.
+        patience: Returns how long a generator may block before it yields, in seconds.
     """
 
     def __init__(
@@ -73,7 +102,7 @@ class DecoderPool:
             "max_seconds": limits.max_seconds,
             "min_seconds": limits.min_seconds,
         }
-        # The limit may be infinite.
+        # max_seconds may be infinite.
         max_samples = min((limits.max_seconds + PADDING_SECONDS) * sample_rate + 1, sys.maxsize // BYTES_PER_SAMPLE)
         _, samples = yield from self._decode(request, file, BYTES_PER_SAMPLE * int(max_samples), "invalid_audio")
         return np.frombuffer(samples, np.int16)
@@ -85,7 +114,7 @@ class DecoderPool:
     def _decode(
         self, request: Header, file: bytes, max_reply: int, code: Code
     ) -> Generator[None, None, tuple[Header, bytearray]]:
-        job = _Job(self._workers, self._timeout, request, file, max_reply, code)
+        job = _DecodeJob(self._workers, self._timeout, request, file, max_reply, code)
         try:
             reply, body = yield from self._runner.run(job.run)
         finally:
@@ -96,27 +125,27 @@ class DecoderPool:
 
 
 class _WorkerDiedError(Exception):
-    """The process ended, or sent nonsense, before it replied."""
+    """The process ended or sent an invalid reply."""
 
 
 class _CancelledError(Exception):
-    """The result is not wanted any more."""
+    """The job was cancelled."""
 
 
 class _Worker:
-    """A decoder process; it ends by itself when this process is gone."""
+    """A decoder process, which exits when this process ends."""
 
     def __init__(self) -> None:
-        self._connection, theirs = socket.socketpair()
-        with theirs:
+        self._connection, worker_end = socket.socketpair()
+        with worker_end:
             self._process = subprocess.Popen(
-                [*WORKER_COMMAND, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [*WORKER_COMMAND, str(worker_end.fileno())],
+                pass_fds=[worker_end.fileno()],
                 stdin=subprocess.DEVNULL,
             )
 
-    def ask(self, request: Header, file: bytes, max_reply: int, deadline: float) -> tuple[Header, bytearray]:
-        """Send a file and wait for the reply; raises TimeoutError at the deadline, or _WorkerDiedError."""
+    def decode(self, request: Header, file: bytes, max_reply: int, deadline: float) -> tuple[Header, bytearray]:
+        """Send a file and wait for the reply. Raises TimeoutError at the deadline, or _WorkerDiedError."""
         try:
             send(self._connection, request, file, deadline)
             return receive(self._connection, max_reply, deadline)
@@ -126,7 +155,7 @@ class _Worker:
             raise _WorkerDiedError from error
 
     def kill(self) -> None:
-        """End the process, from any thread; `ask` then raises _WorkerDiedError."""
+        """Kill the process, from any thread; `decode` then raises _WorkerDiedError."""
         self._process.kill()
         self._process.wait()
 
@@ -136,7 +165,7 @@ class _Worker:
 
 
 class _IdleWorkers:
-    """The processes that wait for a file."""
+    """The workers that are not decoding a file."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -144,10 +173,12 @@ class _IdleWorkers:
         self._closed = False
 
     def take(self) -> _Worker | None:
+        """Return an idle worker, or None."""
         with self._lock:
             return self._workers.pop() if self._workers else None
 
     def put(self, worker: _Worker) -> None:
+        """Add an idle worker, or end it if the pool is closed."""
         with self._lock:
             if not self._closed:
                 self._workers.append(worker)
@@ -162,8 +193,8 @@ class _IdleWorkers:
             worker.close()
 
 
-class _Job:
-    """One file, decoded on a thread by `run`; `cancel` may be called by another at any time."""
+class _DecodeJob:
+    """Decodes one file: `run` blocks a thread, and `cancel` can be called from another thread at any time."""
 
     def __init__(
         self, idle: _IdleWorkers, timeout: float, request: Header, file: bytes, max_reply: int, code: Code
@@ -181,26 +212,26 @@ class _Job:
     def run(self) -> tuple[Header, bytearray]:
         deadline = time.monotonic() + self._timeout
         try:
-            # A process may have died while it was idle: only the death of a new one is blamed on the file.
+            # An idle worker may have died for another reason, so the file is blamed only if a new worker dies as well.
             if (worker := self._idle.take()) is not None:
                 try:
-                    return self._ask(worker, deadline)
+                    return self._decode(worker, deadline)
                 except _WorkerDiedError:
                     pass
-            return self._ask(_Worker(), deadline)
+            return self._decode(_Worker(), deadline)
         except TimeoutError:
             raise MediaError(f"the file could not be decoded within {self._timeout:g} seconds", self._code) from None
         except _WorkerDiedError as error:
             raise MediaError("the file crashed the decoder", self._code) from error
 
-    def _ask(self, worker: _Worker, deadline: float) -> tuple[Header, bytearray]:
+    def _decode(self, worker: _Worker, deadline: float) -> tuple[Header, bytearray]:
         try:
             with self._lock:
                 if self._cancelled:
                     raise _CancelledError
                 self._worker = worker
             try:
-                reply = worker.ask(self._request, self._file, self._max_reply, deadline)
+                reply = worker.decode(self._request, self._file, self._max_reply, deadline)
             finally:
                 with self._lock:
                     self._worker = None
@@ -211,7 +242,7 @@ class _Job:
         return reply
 
     def cancel(self) -> None:
-        """End the process that works on the file; does nothing once it is done."""
+        """Kill the worker that decodes the file; has no effect after `run` has returned."""
         with self._lock:
             self._cancelled = True
             if self._worker is not None:

@@ -8,8 +8,8 @@ from fastapi.responses import Response
 from mlx_host.api.http import JsonResponse, retry_headers
 from mlx_host.errors import ContextLengthExceededError, RequestError
 
-# Source: https://docs.anthropic.com/en/api/errors.
-TYPES = {
+# Error types by HTTP status. Source: https://docs.anthropic.com/en/api/errors.
+ERROR_TYPES = {
     401: "authentication_error",
     403: "permission_error",
     404: "not_found_error",
@@ -21,18 +21,18 @@ TYPES = {
 
 
 def error_body(error: RequestError) -> dict[str, Any]:
-    """Return the error body; its type depends on the status."""
-    kind = TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": kind, "message": _message(error)}}
+    """Return the body of an error response; the error type depends on the status."""
+    error_type = ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
+    return {"type": "error", "error": {"type": error_type, "message": _message(error)}}
 
 
 def _message(error: RequestError) -> str:
     if isinstance(error, ContextLengthExceededError):
-        # Clients look for this wording when they decide whether to compact the conversation.
+        # Clients match this wording to decide whether to compact the conversation.
         return f"prompt is too long: {error.prompt_tokens} tokens > {error.limit} maximum"
     return error.message
 
 
 def error_response(error: RequestError) -> Response:
-    """Return the response to a rejected request."""
+    """Return the error response."""
     return JsonResponse(error_body(error), error.status, retry_headers(error))

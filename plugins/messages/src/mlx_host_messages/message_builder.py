@@ -1,6 +1,6 @@
-"""Anthropic's message object and its events, made from the events of a chat reply.
+"""Builds Anthropic's message object and stream events from the events of a chat reply.
 
-The order of the events, as a state machine:
+States of a message:
 
 | state      | action      | next       | events                                                        |
 | ---------- | ----------- | ---------- | ------------------------------------------------------------- |
@@ -11,9 +11,9 @@ The order of the events, as a state machine:
 |            |             |            | a content_block_delta                                         |
 | IDLE       | end         | FINISHED   | message_delta, message_stop                                   |
 
-Text and thinking open a block of their type if none is open, and close an open one of the other type; a tool call is a
-block that is opened and closed at once; the end closes an open block. An error ends the stream in any state, with an
-`error` event. Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
+Text and thinking open a block of their type unless one is open, after closing an open block of another type. A tool
+call opens and closes a block at once. The end of the output closes an open block. An error ends the stream in any state
+with an `error` event. Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from mlx_host.requests import ChatRequest
 Event = dict[str, Any]
 Action = Literal["start", "open_block", "add_delta", "close_block", "end"]
 
-# Clients send thinking back only if it has a signature. It is not verified here.
+# Clients return thinking blocks only if they have a signature. This server does not verify it.
 SIGNATURE = "mlx-host"
 
 
 class State(Enum):
-    """Where a message is in the order of its events."""
+    """States of a message; see the table at the top of this module."""
 
     PENDING = auto()
     IDLE = auto()
@@ -56,8 +56,8 @@ NEXT_STATE: Mapping[tuple[State, Action], State] = {
 def usage_json(input_tokens: int, cached_tokens: int, output_tokens: int) -> dict[str, Any]:
     """Return Anthropic's usage object.
 
-    `input_tokens` is the whole prompt, as count_tokens and the other APIs report it. Anthropic's API does not include
-    cached tokens in it, and clients add them; so ours are in a field that Anthropic's API does not have.
+    `input_tokens` is the whole prompt, as in count_tokens and the other APIs. In Anthropic's API it excludes cached
+    tokens, and clients add both; so cached tokens are reported in a separate field, `cached_input_tokens`.
     """
     return {
         "input_tokens": input_tokens,
@@ -69,15 +69,20 @@ def usage_json(input_tokens: int, cached_tokens: int, output_tokens: int) -> dic
 
 
 class AnthropicMessageBuilder:
-    """Builds a message and the events that describe each step; `message` is the object so far.
+    """Builds a message and its stream events; `message` is the current message object.
 
-    `max_tokens` is the limit of the request as prepared. The events refer to the object: serialize them before the next
-    call. A transition that is not in NEXT_STATE raises KeyError.
+    Events refer to parts of `message`, so serialize them before the next call. Raises KeyError for a transition that is
+    not in NEXT_STATE.
+
+    Args:
+        message_id: The id of the message.
+        model: The name of the model.
+        max_tokens: The limit of the prepared request.
     """
 
-    def __init__(self, id: str, model: str, max_tokens: int | None) -> None:
+    def __init__(self, message_id: str, model: str, max_tokens: int | None) -> None:
         self.message: dict[str, Any] = {
-            "id": id,
+            "id": message_id,
             "type": "message",
             "role": "assistant",
             "model": model,
@@ -94,17 +99,17 @@ class AnthropicMessageBuilder:
 
     @classmethod
     def of(cls, reply: Reply[ChatEvent]) -> Self:
-        """Return a builder for the message of a reply."""
+        """Return a builder for the message of a chat reply."""
         request = reply.request
         assert isinstance(request, ChatRequest)
         return cls(request.id, reply.model.name, request.max_tokens)
 
     def add(self, events: Sequence[ChatEvent]) -> list[Event]:
-        """Add a batch of events."""
-        return [each for event in events for each in self._add(event)]
+        """Add a batch of chat events and return the stream events."""
+        return [output for event in events for output in self._add(event)]
 
     def complete(self) -> list[Event]:
-        """End the message after the last batch."""
+        """End the message after the last batch and return the remaining stream events."""
         return list(self._complete())
 
     def _transition(self, action: Action) -> None:
@@ -134,9 +139,9 @@ class AnthropicMessageBuilder:
             case Reasoning(text):
                 yield from self._open_block({"type": "thinking", "thinking": "", "signature": ""})
                 yield self._add_text(text, {"type": "thinking_delta", "thinking": text})
-            case ToolCall(name, arguments, _, id):
+            case ToolCall(name, arguments, _, call_id):
                 yield from self._close_block()
-                yield from self._open_block({"type": "tool_use", "id": id, "name": name, "input": {}})
+                yield from self._open_block({"type": "tool_use", "id": call_id, "name": name, "input": {}})
                 self._block["input"] = json.loads(arguments)
                 yield self._delta({"type": "input_json_delta", "partial_json": arguments})
                 yield from self._close_block()
@@ -147,7 +152,7 @@ class AnthropicMessageBuilder:
         return block
 
     def _open_block(self, block: dict[str, Any]) -> Iterator[Event]:
-        """Open a block, unless the open one is of this type."""
+        """Open a block, unless a block of this type is open."""
         if self._state is State.BLOCK_OPEN and self._block["type"] == block["type"]:
             return
         yield from self._close_block()

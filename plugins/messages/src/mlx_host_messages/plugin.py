@@ -12,19 +12,19 @@ from pydantic import Field
 
 
 class MessagesSettings(ApiSettings):
-    """What is done to prompts."""
+    """Settings of the Messages API."""
 
     legacy_names: ClassVar[Mapping[str, str]] = {"messages_canonical": "normalize_system_prompt"}
 
     normalize_system_prompt: bool = Field(
         True,
         description="Remove lines that clients change in every request, such as billing headers and token counts, from "
-        "system prompts; they would make the prefix cache useless.",
+        "system prompts, because they prevent reuse of the prefix cache.",
     )
 
 
 def create(service: Service, settings: MessagesSettings) -> Endpoints:
-    """Make the endpoints; imports the web framework."""
+    """Create the endpoints; imports the web framework."""
     from mlx_host_messages.routes import MessagesEndpoints
 
     return MessagesEndpoints(service, settings)

@@ -1,4 +1,4 @@
-"""Bodies as a ChatRequest; fields that cannot be honored are rejected by name."""
+"""Converts request bodies to ChatRequest and rejects unsupported fields."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlx_host.api.text import MAX_STOPS, ToolFields, schema_form, tool_fields
+from mlx_host.api.text import MAX_STOPS, ToolFields, schema_output_format, tool_fields
 from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
@@ -14,17 +14,17 @@ from mlx_host.requests import ChatRequest, Json
 from mlx_host_messages.content import to_messages
 from mlx_host_messages.schema import MessagesBody, PromptBody
 
-# Other types leave the decision to the model.
-ENABLES_THINKING = {"enabled": True, "disabled": False}
+# Values of `enable_thinking` by type of `thinking`. With other types, the model decides.
+ENABLE_THINKING = {"enabled": True, "disabled": False}
 
 
 def to_prompt(body: PromptBody, normalize: Callable[[str], str]) -> ChatRequest:
-    """Convert the fields that determine the prompt."""
+    """Convert the fields that determine the prompt. Raises InvalidRequestError."""
     return ChatRequest(**_prompt(body, normalize))
 
 
 def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatRequest:
-    """Convert a body; InvalidRequestError names a field that cannot be honored."""
+    """Convert a body. Raises InvalidRequestError for unsupported fields."""
     stops = tuple(stop for stop in body.stop_sequences or () if stop)
     if len(stops) > MAX_STOPS:
         raise InvalidRequestError(
@@ -40,7 +40,7 @@ def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatReque
 
 
 def ignored(body: PromptBody) -> list[str]:
-    """Return the names of fields that were given, are not null, and have no effect."""
+    """Return the names of fields that are set but have no effect."""
     fields = body.given_extra()
     fields += [f"tools.{tool['type']}" for tool in body.tools or () if _is_builtin(tool)]
     if body.thinking is not None and (body.thinking.model_extra or {}).get("budget_tokens") is not None:
@@ -49,29 +49,31 @@ def ignored(body: PromptBody) -> list[str]:
 
 
 def _prompt(body: PromptBody, normalize: Callable[[str], str]) -> dict[str, Any]:
-    tools = [_tool(tool, f"tools.{n}") for n, tool in enumerate(body.tools or ()) if not _is_builtin(tool)]
+    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(body.tools or ()) if not _is_builtin(tool)]
     return {
         "id": f"msg_{uuid.uuid4().hex}",
         "model": body.model or "",
         "messages": to_messages(body.system, body.messages, normalize),
-        **_choice(body, tools),
-        "form": _form(body),
+        **_tool_choice(body, tools),
+        "output_format": _output_grammar(body),
         "template_kwargs": _template_kwargs(body),
     }
 
 
-def _form(body: PromptBody) -> Grammar | None:
-    """Return the grammar of the text; output_format is the former name, which some clients still send."""
+def _output_grammar(body: PromptBody) -> Grammar | None:
+    """Return the grammar of output_config.format or, for older clients, output_format."""
     config = body.output_config
-    given = {"output_format": body.output_format, "output_config.format": config.format if config else None}
-    formats = {name: format for name, format in given.items() if format is not None}
+    fields = {"output_format": body.output_format, "output_config.format": config.format if config else None}
+    formats = {param: output_format for param, output_format in fields.items() if output_format is not None}
     if len(formats) > 1:
-        raise InvalidRequestError("output_config.format and output_format cannot both be given.", param="output_format")
-    forms = [schema_form(format.type, format.json_schema, name, "schema") for name, format in formats.items()]
-    return forms[0] if forms else None
+        raise InvalidRequestError("output_config.format and output_format cannot both be set.", param="output_format")
+    if not formats:
+        return None
+    ((param, output_format),) = formats.items()
+    return schema_output_format(output_format.type, output_format.json_schema, param, "schema")
 
 
-def _choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
+def _tool_choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
     choice = body.tool_choice
     if choice is None:
         return tool_fields("auto", tools)
@@ -79,7 +81,7 @@ def _choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
         return tool_fields("none" if choice.type == "none" else "auto", tools)
     if body.thinking is not None and body.thinking.type == "enabled":
         raise InvalidRequestError(
-            f"thinking cannot be enabled when tool_choice, {choice.type!r}, forces a call; remove one of them.",
+            f"thinking cannot be enabled with tool_choice {choice.type!r}, which forces a call; remove one of them.",
             param="thinking",
         )
     if choice.type == "tool" and choice.name is None:
@@ -88,26 +90,26 @@ def _choice(body: PromptBody, tools: Sequence[Json]) -> ToolFields:
 
 
 def _template_kwargs(body: PromptBody) -> dict[str, Any]:
-    named: dict[str, Any] = {}
-    if body.thinking is not None and body.thinking.type in ENABLES_THINKING:
-        named["enable_thinking"] = ENABLES_THINKING[body.thinking.type]
+    kwargs: dict[str, Any] = {}
+    if body.thinking is not None and body.thinking.type in ENABLE_THINKING:
+        kwargs["enable_thinking"] = ENABLE_THINKING[body.thinking.type]
     if body.output_config is not None and body.output_config.effort is not None:
-        named["reasoning_effort"] = body.output_config.effort
-    return named | (body.chat_template_kwargs or {})
+        kwargs["reasoning_effort"] = body.output_config.effort
+    return kwargs | (body.chat_template_kwargs or {})
 
 
 def _is_builtin(tool: dict[str, Any]) -> bool:
-    """Whether Anthropic defines the tool: only its models know it, or its servers run it."""
+    """Return whether Anthropic defines the tool or runs it on its servers."""
     return isinstance(tool.get("type"), str) and tool["type"] != "custom"
 
 
-def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
+def _tool(tool: dict[str, Any], path: str) -> dict[str, Any]:
     if tool.get("type") not in (None, "custom"):
-        raise InvalidRequestError(f"{where}.type must be a string.", param=f"{where}.type")
+        raise InvalidRequestError(f"{path}.type must be a string.", param=f"{path}.type")
     if not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise InvalidRequestError(f"{where}.name must be a non-empty string.", param=f"{where}.name")
+        raise InvalidRequestError(f"{path}.name must be a non-empty string.", param=f"{path}.name")
     if not isinstance(tool.get("input_schema"), dict):
-        raise InvalidRequestError(f"{where}.input_schema must be an object.", param=f"{where}.input_schema")
+        raise InvalidRequestError(f"{path}.input_schema must be an object.", param=f"{path}.input_schema")
     function: dict[str, Any] = {"name": tool["name"], "parameters": tool["input_schema"]}
     if isinstance(tool.get("description"), str):
         function["description"] = tool["description"]

@@ -1,4 +1,4 @@
-"""A message on the wire: events of a stream, or one JSON object."""
+"""Encodes messages as server-sent events or as one JSON object."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mlx_host_messages.message_builder import AnthropicMessageBuilder, Event
 
 
 class MessageEncoder(Encoder[ChatEvent]):
-    """Encodes a message as named events."""
+    """Encodes a message as named server-sent events."""
 
     def __init__(self, reply: Reply[ChatEvent]) -> None:
         self._builder = AnthropicMessageBuilder.of(reply)
@@ -34,7 +34,7 @@ def _messages(events: list[Event]) -> Messages:
 
 
 class MessageCollector(Collector[ChatEvent]):
-    """Collects a message into one object."""
+    """Collects a message and returns it as one JSON object."""
 
     def __init__(self, reply: Reply[ChatEvent]) -> None:
         self._builder = AnthropicMessageBuilder.of(reply)

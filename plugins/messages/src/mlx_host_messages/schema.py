@@ -1,7 +1,7 @@
-"""The bodies of POST /v1/messages and /v1/messages/count_tokens.
+"""The request bodies of POST /v1/messages and /v1/messages/count_tokens.
 
-Blocks and tools are validated where they are converted, with clearer messages than those of a union. Source: the
-Anthropic SDK's `types/message_create_params.py`; sampling parameters that Anthropic lacks are those of the other APIs.
+Content blocks and tools are validated on conversion, with clearer messages than those of a pydantic union. Source:
+`types/message_create_params.py` of the Anthropic SDK; other sampling parameters are those of the other APIs.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ class AnthropicMessage(BaseModel):
     content: str | list[Block]
 
 
-class Thinking(BaseModel):
+class ThinkingConfig(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
 
 
-class ToolChoice(BaseModel):
+class AnthropicToolChoice(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: Literal["auto", "any", "tool", "none"]
@@ -35,7 +35,7 @@ class ToolChoice(BaseModel):
     disable_parallel_tool_use: bool | None = None
 
 
-class Format(BaseModel):
+class OutputFormat(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: Literal["json_schema"]
@@ -46,25 +46,25 @@ class OutputConfig(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     effort: str | None = None
-    format: Format | None = None
+    format: OutputFormat | None = None
 
 
 class PromptBody(SamplingBody):
-    """POST /v1/messages/count_tokens: the fields that determine the prompt."""
+    """The body of POST /v1/messages/count_tokens: the fields that determine the prompt."""
 
     model: str | None = None
     messages: Annotated[list[AnthropicMessage], Field(min_length=1)]
     system: str | list[Block] | None = None
     tools: list[dict[str, Any]] | None = None
-    tool_choice: ToolChoice | None = None
-    thinking: Thinking | None = None
+    tool_choice: AnthropicToolChoice | None = None
+    thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
-    output_format: Format | None = None
+    output_format: OutputFormat | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 
 class MessagesBody(PromptBody):
-    """POST /v1/messages."""
+    """The body of POST /v1/messages."""
 
     max_tokens: Tokens
     stop_sequences: list[str] | None = None

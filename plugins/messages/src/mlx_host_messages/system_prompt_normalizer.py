@@ -1,7 +1,7 @@
 """Removes lines from system prompts that clients change in every request.
 
-The prefix cache reuses a prompt up to the first difference, and the system prompt comes first: with a changing counter
-in it, nothing after the counter can be reused. The removed lines tell a model nothing about its task.
+The prefix cache reuses a prompt up to the first difference, and the system prompt comes first: nothing after a changed
+line could be reused. The removed lines do not contain instructions for the model.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 CHANGING_LINES = re.compile(
     r"""
     ^(?:
-        # Claude Code's first block: a version and a checksum of the request.
+        # The first block of Claude Code, with a version and a checksum of the request.
         x-[a-z-]+-billing-header: .*
-        # How much of the context is used, as agents report it.
+        # The number of tokens used or remaining in the context, added by coding agents.
         | (?:<(?P<tag>system[_-]\w+)>)?
           token[ ]usage: [ ]*[\d,]+[ ]*/[ ]*[\d,]+ (?:;[ ]*[\d,]+[ ]remaining)?
           (?(tag)</(?P=tag)>)

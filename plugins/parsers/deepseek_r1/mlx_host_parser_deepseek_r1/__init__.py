@@ -8,11 +8,11 @@ from mlx_host.parsing import MarkupParser, Parser
 
 class DeepSeekR1Parser(MarkupParser):
     name = "deepseek_r1"
-    reads = "reasoning in <think>: DeepSeek-R1 and others that think so; no calls"
-    templates = (("<｜Assistant｜><think>\\n",), ("<｜Assistant｜>", "</think>", "<think>"))
+    description = "reasoning in <think>, no calls: DeepSeek-R1, its distillations and similar models"
+    template_signatures = (("<｜Assistant｜><think>\\n",), ("<｜Assistant｜>", "</think>", "<think>"))
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<｜end▁of▁sentence｜>",)
+    ignored_tokens = ("<｜end▁of▁sentence｜>",)
 
 
 @hookimpl

@@ -1,4 +1,4 @@
-"""Outputs of DeepSeek-R1, and what they mean."""
+"""Outputs of DeepSeek-R1, and the expected parts."""
 
 from mlx_host.testing.samples import Sample, standard_samples
 

@@ -1,4 +1,4 @@
-"""DeepSeek-V3 and R1-0528: calls as fenced JSON between special tokens; R1 thinks in `<think>`."""
+"""DeepSeek-V3 and R1-0528: calls as fenced JSON between special tokens; reasoning in `<think>` (R1)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mlx_host_parser_deepseek_v3.notation import BEGIN, SEPARATOR, V3_CALLS
 class DeepSeekV3Parser(MarkupParser):
     name = "deepseek_v3"
     aliases = ("deepseekv3",)
-    reads = "calls of DeepSeek-V3 and R1-0528 as fenced JSON, reasoning in <think>"
-    templates = ((BEGIN, SEPARATOR, "```json"),)
+    description = "calls of DeepSeek-V3 and R1-0528 as fenced JSON, reasoning in <think>"
+    template_signatures = ((BEGIN, SEPARATOR, "```json"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<｜end▁of▁sentence｜>",)
+    ignored_tokens = ("<｜end▁of▁sentence｜>",)
     calls = (V3_CALLS,)
 
 

@@ -1,7 +1,7 @@
-"""DeepSeek's calls as JSON between special tokens, as V3 and V3.1 write them.
+"""The calls of DeepSeek-V3 and V3.1: JSON between special tokens.
 
-V3 writes a fence and the word `function`, V3.1 neither. Checkpoints are served with each other's template, so both
-spellings are always read. The parser of V3.1 uses this module, too.
+V3 writes a fence and the word `function`, V3.1 neither. Checkpoints are used with each other's template, so both
+variants are always accepted. The parser of V3.1 also uses this module.
 """
 
 from __future__ import annotations
@@ -13,7 +13,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_host.grammar import Grammar, chain
-from mlx_host.parsing import NAME, CallBlock, Function, Notation, Reading, Scanner, ToolChoice, named, read_json
+from mlx_host.parsing import (
+    NAME,
+    CallBlock,
+    Notation,
+    ScanGenerator,
+    Scanner,
+    ToolChoice,
+    ToolFunction,
+    check_function_name,
+    read_json,
+)
 
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
 CALL, SEPARATOR, CALL_END = "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>"
@@ -24,15 +34,15 @@ _SPACE_OR_FENCE = re.compile(r"[\s`]*")
 
 @dataclass(frozen=True)
 class DeepSeekCall(Notation):
-    """One call; `fenced` as V3 writes it."""
+    """One call; `fenced` is the notation of V3."""
 
     fenced: bool
 
     @property
-    def begins(self) -> tuple[str, ...]:
+    def starts(self) -> tuple[str, ...]:
         return (CALL,)
 
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
         yield from s.expect(CALL)
         yield from s.space()
         name = yield from s.name()
@@ -47,12 +57,12 @@ class DeepSeekCall(Notation):
         arguments = ""
         if not (yield from s.lookahead(CALL_END)):
             arguments = yield from read_json(s, first="{")
-            yield from s.run(_SPACE_OR_FENCE)
+            yield from s.take_while(_SPACE_OR_FENCE)
         yield from s.optional(CALL_END)
-        s.call(name, arguments)
+        s.emit_call(name, arguments)
 
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
-        head, tail = self._around(named(function, _NAMES))
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
+        head, tail = self._around(check_function_name(function, _NAMES))
         return chain(head, function.json(), tail)
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
@@ -65,5 +75,5 @@ class DeepSeekCall(Notation):
         return f"{CALL}{name}{SEPARATOR}", CALL_END
 
 
-V3_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=True), END, between="\n", bare=(CALL,))
-V31_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=False), END, bare=(CALL,))
+V3_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=True), END, between="\n", bare_starts=(CALL,))
+V31_CALLS = CallBlock(BEGIN, DeepSeekCall(fenced=False), END, bare_starts=(CALL,))

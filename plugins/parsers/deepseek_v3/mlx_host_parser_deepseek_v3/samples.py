@@ -1,4 +1,4 @@
-"""Outputs of DeepSeek-V3 and R1-0528, and what they mean."""
+"""Outputs of DeepSeek-V3 and R1-0528, and the expected parts."""
 
 import json
 
@@ -31,9 +31,9 @@ SAMPLES = (
     Sample("a call as V3.1 writes it", V31_CALLS.write([OSLO]), calls=(OSLO,), tools=TOOLS),
     Sample("outer markers missing", f"So:{CALL_OSLO}", content="So:", calls=(OSLO,), tools=TOOLS),
     Sample("all closers missing", BLOCK.split("\n```<")[0], calls=(OSLO,), tools=TOOLS),
-    Sample("the opener over and over", BEGIN * 3 + "M", content=BEGIN * 3 + "M", tools=TOOLS),
+    Sample("repeated opener", BEGIN * 3 + "M", content=BEGIN * 3 + "M", tools=TOOLS),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         V3_CALLS.write([OSLO, ROME])[:140],
         content=V3_CALLS.write([OSLO, ROME])[len(BEGIN + CALL_OSLO) : 140],
         calls=(OSLO,),
@@ -46,5 +46,5 @@ SAMPLES = (
         calls=(OSLO, OSLO),
         tools=TOOLS,
     ),
-    Sample("arguments that are no object", NO_OBJECT, content=NO_OBJECT, tools=TOOLS),
+    Sample("arguments that are not an object", NO_OBJECT, content=NO_OBJECT, tools=TOOLS),
 )

@@ -10,11 +10,11 @@ from mlx_host_parser_deepseek_v3.notation import BEGIN, SEPARATOR, V31_CALLS
 class DeepSeekV31Parser(MarkupParser):
     name = "deepseek_v31"
     aliases = ("deepseekv31",)
-    reads = "calls of DeepSeek-V3.1 as bare JSON, reasoning in <think>"
-    templates = ((BEGIN, SEPARATOR),)
+    description = "calls of DeepSeek-V3.1 as JSON without a fence, reasoning in <think>"
+    template_signatures = ((BEGIN, SEPARATOR),)
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<｜end▁of▁sentence｜>",)
+    ignored_tokens = ("<｜end▁of▁sentence｜>",)
     calls = (V31_CALLS,)
 
 

@@ -1,4 +1,4 @@
-"""Outputs of DeepSeek-V3.1, and what they mean."""
+"""Outputs of DeepSeek-V3.1, and the expected parts."""
 
 import json
 
@@ -40,7 +40,7 @@ SAMPLES = (
     Sample("a call as V3 writes it", V3_CALLS.write([OSLO]), calls=(OSLO,), tools=TOOLS),
     Sample("outer closer missing", BEGIN + CALL_OSLO, calls=(OSLO,), tools=TOOLS),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         CUT,
         content=CUT.removeprefix(BEGIN + CALL_OSLO),
         calls=(OSLO,),

@@ -11,11 +11,11 @@ from mlx_host_parser_deepseek_v32.dsml import DsmlCalls
 class DeepSeekV32Parser(MarkupParser):
     name = "deepseek_v32"
     aliases = ("deepseekv32",)
-    reads = "calls of DeepSeek-V3.2 in DSML, reasoning in <think>"
-    templates = (("｜DSML｜", "function_calls", "invoke", "parameter"),)
+    description = "calls of DeepSeek-V3.2 in DSML, reasoning in <think>"
+    template_signatures = (("｜DSML｜", "function_calls", "invoke", "parameter"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<｜end▁of▁sentence｜>",)
+    ignored_tokens = ("<｜end▁of▁sentence｜>",)
     calls = (DsmlCalls("function_calls"),)
 
 

@@ -1,9 +1,9 @@
-"""DSML, the markup in which DeepSeek-V3.2 and V4 write calls.
+"""DSML, the markup of calls in DeepSeek-V3.2 and V4.
 
-A block of calls is a tag `function_calls` around `invoke` elements; V4 calls that tag `tool_calls`, V4.1 `calls`, with
-a space before the name of each tag. Models mix these up, misspell the block's tag, leave it out in long contexts and
-write plain bars for the full-width ones. The reader accepts whatever contains a complete `invoke`.
-The parser of V4 uses this module, too.
+A block of calls is an element `function_calls` that contains `invoke` elements. In V4 the block is named `tool_calls`,
+in V4.1 `calls`, with a space before each tag name. Models confuse these, misspell the block's tag, omit it in long
+contexts, and write ASCII bars instead of full-width ones. The reader accepts any text with a complete `invoke` element.
+The parser of V4 also uses this module.
 """
 
 from __future__ import annotations
@@ -16,37 +16,37 @@ from typing import Any
 
 from mlx_host.grammar import Grammar, chain, one_of
 from mlx_host.parsing import (
-    BareText,
     CallFormat,
+    CallStart,
     CallValues,
-    Function,
-    Opener,
-    Place,
-    Reading,
+    ScanGenerator,
     Scanner,
     Schema,
+    SchemaNode,
     ToolChoice,
-    arguments_of,
-    in_turn,
+    ToolFunction,
+    UnquotedValue,
+    check_function_name,
     is_json,
     json_object,
     json_string,
-    kinds,
-    named,
+    normalize_arguments,
+    one_or_more,
     parameters,
     read_json,
-    value_until,
+    read_value,
+    split_by_type,
 )
 
 BLOCKS = ("function_calls", "tool_calls", "calls")
 
 _KEY = re.compile(r'[^\s<>"]+')
-_HOLDERS = ("arguments", "input")
+_WRAPPERS = ("arguments", "input")
 _BLOCK_NAME = re.compile(r"[ \w]*")
 
 
 class _Tags:
-    """The tags of one spelling of DSML, with and without the space before their names."""
+    """The tags of one spelling of DSML, with and without a space before the tag names."""
 
     def __init__(self, mark: str) -> None:
         self.any = f"<{mark}"
@@ -63,55 +63,55 @@ _SPELLINGS = {tags.any: tags for tags in (_Tags("｜DSML｜"), _Tags("|DSML|"))}
 
 @dataclass(frozen=True)
 class DsmlCalls(CallFormat):
-    """Calls in a `block` of this name; the models write `gap` before tag names and `newline` after tags."""
+    """Calls in an element named `block`; the models write `gap` before tag names and `newline` after tags."""
 
     block: str
     gap: str = ""
     newline: str = "\n"
 
     @property
-    def openers(self) -> tuple[Opener, ...]:
-        return tuple(Opener(text, inclusive=True) for text in _SPELLINGS)
+    def call_starts(self) -> tuple[CallStart, ...]:
+        return tuple(CallStart(text, inclusive=True) for text in _SPELLINGS)
 
     @property
     def syntax(self) -> tuple[str, ...]:
         return tuple(closer for tags in _SPELLINGS.values() for closer in tags.closers)
 
-    def read(self, s: Scanner) -> Reading[None]:
+    def read(self, s: Scanner) -> ScanGenerator[None]:
         tags = _SPELLINGS[(yield from s.lookahead(*_SPELLINGS))]
         while not (yield from s.lookahead(*tags.invoke)):
             yield from s.expect(tags.any)
-            yield from s.run(_BLOCK_NAME)
+            yield from s.take_while(_BLOCK_NAME)
             yield from s.expect(">")
             yield from s.space()
         while (yield from s.lookahead(*tags.invoke)):
             yield from _read_invoke(s, tags)
             yield from s.space()
-        # Closers that have nothing to close turn up after the last one.
+        # Stray closing tags may follow the last one.
         while (yield from s.optional(*tags.closers, *("\n" + closer for closer in tags.closers))):
             pass
 
-    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
+    def grammar(self, functions: Sequence[ToolFunction], choice: ToolChoice) -> Grammar:
         invokes = one_of(*map(self._invoke, functions))
         opener, closer = self._element(self.block)
-        return chain(opener + self.newline, in_turn(invokes, choice), closer)
+        return chain(opener + self.newline, one_or_more(invokes, choice), closer)
 
     def _element(self, name: str, attributes: str = "") -> tuple[str, str]:
         return f"<｜DSML｜{self.gap}{name}{attributes}>", f"</｜DSML｜{self.gap}{name}>"
 
-    def _invoke(self, function: Function) -> Grammar:
+    def _invoke(self, function: ToolFunction) -> Grammar:
         before = f'<｜DSML｜{self.gap}parameter name="'
-        # A single parameter of a reserved name would be taken for one that holds all arguments.
-        arguments = parameters(function, before, '" string=', _KEY, self._value, reserved=_HOLDERS)
-        opener, closer = self._element("invoke", f' name="{named(function, _KEY)}"')
+        # A single parameter with one of these names would be parsed as a wrapper of all arguments.
+        arguments = parameters(function, before, '" string=', _KEY, self._value, reserved=_WRAPPERS)
+        opener, closer = self._element("invoke", f' name="{check_function_name(function, _KEY)}"')
         return chain(opener + self.newline, arguments, closer + self.newline)
 
-    def _value(self, place: Place) -> Grammar:
-        """State what stands behind `string=`."""
+    def _value(self, node: SchemaNode) -> Grammar:
+        """Return the grammar of the text after `string=`."""
         [tags, _] = _SPELLINGS.values()
         _, closer = self._element("parameter")
-        text = BareText(closer, variants=tags.end_parameter)
-        texts, others = kinds(place)
+        text = UnquotedValue(closer, variants=tags.end_parameter)
+        texts, others = split_by_type(node)
         strings = [chain('"true">', text.strings(part), self.newline) for part in texts]
         return one_of(*strings, *(chain('"false">', part.json(), closer, self.newline) for part in others))
 
@@ -131,12 +131,12 @@ class DsmlCalls(CallFormat):
         return f"{opener}{text}{closer}{self.newline}"
 
 
-def _read_invoke(s: Scanner, tags: _Tags) -> Reading[None]:
+def _read_invoke(s: Scanner, tags: _Tags) -> ScanGenerator[None]:
     yield from s.expect(*tags.invoke)
     name, rest = yield from _read_attributes(s)
     schema = s.schema(name)
     if rest == "/":
-        s.call(name, "")
+        s.emit_call(name, "")
         return
     yield from s.space()
     ends = tags.end_invoke + tags.end_block
@@ -144,19 +144,19 @@ def _read_invoke(s: Scanner, tags: _Tags) -> Reading[None]:
         raw = yield from read_json(s, first="{")
         yield from s.space()
         yield from s.expect(*ends)
-        s.call(name, raw)
+        s.emit_call(name, raw)
         return
     arguments: dict[str, str] = {}
     while (yield from s.expect(*tags.parameter, *ends)) in tags.parameter:
         key, kind = yield from _read_attributes(s)
-        value = yield from value_until(s, *tags.end_parameter, json="" if kind == 'string="true"' else '{["')
+        value = yield from read_value(s, *tags.end_parameter, json="" if kind == 'string="true"' else '{["')
         arguments[key] = _typed(value, kind, schema.member(key))
         yield from s.space()
-    s.call(name, _unwrapped(arguments, schema))
+    s.emit_call(name, _unwrapped(arguments, schema))
 
 
-def _read_attributes(s: Scanner) -> Reading[tuple[str, str]]:
-    """Read to the end of a tag; return the name and what stands behind it."""
+def _read_attributes(s: Scanner) -> ScanGenerator[tuple[str, str]]:
+    """Consume text through the end of a tag; return its name attribute and the text after that."""
     yield from s.space()
     yield from s.expect('name="')
     name, _ = yield from s.until('"')
@@ -165,7 +165,7 @@ def _read_attributes(s: Scanner) -> Reading[tuple[str, str]]:
 
 
 def _typed(value: str, kind: str, schema: Schema) -> str:
-    """Return a value as JSON: the tag says whether it is a string, or else the schema gives its type."""
+    """Return a value as JSON, typed by the tag's `string` attribute or else by the schema."""
     if kind == 'string="true"':
         return json_string(value)
     if kind == 'string="false"' and is_json(value):
@@ -174,9 +174,9 @@ def _typed(value: str, kind: str, schema: Schema) -> str:
 
 
 def _unwrapped(arguments: dict[str, str], schema: Schema) -> str:
-    """Return the arguments as JSON; models sometimes put all of them into one that the function does not have."""
+    """Return the arguments as JSON; models sometimes wrap all of them in an undeclared parameter."""
     known = schema.members()
-    for key in _HOLDERS:
+    for key in _WRAPPERS:
         if known and list(arguments) == [key] and key not in known and arguments[key] != "null":
-            return arguments_of(arguments[key]) or json_object(arguments)
+            return normalize_arguments(arguments[key]) or json_object(arguments)
     return json_object(arguments)

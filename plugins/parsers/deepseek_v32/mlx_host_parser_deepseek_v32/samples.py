@@ -1,4 +1,4 @@
-"""Outputs of DeepSeek-V3.2, and what they mean."""
+"""Outputs of DeepSeek-V3.2, and the expected parts."""
 
 from mlx_host.testing.samples import NOW, OSLO, ROME, TOOLS, Sample, standard_samples
 
@@ -32,7 +32,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "marked as no string, but not JSON either",
+        "marked as not a string, but not JSON",
         block(
             '<｜DSML｜invoke name="set-light"><｜DSML｜parameter name="on" string="false">True</｜DSML｜parameter>'
             '<｜DSML｜parameter name="scene" string="false">warm</｜DSML｜parameter></｜DSML｜invoke>'
@@ -62,7 +62,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "closers that close nothing",
+        "stray closers",
         BLOCK + "\n</｜DSML｜invoke>\n</｜DSML｜function_calls>\nDone.",
         content="\nDone.",
         calls=(OSLO,),
@@ -78,7 +78,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "markup talked about",
+        "markup mentioned in text",
         'Write <｜DSML｜invoke name="now"> in <｜DSML｜function_calls>.',
         content='Write <｜DSML｜invoke name="now"> in <｜DSML｜function_calls>.',
         tools=TOOLS,

@@ -1,4 +1,4 @@
-"""DeepSeek-V4 and V4.1: calls in DSML as V3.2 writes it, but for the name of the block's tag and V4.1's spaces."""
+"""DeepSeek-V4 and V4.1: calls in DSML as in V3.2, except for the name of the block and, in V4.1, a space in tags."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mlx_host_parser_deepseek_v32.dsml import DsmlCalls
 class DeepSeekV4Parser(MarkupParser):
     name = "deepseek_v4"
     aliases = ("deepseekv4", "deepseek_v41", "deepseekv41")
-    reads = "calls of DeepSeek-V4 and V4.1 in DSML, reasoning in <think>"
-    templates = (
+    description = "calls of DeepSeek-V4 and V4.1 in DSML, reasoning in <think>"
+    template_signatures = (
         ("｜DSML｜", "tool_calls", "invoke", "parameter"),
         ("｜DSML｜", " calls>", " invoke", " parameter"),
     )
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<｜end▁of▁sentence｜>",)
+    ignored_tokens = ("<｜end▁of▁sentence｜>",)
     calls = (DsmlCalls("tool_calls"), DsmlCalls("calls", gap=" ", newline=""))
 
 

@@ -1,4 +1,4 @@
-"""Outputs of DeepSeek-V4 and V4.1, and what they mean."""
+"""Outputs of DeepSeek-V4 and V4.1, and the expected parts."""
 
 from mlx_host.testing.samples import LIGHT, NOW, OSLO, ROME, TOOLS, WRITE, Sample, standard_samples
 from mlx_host_parser_deepseek_v32.dsml import DsmlCalls
@@ -60,7 +60,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         CUT,
         content=CUT[len("<｜DSML｜tool_calls>" + CALL_OSLO) :],
         calls=(OSLO,),

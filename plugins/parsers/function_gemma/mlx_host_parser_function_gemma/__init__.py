@@ -1,13 +1,13 @@
-"""FunctionGemma: calls in Gemma 4's notation, with other tokens; it does not think."""
+"""FunctionGemma: calls in Gemma 4's notation, with other tokens; no reasoning."""
 
 from __future__ import annotations
 
 from mlx_host import hookimpl
 from mlx_host.parsing import MarkupParser, Parser
+from mlx_host_parser_gemma4.call_parser import CallTokens
 from mlx_host_parser_gemma4.notation import GemmaCalls
-from mlx_host_parser_gemma4.reading import Tokens
 
-TOKENS = Tokens(
+TOKENS = CallTokens(
     opener="<start_function_call>",
     closer="<end_function_call>",
     delimiter="<escape>",
@@ -19,8 +19,8 @@ TOKENS = Tokens(
 class FunctionGemmaParser(MarkupParser):
     name = "function_gemma"
     aliases = ("functiongemma",)
-    reads = "calls of FunctionGemma"
-    noise = TOKENS.stops
+    description = "calls of FunctionGemma"
+    ignored_tokens = TOKENS.stops
     calls = (GemmaCalls(TOKENS),)
 
 

@@ -1,4 +1,4 @@
-"""Outputs of FunctionGemma, and what they mean."""
+"""Outputs of FunctionGemma, and the expected parts."""
 
 from mlx_host.testing.samples import OSLO, ROME, TOOLS, Sample, standard_samples
 

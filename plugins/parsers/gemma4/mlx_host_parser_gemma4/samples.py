@@ -1,4 +1,4 @@
-"""Outputs of Gemma 4, and what they mean."""
+"""Outputs of Gemma 4, and the expected parts."""
 
 from mlx_host.testing.samples import NOW, OSLO, ROME, TOOLS, Sample, standard_samples
 
@@ -41,7 +41,7 @@ SAMPLES = (
         calls=(("write_file", {"path": "a},b:1]<tool_call|>{", "text": ""}),),
         tools=TOOLS,
     ),
-    Sample("no arguments but white space", call(" ", "now"), calls=(NOW,), tools=TOOLS),
+    Sample("no arguments but whitespace", call(" ", "now"), calls=(NOW,), tools=TOOLS),
     Sample(
         "objects in an array, without a schema",
         call('e:[{o:<|"|>a<|"|>,n:{x:1.5}},{}],t:true,l:[[],[null]],w: word', "ns.my-edit"),
@@ -87,5 +87,5 @@ SAMPLES = (
     ),
     Sample("the closer missing", CALL_OSLO.removesuffix("<tool_call|>"), calls=(OSLO,), tools=TOOLS),
     Sample("one brace too many", CALL_OSLO.replace("}", "}}"), calls=(OSLO,), tools=TOOLS),
-    Sample("cut off before the closing brace", CALL_ROME[:-14], content=CALL_ROME[:-14], tools=TOOLS),
+    Sample("truncated before the closing brace", CALL_ROME[:-14], content=CALL_ROME[:-14], tools=TOOLS),
 )

@@ -1,6 +1,6 @@
 """GLM-4.5 to GLM-5: calls as a name with `<arg_key>` and `<arg_value>` pairs in `<tool_call>`, reasoning in `<think>`.
 
-GLM-4.5 and 4.6 put a newline after each tag, 4.7 and later none; both are read.
+GLM-4.5 and 4.6 put a newline after each tag, 4.7 and later do not; both are accepted.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from mlx_host_parser_glm4_moe.notation import GlmCall
 class Glm4MoeParser(MarkupParser):
     name = "glm4_moe"
     aliases = ("glm45", "glm4", "glm46", "glm47", "glm47_flash", "glm5", "ling3")
-    reads = "reasoning and calls of GLM-4.5, 4.6, 4.7 and 5, Ling 3"
-    templates = (("<tool_call>", "<arg_key>", "</arg_key>", "<arg_value>"),)
+    description = "reasoning and calls of GLM-4.5, 4.6, 4.7 and 5, Ling 3"
+    template_signatures = (("<tool_call>", "<arg_key>", "</arg_key>", "<arg_value>"),)
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|user|>", "<|observation|>", "<|endoftext|>", "<|begin_of_box|>", "<|end_of_box|>")
+    ignored_tokens = ("<|user|>", "<|observation|>", "<|endoftext|>", "<|begin_of_box|>", "<|end_of_box|>")
     calls = (
         TaggedCalls("<tool_call>", GlmCall("\n"), "</tool_call>", between="\n"),
         TaggedCalls("<tool_call>", GlmCall(""), "</tool_call>"),
     )
 
-    def thinking(self) -> Grammar:
-        """Allow a newline before the reasoning, with which GLM-4.5 and 4.6 begin."""
-        match super().thinking():
-            case Repeat(thought):
-                return Repeat(one_of(thought, chain("\n", thought)), 0, 1)
+    def reasoning_grammar(self) -> Grammar:
+        """Allow a newline before the reasoning, which GLM-4.5 and 4.6 write."""
+        match super().reasoning_grammar():
+            case Repeat(reasoning):
+                return Repeat(one_of(reasoning, chain("\n", reasoning)), 0, 1)
             case other:
                 return other
 

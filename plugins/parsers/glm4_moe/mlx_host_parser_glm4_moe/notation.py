@@ -1,4 +1,4 @@
-"""GLM's notation of a call: a bare name, then a tag for each key and each value."""
+"""GLM's notation of a call: an unquoted name, then a tag for each key and each value."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any
 
 from mlx_host.grammar import Grammar, chain
 from mlx_host.parsing import (
-    BareText,
-    Function,
     Notation,
-    Reading,
+    ScanGenerator,
     Scanner,
     TagArguments,
     ToolChoice,
+    ToolFunction,
+    UnquotedValue,
+    check_function_name,
     json_object,
-    named,
     read_json,
 )
 
@@ -36,16 +36,16 @@ class GlmCall(Notation):
         return TagArguments(
             "<arg_key>",
             "</arg_key>",
-            BareText("</arg_value>"),
+            UnquotedValue("</arg_value>"),
             _KEY,
             gap=self.gap,
             value_opener="<arg_value>",
             after=self.gap,
         )
 
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
         yield from s.space()
-        name = yield from s.run(_FUNCTION_NAME)
+        name = yield from s.take_while(_FUNCTION_NAME)
         yield from s.space()
         # GLM-5 Flash sometimes writes its arguments as JSON after a stray bracket.
         if (yield from s.lookahead("{", ">")):
@@ -53,13 +53,13 @@ class GlmCall(Notation):
             raw = yield from read_json(s, first="{")
             yield from s.space()
             yield from s.optional(*closers)
-            s.call(name, raw)
+            s.emit_call(name, raw)
         else:
             arguments = yield from self._arguments.read(s, s.schema(name), *closers)
-            s.call(name, json_object(arguments))
+            s.emit_call(name, json_object(arguments))
 
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
-        return chain(named(function, _KEY) + self.gap, self._arguments.grammar(function))
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
+        return chain(check_function_name(function, _KEY) + self.gap, self._arguments.grammar(function))
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
         return f"{name}{self.gap}{self._arguments.write(arguments)}"

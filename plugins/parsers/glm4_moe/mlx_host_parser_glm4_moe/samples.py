@@ -1,4 +1,4 @@
-"""Outputs of GLM-4.5 to GLM-5, and what they mean."""
+"""Outputs of GLM-4.5 to GLM-5, and the expected parts."""
 
 from mlx_host.testing.samples import LIGHT, NOW, OSLO, ROME, TOOLS, WRITE, Sample, standard_samples
 

@@ -1,4 +1,4 @@
-"""Outputs of Granite 3 and 4.0, and what they mean."""
+"""Outputs of Granite 3 and 4.0, and the expected parts."""
 
 import json
 
@@ -63,7 +63,7 @@ SAMPLES = (
         calls=(OSLO,),
         tools=TOOLS,
     ),
-    Sample("Granite 3.2's reasoning cut off", "Here is my thought process: Cold", reasoning="Cold"),
+    Sample("Granite 3.2's reasoning truncated", "Here is my thought process: Cold", reasoning="Cold"),
     Sample(
         "call drafted in Granite 3.3's reasoning",
         f"<think>Maybe {CALL_OSLO}?</think><response>It is cold.</response>",
@@ -72,7 +72,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         ARRAY.write([OSLO, ROME])[:100],
         content=' {"name": "get_weather", "argum',
         calls=(OSLO,),

@@ -1,10 +1,15 @@
-"""Harmony, what gpt-oss writes: messages with a channel each, and calls as messages to a recipient.
+"""The harmony format of gpt-oss: messages with a channel each; a call is a message to a recipient.
 
-    [ to=R]<|channel|>C[ to=R][ <|constrain|>json]<|message|>BODY<|end|><|start|>assistant…
+    output     = header , text , { end , "<|start|>" , header , text } , [ end ] ;
+    header     = [ role ] , [ recipient ] , "<|channel|>" , channel , [ recipient ] ,
+                 [ " " , [ "<|constrain|>" ] , "json" ] , "<|message|>" ;
+    recipient  = " to=" , ( "functions." , NAME | "assistant" | "user" | "all" ) ;
+    channel    = "analysis" | "commentary" | "final" ;
+    end        = "<|end|>" | "<|call|>" | "<|return|>" | "<|endoftext|>" ;
 
-The answer begins in a header, since the prompt ends in `<|start|>assistant`. A header is known in full before any of
-its message is told. A message to a recipient is a call on any channel; where it makes none, it is text, header and all.
-No other mistake in a header keeps its message from being read; words that should not stand there are told as text.
+The output begins in a header, since the generation prompt ends in `<|start|>assistant`. A header is parsed completely
+before any part of its message is emitted. A message to a function is a call on any channel; if its text is not a valid
+call, it is text, header included. Other malformed headers are accepted: their unexpected words are text.
 """
 
 from __future__ import annotations
@@ -17,26 +22,26 @@ from typing import Any
 from mlx_host import hookimpl
 from mlx_host.grammar import Concat, FreeText, Grammar, Repeat, TextThrough, chain, one_of, optional
 from mlx_host.parsing import (
+    CallSyntaxError,
     Content,
-    Literals,
+    LiteralMatcher,
     Marker,
-    NotACall,
     Parser,
     Part,
-    Reading,
     Reasoning,
+    ScanGenerator,
     Scanner,
     ToolCall,
     ToolChoice,
-    functions,
-    named,
+    check_function_name,
     read_json,
+    tool_functions,
 )
 from mlx_host.requests import Json
 
 _START, _CHANNEL, _CONSTRAIN, _MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|endoftext|>")
-_IN_TEXT = Literals((_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS))
+_IN_TEXT = LiteralMatcher((_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS))
 _QUOTES = ("`", '"', "'")
 _WORDS = ("assistant", "analysis", "commentary", "final", "json", "code", "text", "to=assistant", "to=user", "to=all")
 
@@ -48,8 +53,8 @@ _KNOWN_CHANNEL = re.compile(r"<\|channel\|>\s*(analysis|commentary|final)(?!\w)"
 _RECIPIENT = re.compile(r"(?<!\w)to=(?!(?:assistant|user|all)(?![\w.]))([^\s<]+)")
 
 
-def _takes_nothing(tools: Sequence[Json], function: str) -> bool:
-    """Whether a function is declared, and without parameters."""
+def _has_no_parameters(tools: Sequence[Json], function: str) -> bool:
+    """Return whether a function is declared without parameters."""
     for tool in tools:
         declared = tool.get("function", tool)
         if isinstance(declared, Mapping) and declared.get("name") == function:
@@ -58,9 +63,9 @@ def _takes_nothing(tools: Sequence[Json], function: str) -> bool:
     return False
 
 
-def _thinks(header: str, so_far: bool) -> bool:
+def _is_reasoning(header: str, default: bool) -> bool:
     channels = _KNOWN_CHANNEL.findall(header)
-    return channels[-1] == "analysis" if channels else so_far
+    return channels[-1] == "analysis" if channels else default
 
 
 def _message(channel: str, body: str, end: str = "<|end|>") -> str:
@@ -70,112 +75,112 @@ def _message(channel: str, body: str, end: str = "<|end|>") -> str:
 class HarmonyParser(Parser):
     name = "harmony"
     aliases = ("openai", "gpt_oss", "openai_gptoss")
-    reads = "channels and calls of gpt-oss"
-    templates = ((_CHANNEL,),)
+    description = "channels and calls of gpt-oss"
+    template_signatures = ((_CHANNEL,),)
     markers = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS, *_WORDS)
 
     def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
         super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
         self._scanner = Scanner(tools)
         self._parts: list[Part] = []
-        self._reading = self._answer(self._scanner)
+        self._reader = self._parse_output(self._scanner)
 
     def feed(self, text: str) -> list[Part]:
         self._scanner.feed(text)
-        return self._read()
+        return self._parse()
 
     def finish(self) -> list[Part]:
         self._scanner.ended = True
-        return self._read()
+        return self._parse()
 
-    def _read(self) -> list[Part]:
-        next(self._reading, None)
+    def _parse(self) -> list[Part]:
+        next(self._reader, None)
         parts, self._parts = self._parts, []
         return parts
 
-    def _answer(self, s: Scanner) -> Reading[None]:
+    def _parse_output(self, s: Scanner) -> ScanGenerator[None]:
         opened = self.generation_prompt.rpartition(_START)[2]
-        thinking = _thinks(opened, so_far=False)
+        reasoning = _is_reasoning(opened, default=False)
         if _MESSAGE not in opened:
-            thinking = yield from self._header(s, thinking)
-        while found := (yield from self._body(s, thinking)):
+            reasoning = yield from self._header(s, reasoning)
+        while found := (yield from self._body(s, reasoning)):
             if found in _ENDS:
-                s.take(s.at + len(found))
-                self._put(self._marker(thinking), s)
-                thinking = False
-            thinking = yield from self._header(s, thinking)
+                s.take(s.pos + len(found))
+                self._put(self._marker(reasoning), s)
+                reasoning = False
+            reasoning = yield from self._header(s, reasoning)
 
-    def _header(self, s: Scanner, thinking: bool) -> Reading[bool]:
-        """Read a header if there is one, and the call that it announces; tell whether what follows is thinking."""
+    def _header(self, s: Scanner, reasoning: bool) -> ScanGenerator[bool]:
+        """Parse a header, if any, and the call that it introduces; return whether the following text is reasoning."""
         start = s.mark()
         yield from s.space()
         if not (yield from s.lookahead(_START, _CHANNEL, _CONSTRAIN, _MESSAGE, "to=")):
-            yield from self._layout(s, thinking)
-            return thinking
+            yield from self._whitespace(s, reasoning)
+            return reasoning
         yield from s.optional(_START)
         found = ""
         while found != _MESSAGE:
-            yield from s.run(_HEADER_TEXT)
+            yield from s.take_while(_HEADER_TEXT)
             found = yield from s.lookahead(_CHANNEL, _CONSTRAIN, _MESSAGE)
             if not found:
                 break
-            s.take(s.at + len(found))
+            s.take(s.pos + len(found))
         header = s.since(start)
-        thinking = _thinks(header, thinking)
+        reasoning = _is_reasoning(header, reasoning)
         recipient = _RECIPIENT.search(header)
         if not recipient:
-            self._write_header(header, thinking, complete=bool(found))
+            self._write_header(header, reasoning, complete=bool(found))
             s.take_source()
-            return thinking
+            return reasoning
         name = recipient[1].removeprefix("functions.")
-        if self.tools and (found or (yield from s.lookahead(*_ENDS))) and (yield from self._call(s, name, thinking)):
-            yield from self._layout(s, thinking)
+        if self.tools and (found or (yield from s.lookahead(*_ENDS))) and (yield from self._call(s, name, reasoning)):
+            yield from self._whitespace(s, reasoning)
         else:
-            self._put(self._text(thinking), s)
-        return thinking
+            self._put(self._text(reasoning), s)
+        return reasoning
 
-    def _write_header(self, header: str, thinking: bool, *, complete: bool) -> None:
-        """Words that belong in no header are the model's own if a body follows, else they were meant as one."""
-        words = self._text(thinking or complete)
+    def _write_header(self, header: str, reasoning: bool, *, complete: bool) -> None:
+        """Emit a header; unexpected words in it are reasoning if a message follows, otherwise the message itself."""
+        words = self._text(reasoning or complete)
         for piece in _HEADER_PIECES.finditer(header):
-            self._parts.append((self._marker(thinking) if piece["known"] else words)(piece[0]))
+            self._parts.append((self._marker(reasoning) if piece["known"] else words)(piece[0]))
 
-    def _call(self, s: Scanner, name: str, thinking: bool) -> Reading[bool]:
-        """Read the body of a call; False if it is none."""
+    def _call(self, s: Scanner, name: str, reasoning: bool) -> ScanGenerator[bool]:
+        """Parse the text of a call; return False if it is not a call."""
         yield from s.space()
         empty = bool((yield from s.lookahead(_START, _CHANNEL, *_ENDS)))
         if not (yield from s.peek()):
-            # Where there would have been something to write, the answer may be cut off.
-            empty = _takes_nothing(self.tools, name)
+            # At the end of the output missing arguments mean a truncated call, unless the function has no parameters.
+            empty = _has_no_parameters(self.tools, name)
         try:
             arguments = "" if empty else (yield from read_json(s, first='{"'))
-        except NotACall:
+        except CallSyntaxError:
             return False
-        if not s.call(name, arguments):
-            self._parts += [self._text(thinking)(commit.source) for commit in s.take_commits()]
+        if not s.emit_call(name, arguments):
+            self._parts += [self._text(reasoning)(decision.source) for decision in s.take_decisions()]
         else:
-            self._parts += [ToolCall(call.name, call.arguments, call.source) for call in s.take_commits()]
+            self._parts += [ToolCall(call.name, call.arguments, call.source) for call in s.take_decisions()]
         return True
 
-    def _layout(self, s: Scanner, thinking: bool) -> Reading[None]:
-        """Read the white space between two messages; before anything else it is text."""
+    def _whitespace(self, s: Scanner, reasoning: bool) -> ScanGenerator[None]:
+        """Consume whitespace: a Marker between two messages, otherwise text."""
         yield from s.space()
         between = not (yield from s.peek()) or (yield from s.lookahead(_START, _CHANNEL, *_ENDS))
-        self._put(Marker if between else self._text(thinking), s)
+        self._put(Marker if between else self._text(reasoning), s)
 
-    def _body(self, s: Scanner, thinking: bool) -> Reading[str]:
-        """Read text as it comes; return which marker stands behind it, or "" at the end of the answer.
+    def _body(self, s: Scanner, reasoning: bool) -> ScanGenerator[str]:
+        """Emit text incrementally; return the marker that follows it, or "" at the end of the output.
 
-        A marker in quotation marks is talked about. The last quotation mark of a text may stand right before its end,
-        so there it takes both.
+        A quoted marker is text. Since a message may end with a quotation mark, an end marker is quoted only if the
+        same quotation mark also follows it.
         """
         last = ""
         while True:
-            start, end = _IN_TEXT.find(s.text, s.at, ended=s.ended)
-            if start > s.at:
+            start, end = _IN_TEXT.find(s.text, s.pos, ended=s.ended)
+            if start > s.pos:
                 last = s.text[start - 1]
                 s.take(start)
-                self._put(self._text(thinking), s)
+                self._put(self._text(reasoning), s)
             if start == end:
                 if s.ended:
                     return ""
@@ -185,27 +190,27 @@ class HarmonyParser(Parser):
             if last not in _QUOTES or (marker in _ENDS and not (yield from s.lookahead(marker + last))):
                 return marker
             last = ""
-            s.take(s.at + len(marker))
-            self._put(self._text(thinking), s)
+            s.take(s.pos + len(marker))
+            self._put(self._text(reasoning), s)
 
-    def _text(self, thinking: bool) -> type[Content | Reasoning]:
-        return Reasoning if thinking and self.reasoning else Content
+    def _text(self, reasoning: bool) -> type[Content | Reasoning]:
+        return Reasoning if reasoning and self.reasoning else Content
 
-    def _marker(self, thinking: bool) -> type[Content | Marker]:
-        return Content if thinking and not self.reasoning else Marker
+    def _marker(self, reasoning: bool) -> type[Content | Marker]:
+        return Content if reasoning and not self.reasoning else Marker
 
     def _put(self, kind: type[Content | Reasoning | Marker], s: Scanner) -> None:
         if source := s.take_source():
             self._parts.append(kind(source))
 
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
-        """State one call, after which the models stop; its recipient stands before or after the channel."""
+        """Return the grammar of one call (the models stop after it); the recipient precedes or follows the channel."""
         calls = []
-        for function in functions(tools):
-            recipient = f" to=functions.{named(function, _NAME)}"
-            behind = f"{_CHANNEL}commentary{recipient} {_CONSTRAIN}json{_MESSAGE}"
+        for function in tool_functions(tools):
+            recipient = f" to=functions.{check_function_name(function, _NAME)}"
+            after = f"{_CHANNEL}commentary{recipient} {_CONSTRAIN}json{_MESSAGE}"
             before = one_of(*(f"{recipient}{_CHANNEL}commentary {kind}{_MESSAGE}" for kind in _JSON))
-            calls.append(chain(one_of(behind, before), function.json()))
+            calls.append(chain(one_of(after, before), function.json()))
         return one_of(*calls)
 
     @classmethod
@@ -220,32 +225,32 @@ class HarmonyParser(Parser):
             f"{_CHANNEL}commentary{recipient} {_CONSTRAIN}{body}",
         ]
 
-    def thinking(self) -> Grammar:
-        """Messages on the analysis channel, each with the beginning of the next."""
+    def reasoning_grammar(self) -> Grammar:
+        """Return the grammar of analysis messages, each with the start of the next message."""
         opened = self.generation_prompt.rpartition(_START)[2]
         rest = chain(TextThrough((_ENDS[0],)), f"{_START}assistant")
-        thoughts = Repeat(chain(_message("analysis", "", end=""), rest))
+        messages = Repeat(chain(_message("analysis", "", end=""), rest))
         if _MESSAGE not in opened:
-            return thoughts
-        return chain(rest, thoughts) if _thinks(opened, so_far=False) else Concat()
+            return messages
+        return chain(rest, messages) if _is_reasoning(opened, default=False) else Concat()
 
-    def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
-        """A call, maybe behind preambles, or a message on the final channel."""
-        told = FreeText() if form is None else form
+    def output_grammar(self, calls: Grammar | None, content: Grammar | None, choice: ToolChoice) -> Grammar:
+        """Return the grammar of the output: a call, optionally after commentary, or a message on the final channel."""
+        text = FreeText() if content is None else content
         opened = self.generation_prompt.rpartition(_START)[2]
-        if _MESSAGE in opened and not _thinks(opened, so_far=False):
+        if _MESSAGE in opened and not _is_reasoning(opened, default=False):
             if calls is None:
-                return told
+                return text
             called = chain(_ENDS[0], f"{_START}assistant", calls)
-            return called if choice.required else one_of(called, told)
-        final = chain(f"{_CHANNEL}final", optional(f" {_CONSTRAIN}json") if form else "", _MESSAGE, told)
+            return called if choice.required else one_of(called, text)
+        final = chain(f"{_CHANNEL}final", optional(f" {_CONSTRAIN}json") if content else "", _MESSAGE, text)
         if calls is None:
-            return chain(self.thinking(), final)
+            return chain(self.reasoning_grammar(), final)
         if choice.required:
-            return chain(self.thinking(), calls)
+            return chain(self.reasoning_grammar(), calls)
         preamble = chain(_message("commentary", "", end=""), TextThrough((_ENDS[0],)), f"{_START}assistant")
-        told_before = Concat() if form else Repeat(preamble)
-        return chain(self.thinking(), one_of(chain(told_before, calls), final))
+        preambles = Concat() if content else Repeat(preamble)
+        return chain(self.reasoning_grammar(), one_of(chain(preambles, calls), final))
 
 
 @hookimpl

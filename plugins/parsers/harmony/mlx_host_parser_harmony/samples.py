@@ -1,4 +1,4 @@
-"""Outputs of gpt-oss, and what they mean."""
+"""Outputs of gpt-oss, and the expected parts."""
 
 import json
 from typing import Any
@@ -31,8 +31,8 @@ SAMPLES = (
         reasoning="Cold?",
         generation_prompt=PROMPT,
     ),
-    Sample("analysis cut off", message("analysis", "Cold? Let", end=""), reasoning="Cold? Let"),
-    Sample("header cut off", f"{CHANNEL}ana", content="ana"),
+    Sample("analysis truncated", message("analysis", "Cold? Let", end=""), reasoning="Cold? Let"),
+    Sample("header truncated", f"{CHANNEL}ana", content="ana"),
     Sample("no header", "\nIt is <b>cold</b>.", content="\nIt is <b>cold</b>.", generation_prompt=PROMPT),
     Sample(
         "message opened by the prompt",
@@ -50,7 +50,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "recipient behind the channel",
+        "recipient after the channel",
         f"{CHANNEL}commentary to=functions.get_weather {CONSTRAIN}json{MESSAGE}{json.dumps(ROME[1])}<|call|>",
         calls=(ROME,),
         tools=TOOLS,
@@ -83,9 +83,9 @@ SAMPLES = (
         calls=(OSLO,),
         tools=TOOLS,
     ),
-    Sample("cut off", called(ROME)[:75], content=called(ROME)[:75], tools=TOOLS),
+    Sample("truncated", called(ROME)[:75], content=called(ROME)[:75], tools=TOOLS),
     Sample(
-        "malformed call beside a good one",
+        "malformed call next to a valid one",
         f" to=functions.f{CHANNEL}commentary{MESSAGE}{{oops}}<|end|>{PROMPT}{called(OSLO)}",
         content=f" to=functions.f{CHANNEL}commentary{MESSAGE}{{oops}}",
         calls=(OSLO,),
@@ -98,7 +98,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "JSON that is no call",
+        "JSON that is not a call",
         f'{CHANNEL}final {CONSTRAIN}json{MESSAGE}{{"name": "now"}}<|return|>',
         content='{"name": "now"}',
         tools=TOOLS,
@@ -110,7 +110,7 @@ SAMPLES = (
         reasoning="list",
     ),
     Sample(
-        "end and start forgotten",
+        "end and start missing",
         COLD.removesuffix("<|end|>") + PROMPT + message("commentary", "Yes.", end="") + message("final", " No."),
         content="Yes. No.",
         reasoning="Cold?",
@@ -129,7 +129,7 @@ SAMPLES = (
         reasoning="It is.",
     ),
     Sample(
-        "markers talked about",
+        "markers mentioned in text",
         message("final", 'A `<|channel|>` ends with `<|end|>`, "so"'),
         content='A `<|channel|>` ends with `<|end|>`, "so"',
     ),

@@ -9,11 +9,11 @@ from mlx_host.parsing import JsonCall, MarkupParser, Parser, TaggedCalls
 class HermesParser(MarkupParser):
     name = "hermes"
     aliases = ("qwen", "qwen25", "smollm3", "granite4")
-    reads = "JSON calls in <tool_call>, reasoning in <think>: Hermes, Qwen2.5, SmolLM3, Granite 4.0"
-    templates = (("<tool_call>", "tool_call.name"), ("<tool_call>", "tool_call['name']"))
+    description = "JSON calls in <tool_call>, reasoning in <think>: Hermes, Qwen2.5, SmolLM3, Granite 4.0"
+    template_signatures = (("<tool_call>", "tool_call.name"), ("<tool_call>", "tool_call['name']"))
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
+    ignored_tokens = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
     calls = (TaggedCalls("<tool_call>", JsonCall(), "</tool_call>", gap="\n", between="\n"),)
 
 

@@ -1,4 +1,4 @@
-"""Outputs of Hermes and other models of its family, and what they mean."""
+"""Outputs of Hermes and other models of its family, and the expected parts."""
 
 from mlx_host.parsing import JsonCall
 from mlx_host.testing.samples import OSLO, ROME, TOOLS, Sample, standard_samples

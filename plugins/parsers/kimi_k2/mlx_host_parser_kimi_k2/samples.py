@@ -1,4 +1,4 @@
-"""Outputs of Kimi K2 to K2.6, and what they mean."""
+"""Outputs of Kimi K2 to K2.6, and the expected parts."""
 
 import json
 
@@ -23,7 +23,7 @@ def section(*calls: str) -> str:
 SAMPLES = (
     *standard_samples(KimiK2Parser, malformed=BAD + SECTION_END),
     Sample(
-        "white space everywhere",
+        "whitespace everywhere",
         f"{SECTION}\n{BEGIN} functions.now:0 {ARGUMENT}\n{{ }}\n{END}\n{BEGIN}\nfunctions.get_weather:12\n"
         f'{ARGUMENT} {{\n"city": "Oslo"}} {END}\n{SECTION_END}',
         calls=(NOW, OSLO),
@@ -58,9 +58,9 @@ SAMPLES = (
         content=f'{BEGIN}I think {{"a": 1}}',
         tools=TOOLS,
     ),
-    Sample("cut off after a number", section(CALL_ROME)[:110], content=section(CALL_ROME)[:110], tools=TOOLS),
+    Sample("truncated after a number", section(CALL_ROME)[:110], content=section(CALL_ROME)[:110], tools=TOOLS),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         BOTH[:190],
         content=BOTH[len(SECTION + CALL_OSLO) : 190],
         calls=(OSLO,),

@@ -1,6 +1,15 @@
-"""Kimi K3: its XML of special tokens, with an element each for reasoning, response and calls.
+"""Kimi K3: XML-like elements made of special tokens, one each for reasoning, content and calls.
 
-The output begins inside the element that the prompt opened, `think` or `response`.
+The output begins inside the element that the prompt opens, `think` or `response`. Notation of the calls: notation.py.
+
+    output     = [ reasoning ] , [ response ] , [ tools ] , [ close("message") ] ;
+    reasoning  = [ open("think") ] , text , close("think") ;
+    response   = [ open("response") ] , text , [ close("response") ] ;
+    tools      = open("tools") , { call } , close("tools") ;
+    open(NAME)  = "<|open|>" , NAME , "<|sep|>" ;
+    close(NAME) = "<|close|>" , NAME , "<|sep|>" ;
+
+The model sometimes omits `close("think")`, `open("tools")` and `close("tools")`; such outputs are accepted.
 """
 
 from __future__ import annotations
@@ -21,36 +30,38 @@ _MESSAGE_CLOSE = "<|close|>message<|sep|>"
 
 class KimiK3Parser(MarkupParser):
     name = "kimi_k3"
-    reads = "reasoning and calls of Kimi K3"
-    templates = (("<|open|>",),)
+    description = "reasoning and calls of Kimi K3"
+    template_signatures = (("<|open|>",),)
     think_open = (_THINK,)
-    # The opening tag of the response ends the reasoning, too: the model forgets to close it.
+    # The opening tag of the response also ends the reasoning: the model sometimes omits the closing tag.
     think_close = (_THINK_END, _RESPONSE)
-    noise = (_RESPONSE_END, _MESSAGE_CLOSE, "<|end_of_msg|>", "[EOS]")
-    calls = (CallBlock(_TOOLS, KimiK3Call(), _TOOLS_END, bare=(CALL,)),)
+    ignored_tokens = (_RESPONSE_END, _MESSAGE_CLOSE, "<|end_of_msg|>", "[EOS]")
+    calls = (CallBlock(_TOOLS, KimiK3Call(), _TOOLS_END, bare_starts=(CALL,)),)
 
-    def thinking(self) -> Grammar:
+    def reasoning_grammar(self) -> Grammar:
         """Allow the opening tag of the response after the reasoning."""
-        thoughts = chain(TextThrough((_THINK_END,)), optional(_RESPONSE))
-        if self._opens_inside(self.generation_prompt):
-            return thoughts
-        return Concat() if _RESPONSE in self.generation_prompt else one_of(chain(_THINK, thoughts), optional(_RESPONSE))
+        reasoning = chain(TextThrough((_THINK_END,)), optional(_RESPONSE))
+        if self.starts_in_reasoning:
+            return reasoning
+        if _RESPONSE in self.generation_prompt:
+            return Concat()
+        return one_of(chain(_THINK, reasoning), optional(_RESPONSE))
 
-    def constrained(self, calls: Grammar | None, form: Grammar | None, choice: ToolChoice) -> Grammar:
-        """State calls after the response, and the end of the message."""
-        told = None if form is None else chain(form, optional(_RESPONSE_END))
-        called = chain(optional(_RESPONSE_END), calls or Concat())
+    def output_grammar(self, calls: Grammar | None, content: Grammar | None, choice: ToolChoice) -> Grammar:
+        """Return the grammar of the output: calls follow the response, and the message may be closed."""
+        response = None if content is None else chain(content, optional(_RESPONSE_END))
+        tools = chain(optional(_RESPONSE_END), calls or Concat())
         if calls is None:
-            body = told or FreeText()
+            body = response or FreeText()
         elif choice.required:
-            body = called
-        elif told is None:
-            free = chain(FreeText(without=self.openers), optional(_RESPONSE_END))
-            before = TextThrough((_RESPONSE_END + _TOOLS, _TOOLS), unless=(f"(?s:.*){re.escape(CALL)}(?s:.*)",))
+            body = tools
+        elif response is None:
+            free = chain(FreeText(excluding=self.call_starts), optional(_RESPONSE_END))
+            before = TextThrough((_RESPONSE_END + _TOOLS, _TOOLS), not_matching=(f"(?s:.*){re.escape(CALL)}(?s:.*)",))
             body = one_of(free, chain(before, strip_prefix(calls, _TOOLS) or Concat()))
         else:
-            body = one_of(called, told)
-        return chain(self.thinking(), body, optional(_MESSAGE_CLOSE))
+            body = one_of(tools, response)
+        return chain(self.reasoning_grammar(), body, optional(_MESSAGE_CLOSE))
 
 
 @hookimpl

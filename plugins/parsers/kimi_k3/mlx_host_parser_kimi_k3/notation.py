@@ -1,4 +1,12 @@
-"""Kimi K3's notation of a call: an element with an element for each argument, which carries the type of its value."""
+"""Kimi K3's notation of a call: an element that contains an element for each argument, with the value's type.
+
+call      = "<|open|>call tool=" , quoted , " index=" , quoted , "<|sep|>" , ( { argument } | json ) ,
+            "<|close|>call<|sep|>" ;
+argument  = "<|open|>argument key=" , quoted , " type=" , quoted , "<|sep|>" , value , "<|close|>argument<|sep|>" ;
+json      = "<|open|>json" , attributes , "<|sep|>" , JSON object , "<|close|>json<|sep|>" ;
+quoted    = '"' , text with &quot; and &amp; , '"' ;
+value     = verbatim text if the type is string, otherwise JSON ;
+"""
 
 from __future__ import annotations
 
@@ -10,22 +18,22 @@ from typing import Any
 
 from mlx_host.grammar import Grammar, Pattern, chain, one_of
 from mlx_host.parsing import (
-    BareText,
-    Function,
     Notation,
-    Place,
-    Reading,
+    ScanGenerator,
     Scanner,
+    SchemaNode,
     ToolChoice,
+    ToolFunction,
+    UnquotedValue,
+    check_function_name,
     is_json,
     json_object,
     json_string,
-    kinds,
-    named,
     object_members,
     parameters,
     read_json,
-    value_until,
+    read_value,
+    split_by_type,
 )
 
 CALL = "<|open|>call "
@@ -46,13 +54,13 @@ _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 
 @dataclass(frozen=True)
 class KimiK3Call(Notation):
-    """One call with a name, an index from 1 and its arguments."""
+    """One call with a name, an index from 1 and arguments."""
 
     @property
-    def begins(self) -> tuple[str, ...]:
+    def starts(self) -> tuple[str, ...]:
         return (CALL,)
 
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
         yield from s.expect(CALL)
         name = (yield from _attributes(s)).get("tool", "")
         schema = s.schema(name)
@@ -71,60 +79,60 @@ class KimiK3Call(Notation):
                 yield from s.optional(_CALL_END)
                 break
             key, is_text = attributes.get("key", ""), attributes.get("type") == "string"
-            value = yield from value_until(s, _ARGUMENT_END, json="" if is_text else '{["')
+            value = yield from read_value(s, _ARGUMENT_END, json="" if is_text else '{["')
             if is_text:
                 arguments[key] = json_string(value)
             else:
                 arguments[key] = value.strip() if is_json(value) else schema.member(key).json(value)
-        s.call(name, json_object(arguments))
+        s.emit_call(name, json_object(arguments))
 
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
-        name = _escaped(named(function, _KEY))
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
+        name = _escaped(check_function_name(function, _KEY))
         arguments = parameters(
             function, f'{_ARGUMENT}key="', '" type=', _KEY, _value, escape=_escaped, other_key=_PLAIN_KEY
         )
         return chain(f'{CALL}tool="{name}" index="', _INDEX, f'"{_SEP}', arguments, _CALL_END)
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
-        inner = "".join(_written(key, value) for key, value in arguments.items())
+        inner = "".join(_write(key, value) for key, value in arguments.items())
         return self.write_element(name, inner, number)
 
     def write_element(self, name: str, inner: str, number: int = 0) -> str:
-        """Write a call with its arguments exactly as given."""
+        """Write a call with `inner` verbatim between its tags."""
         return f'{CALL}tool="{_escaped(name)}" index="{number + 1}"{_SEP}{inner}{_CALL_END}'
 
 
-def _attributes(s: Scanner) -> Reading[dict[str, str]]:
-    written, _ = yield from s.until(_SEP)
-    return {key: value.replace("&quot;", '"').replace("&amp;", "&") for key, value in _ATTRIBUTE.findall(written)}
+def _attributes(s: Scanner) -> ScanGenerator[dict[str, str]]:
+    attributes, _ = yield from s.until(_SEP)
+    return {key: value.replace("&quot;", '"').replace("&amp;", "&") for key, value in _ATTRIBUTE.findall(attributes)}
 
 
-def _value(place: Place) -> Grammar:
-    """State what stands behind `type=`."""
-    texts, others = kinds(place)
-    strings = [chain(f'"string"{_SEP}', BareText(_ARGUMENT_END).strings(part)) for part in texts]
+def _value(node: SchemaNode) -> Grammar:
+    """Return the grammar of the text after `type=`."""
+    texts, others = split_by_type(node)
+    strings = [chain(f'"string"{_SEP}', UnquotedValue(_ARGUMENT_END).strings(part)) for part in texts]
     typed = [(kind, part) for part in others for kind in sorted(part.types() or _TYPES - {"integer"})]
     values = [
-        chain(f'"{"number" if kind == "integer" else kind}"{_SEP}', _of(part, kind).json(), _ARGUMENT_END)
+        chain(f'"{"number" if kind == "integer" else kind}"{_SEP}', _typed(part, kind).json(), _ARGUMENT_END)
         for kind, part in typed
     ]
     return one_of(*strings, *values)
 
 
-def _of(place: Place, kind: str) -> Place:
-    return place if place.types() else place.at({**place.node, "type": kind})
+def _typed(node: SchemaNode, kind: str) -> SchemaNode:
+    return node if node.types() else node.subschema({**node.raw, "type": kind})
 
 
 def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace('"', "&quot;")
 
 
-def _written(key: str, value: object) -> str:
+def _write(key: str, value: object) -> str:
     if isinstance(value, str):
         return write_argument(key, "string", value)
     return write_argument(key, _NAMES[type(value)], json.dumps(value, ensure_ascii=False))
 
 
 def write_argument(key: str, kind: str, value: str) -> str:
-    """Write an argument of the type `kind` with its value exactly as given."""
+    """Write an argument of the type `kind` with a verbatim value."""
     return f'{_ARGUMENT}key="{_escaped(key)}" type="{kind}"{_SEP}{value}{_ARGUMENT_END}'

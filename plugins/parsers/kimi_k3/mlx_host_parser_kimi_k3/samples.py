@@ -1,4 +1,4 @@
-"""Outputs of Kimi K3, and what they mean."""
+"""Outputs of Kimi K3, and the expected parts."""
 
 import json
 
@@ -86,7 +86,7 @@ SAMPLES = (
     ),
     Sample("two calls without arguments", FORMAT.write([NOW, NOW]), calls=(NOW, NOW), tools=TOOLS),
     Sample(
-        "white space between elements",
+        "whitespace between elements",
         f"{TOOLS_TAG}\n  {CALL_OSLO}\n  {CALL_ROME}\n{TOOLS_END}\n",
         calls=(OSLO, ROME),
         tools=TOOLS,
@@ -101,5 +101,5 @@ SAMPLES = (
     ),
     Sample("section missing", f"I look.{CALL_OSLO}", content="I look.", calls=(OSLO,), tools=TOOLS),
     Sample("outer closer missing", TOOLS_TAG + CALL_OSLO, calls=(OSLO,), tools=TOOLS),
-    Sample("cut off between arguments", section(CALL_ROME)[:170], content=section(CALL_ROME)[:170], tools=TOOLS),
+    Sample("truncated between arguments", section(CALL_ROME)[:170], content=section(CALL_ROME)[:170], tools=TOOLS),
 )

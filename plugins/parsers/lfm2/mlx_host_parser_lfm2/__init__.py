@@ -11,11 +11,11 @@ from mlx_host_parser_lfm2.notation import PythonCalls
 class Lfm2Parser(MarkupParser):
     name = "lfm2"
     aliases = ("lfm2_5", "lfm")
-    reads = "calls of LFM2 and LFM2.5 as Python, reasoning in <think>"
-    templates = (("<|tool_list_start|>",), ("<|tool_call_start|>",), ("List of tools: [",))
+    description = "calls of LFM2 and LFM2.5 as Python, reasoning in <think>"
+    template_signatures = (("<|tool_list_start|>",), ("<|tool_call_start|>",), ("List of tools: [",))
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|im_end|>", "<|endoftext|>")
+    ignored_tokens = ("<|im_end|>", "<|endoftext|>")
     calls = (PythonCalls("<|tool_call_start|>", "<|tool_call_end|>"),)
 
 

@@ -1,4 +1,4 @@
-"""A list of Python calls with keywords and literals, nothing of which is ever evaluated."""
+"""A list of Python calls with literal keyword arguments; no code is executed."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from mlx_host.grammar import Grammar, chain, one_of
 from mlx_host.parsing import (
     NAME,
     CallFormat,
+    CallStart,
+    CallSyntaxError,
     CallValues,
-    Function,
-    NotACall,
-    Opener,
-    Place,
-    Reading,
+    ScanGenerator,
     Scanner,
     Schema,
+    SchemaNode,
     ToolChoice,
-    in_turn,
+    ToolFunction,
+    check_function_name,
+    enum_values,
     json_object,
-    kinds,
     literal_json,
-    named,
+    one_or_more,
     read_balanced,
     read_json,
     separated_parameters,
-    values,
+    split_by_type,
 )
 
 _QUOTES = ('"""', "'''", '"', "'")
@@ -44,14 +44,14 @@ class PythonCalls(CallFormat):
     closer: str
 
     @property
-    def openers(self) -> tuple[Opener, ...]:
-        return (Opener(self.opener),)
+    def call_starts(self) -> tuple[CallStart, ...]:
+        return (CallStart(self.opener),)
 
     @property
     def syntax(self) -> tuple[str, ...]:
         return (self.closer,)
 
-    def read(self, s: Scanner) -> Reading[None]:
+    def read(self, s: Scanner) -> ScanGenerator[None]:
         yield from s.space()
         listed = yield from s.optional("[")
         separator = ","
@@ -61,18 +61,22 @@ class PythonCalls(CallFormat):
             yield from s.space()
             separator = (yield from s.optional(",", "]")) if listed else ""
             if isinstance(call, str):
-                s.json_call(call)
+                s.emit_json_call(call)
             else:
-                s.call(*call)
+                s.emit_call(*call)
         yield from s.space()
         yield from s.optional(self.closer)
 
-    def grammar(self, functions: Sequence[Function], choice: ToolChoice) -> Grammar:
+    def grammar(self, functions: Sequence[ToolFunction], choice: ToolChoice) -> Grammar:
         calls = [
-            chain(f"{named(function, _KEY)}(", separated_parameters(function.parameters, "=", _KEY, _value, ", "), ")")
+            chain(
+                f"{check_function_name(function, _KEY)}(",
+                separated_parameters(function.parameters, "=", _KEY, _value, ", "),
+                ")",
+            )
             for function in functions
         ]
-        return chain(f"{self.opener}[", in_turn(one_of(*calls), choice, ", "), f"]{self.closer}")
+        return chain(f"{self.opener}[", one_or_more(one_of(*calls), choice, ", "), f"]{self.closer}")
 
     def write(self, calls: Sequence[CallValues]) -> str:
         listed = (
@@ -82,8 +86,8 @@ class PythonCalls(CallFormat):
         return f"{self.opener}[{', '.join(listed)}]{self.closer}"
 
 
-def _read_call(s: Scanner) -> Reading[tuple[str, str] | str]:
-    """Read a name and its arguments, or a call as JSON, which the models write if the prompt asks for it."""
+def _read_call(s: Scanner) -> ScanGenerator[tuple[str, str] | str]:
+    """Parse a name and its arguments, or a JSON call, which the models write if the prompt asks for it."""
     if (yield from s.lookahead("{")):
         return (yield from read_json(s))
     name = yield from s.name()
@@ -105,43 +109,43 @@ def _read_call(s: Scanner) -> Reading[tuple[str, str] | str]:
     return name, json_object(arguments)
 
 
-def _read_value(s: Scanner) -> Reading[str]:
+def _read_value(s: Scanner) -> ScanGenerator[str]:
     mark = s.mark()
     start = yield from s.lookahead(*_QUOTES, "[", "{", "(")
     if start in _QUOTES:
         yield from s.expect(start)
         while (yield from s.until(start, "\\"))[1] != start:
             if not (yield from s.peek()):
-                raise NotACall
-            s.take(s.at + 1)
+                raise CallSyntaxError
+            s.take(s.pos + 1)
     elif start:
         yield from read_balanced(s)
     else:
-        yield from s.run(_WORD)
+        yield from s.take_while(_WORD)
     return s.since(mark)
 
 
 def _typed(text: str, schema: Schema) -> str:
-    """Return a literal as JSON; the schema types a word that is no literal, such as 007."""
+    """Return a literal as JSON; words that are not literals, such as 007, are typed by the schema."""
     written = literal_json(text)
     if written is None and text.startswith(_QUOTES):
-        # A line break in a string of one line, which Python does not allow.
+        # A line break in a single-quoted string, which Python does not allow.
         written = literal_json(text.replace("\r", "\\r").replace("\n", "\\n"))
     if written is None and _WORD.fullmatch(text) and text:
         written = schema.json(text)
     if written is None:
-        raise NotACall
+        raise CallSyntaxError
     return written
 
 
-def _value(place: Place) -> Grammar:
-    """State literals as Python writes them, except true, false and null within lists and dictionaries."""
-    texts, others = kinds(place)
+def _value(node: SchemaNode) -> Grammar:
+    """Return the grammar of Python literals, but with true, false and null inside lists and dictionaries."""
+    texts, others = split_by_type(node)
     return one_of(*(part.json() for part in texts), *(_other(part) for part in others))
 
 
-def _other(part: Place) -> Grammar:
-    if (listed := values(part)) is not None:
+def _other(part: SchemaNode) -> Grammar:
+    if (listed := enum_values(part)) is not None:
         return one_of(*map(repr, listed))
     if part.types() == {"null"}:
         return chain("None")

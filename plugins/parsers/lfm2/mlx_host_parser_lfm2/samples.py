@@ -1,4 +1,4 @@
-"""Outputs of LFM2 and LFM2.5, and what they mean."""
+"""Outputs of LFM2 and LFM2.5, and the expected parts."""
 
 from collections.abc import Mapping
 
@@ -56,12 +56,12 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "words that are no literals",
+        "words that are not literals",
         listed("get_weather(city=007, days=3), f(a=007, b=x)"),
         calls=(("get_weather", {"city": "007", "days": 3}), ("f", {"a": "007", "b": "x"})),
         tools=TOOLS,
     ),
-    Sample("no arguments but white space", listed("now( )"), calls=(NOW,), tools=TOOLS),
+    Sample("no arguments but whitespace", listed("now( )"), calls=(NOW,), tools=TOOLS),
     Sample(
         "JSON in place of Python",
         listed('{"name": "get_weather", "arguments": {"city": "Oslo"}}, {"name": "now"}'),
@@ -71,7 +71,7 @@ SAMPLES = (
     Sample("without brackets", f"<|tool_call_start|>now() {CLOSER}", calls=(NOW,), tools=TOOLS),
     Sample("the closer missing", CALL_OSLO.removesuffix(CLOSER), calls=(OSLO,), tools=TOOLS),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         listed(f"{as_python(*OSLO)}, {as_python(*ROME)}")[:70],
         content=" get_weather(city='Rome',",
         calls=(OSLO,),

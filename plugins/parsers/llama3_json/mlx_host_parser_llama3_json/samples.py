@@ -1,4 +1,4 @@
-"""Outputs of Llama 3.1 to 4, and what they mean."""
+"""Outputs of Llama 3.1 to 4, and the expected parts."""
 
 import json
 
@@ -13,10 +13,10 @@ MARKERS = ("f", {"a": '}}; {"name": "<|python_tag|>'})
 
 SAMPLES = (
     # A call without its tag is one only at the beginning.
-    *standard_samples(Llama3JsonParser, leave_out={"text around calls", "malformed beside a good one"}),
+    *standard_samples(Llama3JsonParser, leave_out={"text around calls", "malformed call before a valid one"}),
     Sample("call with its tag", f"{TAGGED.write([OSLO])}<|eom_id|>", calls=(OSLO,), tools=TOOLS),
     Sample(
-        "calls after white space, with other keys and separators",
+        "calls after whitespace, with other keys and separators",
         f"\n\n{CALL_OSLO}; {JsonCall().write(*ROME)};{CALL_NOW}",
         calls=(OSLO, ROME, NOW),
         tools=TOOLS,
@@ -43,21 +43,21 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         f"{CALL_OSLO}; {CALL_ROME[:30]}",
         content=f"; {CALL_ROME[:30]}",
         calls=(OSLO,),
         tools=TOOLS,
     ),
     Sample(
-        "malformed call beside a good one",
+        "malformed call next to a valid one",
         f"<|python_tag|>{{oops}}{TAGGED.write([OSLO])}",
         content="<|python_tag|>{oops}",
         calls=(OSLO,),
         tools=TOOLS,
     ),
     Sample(
-        "parameters that are no object",
+        "parameters that are not an object",
         '{"name": "now", "parameters": [1]}',
         content='{"name": "now", "parameters": [1]}',
         tools=TOOLS,

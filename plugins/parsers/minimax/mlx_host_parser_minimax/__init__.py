@@ -10,25 +10,25 @@ from typing import Any
 from mlx_host import hookimpl
 from mlx_host.grammar import Grammar, chain
 from mlx_host.parsing import (
-    BareText,
     CallBlock,
-    Function,
     MarkupParser,
     Notation,
     Parser,
-    Reading,
+    ScanGenerator,
     Scanner,
     TagArguments,
     ToolChoice,
+    ToolFunction,
+    UnquotedValue,
+    check_function_name,
     json_object,
-    named,
 )
 
 _INVOKE, _END_INVOKE = '<invoke name="', "</invoke>"
 _KEY = re.compile(r'[^\s<>"]+')
-# The template writes values bare; some versions of the model add a newline on either side.
+# The chat template writes values without padding; some versions of the model add a newline on either side.
 _PARAMETERS = TagArguments(
-    '<parameter name="', '">', BareText("</parameter>", trimmed=True), _KEY, after="\n", strip_key=False
+    '<parameter name="', '">', UnquotedValue("</parameter>", trimmed=True), _KEY, after="\n", strip_key=False
 )
 
 
@@ -37,17 +37,17 @@ class MiniMaxCall(Notation):
     """One call as an `invoke` element with `parameter` elements."""
 
     @property
-    def begins(self) -> tuple[str, ...]:
+    def starts(self) -> tuple[str, ...]:
         return (_INVOKE,)
 
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
         yield from s.expect(_INVOKE)
         name, _ = yield from s.until('">')
         arguments = yield from _PARAMETERS.read(s, s.schema(name), _END_INVOKE)
-        s.call(name, json_object(arguments))
+        s.emit_call(name, json_object(arguments))
 
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
-        opener = f'{_INVOKE}{named(function, _KEY)}">\n'
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
+        opener = f'{_INVOKE}{check_function_name(function, _KEY)}">\n'
         return chain(opener, _PARAMETERS.grammar(function), _END_INVOKE + "\n")
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
@@ -57,10 +57,10 @@ class MiniMaxCall(Notation):
 class MiniMaxParser(MarkupParser):
     name = "minimax"
     aliases = ("minimax_m2",)
-    reads = "reasoning and calls of MiniMax-M2, M2.1, M2.5 and M2.7"
+    description = "reasoning and calls of MiniMax-M2, M2.1, M2.5 and M2.7"
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("[e~[",)
+    ignored_tokens = ("[e~[",)
     calls = (CallBlock("<minimax:tool_call>", MiniMaxCall(), "</minimax:tool_call>", gap="\n"),)
 
 

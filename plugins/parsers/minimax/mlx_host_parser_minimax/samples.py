@@ -1,4 +1,4 @@
-"""Outputs of MiniMax-M2 to M2.7, and what they mean."""
+"""Outputs of MiniMax-M2 to M2.7, and the expected parts."""
 
 from mlx_host.testing.samples import OSLO, ROME, TOOLS, WRITE, Sample, standard_samples
 
@@ -30,7 +30,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         CUT,
         content=CUT[len("<minimax:tool_call>\n" + MiniMaxCall().write(*OSLO)) - 1 :],
         calls=(OSLO,),

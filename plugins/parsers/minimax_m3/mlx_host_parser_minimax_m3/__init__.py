@@ -1,4 +1,4 @@
-"""MiniMax-M3: calls as elements whose every tag has a token in front, reasoning in `<mm:think>`."""
+"""MiniMax-M3: calls as elements with a token before each tag, reasoning in `<mm:think>`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from mlx_host_parser_minimax_m3.notation import INVOKE, NS, MiniMaxM3Call
 
 class MiniMaxM3Parser(MarkupParser):
     name = "minimax_m3"
-    reads = "calls of MiniMax-M3, reasoning in <mm:think>"
-    templates = ((NS, "<tool_call>", "invoke name="), (NS, "mm:think"))
+    description = "calls of MiniMax-M3, reasoning in <mm:think>"
+    template_signatures = ((NS, "<tool_call>", "invoke name="), (NS, "mm:think"))
     think_open = ("<mm:think>",)
     think_close = ("</mm:think>",)
-    noise = ("[e~[",)
+    ignored_tokens = ("[e~[",)
     calls = (
         CallBlock(
             f"{NS}<tool_call>",
             MiniMaxM3Call(),
             f"{NS}</tool_call>",
             gap="\n",
-            bare=(INVOKE,),
+            bare_starts=(INVOKE,),
             other_openers=("<tool_call>",),
             other_closers=("</tool_call>",),
         ),

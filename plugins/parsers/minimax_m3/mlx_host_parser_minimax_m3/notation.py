@@ -1,7 +1,7 @@
-"""MiniMax-M3's notation of a call: elements whose every tag has a token in front.
+"""MiniMax-M3's notation of a call: elements with a token before each tag.
 
-A call's parameters are elements named after them. An object's members are elements within, an array's items elements
-called `item`, or several elements of one name. That leaves the types to the tool's schema.
+Parameters and the members of objects are elements with their names; the items of an array are elements named `item`, or
+several elements with the array's name. Values are typed by the tool's schema.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from typing import Any
 
 from mlx_host.grammar import Grammar, Repeat, TextThrough, chain, one_of, optional
 from mlx_host.parsing import (
-    DEEPEST,
-    BareText,
-    Function,
-    Member,
-    NotACall,
+    MAX_DEPTH,
+    CallSyntaxError,
     Notation,
-    Place,
-    Reading,
+    Property,
+    ScanGenerator,
     Scanner,
     Schema,
+    SchemaNode,
     ToolChoice,
-    branches,
+    ToolFunction,
+    UnquotedValue,
+    alternatives,
+    check_function_name,
+    check_key,
+    enum_values,
     json_object,
-    members,
-    named,
-    typed_value,
-    values,
-    writable,
+    object_properties,
+    read_typed_value,
 )
 
 NS = "]<]minimax[>["
@@ -40,33 +40,33 @@ INVOKE = f'{NS}<invoke name="'
 _KEY = re.compile(r'[^<>/"\s]+')
 _TAG_NAME = re.compile(r"[^<>/\s]*")
 
-# The content of an element: text, or elements.
-Inside = str | list[tuple[str, "Inside"]]
+# The content of an element: text or child elements.
+ElementContent = str | list[tuple[str, "ElementContent"]]
 
 
 @dataclass(frozen=True)
 class MiniMaxM3Call(Notation):
-    """One call as an `invoke` element; the token in front of its first tag may be missing."""
+    """One call as an `invoke` element; the token before its first tag may be missing."""
 
     @property
-    def begins(self) -> tuple[str, ...]:
+    def starts(self) -> tuple[str, ...]:
         return INVOKE, INVOKE.removeprefix(NS)
 
-    def read(self, s: Scanner, *closers: str) -> Reading[None]:
-        yield from s.expect(*self.begins)
+    def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
+        yield from s.expect(*self.starts)
         name, _ = yield from s.until('">')
         schema = s.schema(name)
         yield from s.space()
         yield from s.expect(NS)
-        s.call(name, _object((yield from _read_children(s, "invoke", schema, 1)), schema))
+        s.emit_call(name, _object((yield from _read_children(s, "invoke", schema, 1)), schema))
 
-    def grammar(self, function: Function, choice: ToolChoice) -> Grammar:
-        opener = f'{INVOKE}{named(function, _KEY)}">\n'
-        declared, others = members(function.parameters)
+    def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
+        opener = f'{INVOKE}{check_function_name(function, _KEY)}">\n'
+        declared, others = object_properties(function.parameters)
         if others is not None:
-            # A grammar cannot state that a tag of any name is closed by the same name.
+            # A grammar cannot express that a closing tag repeats the name of the opening tag.
             if choice.required or declared:
-                function.parameters.refuse("additionalProperties")
+                function.parameters.reject("additionalProperties")
             return chain(opener, TextThrough((f"{NS}</invoke>",)), "\n")
         return chain(opener, *(_member(member, "\n") for member in declared), f"{NS}</invoke>\n")
 
@@ -74,7 +74,7 @@ class MiniMaxM3Call(Notation):
         return self.write_elements(name, *arguments.items())
 
     def write_elements(self, name: str, *elements: tuple[str, object]) -> str:
-        """Write a call with elements of any names, equal ones included."""
+        """Write a call with elements of any names, which may repeat."""
         inner = "".join(f"{_element(key, value)}\n" for key, value in elements)
         return f'{INVOKE}{name}">\n{inner}{NS}</invoke>\n'
 
@@ -89,27 +89,27 @@ def _element(tag: str, value: object) -> str:
     return f"{NS}<{tag}>{inner}{NS}</{tag}>"
 
 
-def _read_element(s: Scanner, tag: str, schema: Schema, depth: int) -> Reading[Inside]:
-    """Read from behind an opening tag through the closing one; return what stands between."""
+def _read_element(s: Scanner, tag: str, schema: Schema, depth: int) -> ScanGenerator[ElementContent]:
+    """Parse text after an opening tag through its closing tag; return the element's content."""
     if schema.types() == {"string"}:
         text, _ = yield from s.until(f"{NS}</{tag}>")
         return text
-    text = yield from typed_value(s, schema, NS)
+    text = yield from read_typed_value(s, schema, NS)
     children = yield from _read_children(s, tag, schema, depth)
     if children and not text.isspace() and text:
-        raise NotACall
+        raise CallSyntaxError
     return children or text
 
 
-def _read_children(s: Scanner, tag: str, schema: Schema, depth: int) -> Reading[list[tuple[str, Inside]]]:
-    """Read from behind the token of the next tag, which is a child's or the one that closes `tag`."""
-    if depth > DEEPEST:
-        raise NotACall
-    children: list[tuple[str, Inside]] = []
+def _read_children(s: Scanner, tag: str, schema: Schema, depth: int) -> ScanGenerator[list[tuple[str, ElementContent]]]:
+    """Parse child elements through the closing tag of `tag`, starting after the token of the next tag."""
+    if depth > MAX_DEPTH:
+        raise CallSyntaxError
+    children: list[tuple[str, ElementContent]] = []
     while (yield from s.expect("<", f"</{tag}>")) == "<":
-        child = yield from s.run(_TAG_NAME)
+        child = yield from s.take_while(_TAG_NAME)
         if not child:
-            raise NotACall
+            raise CallSyntaxError
         yield from s.expect(">")
         inner = schema.item() if _is_item(child, schema) else schema.member(child)
         children.append((child, (yield from _read_element(s, child, inner, depth + 1))))
@@ -122,70 +122,70 @@ def _is_item(tag: str, schema: Schema) -> bool:
     return tag == "item" and tag not in schema.members()
 
 
-def _object(children: Iterable[tuple[str, Inside]], schema: Schema) -> str:
-    members: dict[str, list[Inside]] = {}
-    for tag, inside in children:
-        members.setdefault(tag, []).append(inside)
+def _object(children: Iterable[tuple[str, ElementContent]], schema: Schema) -> str:
+    members: dict[str, list[ElementContent]] = {}
+    for tag, content in children:
+        members.setdefault(tag, []).append(content)
     return json_object({tag: _json(found, schema.member(tag)) for tag, found in members.items()})
 
 
-def _array(items: Iterable[Inside], schema: Schema) -> str:
+def _array(items: Iterable[ElementContent], schema: Schema) -> str:
     return "[" + ", ".join(_json([item], schema.item()) for item in items) + "]"
 
 
-def _json(found: Sequence[Inside], schema: Schema) -> str:
-    """Return the JSON of the elements found under one name; of the last one where there can be only one."""
+def _json(found: Sequence[ElementContent], schema: Schema) -> str:
+    """Return the JSON of the elements with one name; of the last one if the schema does not allow an array."""
     types = schema.types()
     if len(found) > 1 and ("array" in types or not types):
         return _array(found, schema)
-    inside = found[-1]
-    if isinstance(inside, list):
-        if all(_is_item(tag, schema) for tag, _ in inside):
-            return _array((item for _, item in inside), schema)
-        return _array(found, schema) if types == {"array"} else _object(inside, schema)
-    if "string" not in types and not inside.strip() and types & {"array", "object"}:
+    content = found[-1]
+    if isinstance(content, list):
+        if all(_is_item(tag, schema) for tag, _ in content):
+            return _array((item for _, item in content), schema)
+        return _array(found, schema) if types == {"array"} else _object(content, schema)
+    if "string" not in types and not content.strip() and types & {"array", "object"}:
         return "[]" if "array" in types else "{}"
-    text = schema.json(inside)
+    text = schema.json(content)
     if "array" in types and "string" not in types and text.startswith('"'):
         return _array(found, schema)
     return text
 
 
-def _member(member: Member, newline: str) -> Grammar:
-    key = writable(member.key, _KEY, member.place.tool)
-    element = chain(f"{NS}<{key}>", _value_grammar(member.place, f"</{key}>{newline}"))
+def _member(member: Property, newline: str) -> Grammar:
+    key = check_key(member.key, _KEY, member.node.tool)
+    element = chain(f"{NS}<{key}>", _value_grammar(member.node, f"</{key}>{newline}"))
     return element if member.required else optional(element)
 
 
-def _value_grammar(place: Place, closing: str) -> Grammar:
-    """State the content of an element, and the tag that closes it."""
-    place = place.resolved()
-    types = place.types()
+def _value_grammar(node: SchemaNode, closing: str) -> Grammar:
+    """Return the grammar of an element's content and its closing tag."""
+    node = node.resolved()
+    types = node.types()
     if not types & {"array", "object"}:
-        return chain(BareText(NS).value(place), closing)
-    parts = branches(place)
+        return chain(UnquotedValue(NS).value(node), closing)
+    parts = alternatives(node)
     containers = [part for part in parts if part.types() & {"array", "object"}]
-    if len(containers) > 1 or values(containers[0]) is not None:
-        place.refuse(min(place.says() - {"type"}, default="type"))
-    texts = [BareText(NS).text(part, r"{\[") for part in parts if part.types() == {"string"}]
+    if len(containers) > 1 or enum_values(containers[0]) is not None:
+        node.reject(min(node.keywords() - {"type"}, default="type"))
+    texts = [UnquotedValue(NS).text(part, r"{\[") for part in parts if part.types() == {"string"}]
     plain = [chain(grammar, closing) for grammar in texts]
     others = [chain(part.json(), NS + closing) for part in parts if not part.types() & {"array", "object", "string"}]
     return one_of(_container(containers[0], closing, empty=not texts), *plain, *others)
 
 
-def _container(place: Place, closing: str, *, empty: bool) -> Grammar:
-    """State an object or array as elements, or as JSON if it may have members of any name.
+def _container(node: SchemaNode, closing: str, *, empty: bool) -> Grammar:
+    """Return the grammar of an object or array as elements, or as JSON if undeclared members are allowed.
 
-    The token and the rest of a tag are one text, since the lexer takes the longest match.
+    The token and the rest of a tag are one literal, since the lexer takes the longest match.
     """
-    node = place.node
-    if place.types() == {"object"}:
-        declared, others = members(place)
+    raw = node.raw
+    if node.types() == {"object"}:
+        declared, others = object_properties(node)
         if others is not None:
-            return chain(place.json(), NS + closing)
+            return chain(node.json(), NS + closing)
         return chain(*(_member(member, "") for member in declared), NS + closing)
     for keyword in ("prefixItems", "contains", "uniqueItems"):
-        if keyword in node:
-            place.refuse(keyword)
-    item = chain(f"{NS}<item>", _value_grammar(place.at(node.get("items", {})), "</item>"))
-    return chain(Repeat(item, max(node.get("minItems", 0), 0 if empty else 1), node.get("maxItems")), NS + closing)
+        if keyword in raw:
+            node.reject(keyword)
+    item = chain(f"{NS}<item>", _value_grammar(node.subschema(raw.get("items", {})), "</item>"))
+    return chain(Repeat(item, max(raw.get("minItems", 0), 0 if empty else 1), raw.get("maxItems")), NS + closing)

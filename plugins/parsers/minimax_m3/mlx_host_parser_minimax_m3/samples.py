@@ -1,4 +1,4 @@
-"""Outputs of MiniMax-M3, and what they mean."""
+"""Outputs of MiniMax-M3, and the expected parts."""
 
 from mlx_host.testing.samples import OSLO, ROME, TOOLS, Sample, standard_samples
 
@@ -80,7 +80,7 @@ SAMPLES = (
     ),
     Sample("the block's tags missing", f"So: {CALL_OSLO}", content="So: ", calls=(OSLO,), tools=TOOLS),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         CUT,
         content=CUT[len(f"{NS}<tool_call>\n{CALL_OSLO}") - 1 :],
         calls=(OSLO,),

@@ -14,10 +14,10 @@ from mlx_host_parser_mistral.notation import ArrayCalls, NamedCalls
 class MistralParser(MarkupParser):
     name = "mistral"
     aliases = ("magistral", "ministral", "devstral")
-    reads = "reasoning and calls of Mistral, Magistral, Ministral and Devstral, old and new"
+    description = "reasoning and calls of Mistral, Magistral, Ministral and Devstral, old and new"
     think_open = ("[THINK]", "<think>")
     think_close = ("[/THINK]", "</think>")
-    noise = ("</s>",)
+    ignored_tokens = ("</s>",)
     calls = (NamedCalls(), ArrayCalls())
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Outputs of Mistral, Magistral, Ministral and Devstral, and what they mean."""
+"""Outputs of Mistral, Magistral, Ministral and Devstral, and the expected parts."""
 
 import json
 
@@ -39,14 +39,14 @@ SAMPLES = (
     Sample("values of every type in an array", ARRAY.write([LIGHT, LIGHT]), calls=(LIGHT, LIGHT), tools=TOOLS),
     Sample("markers in a string", NAMED.write([MARKERS]), calls=(MARKERS,), tools=TOOLS),
     Sample(
-        "cut off in the second of an array",
+        "truncated in the second of an array",
         ARRAY.write([OSLO, ROME])[:120],
         content=ARRAY.write([OSLO, ROME])[88:120],
         calls=(OSLO,),
         tools=TOOLS,
     ),
     Sample(
-        "arguments that are no object",
+        "arguments that are not an object",
         '[TOOL_CALLS] [{"name": "now", "arguments": [1]}]',
         content='[TOOL_CALLS] [{"name": "now", "arguments": [1]}]',
         tools=TOOLS,

@@ -1,4 +1,4 @@
-"""Outputs of Phi-4-mini and Phi-4-reasoning, and what they mean."""
+"""Outputs of Phi-4-mini and Phi-4-reasoning, and the expected parts."""
 
 from mlx_host.testing.samples import LIGHT, NOW, OSLO, ROME, TOOLS, WRITE, Sample, standard_samples
 
@@ -37,7 +37,7 @@ SAMPLES = (
     Sample("an empty list", "functools[]", content="functools[]", tools=TOOLS),
     Sample("text in the list", "functools[ just text ]", content="functools[ just text ]", tools=TOOLS),
     Sample(
-        "cut off in the second call",
+        "truncated in the second call",
         WORD.write([OSLO, ROME])[:89],
         content=' {"name": "get_weather",',
         calls=(OSLO,),

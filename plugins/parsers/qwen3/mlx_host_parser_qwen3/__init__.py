@@ -1,4 +1,4 @@
-"""Qwen3: `<think>` reasoning and JSON calls in `<tool_call>`; Qwen3-Coder's XML calls under the same model types."""
+"""Qwen3: reasoning in `<think>`, JSON calls in `<tool_call>`; Qwen3-Coder's XML calls under the same model types."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ from mlx_host.parsing import EitherNotation, FunctionXml, JsonCall, MarkupParser
 class Qwen3Parser(MarkupParser):
     name = "qwen3"
     aliases = ("qwen3_moe", "qwen3_next", "qwen3_vl")
-    reads = "Qwen3, Qwen3-Next and Qwen3-VL, thinking or not; Qwen3-Coder under these model types"
-    templates = (("<tool_call>", "tool_call.name", "<think>"), ("<tool_call>", "tool_call['name']", "<think>"))
+    description = "Qwen3, Qwen3-Next and Qwen3-VL, with or without reasoning; Qwen3-Coder with these model types"
+    template_signatures = (
+        ("<tool_call>", "tool_call.name", "<think>"),
+        ("<tool_call>", "tool_call['name']", "<think>"),
+    )
     think_open = ("<think>",)
     think_close = ("</think>",)
-    noise = ("<|im_end|>", "<|endoftext|>")
+    ignored_tokens = ("<|im_end|>", "<|endoftext|>")
     calls = (
         TaggedCalls("<tool_call>", EitherNotation(JsonCall(), FunctionXml()), "</tool_call>", gap="\n", between="\n"),
     )

@@ -1,4 +1,4 @@
-"""Outputs of Qwen3, Qwen3-Next and Qwen3-VL, and what they mean."""
+"""Outputs of Qwen3, Qwen3-Next and Qwen3-VL, and the expected parts."""
 
 from mlx_host.parsing import JsonCall
 from mlx_host.testing.samples import NOW, OSLO, ROME, TOOLS, Sample, standard_samples
@@ -12,7 +12,7 @@ SAMPLES = (
     *standard_samples(Qwen3Parser, malformed='<tool_call>\n{"name": "now", "arguments": {oops}}\n</tool_call>'),
     Sample("empty reasoning", "<think>\n\n</think>\n\nYes.", content="Yes."),
     Sample("stray closer", "Yes.</think> No.", content="Yes. No."),
-    Sample("tag talked about", "Write `<think>` first.", content="Write `<think>` first."),
+    Sample("tag mentioned in text", "Write `<think>` first.", content="Write `<think>` first."),
     Sample(
         "calls in an array",
         f"<tool_call>\n[\n  {OBJECT_OSLO} ,\n  {OBJECT_ROME}\n]\n</tool_call>",
@@ -32,7 +32,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "arguments that are no object",
+        "arguments that are not an object",
         '<tool_call>{"name": "now", "arguments": [1]}</tool_call>',
         content='<tool_call>{"name": "now", "arguments": [1]}</tool_call>',
         tools=TOOLS,

@@ -1,4 +1,4 @@
-"""Outputs of Qwen3.5 and those trained like it, and what they mean."""
+"""Outputs of Qwen3.5 and those trained like it, and the expected parts."""
 
 from mlx_host.testing.samples import OSLO, TOOLS, Sample, standard_samples
 
@@ -13,7 +13,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "cut off in a call in reasoning",
+        "truncated in a call in reasoning",
         "Cold? I <tool_call>\n<function=get_w",
         reasoning="Cold? I <tool_call>\n<function=get_w",
         generation_prompt="<think>\n",

@@ -1,4 +1,4 @@
-"""Qwen3-Coder: calls as `<function=…>` with `<parameter=…>` in `<tool_call>`; it does not think."""
+"""Qwen3-Coder: calls as `<function=…>` with `<parameter=…>` in `<tool_call>`; no reasoning."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from mlx_host.parsing import FunctionXml, MarkupParser, Parser, TaggedCalls
 class Qwen3CoderParser(MarkupParser):
     name = "qwen3_coder"
     aliases = ("qwen3_xml", "qwen3_coder_xml")
-    reads = "XML calls of Qwen3-Coder and those trained like it"
-    templates = (("<tool_call>\\n<function=", "<parameter="), ("<tool_call>\n<function=", "<parameter="))
-    noise = ("<|im_end|>", "<|endoftext|>")
+    description = "XML calls of Qwen3-Coder and models with the same format"
+    template_signatures = (("<tool_call>\\n<function=", "<parameter="), ("<tool_call>\n<function=", "<parameter="))
+    ignored_tokens = ("<|im_end|>", "<|endoftext|>")
     calls = (
-        TaggedCalls("<tool_call>", FunctionXml(), "</tool_call>", gap="\n", between="\n", bare=FunctionXml().begins),
+        TaggedCalls(
+            "<tool_call>", FunctionXml(), "</tool_call>", gap="\n", between="\n", bare_starts=FunctionXml().starts
+        ),
     )
 
 

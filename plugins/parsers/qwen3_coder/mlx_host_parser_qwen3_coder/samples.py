@@ -1,4 +1,4 @@
-"""Outputs of Qwen3-Coder, and what they mean."""
+"""Outputs of Qwen3-Coder, and the expected parts."""
 
 from mlx_host.testing.samples import LIGHT, OSLO, TOOLS, Sample, standard_samples
 
@@ -30,7 +30,7 @@ SAMPLES = (
     ),
     Sample("the same tool twice", CALL + CALL, calls=(OSLO, OSLO), tools=TOOLS),
     Sample(
-        "a closer within JSON, and JSON that is none",
+        "a closer within JSON, and invalid JSON",
         written("set-light", rooms='["</parameter>", "7"]') + written("f", a='{"b": "</parameter>"}', c="[x"),
         calls=(
             ("set-light", {"rooms": ["</parameter>", "7"]}),

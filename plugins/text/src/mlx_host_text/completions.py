@@ -17,7 +17,7 @@ from mlx_host_text.sampling_defaults import check_tokens
 from mlx_host_text.tokenizer import Tokenizer
 
 PromptLogprobs = Callable[[list[int], int], Iterator[Array]]
-"""Runs the network over token ids in chunks of at most so many.
+"""Runs the network over token ids in chunks of at most the given size.
 
 Yields, for each chunk, the log-probabilities (chunk, vocabulary) of the token after each of its tokens.
 """
@@ -103,7 +103,7 @@ class CompletionPrompts:
 def echo_prompt(
     request: CompletionRequest, tokens: Sequence[int], tokenizer: Tokenizer, prompt_logprobs: PromptLogprobs
 ) -> Generator[None, None, PromptEcho]:
-    """The echo of a prompt, with the log-probabilities that the request asks for; yields between chunks."""
+    """The echo of a prompt, with log-probabilities if requested; yields between chunks."""
     text = request.prompt if isinstance(request.prompt, str) else tokenizer.decode(request.prompt)
     if request.top_logprobs is None:
         return PromptEcho(text)

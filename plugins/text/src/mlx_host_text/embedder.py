@@ -58,7 +58,7 @@ class TextEmbedder:
         # Some tokenizers have a padding token outside the network's vocabulary.
         self._pad_id = tokenizer.pad_id if tokenizer.pad_id < vocabulary_size else 0
         self._skips = {kind: self._skip(prefix) for kind, prefix in self._config.prefixes.items()}
-        # Nothing is computed for a shape.
+        # MLX is lazy: reading the shape computes nothing.
         self.dimensions: int = self._vectors([EmbeddingInput([self._pad_id])]).shape[1]
 
     def encode(

@@ -1,7 +1,7 @@
 """Schedules embedding requests: the inputs of all open requests share forward passes.
 
-Inputs become token sequences that wait in one queue; a pass takes inputs of similar length, whichever request they
-belong to, and the vectors return to their requests. The Embedder runs the network, everything else is here.
+Inputs become token sequences that wait in one queue; a pass takes inputs of similar length
+from any requests. The Embedder runs the network, everything else is here.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ log = logging.getLogger(__name__)
 
 InputType = Literal["query", "document"]
 
-# Texts that are tokenized in one turn.
+# The number of texts that are tokenized in one turn.
 TEXTS_PER_TURN = 256
 FLOAT32_BYTES = 4
-# The share of a pass that may be padding.
+# Maximum fraction of a pass that may be padding.
 MAX_PADDING = 0.125
 
 
@@ -45,8 +45,8 @@ class Embedder(Protocol):
     """A loaded network that turns inputs into vectors.
 
     `context_length` is the maximum length of an input in tokens, `vocabulary_size` the number of token ids,
-    `dimensions` the length of a vector. `matryoshka_dimensions` are the lengths to which vectors may be cut: those the
-    model was trained for.
+    `dimensions` the length of a vector. `matryoshka_dimensions` are the lengths to which vectors may be shortened,
+    those that the model was trained for.
     """
 
     context_length: int | None
@@ -57,14 +57,15 @@ class Embedder(Protocol):
     def encode(
         self, texts: Sequence[str], input_type: InputType | None, limit: int | None = None
     ) -> list[EmbeddingInput]:
-        """Tokenize with special tokens; with a `limit`, truncate to so many tokens."""
+        """Tokenize with special tokens; truncate to `limit` tokens, if given."""
 
     def encode_images(
         self, urls: Sequence[str], texts: Sequence[str], input_type: InputType | None
     ) -> Generator[None, None, list[EmbeddingInput]]:
         """Load and encode images, each with a text that may be empty; yields while it waits and between images.
 
-        InvalidRequestError for unreadable or too large images, UnsupportedRequestError if the model takes none.
+        InvalidRequestError for unreadable or too large images, UnsupportedRequestError for models without image
+        support.
         """
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[bytes | None]:
@@ -73,7 +74,7 @@ class Embedder(Protocol):
 
 @dataclass(slots=True, eq=False)
 class EmbeddingTask:
-    """A running request: the vectors that arrived since its last turn, by the number of their input."""
+    """A running request: the vectors that arrived since its last turn, by the index of their input."""
 
     arrived: list[tuple[int, bytes]] = field(default_factory=list)
     error: RequestError | None = None

@@ -1,4 +1,4 @@
-"""The generation loop: one batch for all open requests, stepped together, with the prefix cache beside it."""
+"""The generation loop: one batch for all open requests, stepped together, and the prefix cache."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class GenerationLoop:
                 if token.reason is not None:
                     del self._clients[token.sequence_id]
                 client.on_token(token)
-        except Exception as error:  # noqa: BLE001  whatever failed, the state of all sequences is lost
+        except Exception as error:  # noqa: BLE001  any failure loses the state of all sequences
             self._fail(error)
 
     def longest_cached_prefix(self, key: Sequence[int]) -> CacheSnapshot | None:
@@ -99,7 +99,7 @@ class GenerationLoop:
         return self._batch.snapshot(sequence_id)
 
     def store(self, snapshot: CacheSnapshot) -> None:
-        """Put a sequence into the prefix cache, as far as the running sequences leave room."""
+        """Put a sequence into the prefix cache, if the running sequences leave enough of the budget."""
         if self._budget and self._batch is not None:
             self._batch.materialize(snapshot)
             self._cache.put(snapshot)

@@ -33,7 +33,7 @@ class TextLimits:
             raise ContextLengthExceededError(self.context_length, prompt_tokens, param=param)
 
     def max_new_tokens(self, request: GenerationRequest, prompt_tokens: int, default: int | None) -> int:
-        """The number of tokens to generate: the request's limit or `default`, as far as it fits after the prompt."""
+        """The number of tokens to generate: the request's limit or `default`, at most what fits after the prompt."""
         self.check_length(request, prompt_tokens)
         limit = sys.maxsize if self.context_length is None else self.context_length
         wanted = default if request.max_tokens is None else request.max_tokens

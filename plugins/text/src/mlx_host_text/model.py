@@ -44,7 +44,7 @@ class TextModel(Model):
 
     `batch` creates an empty batch, `caches` are the operations on its caches. `prompt_logprobs` computes the
     log-probabilities of echoed prompts. `embedder` None means that the model does not serve embeddings.
-    `generation_config` are the sampling defaults of the model's authors.
+    `generation_config` are the sampling defaults from the model's generation_config.json.
     """
 
     supported_requests = SUPPORTED_REQUESTS
@@ -140,7 +140,7 @@ class TextModel(Model):
     def _detokenize(self, request: DetokenizeRequest) -> Iterator[Event | None]:
         check_tokens(request.tokens, self._vocabulary_size, "tokens")
         yield Started(prompt_tokens=0)
-        yield TextDelta(self._tokenizer.decode(request.tokens), tokens=0)
+        yield TextDelta(self._tokenizer.decode(request.tokens), token_count=0)
         yield Finished()
 
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:

@@ -15,7 +15,7 @@ EPSILON = 1e-9
 
 def pool(states: Array, mask: Array, modes: Sequence[str]) -> Array:
     """Pool `states` (inputs, tokens, size) where `mask` (inputs, tokens) is true; several modes are concatenated."""
-    # States of padding may be anything, even NaN.
+    # Hidden states of padding are undefined and may be NaN.
     states = mx.where(mask[:, :, None], states.astype(mx.float32), 0.0)
     pooled = [MODES[mode](states, mask) for mode in modes]
     return pooled[0] if len(pooled) == 1 else mx.concatenate(pooled, axis=-1)

@@ -1,7 +1,7 @@
 """Narrows the regular expressions of JSON schemas to what ECMAScript, Python and Rust match alike.
 
-llguidance uses Rust's dialect, validators use another one. The narrowed expression matches nothing that one of the
-three dialects does not match; an expression that cannot be narrowed is rejected.
+llguidance uses Rust's regex syntax, validators use another one. The narrowed expression only matches text that matches
+in all three; an expression that cannot be narrowed is rejected.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-# Characters that only some dialects count as a digit, a word character or whitespace.
+# Characters that only some regex engines count as a digit, a word character or whitespace.
 _MORE = {
     "d": r"\p{Nd}",
     "w": r"\p{Alphabetic}\p{M}\p{N}\p{Pc}\u200c\u200d",
@@ -19,16 +19,16 @@ _ALL = {"d": "0-9", "w": "0-9A-Za-z_", "s": r"\t\n\x0b\f\r "}
 # Known to all three, or rejected by llguidance with a clear message.
 _ESCAPES = frozenset("tnrfvxupPbB")
 DOT = r"[^\n\r\u2028\u2029]"
-"""The characters that a dot matches in every dialect."""
+"""The characters that a dot matches in every regex engine."""
 _GROUP = re.compile(r"\(\?(:|=|!|<|P<|i\)|i:)")
 
 
 class AmbiguousRegexError(ValueError):
-    """Dialects interpret the pattern differently; the message contains the reason."""
+    """Regex engines interpret the pattern differently; the message contains the reason."""
 
 
 def to_portable_regex(pattern: str) -> str:
-    """Narrow a pattern to what every dialect matches; raises AmbiguousRegexError."""
+    """Narrow a pattern to what every regex engine matches; raises AmbiguousRegexError."""
     return "".join(_pieces(pattern))
 
 
@@ -44,7 +44,7 @@ def _pieces(pattern: str) -> Iterator[str]:
         elif char == ".":
             piece, length = DOT, 1
         elif pattern.startswith("(?", at) and not _GROUP.match(pattern, at):
-            raise AmbiguousRegexError(f"the group {pattern[at : at + 4]!r} is not supported by all dialects")
+            raise AmbiguousRegexError(f"the group {pattern[at : at + 4]!r} is not supported by all regex engines")
         else:
             piece, length = char, 1
         yield piece
@@ -54,7 +54,7 @@ def _pieces(pattern: str) -> Iterator[str]:
 def _class_end(pattern: str, start: int) -> int:
     at = start + (2 if pattern.startswith("[^", start) else 1)
     if pattern.startswith("]", at):
-        raise AmbiguousRegexError("a class that begins with ']' is empty to some dialects; write '\\]'")
+        raise AmbiguousRegexError("a class that begins with ']' is empty in some regex engines; write '\\]'")
     while at < len(pattern) and pattern[at] != "]":
         at += 2 if pattern[at] == "\\" else 1
     if at >= len(pattern):
@@ -65,7 +65,7 @@ def _class_end(pattern: str, start: int) -> int:
 def _class(body: str) -> str:
     negated = body.startswith("^")
     if "--" in body:
-        raise AmbiguousRegexError("'--' in a class is a difference to some dialects; write '\\-'")
+        raise AmbiguousRegexError("'--' in a class is a set difference in some regex engines; write '\\-'")
     pieces = ["[^" if negated else "["]
     at = int(negated)
     while at < len(body):
@@ -86,8 +86,8 @@ def _escape(char: str, *, negated: bool, inside: bool) -> str:
             members = _ALL[kind] + (_MORE[kind] if negated else "")
             return members if inside else f"[{members}]"
         if negated:
-            raise AmbiguousRegexError(f"'\\{char}' in a negated class differs between dialects")
+            raise AmbiguousRegexError(f"'\\{char}' in a negated class differs between regex engines")
         return f"[^{_ALL[kind]}{_MORE[kind]}]"
     if char.isalnum() and char not in _ESCAPES:
-        raise AmbiguousRegexError(f"'\\{char}' differs between dialects or is not supported by all of them")
+        raise AmbiguousRegexError(f"'\\{char}' differs between regex engines or is not supported by all of them")
     return char if char in "<>" else "\\" + char

@@ -10,13 +10,13 @@ from mlx_host_text.sequence import CacheOps, CacheSnapshot, KVCache
 
 TOKEN_BYTES = array("i").itemsize
 
-# With small models the budget in bytes would allow more sequences than can be compared with a prompt in no time.
+# With small models the budget in bytes would allow more sequences than can be compared with a prompt quickly.
 MAX_ENTRIES = 256
 
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A cached sequence; `key` holds its tokens as bytes, which compare at the speed of memory."""
+    """A cached sequence; `key` is its tokens as bytes, which Python compares with memcmp."""
 
     key: bytes
     cache: KVCache
@@ -30,7 +30,7 @@ class PrefixCache:
     """Past sequences within a budget of bytes; the least recently used are evicted first.
 
     If the caches can be trimmed, an entry serves every prompt that shares a prefix with it, otherwise only prompts that
-    begin with all of it. Entries are compared one by one: there are tens of them, and a trie of tokens costs more.
+    begin with all of it. Entries are compared one by one: with tens of them, that is faster than a trie of tokens.
     """
 
     def __init__(self, ops: CacheOps) -> None:

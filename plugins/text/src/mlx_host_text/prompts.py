@@ -60,7 +60,7 @@ class PromptSource(Protocol):
         """The token ids of a text or a conversation, without any length limit."""
 
     def close(self) -> None:
-        """Release what the source holds; called when the model is closed."""
+        """Release resources; called when the model is closed."""
 
 
 class TextPrompts:
@@ -94,12 +94,12 @@ class TextPrompts:
     def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
         yield from ()
         if isinstance(request.prompt, ChatRequest):
-            text = self._template.render_text(request.prompt, add_generation_prompt=request.generation_prompt)
+            text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
             return self._tokenizer.encode(text)
         return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: text prompts have no resources."""
 
 
 def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """One generation request while it runs: output of its sequences becomes events.
 
-The life of a sequence (one per choice), who holds its cache, and what moves it on:
+The life of a sequence (one per choice), which object owns its cache, and the transitions:
 
 | state    | cache                   | next                                                                          |
 | -------- | ----------------------- | ----------------------------------------------------------------------------- |

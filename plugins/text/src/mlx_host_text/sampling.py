@@ -143,7 +143,7 @@ def xtc(logits: Array, probability: float, threshold: float, *, exempt: Sequence
 def logits_processors(
     settings: SamplingSettings, logit_bias: Mapping[int, float], prompt_tokens: int
 ) -> list[LogitsProcessor]:
-    """The processors that the settings ask for, in order.
+    """The processors for these settings, in order.
 
     The repetition penalty covers prompt and output; presence and frequency penalties cover the output only, as OpenAI
     defines them.

@@ -1,16 +1,16 @@
 """Structured output: compiles grammars with llguidance and masks the tokens that they do not allow.
 
 A model has one GrammarCompiler, a constraint becomes a CompiledGrammar, and each constrained sequence has a
-GrammarMatcher. This is all contact with llguidance except the grammar syntax, which llguidance_grammar.py writes.
+GrammarMatcher. All calls into llguidance are here; llguidance_grammar.py writes its grammar syntax.
 
-Compiling happens on a thread, matching on the model's:
+Grammars are compiled on a separate thread and matched on the model's thread:
 
 | state       | event                                                | next                                           |
 | ----------- | ---------------------------------------------------- | ---------------------------------------------- |
 | compiling   | turn of the request                                  | yield, up to COMPILE_WAIT seconds later        |
 | compiling   | request closed                                       | cancelled                                      |
 | compiling   | compiled, or InvalidRequestError                     | constrained, or the request fails              |
-| constrained | logits of step N; the token of step N-1 is read now  | mask of step N, made while pass N is computed  |
+| constrained | logits of step N; the token of step N-1 is read now  | mask of step N, computed during forward pass N |
 | constrained | llguidance gives up, or no token is allowed          | dead end: `error` is set, only EOS is allowed  |
 | dead end    | token                                                | the request fails, unless it was complete      |
 | constrained, dead end | sequence ends                              | done                                           |
@@ -40,7 +40,7 @@ from mlx_host_text.sampling import Array
 from mlx_host_text.schema_narrowing import find_keyword, narrow_grammar
 from mlx_host_text.tokenizer import Vocabulary
 
-# Seconds that the model waits for a grammar before it continues with other requests; most are compiled by then.
+# Seconds that the model waits for a grammar before it continues with other requests; most need less.
 COMPILE_WAIT = 0.005
 MAX_COMPILED_GRAMMARS = 32
 # All matchers of a grammar share its lexer, which adds states of 1 to 2 kB each and never drops any. A grammar retires
@@ -97,7 +97,7 @@ class GrammarCompiler:
         return _bit_mask(number for number, text in enumerate(self._vocabulary.tokens) if text.startswith(b" "))
 
     def _get(self, constraint: Constraint, generation_prompt: str, starts: bool) -> CompiledGrammar:
-        """A cached or new grammar; writing down what a constraint allows may take as long as compiling it."""
+        """A cached or new grammar, built on this thread because that may take as long as compiling it."""
         key = sha256(pickle.dumps((constraint, generation_prompt, starts))).digest()
         compiled = self._compiled.pop(key, None)
         if compiled is None or compiled.retired:

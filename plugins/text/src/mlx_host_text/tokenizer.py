@@ -53,7 +53,7 @@ class Tokenizer:
 
     @property
     def template_source(self) -> str | None:
-        """The Jinja source; None if there is no template or it is a Python function."""
+        """The Jinja source; None without a template and for templates written in Python."""
         source = self._inner.chat_template
         if isinstance(source, dict):
             source = source.get("tool_use", source.get("default"))

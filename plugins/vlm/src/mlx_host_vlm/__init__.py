@@ -1,1 +1,1 @@
-"""mlx-host backend for models that see and hear: mlx-vlm."""
+"""mlx-host's backend for vision and audio models, on mlx-vlm."""

@@ -13,7 +13,7 @@ from typing import Any
 from mlx_host.errors import InvalidRequestError
 from mlx_host_text.messages import text_content, text_part
 
-from mlx_host_vlm.media.parts import Kind, kind_of
+from mlx_host_vlm.media.content_parts import Kind, kind_of
 
 Render = Callable[[Sequence[Mapping[str, Any]]], str | None]
 """Messages to text; None if the template raises."""
@@ -111,7 +111,7 @@ def detect_layout(
 
 
 def _has_placeholder(text: str, without: str | None) -> bool:
-    """Whether a medium was rendered, and not as a Python repr."""
+    """Whether the image or audio part was rendered, and not as a Python repr."""
     return PROBE_TEXT in text and "{'" not in text and text != without
 
 

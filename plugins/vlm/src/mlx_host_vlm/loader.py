@@ -20,7 +20,7 @@ from mlx_host_text.sampling_defaults import read_generation_config
 from mlx_host_vlm.batch_scheduler import BatchScheduler
 from mlx_host_vlm.content_layout import ContentLayout, detect_layout
 from mlx_host_vlm.embedder import VisionEmbedder
-from mlx_host_vlm.media import Kind, Loader
+from mlx_host_vlm.media import Kind, MediaLoader
 from mlx_host_vlm.mlx_vlm_api import INPUT_ERRORS, LoadedModel, load
 from mlx_host_vlm.options import VlmOptions
 from mlx_host_vlm.prompts import VlmPrompts
@@ -34,13 +34,13 @@ IDLE_WAIT = 0.02
 FEATURE_CACHE_FRACTION = 8
 
 
-def load_model(request: LoadContext[VlmOptions]) -> TextModel:
-    if request.path is None or not request.path.is_dir():
-        raise LoadError(f"the backend vlm needs a folder with an MLX model, but {request.ref!r} is not a folder")
-    options = request.options
-    request.progress("load", 0, 1, str(request.ref))
+def load_model(context: LoadContext[VlmOptions]) -> TextModel:
+    if context.path is None or not context.path.is_dir():
+        raise LoadError(f"the backend vlm needs a folder with an MLX model, but {context.ref!r} is not a folder")
+    options = context.options
+    context.progress("load", 0, 1, str(context.ref))
     loaded = load(
-        request.path,
+        context.path,
         adapter_path=options.adapter_path,
         trust_remote_code=options.trust_remote_code,
         feature_cache_bytes=options.prompt_cache_bytes // FEATURE_CACHE_FRACTION,
@@ -59,17 +59,17 @@ def load_model(request: LoadContext[VlmOptions]) -> TextModel:
         vocabulary_size=size,
         limits=limits,
         options=options,
-        generation_config=read_generation_config(request.path),
+        generation_config=read_generation_config(context.path),
     )
-    request.progress("load", 1, 1, str(request.ref))
-    request.progress("warm-up", 0, 1)
+    context.progress("load", 1, 1, str(context.ref))
+    context.progress("warm-up", 0, 1)
     model.warm_up()
-    request.progress("warm-up", 1, 1)
+    context.progress("warm-up", 1, 1)
     return model
 
 
 class BatchFactory:
-    """Creates batches; `idle_wait` is how long the media loader may wait beside the current one, in seconds."""
+    """Creates batches; `idle_wait` returns the seconds that the media loader may block: 0 while a batch is busy."""
 
     def __init__(self, loaded: LoadedModel, prefill_step_size: int) -> None:
         self._loaded = loaded
@@ -98,7 +98,7 @@ def _prompts(
     source = read_template(options.chat_template_file)
     layout = _layout(loaded, source)
     template = ChatTemplate(loaded.tokenizer, source, layout.content)
-    media = Loader(
+    media = MediaLoader(
         batches.idle_wait,
         Fetcher(FetchLimits(), options.trusted_media_hosts) if options.allow_remote_media else None,
         max_pixels=options.max_image_pixels,

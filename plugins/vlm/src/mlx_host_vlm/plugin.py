@@ -12,11 +12,11 @@ from mlx_host_text.options import SUPPORTED_REQUESTS
 from mlx_host_vlm.options import VlmOptions
 
 
-def load(request: LoadContext[VlmOptions]) -> Model:
+def load(context: LoadContext[VlmOptions]) -> Model:
     # mlx-vlm and transformers take seconds to import; registering the backend must not import them.
     from mlx_host_vlm.loader import load_model
 
-    return load_model(request)
+    return load_model(context)
 
 
 VLM = Backend(

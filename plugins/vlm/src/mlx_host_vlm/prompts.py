@@ -18,7 +18,7 @@ from PIL.Image import Image
 from PIL.Image import new as new_image
 
 from mlx_host_vlm.content_layout import PART_NAMES, ContentLayout
-from mlx_host_vlm.media import Kind, Loader, Medium, Part, find_parts
+from mlx_host_vlm.media import Kind, MediaLoader, Medium, Part, find_parts
 from mlx_host_vlm.media_cache_keys import MediaCacheKeys, find_runs
 from mlx_host_vlm.mlx_vlm_api import LoadedModel, MediaInputs
 
@@ -35,7 +35,7 @@ class VlmPrompts:
         texts: TextPrompts,
         template: ChatTemplate,
         layout: ContentLayout,
-        media: Loader,
+        media: MediaLoader,
         limits: TextLimits,
     ) -> None:
         self._loaded = loaded
@@ -90,7 +90,7 @@ class VlmPrompts:
         parts = find_parts(request.prompt.messages) if isinstance(request.prompt, ChatRequest) else []
         if not parts or not isinstance(request.prompt, ChatRequest):
             return (yield from self._texts.tokens(request))
-        text = self._template.render_text(request.prompt, add_generation_prompt=request.generation_prompt)
+        text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
         self._check_number(parts)
         media = yield from self._media.load(parts)
         tokens: list[int] = self._process(text, media)["input_ids"][0].tolist()

@@ -1,1 +1,1 @@
-"""mlx-host's backend for speech, on mlx-whisper."""
+"""mlx-host backend for speech-to-text, built on mlx-whisper."""

@@ -1,7 +1,7 @@
-"""All contact with mlx-whisper and MLX: the network, its spectrogram, its tokenizer and one step of decoding.
+"""All calls into mlx-whisper and MLX: the network, the spectrogram, the tokenizer and decoding of one window.
 
-`mlx_whisper.transcribe` takes a whole file and says nothing before its end; the parts that it is made of are used here,
-and `transcript.py` goes through the windows in its place.
+`mlx_whisper.transcribe` processes a whole file and returns nothing until the end, so `transcriber.py` implements its
+loop over the windows with the functions that it uses.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ __all__ = [
     "WINDOW_FRAMES",
     "DecodingResult",
     "Spectrogram",
+    "TaskTokenizer",
     "Whisper",
-    "Words",
     "language_code",
     "language_name",
 ]
 
 
 def language_code(name: str) -> str | None:
-    """The code of a language that is given by its code or English name; None if Whisper does not know it."""
+    """Return the code of a language, given its code or English name; None if Whisper does not support it."""
     name = name.lower()
     return name if name in LANGUAGES else TO_LANGUAGE_CODE.get(name)
 
@@ -55,19 +55,19 @@ def on_cpu() -> bool:
 
 @dataclass(frozen=True)
 class Spectrogram:
-    """Log-mel frames of 10 ms: `content` of them are of the audio, the silence of one more window follows."""
+    """Log-mel frames of 10 ms; after the `content` frames of the audio, there is a window of silence."""
 
     frames: mx.array
     content: int
 
     def window(self, seek: int, size: int) -> mx.array:
-        """The `size` frames from `seek` on, made up with nothing to a whole window."""
+        """Return `size` frames from frame `seek`, zero-padded to a whole window."""
         padded: mx.array = pad_or_trim(self.frames[seek : seek + size], N_FRAMES, axis=-2)
         return padded
 
 
-class Words:
-    """What a transcript is written in: a language and whether it is translated, as the network's tokens."""
+class TaskTokenizer:
+    """The network's tokenizer for one language and task."""
 
     def __init__(self, network: Any, language: str, translate: bool) -> None:
         self.language = language
@@ -76,96 +76,119 @@ class Words:
             network.is_multilingual, num_languages=network.num_languages, language=language, task=self.task
         )
         self.first_timestamp: int = self.tokenizer.timestamp_begin
-
-        # What decoding leaves off of a prompt that is longer than half of the context.
-        self._longest_prompt: int = network.dims.n_text_ctx // 2 - 1
+        # Decoding truncates prompts to half of the context.
+        self._max_prompt_tokens: int = network.dims.n_text_ctx // 2 - 1
 
     def encode_prompt(self, prompt: str) -> list[int]:
-        """The tokens of a prompt's end, as many as can be taken."""
+        """Return the last tokens of a prompt, up to the maximum that decoding uses."""
         tokens: list[int] = self.tokenizer.encode(" " + prompt.strip(), disallowed_special=())
-        return tokens[-self._longest_prompt :]
+        return tokens[-self._max_prompt_tokens :]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, without what is no text."""
+        """Return the text of tokens, without special tokens and timestamps."""
         return str(self.tokenizer.decode([token for token in tokens if token < self.tokenizer.eot]))
 
 
 class Whisper:
-    """A loaded network."""
+    """A loaded network.
+
+    Args:
+        folder: A model in mlx-whisper's format.
+        dtype: auto, float16 or float32.
+
+    Raises LoadError.
+    """
 
     def __init__(self, folder: Path, dtype: str) -> None:
         self._half = dtype == "float16" or (dtype == "auto" and not on_cpu())
         self._dtype = mx.float16 if self._half else mx.float32
         check_folder(folder)
         self._network = load_model(str(folder), dtype=self._dtype)
-        # Decoding insists that all weights are of the type it computes in.
+        # Decoding requires all weights to have the data type of the computation.
         self._network.set_dtype(self._dtype)
         mx.eval(self._network.parameters())
         self.multilingual: bool = self._network.is_multilingual
         self.tokens_per_window: int = self._network.dims.n_audio_ctx
 
     def spectrogram(self, samples: Samples) -> Spectrogram:
+        """Compute the log-mel spectrogram of samples at 16 kHz."""
         audio = mx.array(samples).astype(mx.float32) / 32768.0
         frames = log_mel_spectrogram(audio, n_mels=self._network.dims.n_mels, padding=N_SAMPLES)
         mx.eval(frames)
         return Spectrogram(frames, frames.shape[-2] - N_FRAMES)
 
-    def words(self, language: str, translate: bool) -> Words:
-        return Words(self._network, language, translate)
+    def task_tokenizer(self, language: str, translate: bool) -> TaskTokenizer:
+        return TaskTokenizer(self._network, language, translate)
 
     def detect_language(self, window: mx.array) -> str:
-        """The code of the language that the window is most likely in."""
+        """Return the code of the most likely language of a window."""
         if not self.multilingual:
             return "en"
         probabilities: Mapping[str, float] = self._network.detect_language(window.astype(self._dtype))[1]
         return max(probabilities, key=lambda code: probabilities[code])
 
-    def decode(self, window: mx.array, words: Words, prompt: Sequence[int], temperature: float) -> DecodingResult:
-        """Write one window down, once."""
+    def decode(
+        self, window: mx.array, tokenizer: TaskTokenizer, prompt: Sequence[int], temperature: float
+    ) -> DecodingResult:
+        """Decode one window at one temperature."""
         options = DecodingOptions(
-            task=words.task, language=words.language, temperature=temperature, prompt=list(prompt), fp16=self._half
+            task=tokenizer.task,
+            language=tokenizer.language,
+            temperature=temperature,
+            prompt=list(prompt),
+            fp16=self._half,
         )
         result = self._network.decode(window.astype(self._dtype), options)
         assert isinstance(result, DecodingResult)
         return result
 
-    def time_words(
-        self, segments: list[dict[str, Any]], window: mx.array, words: Words, frames: int, last_speech: float
+    def add_word_timestamps(
+        self,
+        segments: list[dict[str, Any]],
+        window: mx.array,
+        tokenizer: TaskTokenizer,
+        frames: int,
+        last_speech: float,
     ) -> None:
-        """Give each segment its "words", and the start and end that follow from them."""
+        """Set the "words" of each segment, and update its "start" and "end" accordingly.
+
+        `frames` is the length of the window, `last_speech` the end of the previous word in seconds.
+        """
         add_word_timestamps(
             segments=segments,
             model=self._network,
-            tokenizer=words.tokenizer,
+            tokenizer=tokenizer.tokenizer,
             mel=window.astype(self._dtype),
             num_frames=frames,
             last_speech_timestamp=last_speech,
         )
 
     def warm_up(self) -> None:
-        """Do once what takes longer the first time: kernels are compiled, and the timing of words is, too."""
+        """Decode one window and align words once, so that the kernels and functions are compiled."""
         window = self.spectrogram(np.zeros(SAMPLE_RATE, np.int16)).window(0, N_FRAMES)
-        self.decode(window, self.words("en", False), (), 0.0)
+        self.decode(window, self.task_tokenizer("en", False), (), 0.0)
         dtw(np.zeros((2, 2), np.float64))
         self.release()
 
     def release(self) -> None:
-        """Give memory back that MLX keeps for the next time."""
+        """Free the memory that MLX caches for reuse."""
         mx.clear_cache()
 
 
 def check_folder(folder: Path) -> None:
-    """Raise LoadError unless this is a folder that mlx-whisper loads."""
-    advice = (
-        "The backend 'whisper' loads conversions for mlx-whisper, such as 'mlx-community/whisper-large-v3-turbo', "
-        "or 'demo:whisper-tiny.en'."
+    """Raise LoadError if mlx-whisper cannot load this folder."""
+    hint = (
+        "Backend 'whisper' loads models in mlx-whisper's format, such as 'mlx-community/whisper-large-v3-turbo' or "
+        "'demo:whisper-tiny.en'."
     )
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LoadError(f"{str(folder)!r} has no readable config.json ({error}). {advice}") from error
+        raise LoadError(f"{str(folder)!r} has no readable config.json ({error}). {hint}") from error
     missing = sorted(set(ModelDimensions.__dataclass_fields__) - set(config))
     if missing:
-        raise LoadError(f"{str(folder / 'config.json')!r} is not Whisper's: it lacks {', '.join(missing)}. {advice}")
+        raise LoadError(
+            f"{str(folder / 'config.json')!r} is not a Whisper config: missing {', '.join(missing)}. {hint}"
+        )
     if not any((folder / name).is_file() for name in WEIGHTS):
-        raise LoadError(f"{str(folder)!r} has neither of {' and '.join(WEIGHTS)}. {advice}")
+        raise LoadError(f"{str(folder)!r} has no {' or '.join(WEIGHTS)}. {hint}")

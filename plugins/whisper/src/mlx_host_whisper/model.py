@@ -1,4 +1,4 @@
-"""The model of the backend `whisper`: a file of speech in, segments of text out."""
+"""The model of the backend `whisper`: transcribes or translates an audio file to segments of text."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from mlx_host_whisper.mlx_whisper_api import (
     language_name,
 )
 from mlx_host_whisper.options import WhisperOptions
-from mlx_host_whisper.transcript import TEMPERATURES, Rules, Transcript
+from mlx_host_whisper.transcriber import TEMPERATURES, DecodingSettings, Transcriber
 
 log = logging.getLogger(__name__)
 
 MEGABYTE = 1000 * 1000
-# OpenAI's API rejects shorter audio, too.
+# The minimum of OpenAI's API.
 MIN_SECONDS = 0.1
-# A line of the log is worth it when so much more of an audio is done.
-PROGRESS_SHARE = 0.1
+# Fraction of the audio between two log lines.
+LOG_INTERVAL = 0.1
 
 
 class WhisperModel(Model):
-    """Answers each request window by window, in turn with the others that are open."""
+    """Processes each request window by window, alternating with the other active requests."""
 
     supported_requests: ClassVar[tuple[type[Request], ...]] = (TranscriptionRequest, TranslationRequest)
-    # Each open request holds its audio; the windows are decoded one after the other all the same.
+    # Limits the memory for audio; windows are decoded one at a time.
     concurrency = 8
 
     def __init__(self, whisper: Whisper, options: WhisperOptions) -> None:
@@ -53,7 +53,7 @@ class WhisperModel(Model):
         size = len(request.audio) / MEGABYTE
         if size > self._options.max_audio_mb:
             raise RequestTooLargeError(
-                f"The file has {size:.1f} MB; this model takes {self._options.max_audio_mb:g} MB (--max-audio-mb).",
+                f"The file has {size:.1f} MB; the maximum is {self._options.max_audio_mb:g} MB (--max-audio-mb).",
                 param="file",
             )
         language = self._language(request.language or self._options.language)
@@ -62,35 +62,35 @@ class WhisperModel(Model):
             audio = self._whisper.spectrogram(samples)
             duration = len(samples) / SAMPLE_RATE
             del samples
-            yield from self._answer(request, audio, duration, language)
+            yield from self._transcribe(request, audio, duration, language)
         except MediaError as error:
             raise error.as_request_error("file", "file") from None
         finally:
             self._whisper.release()
 
-    def _answer(
+    def _transcribe(
         self, request: TranscriptionRequest, audio: Spectrogram, duration: float, language: str | None
-    ) -> Iterator[Event | None]:
+    ) -> Iterator[Event]:
         if language is None:
             language = self._whisper.detect_language(audio.window(0, WINDOW_FRAMES))
-        words = self._whisper.words(language, translate=isinstance(request, TranslationRequest))
-        transcript = Transcript(
-            self._whisper, audio, words, self._rules(request.temperature), request.prompt, request.words
-        )
+        tokenizer = self._whisper.task_tokenizer(language, translate=isinstance(request, TranslationRequest))
+        settings = self._decoding_settings(request.temperature)
+        transcriber = Transcriber(self._whisper, audio, tokenizer, settings, request.prompt, request.word_timestamps)
+        # The audio is one token per 20 ms.
         positions = math.ceil(audio.content * self._whisper.tokens_per_window / WINDOW_FRAMES)
         yield TranscriptionStarted(
-            prompt_tokens=positions + transcript.prompt_tokens, duration=duration, language=language_name(language)
+            prompt_tokens=positions + transcriber.prompt_tokens, duration=duration, language=language_name(language)
         )
         tokens = 0
-        progress = ProgressLog(request.id, audio.content)
-        for segment in transcript:
+        progress = ProgressLogger(request.id, audio.content)
+        for segment in transcriber:
             if segment is not None:
-                tokens += segment.tokens
+                tokens += segment.token_count
                 yield segment
                 continue
-            # Silence, or text that must be decoded again: there is nothing to say, but the model is alive.
-            done = min(transcript.seek, audio.content)
-            progress.at(done)
+            # A window or a decoding attempt is finished: report progress even if it was silence.
+            done = min(transcriber.seek, audio.content)
+            progress.update(done)
             yield Progress("prefill", positions * done // audio.content, positions)
         yield Finished(completion_tokens=tokens)
 
@@ -100,56 +100,56 @@ class WhisperModel(Model):
         code = language_code(name)
         if code is None:
             raise InvalidRequestError(
-                f"language {name!r} is none that Whisper knows; give an ISO 639-1 code such as 'en'.", param="language"
+                f"Unknown language {name!r}; use an ISO 639-1 code such as 'en'.", param="language"
             )
         if code != "en" and not self._whisper.multilingual:
             raise InvalidRequestError(
-                f"This model knows English only, not {language_name(code)!r} (language {name!r}); "
-                "use a multilingual Whisper for it.",
+                f"This model supports only English, not language {name!r} ({language_name(code)}); use a multilingual "
+                "Whisper model.",
                 param="language",
             )
         return code
 
-    def _rules(self, temperature: float | None) -> Rules:
-        own = self._options
-        return Rules(
+    def _decoding_settings(self, temperature: float | None) -> DecodingSettings:
+        options = self._options
+        return DecodingSettings(
             temperatures=(temperature,) if temperature else TEMPERATURES,
-            condition_on_previous_text=own.condition_on_previous_text,
-            no_speech_threshold=own.no_speech_threshold,
-            logprob_threshold=own.logprob_threshold,
-            compression_ratio_threshold=own.compression_ratio_threshold,
+            condition_on_previous_text=options.condition_on_previous_text,
+            no_speech_threshold=options.no_speech_threshold,
+            logprob_threshold=options.logprob_threshold,
+            compression_ratio_threshold=options.compression_ratio_threshold,
         )
 
     def close(self) -> None:
         self._decoders.close()
 
 
-class ProgressLog:
-    """Logs how far a long audio is, no more often than it is worth; audio of one window is not long."""
+class ProgressLogger:
+    """Logs the progress of audio that is longer than one window, at most once per LOG_INTERVAL."""
 
-    def __init__(self, request: str, frames: int) -> None:
-        self._request = request
+    def __init__(self, request_id: str, frames: int) -> None:
+        self._request_id = request_id
         self._frames = frames
-        self._long = frames > WINDOW_FRAMES
-        self._next = PROGRESS_SHARE * frames
+        self._enabled = frames > WINDOW_FRAMES
+        self._next = LOG_INTERVAL * frames
 
-    def at(self, done: int) -> None:
-        if self._long and (done >= self._next or done == self._frames):
-            self._next = done + PROGRESS_SHARE * self._frames
-            seconds, all_seconds = done / FRAMES_PER_SECOND, self._frames / FRAMES_PER_SECOND
-            log.info("%s: %.0f of %.0f s of audio are transcribed", self._request, seconds, all_seconds)
+    def update(self, done: int) -> None:
+        if self._enabled and (done >= self._next or done == self._frames):
+            self._next = done + LOG_INTERVAL * self._frames
+            seconds, duration = done / FRAMES_PER_SECOND, self._frames / FRAMES_PER_SECOND
+            log.info("%s: transcribed %.0f of %.0f s of audio", self._request_id, seconds, duration)
 
 
-def load_model(load: LoadContext[WhisperOptions]) -> Model:
-    """Load a folder that was converted for mlx-whisper."""
-    if load.path is None:
-        raise LoadError("The backend 'whisper' needs a model.")
-    language = load.options.language
+def load_model(context: LoadContext[WhisperOptions]) -> Model:
+    """Load a model in mlx-whisper's format. Raises LoadError."""
+    if context.path is None:
+        raise LoadError("Backend 'whisper' requires a model; set --model.")
+    language = context.options.language
     if language is not None and language_code(language) is None:
-        raise LoadError(f"--language {language!r} is none that Whisper knows; give an ISO 639-1 code such as 'en'.")
-    load.progress("load", 0, 1, str(load.path))
-    whisper = Whisper(load.path, load.options.dtype)
-    load.progress("warm-up", 0, 1)
+        raise LoadError(f"--language: unknown language {language!r}; use an ISO 639-1 code such as 'en'.")
+    context.progress("load", 0, 1, str(context.path))
+    whisper = Whisper(context.path, context.options.dtype)
+    context.progress("warm-up", 0, 1)
     whisper.warm_up()
-    load.progress("warm-up", 1, 1)
-    return WhisperModel(whisper, load.options)
+    context.progress("warm-up", 1, 1)
+    return WhisperModel(whisper, context.options)

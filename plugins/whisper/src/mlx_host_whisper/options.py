@@ -1,4 +1,4 @@
-"""The options of the backend `whisper`; the thresholds' defaults are those of OpenAI's Whisper."""
+"""The options of the backend `whisper`; the thresholds have the defaults of OpenAI's Whisper."""
 
 from __future__ import annotations
 
@@ -10,26 +10,42 @@ from pydantic import Field
 
 class WhisperOptions(Options):
     max_audio_mb: float = Field(
-        50, gt=0, description="The largest file, in megabytes; a larger one gets a 413. --max-body-mb bounds it, too."
+        50,
+        gt=0,
+        description="Maximum size of a file in megabytes. Larger files are rejected with a 413. --max-body-mb applies "
+        "as well.",
     )
     max_audio_minutes: float = Field(
-        120, gt=0, description="The longest audio; a longer one gets a 413. An hour takes 2.5 GB for a moment."
+        120,
+        gt=0,
+        description="Maximum length of the audio in minutes. Longer audio is rejected with a 413. An hour of audio "
+        "temporarily needs 2.5 GB of memory.",
     )
     language: str | None = Field(
-        None, description="The language where a request names none, such as 'en'; by default the model finds out."
+        None,
+        description="Language of requests that do not set one, such as 'en'. By default it is detected from the audio.",
     )
     dtype: Literal["auto", "float16", "float32"] = Field(
-        "auto", description="What to compute in; auto is float16, and float32 where MLX runs on a CPU."
+        "auto", description="Data type for computation. auto: float16, or float32 if MLX runs on a CPU."
     )
     condition_on_previous_text: bool = Field(
-        True, description="Show each window what was said before it: more coherent, but errors may repeat."
+        True,
+        description="Pass the previous text as a prompt to each window: more coherent text, but errors may repeat.",
     )
     no_speech_threshold: float = Field(
-        0.6, ge=0, le=1, description="Above this probability of no speech, an unlikely transcript counts as silence."
+        0.6,
+        ge=0,
+        le=1,
+        description="A window with a higher no-speech probability and a low log-probability is treated as silence.",
     )
     logprob_threshold: float = Field(
-        -1.0, le=0, description="Below this mean log-probability, a window is decoded again at a higher temperature."
+        -1.0,
+        le=0,
+        description="A window with a lower mean log-probability is decoded again at a higher temperature.",
     )
     compression_ratio_threshold: float = Field(
-        2.4, gt=0, description="Above this ratio the text is taken for a loop, and decoded again."
+        2.4,
+        gt=0,
+        description="A window whose text has a higher compression ratio is treated as repetitive and decoded again at "
+        "a higher temperature.",
     )

@@ -1,4 +1,4 @@
-"""Registers the backend `whisper`: speech to text on mlx-whisper."""
+"""Registers the backend `whisper`: speech-to-text with mlx-whisper."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mlx_host.requests import TranscriptionRequest, TranslationRequest
 from mlx_host_whisper.options import WhisperOptions
 
 
-def load(request: LoadContext[WhisperOptions]) -> Model:
-    # mlx-whisper takes seconds to import, and naming a backend must cost nothing.
+def load(context: LoadContext[WhisperOptions]) -> Model:
+    """Load the model; imports mlx-whisper, which takes seconds, only now."""
     from mlx_host_whisper.model import load_model
 
-    return load_model(request)
+    return load_model(context)
 
 
 WHISPER = Backend(
@@ -24,9 +24,9 @@ WHISPER = Backend(
     load=load,
     options=WhisperOptions,
     supported_requests=(TranscriptionRequest, TranslationRequest),
-    # One file at a time is quickest for all: windows are not batched, and a file may be an hour long.
+    # Windows are not batched, so concurrent files would only delay each other, and a file can be an hour long.
     settings={"max_concurrency": 1, "queue_size": 50, "queue_timeout": 600},
-    summary="speech to text on mlx-whisper: transcription and translation, streamed by the segment",
+    summary="speech-to-text with mlx-whisper: transcription and translation, streamed segment by segment",
 )
 
 

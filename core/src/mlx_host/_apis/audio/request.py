@@ -11,7 +11,7 @@ from mlx_host.api.http import MultipartForm, validation_error
 from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import TranscriptionRequest
 
-# Fields that a form may contain several times.
+# Fields that may be repeated in the form.
 LIST_FIELDS = ("timestamp_granularities", "include", "known_speaker_names", "known_speaker_references")
 # Fields that would change the response and that no model supports.
 UNSUPPORTED_FIELDS = ("include", "known_speaker_names", "known_speaker_references", "languages", "keywords")
@@ -20,7 +20,7 @@ UNSUPPORTED_FIELDS = ("include", "known_speaker_names", "known_speaker_reference
 def transcription_request(
     form: MultipartForm, request_type: type[TranscriptionRequest]
 ) -> tuple[AudioForm, TranscriptionRequest]:
-    """Translate a form; InvalidRequestError names the field that is invalid or cannot be honoured."""
+    """Translate a form; InvalidRequestError names a field that is invalid or not supported."""
     fields = _fields(form)
     request = request_type(
         id=f"audio-{uuid.uuid4().hex}",
@@ -29,7 +29,7 @@ def transcription_request(
         language=fields.language,
         prompt=fields.prompt,
         temperature=fields.temperature,
-        words=fields.words,
+        word_timestamps=fields.words,
     )
     return fields, request
 
@@ -42,7 +42,7 @@ def _fields(form: MultipartForm) -> AudioForm:
             raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
     if any(name.startswith("chunking_strategy[") for name in values):
         raise InvalidRequestError(
-            "chunking_strategy must be 'auto'; other strategies are not supported by this server.",
+            "chunking_strategy must be 'auto'; this server supports no other strategy.",
             param="chunking_strategy",
         )
     try:
@@ -58,5 +58,5 @@ def _file(form: MultipartForm) -> bytes:
         raise InvalidRequestError("file must be sent as a file (curl: -F file=@FILE), not as text.", param="file")
     files = form.files.get("file", [])
     if len(files) != 1:
-        raise InvalidRequestError(f"The form must contain one file named file; it has {len(files)}.", param="file")
+        raise InvalidRequestError(f"The form must have exactly one file named file, got {len(files)}.", param="file")
     return files[0].content

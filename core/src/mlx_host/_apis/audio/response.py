@@ -1,4 +1,4 @@
-"""Turns the events of a transcription into a response in one of OpenAI's formats, or into a stream.
+"""Builds a response in one of OpenAI's formats, or a stream, from the events of a transcription.
 
 Source: the OpenAI SDK's `types/audio/transcription_verbose.py` and `transcription_text_delta_event.py`.
 """
@@ -15,7 +15,7 @@ from mlx_host._apis.audio import subtitles
 from mlx_host._apis.audio.schema import AudioForm
 from mlx_host.api import Reply
 from mlx_host.api.http import BackendContractError, Collector, Encoder, JsonResponse, dumps, utf8
-from mlx_host.events import Event, Segment, Started, TextDelta, TranscriptionStarted
+from mlx_host.events import Event, Segment, TranscriptionStarted
 from mlx_host.requests import TranslationRequest
 
 
@@ -27,7 +27,7 @@ class StrippedText:
         self._trailing_space = ""
 
     def add(self, text: str) -> str:
-        """Append text; return what this adds to the result."""
+        """Append text; return what it adds to the result."""
         text = self._trailing_space + (text if self.text else text.lstrip())
         delta = text.rstrip()
         self._trailing_space = text[len(delta) :]
@@ -36,7 +36,10 @@ class StrippedText:
 
 
 class Transcript:
-    """The transcript of one request so far. Events that break the backend contract raise BackendContractError."""
+    """The transcript of one request so far.
+
+    A number that is not finite, which JSON cannot represent, raises BackendContractError.
+    """
 
     def __init__(self, reply: Reply[Event]) -> None:
         self.task = "translate" if isinstance(reply.request, TranslationRequest) else "transcribe"
@@ -48,35 +51,28 @@ class Transcript:
 
     @property
     def text(self) -> str:
-        """The text, without white space at the ends."""
+        """The text without leading and trailing white space."""
         return self._text.text
 
     def add(self, event: Event) -> str:
-        """Take one event; return what it adds to the text."""
+        """Add one event; return what it adds to the text."""
         match event:
             case TranscriptionStarted():
                 self.duration, self.language = event.duration, event.language
-            case Started():
-                raise self._fault("emitted Started in place of TranscriptionStarted")
             case Segment():
                 if not all(map(math.isfinite, _numbers(event))):
-                    raise self._fault("returned a segment with a number that is not finite")
+                    raise BackendContractError(self._model, "returned a segment with a number that is not finite")
                 self.segments.append(event)
                 return self._text.add(event.text)
-            case TextDelta():
-                raise self._fault("emitted Text in place of Segment")
         return ""
-
-    def _fault(self, fault: str) -> BackendContractError:
-        return BackendContractError(self._model, fault)
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage of a plain response, which OpenAI measures in seconds of audio."""
+        """The usage object of a plain response, in seconds of audio."""
         return {"type": "duration", "seconds": self.duration}
 
     def verbose_json(self, form: AudioForm) -> dict[str, Any]:
-        """Return OpenAI's verbose_json."""
+        """Return the body in OpenAI's format verbose_json."""
         body = {"task": self.task, "language": self.language, "duration": self.duration, "text": self.text}
         if form.segments:
             body["segments"] = [_segment_json(number, segment) for number, segment in enumerate(self.segments)]
@@ -108,7 +104,7 @@ def _segment_json(number: int, segment: Segment) -> dict[str, Any]:
 
 
 class TranscriptCollector(Collector[Event]):
-    """Collects a transcript into the form's response format."""
+    """Collects a transcript into a response in the requested format."""
 
     def __init__(self, reply: Reply[Event], form: AudioForm) -> None:
         self._transcript = Transcript(reply)
@@ -138,7 +134,7 @@ def _text_response(text: str, media_type: str) -> Response:
 
 
 class TranscriptEncoder(Encoder[Event]):
-    """Streams the text of a transcript as it arrives, and all of it at the end."""
+    """Streams the text of a transcript as it arrives; the last event has the whole text."""
 
     def __init__(self, reply: Reply[Event]) -> None:
         self._reply = reply

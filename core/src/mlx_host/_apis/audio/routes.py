@@ -22,17 +22,17 @@ class AudioEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
         content = {"multipart/form-data": {"schema": form_schema()}}
-        described = {"requestBody": {"required": True, "content": content}}
-        router.post("/v1/audio/transcriptions", response_model=None, openapi_extra=described)(self.transcribe)
-        router.post("/v1/audio/translations", response_model=None, openapi_extra=described)(self.translate)
+        openapi = {"requestBody": {"required": True, "content": content}}
+        router.post("/v1/audio/transcriptions", response_model=None, openapi_extra=openapi)(self.transcribe)
+        router.post("/v1/audio/translations", response_model=None, openapi_extra=openapi)(self.translate)
         return router
 
     async def transcribe(self, http: Request) -> Response:
-        """Transcribe speech in the language that is spoken."""
+        """Transcribe audio in its original language."""
         return await self._respond(http, TranscriptionRequest)
 
     async def translate(self, http: Request) -> Response:
-        """Transcribe speech in English, whatever language is spoken."""
+        """Transcribe audio and translate it to English."""
         return await self._respond(http, TranslationRequest)
 
     async def _respond(self, http: Request, request_type: type[TranscriptionRequest]) -> Response:

@@ -13,7 +13,7 @@ from mlx_host.errors import InvalidRequestError
 
 
 class AudioForm(BaseModel):
-    """The fields of the form, apart from the file; an empty one counts as missing."""
+    """The fields of the form, without the file; an empty field means its default."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -28,16 +28,16 @@ class AudioForm(BaseModel):
 
     @property
     def words(self) -> bool:
-        """Whether the response lists words."""
+        """Whether the response has word timestamps."""
         return "word" in self.timestamp_granularities
 
     @property
     def segments(self) -> bool:
-        """Whether the response lists segments."""
+        """Whether the response has segments."""
         return "segment" in self.timestamp_granularities or not self.words
 
     def ignored(self) -> list[str]:
-        """List the fields that were given and have no effect."""
+        """Return the names of fields that have no effect."""
         chunking = ["chunking_strategy"] if self.chunking_strategy else []
         return sorted([*chunking, *(self.model_extra or {})])
 
@@ -45,12 +45,12 @@ class AudioForm(BaseModel):
         """Raise InvalidRequestError for fields that cannot be combined."""
         if self.timestamp_granularities and self.response_format != "verbose_json":
             raise InvalidRequestError(
-                f"timestamp_granularities needs response_format 'verbose_json', not {self.response_format!r}.",
+                f"timestamp_granularities requires response_format 'verbose_json', got {self.response_format!r}.",
                 param="timestamp_granularities",
             )
         if self.stream and self.response_format not in ("json", "text"):
             raise InvalidRequestError(
-                f"stream must be false with response_format {self.response_format!r}: a stream contains only text.",
+                f"stream cannot be combined with response_format {self.response_format!r}; use 'json' or 'text'.",
                 param="stream",
             )
 

@@ -1,4 +1,4 @@
-"""Writes the segments of a transcript as subtitles: SubRip (srt) and WebVTT."""
+"""Formats the segments of a transcript as subtitles: SubRip (srt) and WebVTT."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from mlx_host.events import Segment
 
-# Separates the times of a cue, so its text must not contain it.
+# The separator between the times of a cue; the text must not contain it.
 ARROW = "-->"
 
 
 def srt(segments: Sequence[Segment]) -> str:
-    """Write SubRip: numbered cues, with a comma before the milliseconds."""
+    """Return subtitles in SubRip format: numbered cues, with a comma before the milliseconds."""
     cues = enumerate(_cues(segments), start=1)
     return "".join(
         f"{number}\n{_time(start, ',')} {ARROW} {_time(end, ',')}\n{text}\n\n" for number, (start, end, text) in cues
@@ -19,7 +19,7 @@ def srt(segments: Sequence[Segment]) -> str:
 
 
 def vtt(segments: Sequence[Segment]) -> str:
-    """Write WebVTT, in which & and < are escaped."""
+    """Return subtitles in WebVTT format, with & and < escaped."""
     return "WEBVTT\n\n" + "".join(
         f"{_time(start, '.')} {ARROW} {_time(end, '.')}\n{text.replace('&', '&amp;').replace('<', '&lt;')}\n\n"
         for start, end, text in _cues(segments)
@@ -27,7 +27,7 @@ def vtt(segments: Sequence[Segment]) -> str:
 
 
 def _cues(segments: Sequence[Segment]) -> Iterator[tuple[int, int, str]]:
-    """Yield the start and end in milliseconds and the text on one line; segments without text have no cue."""
+    """Yield the start and end in milliseconds, and the text on one line, of each segment with text."""
     for segment in segments:
         text = " ".join(segment.text.replace(ARROW, "->").split())
         if text:

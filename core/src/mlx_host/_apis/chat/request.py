@@ -1,4 +1,4 @@
-"""Translates the body of POST /v1/chat/completions to a ChatRequest; rejects by name what is not supported."""
+"""Translates the body of POST /v1/chat/completions to a ChatRequest, and rejects unsupported fields."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ def to_request(body: ChatBody) -> ChatRequest:
     if body.functions:
         raise InvalidRequestError("functions is not supported by this server; use tools.", param="functions")
     for name, options in (("audio", body.audio), ("web_search_options", body.web_search_options)):
-        # An empty object requests it, too.
+        # An empty object also requests the feature.
         if options is not None:
             raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
     if set(body.modalities or ()) - {"text"}:
-        raise InvalidRequestError("modalities: only ['text'] is supported.", param="modalities")
+        raise InvalidRequestError(
+            "modalities must be ['text']; others are not supported by this server.", param="modalities"
+        )
     if body.top_logprobs is not None and not body.logprobs:
-        raise InvalidRequestError("top_logprobs needs logprobs to be true.", param="top_logprobs")
+        raise InvalidRequestError("top_logprobs requires logprobs: true.", param="top_logprobs")
     return ChatRequest(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         model=body.model or "",
@@ -35,6 +37,8 @@ def to_request(body: ChatBody) -> ChatRequest:
         stop=body.stops(),
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         n=body.n or 1,
-        form=body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
+        output_format=body.output_format(
+            body.response_format.output_format() if body.response_format is not None else None, "response_format"
+        ),
         template_kwargs=body.template_kwargs(body.reasoning_effort),
     )

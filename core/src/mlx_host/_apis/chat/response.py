@@ -1,4 +1,4 @@
-"""OpenAI's chat completion, plain or as chunks, from a chat reply's events.
+"""Builds OpenAI's chat completions, plain or as chunks, from the events of a chat reply.
 
 Source: the OpenAI SDK's `types/chat/chat_completion.py` and `chat_completion_chunk.py`.
 """
@@ -22,7 +22,7 @@ DONE = "[DONE]"
 
 
 class Envelope:
-    """The fields that every object of one response has."""
+    """The fields that all objects of one response share."""
 
     def __init__(self, reply: Reply[ChatEvent]) -> None:
         self.id = reply.request.id
@@ -34,13 +34,13 @@ class Envelope:
 
 
 def choice_count(reply: Reply[ChatEvent]) -> int:
-    """The number of choices of the request as prepared: a plugin may have changed it."""
+    """Return the number of choices of the prepared request, which a plugin may have changed."""
     assert isinstance(reply.request, ChatRequest)
     return reply.request.n
 
 
 class ChoiceBuilder:
-    """One choice of a plain response."""
+    """Builds one choice of a plain response."""
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None
@@ -104,8 +104,7 @@ class CompletionCollector(Collector[ChatEvent]):
 class ChunkEncoder(Encoder[ChatEvent]):
     """Encodes a chat reply as chunks: the role first, the finish reason last, tool calls numbered.
 
-    The JSON that all chunks have in common is written once, so that a piece of text costs little more than its own
-    escaping.
+    The JSON that all chunks share is serialized once: only the text is serialized for each chunk.
     """
 
     def __init__(self, reply: Reply[ChatEvent], *, include_usage: bool) -> None:
@@ -159,6 +158,6 @@ class ChunkEncoder(Encoder[ChatEvent]):
         finish_reason: str | None = None,
         logprobs: tuple[Logprobs, ...] = (),
     ) -> str:
-        written = dumps(logprobs_json(logprobs)) if logprobs else "null"
+        logprobs_text = dumps(logprobs_json(logprobs)) if logprobs else "null"
         reason = dumps(finish_reason)
-        return f'{self._heads[choice]}{dumps(delta)},"logprobs":{written},"finish_reason":{reason}{self._end}'
+        return f'{self._heads[choice]}{dumps(delta)},"logprobs":{logprobs_text},"finish_reason":{reason}{self._end}'

@@ -1,7 +1,7 @@
 """The body of POST /v1/chat/completions.
 
 Every field may be null, which means its default. Unknown fields are accepted; `ignored` lists those without effect.
-Source: the OpenAI SDK's `types/chat/completion_create_params.py`, and vLLM's names for what OpenAI lacks.
+Source: the OpenAI SDK's `types/chat/completion_create_params.py`, and vLLM for additional fields.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ChatBody(ConversationBody):
     web_search_options: dict[str, Any] | None = None
 
     def ignored(self) -> list[str]:
-        """Return the fields that were given, are not null, and have no effect."""
+        """Return the names of fields that are not null and have no effect."""
         fields = self.given_extra()
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")

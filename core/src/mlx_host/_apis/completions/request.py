@@ -17,8 +17,8 @@ from mlx_host.api.text_inputs import read_inputs
 from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import CompletionRequest
 
-# OpenAI's default: a text has no natural end.
-MAX_TOKENS = 16
+# OpenAI's default: unlike a chat message, plain text has no natural end.
+DEFAULT_MAX_TOKENS = 16
 MAX_CHOICES = 128
 MAX_PROMPTS = 2048
 
@@ -51,7 +51,7 @@ class CompletionBody(GenerationBody):
         return self.best_of or self.n_returned
 
     def ignored(self) -> list[str]:
-        """Return the fields that were given, are not null, and have no effect."""
+        """Return the names of fields that are not null and have no effect."""
         fields = self.given_extra()
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")
@@ -64,7 +64,7 @@ def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
         raise InvalidRequestError(f"prompt: at most {MAX_PROMPTS} prompts, got {len(body.prompt)}.", param="prompt")
     if body.n_generated < body.n_returned:
         raise InvalidRequestError(
-            f"best_of is {body.n_generated}, which is less than n, {body.n_returned}.", param="best_of"
+            f"best_of ({body.n_generated}) must not be less than n ({body.n_returned}).", param="best_of"
         )
     if body.stream and body.n_generated > body.n_returned:
         raise InvalidRequestError(
@@ -78,12 +78,14 @@ def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
         "echo": body.echo is True,
         "special_tokens": body.add_special_tokens is not False,
         "sampling": body.sampling(),
-        "max_tokens": MAX_TOKENS if body.max_tokens is None else body.max_tokens,
+        "max_tokens": DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
         "stop": body.stops(),
-        # Log-probabilities decide which choice is best.
+        # The best choices are selected by their log-probabilities.
         "top_logprobs": 0 if body.logprobs is None and body.n_generated > body.n_returned else body.logprobs,
         "n": body.n_generated,
-        "form": body.form(body.response_format.form() if body.response_format is not None else None, "response_format"),
+        "output_format": body.output_format(
+            body.response_format.output_format() if body.response_format is not None else None, "response_format"
+        ),
     }
     prompts: list[Any] = list(body.prompt)
     id = f"cmpl-{uuid.uuid4().hex}"

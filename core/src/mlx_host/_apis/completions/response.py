@@ -1,4 +1,4 @@
-"""OpenAI's legacy completion, plain or as chunks; there is nothing to parse in its text."""
+"""Builds OpenAI's legacy completions, plain or as chunks; their text is not parsed."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ CompletionReply = Reply[NumberedEvent]
 
 
 def grouped(events: Sequence[NumberedEvent]) -> Iterator[tuple[int, list[Event]]]:
-    """Group events by the number of their prompt."""
+    """Group consecutive events by the index of their prompt."""
     for number, group in groupby(events, itemgetter(0)):
         yield number, [event for _, event in group]
 
 
 def token_text(token: TokenLogprob) -> str:
-    """Return a token as OpenAI writes it: one that is not valid UTF-8 by itself is written as its bytes."""
+    """Return a token in OpenAI's format, in which a token that is not valid UTF-8 is given as its bytes."""
     try:
         return token.bytes.decode()
     except UnicodeDecodeError:
@@ -37,20 +37,21 @@ def token_text(token: TokenLogprob) -> str:
 
 
 class Offsets:
-    """The offset of each token of a choice in its text, in characters."""
+    """Computes the offset of each token in the text of a choice, in characters."""
 
     def __init__(self) -> None:
-        self._at = 0
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def advance(self, token: TokenLogprob) -> int:
-        begins = self._at
-        self._at += len(self._utf8.decode(token.bytes))
-        return begins
+        """Return the offset of the next token."""
+        offset = self._offset
+        self._offset += len(self._decoder.decode(token.bytes))
+        return offset
 
 
-class Choice:
-    """The state of one choice."""
+class CompletionChoice:
+    """Builds the JSON of one choice, in pieces."""
 
     def __init__(self, index: int, with_logprobs: bool) -> None:
         self.index = index
@@ -59,13 +60,13 @@ class Choice:
         self._with_logprobs = with_logprobs
         self._offsets = Offsets()
 
-    def piece(
+    def delta(
         self, text: str, logprobs: tuple[Logprobs, ...] = (), reason: StopReason | None = None, *, starts: bool = False
     ) -> dict[str, Any]:
-        """Return what was added; with `starts`, the first token has no predecessor and no log-probability."""
+        """Return new output; with `starts`, its first token is the first of the prompt and has no log-probability."""
         self.reason = reason
-        written = self._logprobs_json(logprobs, starts) if logprobs and self._with_logprobs else None
-        return {"text": text, "index": self.index, "logprobs": written, "finish_reason": reason}
+        logprobs_json = self._logprobs_json(logprobs, starts) if logprobs and self._with_logprobs else None
+        return {"text": text, "index": self.index, "logprobs": logprobs_json, "finish_reason": reason}
 
     def _logprobs_json(self, logprobs: tuple[Logprobs, ...], starts: bool) -> dict[str, Any]:
         tops: list[dict[str, float] | None] = [
@@ -83,13 +84,13 @@ class Choice:
 
 
 class PromptOutput:
-    """The `n` choices of one prompt, numbered from `first`."""
+    """The `n` choices of one prompt; `first` is the index of the first one in the response."""
 
     def __init__(self, first: int, n: int, with_logprobs: bool) -> None:
-        self.choices = [Choice(first + number, with_logprobs) for number in range(n)]
+        self.choices = [CompletionChoice(first + number, with_logprobs) for number in range(n)]
 
-    def pieces(self, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
-        """Return events as pieces of choices; neighbouring text of a choice becomes one piece."""
+    def deltas(self, events: Sequence[Event]) -> Iterator[dict[str, Any]]:
+        """Yield the new output of choices; consecutive text of a choice becomes one delta."""
         texts: dict[int, list[TextDelta]] = {}
         for event in events:
             match event:
@@ -97,26 +98,26 @@ class PromptOutput:
                     texts.setdefault(number, []).append(event)
                 case PromptEcho(text, logprobs):
                     for choice in self.choices:
-                        yield choice.piece(text, logprobs, starts=True)
+                        yield choice.delta(text, logprobs, starts=True)
                 case ChoiceFinished(reason, number):
                     yield from self._flush(texts)
-                    yield self.choices[number].piece("", reason=reason)
+                    yield self.choices[number].delta("", reason=reason)
                 case Finished():
                     yield from self._flush(texts)
                     for choice in self.choices:
                         if choice.reason is None:
-                            yield choice.piece("", reason=event.reason)
+                            yield choice.delta("", reason=event.reason)
         yield from self._flush(texts)
 
     def _flush(self, texts: dict[int, list[TextDelta]]) -> Iterator[dict[str, Any]]:
-        for number, pieces in texts.items():
-            logprobs = tuple([each for piece in pieces for each in piece.logprobs])
+        for number, events in texts.items():
+            logprobs = tuple([each for event in events for each in event.logprobs])
             self.choices[number].logprobs += [each.chosen.logprob for each in logprobs]
-            yield self.choices[number].piece("".join([piece.text for piece in pieces]), logprobs)
+            yield self.choices[number].delta("".join([event.text for event in events]), logprobs)
         texts.clear()
 
     def best(self, count: int) -> list[int]:
-        """Return the numbers of the choices with the highest mean log-probability, best first."""
+        """Return the numbers of the `count` choices with the highest mean log-probability, best first."""
         numbers = range(len(self.choices))
         if count == len(self.choices):
             return list(numbers)
@@ -127,21 +128,21 @@ def _mean(logprobs: list[float]) -> float:
     return sum(logprobs) / len(logprobs) if logprobs else -math.inf
 
 
-def joined(index: int, pieces: list[dict[str, Any]]) -> dict[str, Any]:
-    """Join the pieces of a choice."""
-    logprobs = [piece["logprobs"] for piece in pieces if piece["logprobs"] is not None]
+def joined(index: int, deltas: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join the deltas of a choice."""
+    logprobs = [delta["logprobs"] for delta in deltas if delta["logprobs"] is not None]
     return {
-        "text": "".join([piece["text"] for piece in pieces]),
+        "text": "".join([delta["text"] for delta in deltas]),
         "index": index,
         "logprobs": {key: [value for each in logprobs for value in each[key]] for key in logprobs[0]}
         if logprobs
         else None,
-        "finish_reason": pieces[-1]["finish_reason"],
+        "finish_reason": deltas[-1]["finish_reason"],
     }
 
 
 def envelope(reply: CompletionReply) -> dict[str, Any]:
-    """The fields that every object of one response has."""
+    """Return the fields that all objects of one response share."""
     return {
         "id": reply.request.id,
         "object": "text_completion",
@@ -151,12 +152,12 @@ def envelope(reply: CompletionReply) -> dict[str, Any]:
 
 
 def usage(reply: CompletionReply) -> dict[str, Any]:
-    """OpenAI's usage object for all prompts together."""
+    """Return the usage object for all prompts."""
     return usage_json(OutputCompleted(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens))
 
 
 def prompt_outputs(reply: CompletionReply, prompts: int, *, logprobs: bool) -> list[PromptOutput]:
-    """The outputs of all prompts; each has as many choices as its request as prepared."""
+    """Return the outputs of all prompts, with as many choices as the prepared request has."""
     assert isinstance(reply.request, CompletionRequest)
     n = reply.request.n
     return [PromptOutput(number * n, n, logprobs) for number in range(prompts)]
@@ -169,21 +170,21 @@ class CompletionCollector(Collector[NumberedEvent]):
         self._reply = reply
         self._n_returned = n_returned
         self._prompts = prompt_outputs(reply, prompts, logprobs=logprobs)
-        self._pieces: dict[int, list[dict[str, Any]]] = {}
+        self._deltas: dict[int, list[dict[str, Any]]] = {}
 
     def add(self, events: Sequence[NumberedEvent]) -> None:
         for number, group in grouped(events):
-            for piece in self._prompts[number].pieces(group):
-                self._pieces.setdefault(piece["index"], []).append(piece)
+            for delta in self._prompts[number].deltas(group):
+                self._deltas.setdefault(delta["index"], []).append(delta)
 
     async def response(self) -> Response:
         best = [prompt.choices[at].index for prompt in self._prompts for at in prompt.best(self._n_returned)]
-        choices = [joined(index, self._pieces[original]) for index, original in enumerate(best)]
+        choices = [joined(index, self._deltas[original]) for index, original in enumerate(best)]
         return JsonResponse(envelope(self._reply) | {"choices": choices, "usage": usage(self._reply)})
 
 
 class ChunkEncoder(Encoder[NumberedEvent]):
-    """Encodes completions as chunks; the JSON that all chunks have in common is written once."""
+    """Encodes completions as chunks; the JSON that all chunks share is serialized once."""
 
     def __init__(self, reply: CompletionReply, prompts: int, *, logprobs: bool, include_usage: bool) -> None:
         self._reply = reply
@@ -194,9 +195,9 @@ class ChunkEncoder(Encoder[NumberedEvent]):
 
     def encode(self, events: Sequence[NumberedEvent]) -> list[str]:
         return [
-            f'{self._head},"choices":[{dumps(piece)}{self._end}'
+            f'{self._head},"choices":[{dumps(delta)}{self._end}'
             for number, group in grouped(events)
-            for piece in self._prompts[number].pieces(group)
+            for delta in self._prompts[number].deltas(group)
         ]
 
     async def finish(self) -> list[str]:

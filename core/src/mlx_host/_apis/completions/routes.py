@@ -39,8 +39,8 @@ class CompletionEndpoints(Endpoints):
         replies = [self._service.submit(each, caller=caller, deadline=deadline) for each in to_requests(body)]
         model = replies[0].model.name
 
-        def at_once() -> int:
-            # No more than can run: the others wait here, where they take no place in the model's queue.
+        def max_running() -> int:
+            # No more than can run at once: the others wait here, without occupying the model's queue.
             return max(1, self._service.model(model, caller).concurrency)
 
-        return MergedReply(replies, at_once)
+        return MergedReply(replies, max_running)

@@ -19,7 +19,7 @@ INPUT_TYPES: dict[str, Literal["query", "document"]] = {
 
 
 def embedding_request(body: EmbeddingBody) -> EmbeddingRequest:
-    """Translate a body; InvalidRequestError names the field that cannot be honoured."""
+    """Translate a body; InvalidRequestError names an invalid field."""
     images = body.image_url or []
     inputs: list[Any] = list(body.input)
     if images:
@@ -27,7 +27,7 @@ def embedding_request(body: EmbeddingBody) -> EmbeddingRequest:
             inputs *= len(images)
         if len(inputs) != len(images):
             raise InvalidRequestError(
-                f"image_url has {len(images)} images for {len(inputs)} inputs; send one image per input, or no input.",
+                f"image_url has {len(images)} images for {len(inputs)} inputs; send one image per input or omit input.",
                 param="image_url",
             )
     elif "input" not in body.model_fields_set:

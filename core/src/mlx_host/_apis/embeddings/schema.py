@@ -13,16 +13,16 @@ from mlx_host.api.text import read_inputs
 
 
 def _image_urls(value: Any) -> list[str]:
-    """Validate a URL, OpenAI's {"url": URL}, or a list of them."""
+    """Validate a URL, an object {"url": URL}, or a list of these."""
     items = value if isinstance(value, list) else [value]
     urls = [item.get("url") if isinstance(item, dict) else item for item in items]
     if not urls or any(not isinstance(url, str) or not url for url in urls):
-        raise ValueError('must be a URL, {"url": URL}, or a list of them')
+        raise ValueError('must be a URL, an object {"url": URL}, or a list of these')
     return [str(url) for url in urls]
 
 
 class EmbeddingBody(BaseModel):
-    """The body; every field but the input may be null, which means its default."""
+    """POST /v1/embeddings; every field except `input` may be null, which means its default."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -38,5 +38,5 @@ class EmbeddingBody(BaseModel):
     input_type: Literal["query", "document", "search_query", "search_document", "passage"] | None = None
 
     def ignored(self) -> list[str]:
-        """List the fields that were given, are not null and have no effect."""
+        """Return the names of fields that are not null and have no effect."""
         return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)

@@ -1,4 +1,16 @@
-"""Image jobs: requests that run in the background and are polled by their id."""
+"""Image jobs: requests that run in the background, and whose result is polled by id.
+
+    status        next status
+    queued        in_progress when the model starts the request; failed or cancelled before that
+    in_progress   completed with all images, failed by an error, or cancelled by the client or at shutdown
+    completed     -
+    failed        -
+    cancelled     -
+
+In the last three the job has ended: it is removed when it expires, when a new job needs its place, when the client
+deletes it, or, if completed, when its images have been evicted from the store. A job that is rejected at once by the
+model's queue never becomes visible.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +40,14 @@ class JobNotFoundError(InvalidRequestError):
     code = "job_not_found"
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"Image job {id!r} was not found; it is unknown, deleted or expired.")
+        super().__init__(f"Image job {id!r} not found: it is unknown, deleted or expired.")
 
 
 class ImageJob:
-    """One job: its results so far, and how it ended. Times are in seconds since the epoch.
+    """One job and its results so far; see the table above. Times are in seconds since the epoch.
 
-    queued -> in_progress (the model has started) -> completed | failed | cancelled; a queued job can also fail or be
-    cancelled. `image_names` are the names of the images in the store, once the job is completed.
+    `outcome` is None until the job has ended. `image_names` are the names of the images in the store, after the job is
+    completed.
     """
 
     def __init__(self, caller: Caller, results: ImageResults, *, by_url: bool) -> None:
@@ -67,7 +79,7 @@ class ImageJob:
             self.error = InternalError(INTERNAL_ERROR)
 
     def _ended(self, task: asyncio.Task[None], on_end: Callable[[], None]) -> None:
-        # A finished task that was cancelled keeps its frames, and in them the request, so let go of it.
+        # Drop the reference: a cancelled task retains its frames, and with them the request and its uploads.
         self._task = None
         if task.cancelled():
             self.outcome = "cancelled"
@@ -76,7 +88,7 @@ class ImageJob:
         on_end()
 
     async def cancel(self) -> None:
-        """Cancel the job and wait until it has ended; does nothing if it has."""
+        """Cancel the job and wait until it has ended; do nothing if it has already ended."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait((self._task,))
@@ -88,11 +100,11 @@ class ImageJob:
 
     @property
     def status(self) -> JobStatus:
-        """The status as clients see it."""
+        """The status in responses."""
         return self.outcome or ("queued" if self.results.started is None else "in_progress")
 
     def body(self, result: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the job as clients see it; `step` is that of the image in progress."""
+        """Return the job as a JSON object; `step` is the current step of the current image."""
         results = self.results
         return {
             "id": self.id,
@@ -112,13 +124,13 @@ class ImageJob:
 
 
 def _without_frames(error: RequestError) -> RequestError:
-    """Drop an error's traceback and causes: their frames hold the request, with its uploads."""
+    """Remove an error's traceback and causes, whose frames reference the request and its uploads."""
     error.__cause__ = error.__context__ = None
     return error.with_traceback(None)
 
 
 class ImageJobs:
-    """All jobs by id, at most `max_jobs`; an ended job is kept for `ttl` seconds, or until a new job needs room."""
+    """The jobs by id, at most `max_jobs`; an ended job expires after `ttl` seconds, or if a new job needs its place."""
 
     def __init__(self, service: Service, max_jobs: int, ttl: float, clock: Callable[[], float] = time.time) -> None:
         self._service = service
@@ -128,18 +140,18 @@ class ImageJobs:
         self._jobs: dict[str, ImageJob] = {}
 
     async def start(self, job: ImageJob, work: Coroutine[Any, Any, None]) -> None:
-        """Start a job; raises what rejects it at once: QueueFullError if too many jobs run, or the model's rejection."""
+        """Start a job; raises QueueFullError if too many jobs run, or the error with which the model rejects it."""
         if sum(not each.ended for each in self._jobs.values()) >= self._max_jobs:
             work.close()
             raise QueueFullError(
-                f"{self._max_jobs} image jobs are queued or running, which is the limit (--images-jobs); "
-                "try again later.",
+                f"Too many image jobs: {self._max_jobs} are queued or running, the limit of --images-jobs. "
+                "Try again later.",
                 retry_after=10,
             )
-        # Before anything is awaited, so that jobs that start at the same time count each other.
+        # Added before anything is awaited, so that the limit includes jobs that are being started concurrently.
         self._jobs[job.id] = job
         job.start(self._service, work, lambda: self._ended(job))
-        # The job runs as far as the queue of its model, which accepts or rejects it.
+        # Lets the job run until the model's queue has accepted or rejected it.
         await asyncio.sleep(0)
         if job.error is not None:
             self.remove(job)
@@ -161,7 +173,7 @@ class ImageJobs:
                 self.remove(job)
 
     def get(self, id: str, caller: Caller) -> ImageJob:
-        """Return a job of this caller; JobNotFoundError if there is none."""
+        """Return the job with this id if it belongs to the caller; raises JobNotFoundError."""
         self._expire()
         job = self._jobs.get(id)
         if job is None or job.caller != caller:
@@ -169,5 +181,5 @@ class ImageJobs:
         return job
 
     def remove(self, job: ImageJob) -> None:
-        """Forget a job; does nothing if it is already gone."""
+        """Remove a job; do nothing if it has already been removed."""
         self._jobs.pop(job.id, None)

@@ -1,4 +1,4 @@
-"""Draws a progress bar for every running image request, where the log is on a terminal."""
+"""Shows a progress bar for every running image request, if the log is written to a terminal."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from mlx_host.events import Progress as StepProgress
 
 
 class ProgressBars:
-    """The bars of all requests: on the log's terminal, from the start of the first to the end of the last."""
+    """The progress bars of all requests, on the log's terminal; it is used only while there is a bar."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
 
     def add(self, description: str, steps: int) -> TaskID | None:
-        """Draw a bar; None where there is no terminal."""
+        """Add a bar; None if the log is not written to a terminal."""
         console = _logs.terminal()
         if console is None:
             return None
         if self._progress is None:
-            # Redrawn at every step; a thread that also redraws in between is not worth its cost.
+            # Refreshed at every step, without rich's refresh thread.
             self._progress = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
@@ -40,12 +40,12 @@ class ProgressBars:
         return bar
 
     def update(self, bar: TaskID, step: int) -> None:
-        """Redraw a bar."""
+        """Update and redraw a bar."""
         assert self._progress is not None
         self._progress.update(bar, completed=step, refresh=True)
 
     def remove(self, bar: TaskID) -> None:
-        """Remove a bar; the last one gives the terminal back."""
+        """Remove a bar; removing the last one releases the terminal."""
         assert self._progress is not None
         self._progress.remove_task(bar)
         if not self._progress.tasks:
@@ -54,7 +54,7 @@ class ProgressBars:
 
 
 class ProgressContext:
-    """The bar of one request: it shows the image in progress, and is removed when the context is left."""
+    """The bar of one request: it shows the current image, and is removed when the context is left."""
 
     def __init__(self, bars: ProgressBars, model: str, n: int) -> None:
         self._bars = bars
@@ -64,7 +64,7 @@ class ProgressContext:
         self._bar: TaskID | None = None
 
     def update(self, event: Event) -> None:
-        """Take one event of the request."""
+        """Process one event of the request."""
         match event:
             case ImagesStarted(steps=steps):
                 self._steps = steps

@@ -18,24 +18,24 @@ MAX_INPUT_IMAGES = 16
 
 
 def generation_request(body: ImageBody) -> ImageGenerationRequest:
-    """Translate the body of a generation; InvalidRequestError names the field that cannot be honoured."""
+    """Translate the body of a generation; InvalidRequestError names an invalid field."""
     body.check()
     return ImageGenerationRequest(**_shared_fields(body, default_seed=random.randrange(2**32)))
 
 
 def edit_request(form: MultipartForm) -> tuple[ImageBody, ImageEditRequest]:
-    """Translate the form of an edit; InvalidRequestError names the field or file that is invalid."""
+    """Translate the form of an edit; InvalidRequestError names an invalid field or file."""
     body = _body(form)
     body.check()
     images = form.files.get("image", [])
     if not 1 <= len(images) <= MAX_INPUT_IMAGES:
         raise InvalidRequestError(
-            f"The form must contain 1 to {MAX_INPUT_IMAGES} files named image or image[]; it has {len(images)}.",
+            f"The form must have 1 to {MAX_INPUT_IMAGES} files named image or image[], got {len(images)}.",
             param="image",
         )
     masks = form.files.get("mask", [])
     if len(masks) > 1:
-        raise InvalidRequestError(f"The form may contain one mask; it has {len(masks)}.", param="mask")
+        raise InvalidRequestError(f"The form must have at most one file named mask, got {len(masks)}.", param="mask")
     request = ImageEditRequest(
         **_shared_fields(body, default_seed=EDIT_SEED),
         images=[image.content for image in images],
@@ -56,9 +56,9 @@ def _shared_fields(body: ImageBody, default_seed: int) -> dict[str, Any]:
         "steps": body.steps,
         "guidance": body.guidance_scale,
         "seed": body.seed if body.seed is not None else default_seed,
-        "partials": body.partial_images or 0,
+        "partial_images": body.partial_images or 0,
         "format": body.format,
-        "compression": 100 if body.output_compression is None else body.output_compression,
+        "output_compression": 100 if body.output_compression is None else body.output_compression,
     }
 
 
@@ -71,7 +71,7 @@ def _body(form: MultipartForm) -> ImageBody:
     if "markup" in form.files:
         raise InvalidRequestError("markup is not supported by this server; use the prompt or a mask.", param="markup")
     values: dict[str, Any] = {name: texts[-1] for name, texts in form.fields.items() if texts[-1]}
-    # A file where text is expected fails validation; any other file is listed as ignored.
+    # A file instead of a text field fails validation; any other file is listed as ignored.
     values |= {name: "a file" for name in form.files if name not in ("image", "mask")}
     try:
         return ImageBody.model_validate(values)

@@ -1,4 +1,4 @@
-"""Turns the events of an image request into a response or a stream.
+"""Builds a response or a stream from the events of an image request.
 
 Source: the OpenAI SDK's `types/images_response.py`, `image_gen_completed_event.py` and their siblings.
 """
@@ -14,11 +14,11 @@ from typing import Any
 from fastapi.responses import Response
 
 from mlx_host.api import ModelStatus
-from mlx_host.api.http import BackendContractError, Collector, Encoder, JsonResponse, Message, dumps
-from mlx_host.events import Event, Finished, ImageCompleted, ImagesStarted, PartialImage, Progress, Started
+from mlx_host.api.http import Collector, Encoder, JsonResponse, Message, dumps
+from mlx_host.events import Event, ImageCompleted, ImagesStarted, PartialImage, Progress
 from mlx_host.requests import ImageEditRequest, ImageRequest
 
-# Returns how a response contains an image: {"b64_json": …} or {"url": …}.
+# Returns the fields of an image in a response: {"b64_json": …} or {"url": …}.
 ImageFields = Callable[[ImageCompleted], dict[str, Any]]
 
 
@@ -28,16 +28,15 @@ def base64_text(content: bytes) -> str:
 
 
 def base64_fields(image: ImageCompleted) -> dict[str, Any]:
-    """Put an image into a response as base64."""
+    """Return the fields of an image in base64."""
     return {"b64_json": base64_text(image.content)}
 
 
 class ImageResults:
-    """The images of one request so far, and the steps of the one in progress.
+    """The images of one request so far, and the progress of the current one.
 
-    Keeps the fields of the request that a response needs, not the request: the uploads of an edit can be 64 MB, and a
-    finished job keeps its results for an hour. Events that break the backend contract raise BackendContractError; all
-    others are passed on to `on_event`.
+    Copies the fields of the request that a response needs, so that the request is not retained: the uploads of an edit
+    can be 64 MB, and the results of a finished job remain for an hour. `on_event` is called with every event.
     """
 
     def __init__(
@@ -55,35 +54,19 @@ class ImageResults:
         self._on_event = on_event
 
     def add(self, event: Event) -> None:
-        """Take one event."""
+        """Add one event."""
         match event:
             case ImagesStarted():
                 self.started = event
-            case Started():
-                raise self._fault("emitted Started in place of ImagesStarted")
             case Progress(stage="image", done=step):
                 self.step = int(step)
-            case PartialImage():
-                self._check(event)
             case ImageCompleted():
-                self._check(event)
-                if any(image.image == event.image for image in self.completed):
-                    raise self._fault(f"returned image {event.image} twice")
                 self.completed.append(event)
                 self.created_at = int(time.time())
-            case Finished() if len(self.completed) != self.n:
-                raise self._fault(f"returned {len(self.completed)} of {self.n} images")
         self._on_event(event)
 
-    def _check(self, event: PartialImage | ImageCompleted) -> None:
-        if not 0 <= event.image < self.n:
-            raise self._fault(f"returned image {event.image} of a request for {self.n} images, numbered from 0")
-
-    def _fault(self, fault: str) -> BackendContractError:
-        return BackendContractError(self.model, fault)
-
     def move_to(self, store: Callable[[bytes, str], str]) -> list[str]:
-        """Move the contents of the images, in their order, to a store; return the names that it gave them."""
+        """Move the contents of the images, in order, to a store; return their names in the store."""
         self.completed.sort(key=lambda image: image.image)
         names = [store(image.content, self.format) for image in self.completed]
         self.completed = [replace(image, content=b"") for image in self.completed]
@@ -96,10 +79,10 @@ class ImageResults:
         return f"{self.started.width}x{self.started.height}"
 
     def usage(self, images: Sequence[ImageCompleted]) -> dict[str, Any]:
-        """Return the tokens of the input and of some of the images."""
+        """Return the usage object for the input and these images."""
         assert self.started is not None
         input_tokens, image_tokens = self.started.prompt_tokens, self.started.image_tokens
-        output_tokens = sum(image.tokens for image in images)
+        output_tokens = sum(image.token_count for image in images)
         return {
             "input_tokens": input_tokens,
             "input_tokens_details": {"image_tokens": image_tokens, "text_tokens": input_tokens - image_tokens},
@@ -108,7 +91,7 @@ class ImageResults:
         }
 
     def body(self, fields: ImageFields) -> dict[str, Any]:
-        """Return the body of OpenAI's response, with the images in their order."""
+        """Return the body of OpenAI's response, with the images in order."""
         images = sorted(self.completed, key=lambda image: image.image)
         return {
             "created": self.created_at,
@@ -164,7 +147,7 @@ class ImageEncoder(Encoder[Event]):
             "quality": "auto",
             "background": _background(image.transparent),
             "output_format": results.format,
-            # Not OpenAI's: its streams have one image.
+            # Not part of OpenAI's API, whose streams have one image.
             "image_index": image.image,
         }
         return Message(dumps({**fields, **own_fields}), event=name)

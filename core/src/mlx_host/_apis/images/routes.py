@@ -24,9 +24,9 @@ class ImageEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
         form = {"multipart/form-data": {"schema": edit_schema()}}
-        described = {"requestBody": {"required": True, "content": form}}
+        openapi = {"requestBody": {"required": True, "content": form}}
         router.post("/v1/images/generations", response_model=None)(self.generate)
-        router.post("/v1/images/edits", response_model=None, openapi_extra=described)(self.edit)
+        router.post("/v1/images/edits", response_model=None, openapi_extra=openapi)(self.edit)
         router.post("/v1/images/variations", response_model=None)(self.vary)
         router.get(FILES + "/{name}", response_model=None)(self.get_image)
         router.get(JOBS + "/{id}")(self.get_job)
@@ -38,7 +38,7 @@ class ImageEndpoints(Endpoints):
         return await self._images.respond(http, body, generation_request(body))
 
     async def edit(self, http: Request) -> Response:
-        """Edit images as a prompt says."""
+        """Edit images according to a prompt."""
         body, request = edit_request(await read_form(http))
         return await self._images.respond(http, body, request)
 
@@ -51,7 +51,7 @@ class ImageEndpoints(Endpoints):
     async def get_image(self, name: str) -> Response:
         """Fetch a generated image."""
         image = self._images.store.get(name)
-        # Names cannot be guessed and are never reused.
+        # Names are unguessable and never reused.
         return Response(image.content, media_type=image.media_type, headers={"cache-control": "private, immutable"})
 
     async def get_job(self, id: str, http: Request) -> dict[str, Any]:

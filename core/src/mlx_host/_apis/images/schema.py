@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from mlx_host.errors import InvalidRequestError
 
-# Every JSON parser reads integers up to 2**53 exactly; ten images use ten consecutive seeds.
+# JavaScript's numbers represent integers up to 2**53 exactly, and ten images use ten consecutive seeds.
 MAX_SEED = 2**53 - 10
 
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
@@ -21,12 +21,12 @@ _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})")
 
 def _size(value: str) -> str:
     if value != "auto" and _SIZE.fullmatch(value) is None:
-        raise ValueError(f"must be 'auto' or WIDTHxHEIGHT in pixels, such as '1024x1024', not {value[:40]!r}")
+        raise ValueError(f"must be 'auto' or WIDTHxHEIGHT in pixels, such as '1024x1024', got {value[:40]!r}")
     return value
 
 
 class ImageBody(BaseModel):
-    """The fields of both endpoints; null, and in a form an empty field, means the default.
+    """The fields of both endpoints. Null, or an empty field of a form, means the default.
 
     Other fields, such as `quality`, `background`, `style`, `moderation` and `user`, have no effect.
     """
@@ -50,7 +50,7 @@ class ImageBody(BaseModel):
     async_mode: bool | None = None
 
     def ignored(self) -> list[str]:
-        """List the fields that were given, are not null and have no effect."""
+        """Return the names of fields that are not null and have no effect."""
         no_effect = ["output_compression"] if self.output_compression is not None and self.format == "png" else []
         return sorted([*no_effect, *(name for name, value in (self.model_extra or {}).items() if value is not None)])
 
@@ -58,7 +58,7 @@ class ImageBody(BaseModel):
         """Raise InvalidRequestError for fields that cannot be combined."""
         if self.stream and self.by_url:
             raise InvalidRequestError(
-                "stream cannot be combined with response_format 'url': a stream contains the images as base64.",
+                "stream cannot be combined with response_format 'url'; use 'b64_json'.",
                 param="stream",
             )
         if self.stream and self.async_mode:
@@ -75,18 +75,18 @@ class ImageBody(BaseModel):
 
     @property
     def by_url(self) -> bool:
-        """Whether the response has URLs in place of base64."""
+        """Whether the response has URLs instead of base64."""
         return self.response_format == "url"
 
     @property
     def width_and_height(self) -> tuple[int, int] | None:
-        """The size in pixels; None leaves it to the model."""
+        """The size in pixels; None means the model's default."""
         size = _SIZE.fullmatch(self.size or "")
         return (int(size[1]), int(size[2])) if size is not None else None
 
 
 def edit_schema() -> dict[str, Any]:
-    """Return the JSON schema of the edit form for the OpenAPI document, which FastAPI cannot derive."""
+    """Return the JSON schema of the form of edits, which FastAPI cannot derive, for the OpenAPI document."""
     form = ImageBody.model_json_schema()
     file = {"type": "string", "format": "binary"}
     form["properties"] |= {"image": {"type": "array", "items": file}, "mask": file}

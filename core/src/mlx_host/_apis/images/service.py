@@ -1,4 +1,4 @@
-"""Submits image requests, and keeps the images and jobs that are fetched later."""
+"""Submits image requests, and holds the images and jobs that can be fetched later."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ImageService:
         self._bars = ProgressBars()
 
     async def respond(self, http: Request, body: ImageBody, request: ImageRequest) -> Response:
-        """Return the response that the body asks for: plain, streamed, or a job that has started."""
+        """Return the requested type of response: plain, a stream, or a started job."""
         if body.async_mode:
             return await self._start_job(http, body, request)
         reply = self._submit(http, request, Deadline.of(stream=bool(body.stream)))

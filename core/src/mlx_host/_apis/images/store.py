@@ -1,4 +1,4 @@
-"""Keeps generated images in memory for their URLs and for jobs; the oldest are evicted first."""
+"""Stores generated images in memory, for URLs and jobs; the oldest are evicted first."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class ImageNotFoundError(InvalidRequestError):
     code = "file_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"Image {name!r} was not found; it is unknown, expired or evicted.")
+        super().__init__(f"Image {name!r} not found: it is unknown, expired or evicted.")
 
 
 class ImageStore:
-    """Images by names that cannot be guessed; at most `max_bytes` together, each for `ttl` seconds."""
+    """Images by unguessable names: at most `max_bytes` in total, each for `ttl` seconds."""
 
     def __init__(self, max_bytes: int, ttl: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._max_bytes = max_bytes
         self._ttl = ttl
         self._clock = clock
-        # In the order of insertion, so the first ones expire first.
+        # In insertion order, so that the first ones expire first.
         self._images: dict[str, StoredImage] = {}
         self._bytes = 0
 
@@ -56,7 +56,7 @@ class ImageStore:
         return self._images[name]
 
     def delete(self, name: str) -> None:
-        """Delete an image; does nothing if the store no longer has it."""
+        """Delete an image; do nothing if it has already been evicted."""
         if (image := self._images.pop(name, None)) is not None:
             self._bytes -= len(image.content)
 

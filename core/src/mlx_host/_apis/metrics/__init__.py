@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MetricsPlugin:
-    """Counts finished requests from the moment its endpoints exist."""
+    """Counts finished requests, as soon as its endpoints have been created."""
 
     def __init__(self) -> None:
         self._counters: RequestCounters | None = None

@@ -24,11 +24,11 @@ class RequestCounters:
     """Counters and histograms of finished requests."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        def counter(name: str, what: str, *labels: str) -> Counter:
-            return Counter(f"mlx_host_{name}", what, ("model", *labels), registry=registry)
+        def counter(name: str, description: str, *labels: str) -> Counter:
+            return Counter(f"mlx_host_{name}", description, ("model", *labels), registry=registry)
 
-        def histogram(name: str, what: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
-            return Histogram(f"mlx_host_{name}_seconds", what, ("model",), buckets=buckets, registry=registry)
+        def histogram(name: str, description: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
+            return Histogram(f"mlx_host_{name}_seconds", description, ("model",), buckets=buckets, registry=registry)
 
         self._requests = counter(
             "requests", "Finished requests by outcome: a finish reason, cancelled or an error code.", "task", "outcome"

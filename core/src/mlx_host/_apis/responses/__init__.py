@@ -13,7 +13,7 @@ from mlx_host.requests import ChatRequest
 
 
 class ResponsesSettings(ApiSettings):
-    """The limits of the response store, and where it is."""
+    """The location and the limits of the response store."""
 
     legacy_names: ClassVar[Mapping[str, str]] = {
         "response_store": "store",
@@ -24,7 +24,7 @@ class ResponsesSettings(ApiSettings):
 
     store: Path | None = Field(
         None,
-        description="SQLite file that stores responses, for previous_response_id; without it they are kept in memory.",
+        description="SQLite file that stores responses, for previous_response_id; by default they are in memory.",
     )
     store_entries: int = Field(
         1000, ge=0, description="Maximum number of stored responses; the least recently used are evicted first."
@@ -36,7 +36,7 @@ class ResponsesSettings(ApiSettings):
 
 
 def create(service: Service, settings: ResponsesSettings) -> Endpoints:
-    """Make the endpoints; imports the web framework."""
+    """Create the endpoints."""
     from mlx_host._apis.responses.routes import ResponsesEndpoints
 
     return ResponsesEndpoints(service, settings)

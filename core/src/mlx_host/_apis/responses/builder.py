@@ -1,6 +1,6 @@
-"""OpenAI's response object and its events, made from the events of a chat reply.
+"""Builds OpenAI's response object and its stream events from the events of a chat reply.
 
-The order of the events, as a state machine (`add_*` stands for the parts of a ChoiceDelta):
+The order of the events, as a state machine (`add_text` and `add_call` add a part of a ChoiceDelta):
 
 | state     | action     | next      | events                                                                    |
 | --------- | ---------- | --------- | ------------------------------------------------------------------------- |
@@ -43,7 +43,7 @@ Action = Literal["start", "open_item", "add_text", "close_item", "add_call", "en
 
 
 class State(Enum):
-    """Where a response is in the order of its events."""
+    """The state of a response; see the table above."""
 
     PENDING = auto()
     IDLE = auto()
@@ -71,7 +71,7 @@ class ResponseCancelledError(RequestError):
 
 
 def new_response(body: ResponsesBody, id: str, model: str) -> dict[str, Any]:
-    """Return the response object before there is output; fields that were not given are null or OpenAI's default."""
+    """Return the response object without output; omitted fields are null or have OpenAI's default."""
     format = body.text.format if body.text is not None else None
     return {
         "id": id,
@@ -104,7 +104,7 @@ def new_response(body: ResponsesBody, id: str, model: str) -> dict[str, Any]:
 
 
 def usage_json(output: OutputCompleted) -> dict[str, Any]:
-    """Return the usage object of the Responses API, with every field that some version of the SDKs requires."""
+    """Return the usage object of the Responses API, with all fields that any version of the SDKs requires."""
     return {
         "input_tokens": output.prompt_tokens,
         "input_tokens_details": {"cached_tokens": output.cached_tokens, "cache_write_tokens": 0},
@@ -188,7 +188,7 @@ class ResponseBuilder:
             yield from self._start()
         yield from self._close_item("incomplete")
         if isinstance(error, ResponseCancelledError):
-            # OpenAI has no event of this name; the status in the response is accurate.
+            # OpenAI has no event for cancelled responses; the response's status is "cancelled".
             yield self._end("incomplete", "cancelled")
         else:
             code = "invalid_prompt" if isinstance(error, InvalidRequestError) else "server_error"
@@ -238,7 +238,7 @@ class ResponseBuilder:
     def _add_call(self, call: ToolCall) -> Iterator[Event]:
         yield from self._close_item("completed")
         self._transition("add_call")
-        # Those of the call's tokens, which no item contains.
+        # Drops the log-probabilities of the call's tokens, which no item contains.
         self._logprobs = []
         item = function_call_item(call)
         self.response["output"].append(item)

@@ -1,4 +1,4 @@
-"""Normalized items as chat messages."""
+"""Converts normalized items to chat messages."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def to_messages(instructions: str | None, items: Iterable[Item]) -> list[dict[st
 class ChatMessageBuilder:
     """Converts normalized items to chat messages.
 
-    Consecutive reasoning, text and function calls of the assistant are one message. Instructions and the system and
-    developer messages directly after them are one, too, for many chat templates accept only one. Texts that belong
-    together are collected and joined once, in `build`.
+    Consecutive reasoning, text and function calls of the assistant become one message. So do the instructions and the
+    system and developer messages directly after them, because many chat templates accept only one system message.
+    Their texts are joined once, in `build`.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class ChatMessageBuilder:
         turn = self._turn
         is_text = isinstance(content, str)
         if turn is not None and turn.get("tool_calls") and is_text and (self._turn_texts or not turn["content"]):
-            # A chat message has no place for text between two calls.
+            # A chat message cannot represent text between two calls.
             self._turn_texts.append(content)
         else:
             self._assistant(unless=("content", "tool_calls"))["content"] = content

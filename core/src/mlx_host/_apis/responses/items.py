@@ -17,7 +17,7 @@ Item = dict[str, Any]
 ROLES = ("user", "assistant", "system", "developer")
 ITEM_TYPES = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
 TEXT_PART_TYPES = ("input_text", "output_text", "text")
-# A conversation refers to a few items per turn; each may be part of another stored response.
+# More than any conversation needs; each reference may require parsing another stored response.
 MAX_REFERENCES = 1000
 
 
@@ -36,8 +36,8 @@ def new_id(prefix: str) -> str:
 def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
     """Return the ids of the item references in `items`.
 
-    Raises InvalidRequestError for more than MAX_REFERENCES, and for an item that is referenced twice: a few bytes of input
-    would otherwise become a prompt of any size.
+    Raises InvalidRequestError for more than MAX_REFERENCES, and for an item that is referenced twice: a few bytes of
+    input could otherwise expand to a prompt of any size.
     """
     if items is None or isinstance(items, str):
         return []
@@ -60,7 +60,7 @@ def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
 
 
 def normalize_items(items: str | Sequence[Item] | None, stored: Mapping[str, Item]) -> list[Item]:
-    """Normalize input; `stored` has the referenced items by id. Raises InvalidRequestError, which names the invalid item."""
+    """Normalize input; `stored` has the referenced items by id. InvalidRequestError names an invalid item."""
     if items is None:
         return []
     if isinstance(items, str):
@@ -101,7 +101,7 @@ def _item(item: Item, where: str, stored: Mapping[str, Item]) -> Item:
             return stored[id]
         case kind:
             raise InvalidRequestError(
-                f"{where} is of type {kind!r}, which this server does not support; available: {', '.join(ITEM_TYPES)}.",
+                f"{where} has the unsupported type {kind!r}. Available: {', '.join(ITEM_TYPES)}.",
                 param="input",
             )
 
@@ -161,7 +161,10 @@ def chat_part(part: Any, where: str) -> Item:
             return {"type": "file", "file": {key: value for key, value in part.items() if key != "type" and value}}
         case "input_audio":
             return {"type": "input_audio", "input_audio": part.get("input_audio")}
-    raise InvalidRequestError(f"{where} is not a part of a message: its type is {kind!r}.", param="input")
+    raise InvalidRequestError(
+        f"{where} has the unsupported type {kind!r}; use 'input_text', 'input_image', 'input_file' or 'input_audio'.",
+        param="input",
+    )
 
 
 def _texts(parts: Any, where: str) -> list[Item]:

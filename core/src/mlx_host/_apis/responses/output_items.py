@@ -16,7 +16,7 @@ ItemStatus = Literal["completed", "incomplete"]
 
 
 class TextItem(ABC):
-    """An item with one part of text."""
+    """Builds an item with one text part, and its events."""
 
     prefix: str
     event: str
@@ -37,11 +37,11 @@ class TextItem(ABC):
         """Return the part."""
 
     def extra(self, logprobs: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return what the text events have in addition to the text."""
+        """Return the additional fields of the text events."""
         return {}
 
     def added(self) -> Iterator[Event]:
-        """The events for the new item."""
+        """Yield the events for the new item."""
         yield {"type": "response.output_item.added", **self._position, "item": {**self.item, "content": []}}
         yield {"type": "response.content_part.added", **self._part_position, "part": self.part("", [])}
 

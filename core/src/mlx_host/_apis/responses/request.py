@@ -1,4 +1,4 @@
-"""The body of POST /v1/responses as a ChatRequest; fields that cannot be honored are rejected by name."""
+"""Translates the body of POST /v1/responses to a ChatRequest, and rejects unsupported fields."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlx_host.requests import ChatRequest
 
 
 def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
-    """Convert a body whose conversation is `items`; InvalidRequestError names a field that cannot be honored."""
+    """Convert a body whose conversation is `items`; InvalidRequestError names an unsupported field."""
     if body.background:
         raise InvalidRequestError("background is not supported by this server; use stream.", param="background")
     return replace(
@@ -38,13 +38,13 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
     tools = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ())]
     messages = to_messages(body.instructions, items)
     if not messages:
-        raise InvalidRequestError("input is missing: a string or a list of items.", param="input")
+        raise InvalidRequestError("input is missing; send a string or a list of items.", param="input")
     return ChatRequest(
         id=new_id("resp"),
         model=body.model or "",
         messages=messages,
         **choose(body.tool_choice, tools),
-        form=body.form(format.form() if format is not None else None, "text.format"),
+        output_format=body.output_format(format.output_format() if format is not None else None, "text.format"),
         template_kwargs=body.template_kwargs(body.reasoning.effort if body.reasoning is not None else None),
     )
 
@@ -52,14 +52,18 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
 def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
     if tool.get("type") != "function":
         raise InvalidRequestError(
-            f"{where} is of type {tool.get('type')!r}, which this server does not support; use 'function'.",
+            f"{where} has the unsupported type {tool.get('type')!r}; use 'function'.",
             param=f"{where}.type",
         )
     if not isinstance(tool.get("name"), str) or not tool["name"]:
         raise InvalidRequestError(f"{where}.name must be a non-empty string.", param=f"{where}.name")
-    for key, kind in (("description", str), ("parameters", dict), ("strict", bool)):
+    for key, kind, expected in (
+        ("description", str, "a string"),
+        ("parameters", dict, "an object"),
+        ("strict", bool, "a boolean"),
+    ):
         if not isinstance(tool.get(key), kind | None):
-            raise InvalidRequestError(f"{where}.{key} is of the wrong type.", param=f"{where}.{key}")
-    # OpenAI's default of strict is true; here it is false, because not every schema can be enforced.
+            raise InvalidRequestError(f"{where}.{key} must be {expected}.", param=f"{where}.{key}")
+    # OpenAI's default of `strict` is true. Here it is false, because not every schema can be enforced.
     fields = ("name", "description", "parameters", "strict")
     return {"type": "function", "function": {key: tool[key] for key in fields if tool.get(key) is not None}}

@@ -1,4 +1,4 @@
-"""A response on the wire: events of a stream, or one JSON object."""
+"""Encodes a response as a stream of events or as one JSON object."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlx_host.errors import RequestError
 
 
 class ResponseEncoder(Encoder[ChatEvent]):
-    """Encodes a response as named events; it is stored before its last event, so that the next request finds it."""
+    """Encodes a response as named events; it is stored before the last event, so that the next request finds it."""
 
     def __init__(self, builder: ResponseBuilder, items: Sequence[Item], responses: ResponseService) -> None:
         self._builder = builder

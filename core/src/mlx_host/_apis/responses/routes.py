@@ -36,7 +36,7 @@ MEGABYTE = 1_000_000
 
 
 class ResponsesEndpoints(Endpoints):
-    """The Responses API; `_responses` exists during the lifespan."""
+    """The endpoints of the Responses API; `_responses` is set during the lifespan."""
 
     _responses: ResponseService
 
@@ -55,7 +55,7 @@ class ResponsesEndpoints(Endpoints):
             self._responses.close()
 
     def error(self, error: RequestError) -> Response:
-        # The model names the field of the chat request that it got.
+        # The model's errors name the field of the chat request.
         if error.param == "messages":
             error.param = "input"
         return openai_error(error)
@@ -71,7 +71,7 @@ class ResponsesEndpoints(Endpoints):
         return router
 
     async def create(self, body: ResponsesBody, http: Request) -> Response:
-        """Create a response, streamed or not."""
+        """Create a response, as one object or as a stream."""
         history, items = await self._responses.read(body)
         reply = self._reply(body, to_request(body, [*history, *items]), http)
         prepared = reply.request
@@ -107,7 +107,9 @@ class ResponsesEndpoints(Endpoints):
     async def retrieve(self, id: str, stream: bool = False) -> Response:
         """Return a response that is stored or in progress."""
         if stream:
-            raise InvalidRequestError("Events are not stored, only the response; stream must be false.", param="stream")
+            raise InvalidRequestError(
+                "stream must be false: only the response is stored, not its events.", param="stream"
+            )
         return JsonResponse(await self._responses.get(id))
 
     async def delete(self, id: str) -> Response:
@@ -135,12 +137,12 @@ class ResponsesEndpoints(Endpoints):
 
 
 def _page(items: Sequence[Item], after: str | None, limit: int) -> dict[str, Any]:
-    """Return OpenAI's list of at most `limit` items, beginning after the item with id `after`."""
+    """Return a list object with at most `limit` items, starting after the item with id `after`."""
     start = 0
     if after is not None:
         ids = [item["id"] for item in items]
         if after not in ids:
-            raise InvalidRequestError(f"after: there is no item with id {after!r}.", param="after")
+            raise InvalidRequestError(f"after: item with id {after!r} not found.", param="after")
         start = ids.index(after) + 1
     data = items[start : start + limit]
     return {

@@ -1,7 +1,7 @@
 """The bodies of POST /v1/responses and /v1/responses/input_tokens.
 
-Items and tools are validated where they are converted, with clearer messages than those of a union. Source: the OpenAI
-SDK's `types/responses/response_create_params.py`.
+Items and tools are validated when they are converted, with clearer messages than pydantic's for a union.
+Source: the OpenAI SDK's `types/responses/response_create_params.py`.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class InputBody(ConversationBody):
     reasoning: ReasoningConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
 
-    # Not supported: rejected where given, because they would change the response.
+    # Fields that are rejected: they would change the response and are not supported.
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
 
     def ignored(self) -> list[str]:
-        """Return the names of fields that were given, are not null, and have no effect."""
+        """Return the names of fields that are not null and have no effect."""
         fields = self.given_extra()
         for name, part in (("text", self.text), ("reasoning", self.reasoning)):
             extra = part.model_extra if part is not None else None
@@ -72,7 +72,7 @@ class ResponsesBody(InputBody):
 
     @property
     def wants_logprobs(self) -> bool:
-        """Whether the response's text has log-probabilities."""
+        """Whether the response includes log-probabilities."""
         return bool(self.top_logprobs) or LOGPROBS in (self.include or ())
 
     def ignored(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""The responses that requests can refer to: stored ones, and those in progress."""
+"""Finds and stores responses, including those in progress."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class PreviousResponseNotFoundError(InvalidRequestError):
 
 
 class ResponseService:
-    """Finds and stores responses. The store is used on one thread, which keeps slow queries off all others."""
+    """Finds and stores responses. The store is used on one separate thread, because queries can be slow."""
 
     def __init__(self, store: ResponseStore) -> None:
         self._in_progress: dict[str, ResponseBuilder] = {}
@@ -54,7 +54,7 @@ class ResponseService:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="response-store")
 
     def close(self) -> None:
-        """Finish what is being stored and close the store."""
+        """Finish pending operations and close the store."""
         self._thread.shutdown()
         self._store.close()
 
@@ -63,7 +63,7 @@ class ResponseService:
 
     @contextmanager
     def in_progress(self, builder: ResponseBuilder) -> Iterator[None]:
-        """Make a response available by its id until it is stored."""
+        """Make a response in progress available by its id, until the context is left."""
         self._in_progress[builder.id] = builder
         try:
             yield
@@ -86,7 +86,7 @@ class ResponseService:
         return [item for each in conversation for item in each.items]
 
     async def store(self, response: dict[str, Any], items: Sequence[Item]) -> None:
-        """Store a finished response with its input if the client wants that; `store` becomes false if it failed."""
+        """Store a finished response and its input, if its field `store` is true; set it to false if that fails."""
         if response["store"]:
             response["store"] = await self._run(self._put, StoredResponse(response, items))
 
@@ -94,7 +94,7 @@ class ResponseService:
         try:
             return self._store.put(response)
         except sqlite3.Error:
-            # For example a full disk. The client gets its response all the same.
+            # For example because the disk is full; the client still gets its response.
             log.exception("response %s could not be stored", response.response["id"])
             return False
 

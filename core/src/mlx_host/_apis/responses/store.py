@@ -1,7 +1,7 @@
 """Stores responses for a limited time in SQLite, in memory or in a file, so that requests can refer to them.
 
 Responses are stored as JSON text. Their number and their size are limited: the least recently used are evicted first.
-Using a response uses the whole conversation before it, so that an active conversation does not lose its beginning.
+Using a response also marks the conversation before it as used, so that no active conversation loses its beginning.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class StoreLimits:
 
 
 class ResponseStore:
-    """Use it from one thread at a time; `now` returns seconds since the epoch. UsageError if `path` is unusable."""
+    """The stored responses; not thread-safe. `now` returns seconds since the epoch. UsageError if `path` is invalid."""
 
     def __init__(self, path: Path | None, limits: StoreLimits, now: Callable[[], float] = time.time) -> None:
         self._limits = limits
@@ -78,7 +78,7 @@ class ResponseStore:
         except (OSError, sqlite3.Error) as error:
             raise _unusable(path, error) from error
         try:
-            # After a crash of the machine the last responses may be missing, but the file is intact.
+            # After a crash of the machine the latest responses may be lost, but the file is consistent.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.executescript(TABLES)
@@ -87,7 +87,7 @@ class ResponseStore:
             raise _unusable(path, error) from error
 
     def close(self) -> None:
-        """Close the file, after merging what SQLite has written next to it."""
+        """Close the database; SQLite merges its write-ahead log into the file."""
         self._db.close()
 
     def put(self, stored: StoredResponse) -> bool:
@@ -128,12 +128,12 @@ class ResponseStore:
         return [_stored(*row) for row in rows]
 
     def items(self, ids: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return the input and output items with these ids, by id; each response that has some is parsed once."""
-        marks = ", ".join("?" * len(ids))
+        """Return the input and output items with these ids, by id; each response is parsed once."""
+        placeholders = ", ".join("?" * len(ids))
         with self._db:
             self._delete_expired()
             owners: dict[str, set[str]] = {}
-            for id, owner in self._db.execute(f"SELECT id, response FROM items WHERE id IN ({marks})", ids):
+            for id, owner in self._db.execute(f"SELECT id, response FROM items WHERE id IN ({placeholders})", ids):
                 owners.setdefault(owner, set()).add(id)
             found: dict[str, dict[str, Any]] = {}
             for owner, wanted in owners.items():
@@ -167,7 +167,7 @@ def _unusable(path: Path | None, error: Exception) -> UsageError:
 
 
 def _dumps(value: Any) -> str:
-    # Escaped, because a model may write half a surrogate pair, which SQLite cannot store.
+    # ASCII, because a model may generate an unpaired surrogate, which SQLite cannot store.
     return json.dumps(value, separators=(",", ":"))
 
 

@@ -1,4 +1,4 @@
-"""`truncation: "auto"`: a conversation that exceeds the model's context loses its oldest turns."""
+"""`truncation: "auto"`: drops the oldest turns of a conversation that exceeds the model's context length."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mlx_host.requests import ChatRequest, Json
 
 
 def truncated(chat: Callable[[ChatRequest], Reply[ChatEvent]], request: ChatRequest) -> Reply[ChatEvent]:
-    """Submit a request, and again without its oldest turns while the model rejects it as too long.
+    """Submit a request; while the model rejects it as too long, resubmit it without its oldest turns.
 
-    Only the model can count the tokens. What is submitted again is the request as given, for `chat` prepares it.
+    Only the model can count the tokens. The original request is resubmitted, because `chat` prepares it again.
     """
 
-    def again(error: RequestError) -> Reply[ChatEvent] | None:
+    def retry(error: RequestError) -> Reply[ChatEvent] | None:
         nonlocal request
         if not isinstance(error, ContextLengthExceededError):
             return None
@@ -27,7 +27,7 @@ def truncated(chat: Callable[[ChatRequest], Reply[ChatEvent]], request: ChatRequ
         request = replace(request, messages=messages)
         return chat(request)
 
-    return RetryingReply(chat(request), again)
+    return RetryingReply(chat(request), retry)
 
 
 def _json_length(message: Json) -> int:

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 from mlx_host.api import Endpoints, ModelState, ModelStatus, Service
 from mlx_host.api.http import JsonResponse, new_router
 
-# Worst first: the server is as ready as the worst of its models.
+# From worst to best: the state of the server is that of its worst model.
 STATES = (
     ModelState.FAILED,
     ModelState.STOPPED,
@@ -70,7 +70,7 @@ class StatusEndpoints(Endpoints):
 
 
 def _failure(model: ModelStatus) -> dict[str, Any]:
-    """The last error of a model and the time of the next attempt to load it."""
+    """Return the last error of a model, and the time of the next attempt to load it."""
     if model.retry_at is None:
         return {"message": model.error, "retry_at": None, "retry_in": None}
     retry_at = datetime.fromtimestamp(model.retry_at, UTC).isoformat(timespec="seconds")

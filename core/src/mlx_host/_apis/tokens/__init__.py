@@ -1,4 +1,4 @@
-"""Tokenize and detokenize, as vLLM has them."""
+"""Tokenization endpoints, compatible with vLLM."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, as vLLM has them."""
+"""POST /tokenize and /detokenize, compatible with vLLM."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mlx_host.requests import ChatRequest, DetokenizeRequest, TokenizeRequest
 
 
 class TokenBody(BaseModel):
-    """The fields of both bodies; optional fields may be null, which means their default."""
+    """The fields of both bodies; null means the default."""
 
     model_config = ConfigDict(extra="allow")
 
     model: str | None = None
 
     def ignored(self) -> list[str]:
-        """Return the fields that were given, are not null, and have no effect."""
+        """Return the names of fields that are not null and have no effect."""
         return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
 
 
@@ -61,10 +61,10 @@ def to_tokenize(body: TokenizeBody) -> TokenizeRequest:
     if body.messages is None and body.prompt is not None:
         return TokenizeRequest(**common, prompt=body.prompt, special_tokens=body.add_special_tokens is not False)
     if body.messages is None or body.prompt is not None:
-        raise InvalidRequestError("Give a prompt or messages, and not both.", param="prompt")
+        raise InvalidRequestError("Exactly one of prompt and messages is required.", param="prompt")
     if body.add_special_tokens:
         raise InvalidRequestError(
-            "add_special_tokens goes with a prompt only: a chat template writes special tokens itself.",
+            "add_special_tokens requires prompt; chat templates add special tokens themselves.",
             param="add_special_tokens",
         )
     chat = ChatRequest(
@@ -73,11 +73,11 @@ def to_tokenize(body: TokenizeBody) -> TokenizeRequest:
         tools=request_tools(body.tools),
         template_kwargs=body.chat_template_kwargs or {},
     )
-    return TokenizeRequest(**common, prompt=chat, generation_prompt=body.add_generation_prompt is not False)
+    return TokenizeRequest(**common, prompt=chat, add_generation_prompt=body.add_generation_prompt is not False)
 
 
 class EventCollector(Collector[Event]):
-    """Collects every event, and lets the handler build the response."""
+    """Collects all events for a function that builds the response."""
 
     def __init__(self, build: Callable[[list[Event]], dict[str, Any]]) -> None:
         self._events: list[Event] = []
@@ -111,7 +111,7 @@ class TokenEndpoints(Endpoints):
                     "count": len(found.tokens),
                     "max_model_len": None if capabilities is None else capabilities.context_length,
                     "tokens": found.tokens,
-                    "token_strs": found.symbols if body.return_token_strs else None,
+                    "token_strs": found.token_strs if body.return_token_strs else None,
                 }
 
             return await respond(http, reply, EventCollector(build), ignored_header(body.ignored()))

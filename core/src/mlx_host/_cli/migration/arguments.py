@@ -1,4 +1,4 @@
-"""Translates a command line of mlx-openai-server to one of `mlx-host run`."""
+"""Translates command lines of mlx-openai-server to `mlx-host run`."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Translation:
 
 
 def type_flag() -> click.Option:
-    """Make the flag `--model-type`, for the help text: the translation replaces it by `--backend`."""
+    """Create the flag `--model-type` for the help text; the translation replaces it with `--backend`."""
     return click.RichOption(
         [_MODEL_TYPE, "--model-type"],
         type=click.Choice(list(BACKENDS)),
         metavar="TYPE",
         default=None,
         expose_value=False,
-        help=f"mlx-openai-server's name of the backend: {', '.join(BACKENDS)}. With it, or with --model-path and "
-        "without --backend, that program's other flags are accepted too.",
+        help=f"The backend by its name in mlx-openai-server: {', '.join(BACKENDS)}. With this flag, or with "
+        "--model-path and without --backend, the other flags of mlx-openai-server are accepted too.",
         panel="Model",
     )
 
@@ -50,12 +50,12 @@ def translate(
     config: Path | None,
     legacy: bool,
 ) -> Translation:
-    """Translate `arguments` if they are mlx-openai-server's; others are returned as they are.
+    """Translate `arguments` if they are those of mlx-openai-server; return others unchanged.
 
-    They are if `legacy` says so, if `--model-type` is given, if the configuration file is YAML, or if `--model-path`
-    is given; but not if `--backend` is. `backend` and `config` are the environment's; `takes_value(flag)` is about the
-    flags of `mlx-host run`. `fields_of(backend, config)` returns the names of the settings that the backend, or the
-    backends of the file, have.
+    They are translated if `legacy` is true, `--model-type` is given, the configuration file is YAML, or `--model-path`
+    is given without a file; but never if `--backend` is given. `backend` and `config` are the values from the
+    environment. `takes_value(flag)` returns whether a flag of `mlx-host run` has a value, and
+    `fields_of(backend, config)` the names of all settings of the backend, or of the backends in the file.
     """
     tokens = list(_split(arguments, lambda flag: takes_value(flag) or _takes_value(flag)))
     given = {flag: value for flag, value, _ in tokens if flag}
@@ -90,7 +90,7 @@ def translate(
     found, notes = convert(values, _SETTINGS, fields)
     if model_type is None and backend is None and name is not None:
         found["backend"] = name
-    # What is given as today's flag comes later, and overrides.
+    # The flags of mlx-host come later, and override.
     translated = [f"{flag_name(field)}={value}" for field, value in found.items()]
     return Translation([*translated, *kept], [f"{flag_name(name)} {note}" for name, note in notes])
 
@@ -103,7 +103,7 @@ def _takes_value(flag: str) -> bool:
 def _split(
     arguments: Sequence[str], takes_value: Callable[[str], bool]
 ) -> Iterator[tuple[str, str | None, Sequence[str]]]:
-    """Yield each flag ("" for an argument), its value, and the arguments that it was written as."""
+    """Yield each flag ("" for a positional argument), its value, and the original arguments."""
     rest = list(arguments)
     while rest:
         first = rest.pop(0)

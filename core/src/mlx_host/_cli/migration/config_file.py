@@ -1,4 +1,4 @@
-"""Reads a configuration file of mlx-openai-server as the tables of a mlx-host.toml."""
+"""Converts configuration files of mlx-openai-server to the tables of mlx-host.toml."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def load_yaml(path: Path, plugins: Plugins) -> tuple[dict[str, Any], list[str]]:
-    """Return the file's tables, and a note for each key that has no effect; UsageError if it cannot be read."""
-    # Imported here: only these files need it.
+    """Return the file's tables, and a note for each key without effect; UsageError if it cannot be read."""
+    # Imported here: only needed for these files.
     import yaml
 
     try:
@@ -35,12 +35,14 @@ def load_yaml(path: Path, plugins: Plugins) -> tuple[dict[str, Any], list[str]]:
     models = raw.get("models") if isinstance(raw, dict) else None
     tables = [server, *models] if isinstance(models, list) else []
     if not models or not all(isinstance(table, dict) for table in tables):
-        raise UsageError(f"--config {str(path)!r} must have a list `models` of tables, and may have a table `server`.")
+        raise UsageError(
+            f"--config {str(path)!r} must have a list of tables `models`, and optionally a table `server`."
+        )
     file, notes = _read_table(tables[0], SERVER, HostSettings.model_fields, f"server in {str(path)!r}")
     file["models"] = []
     for number, table in enumerate(tables[1:], start=1):
         model, more = _read_model(table, plugins, f"model number {number} of {str(path)!r}")
-        # There is one log for all models.
+        # The log level is a setting of the server.
         file.update({"log_level": model.pop("log_level")} if "log_level" in model else {})
         file["models"].append(model)
         notes += more

@@ -1,4 +1,4 @@
-"""The settings of mlx-openai-server, and what each became."""
+"""The settings of mlx-openai-server, and their equivalents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BACKENDS = {
     "embeddings": "embeddings",
     "whisper": "whisper",
 }
-# Both are served by one backend, whose option `task` has these values.
+# Model types of one backend, whose option `task` has these values.
 IMAGE_TYPES = ("image-generation", "image-edit")
 DEFAULT_TYPE = "lm"
 
@@ -35,8 +35,8 @@ def _same(value: Any) -> Any:
 class LegacySetting:
     """A setting of mlx-openai-server.
 
-    `name` is the name of its flag, `key` its key in the YAML file, `kind` its type. `field` takes its value,
-    converted by `value`; `note` says why it has no effect if the backend has no such field.
+    `name` is the name of its flag, `key` its key in the YAML file, `kind` its type. Its value, converted by `value`, is
+    assigned to the setting `field`; if the backend has no such setting, `note` is the reason why it has no effect.
     """
 
     name: str
@@ -116,7 +116,7 @@ MODEL = (
     _setting("kv_group_size", int, note=_NO_QUANTIZED_CACHE),
     _setting("quantized_kv_start", int, note=_NO_QUANTIZED_CACHE),
 )
-# Keys of the file that were no flags.
+# Keys of the file without a flag.
 FILE_ONLY = (
     _setting("message_converter", note="the message format is detected from the chat template"),
     _setting("on_demand", bool, note=_AT_STARTUP),
@@ -127,10 +127,10 @@ FILE_ONLY = (
 def convert(
     values: Mapping[str, Any], known: Mapping[str, LegacySetting], fields: Collection[str]
 ) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Convert values of mlx-openai-server to `fields`; also return the names that have no effect, with the reason."""
+    """Convert values of mlx-openai-server to `fields`; also return the names without effect, with the reason."""
     found: dict[str, Any] = {}
     notes: list[tuple[str, str]] = []
-    # In the order of `known`: of several settings for one field the last one counts.
+    # In the order of `known`: of several settings for one field, the last is used.
     for name, setting in known.items():
         value = values.get(name)
         if value is None or (value is False and setting.field != setting.name):

@@ -19,20 +19,20 @@ from mlx_host_media.images import ImageLimits
 from mlx_host_media.pool import DecoderPool
 from PIL.Image import Image
 
-from mlx_host_vlm.media.parts import Kind, Part
+from mlx_host_vlm.media.content_parts import Kind, Part
 
 # OpenAI's "detail": "low" is 512 x 512 pixels.
 LOW_DETAIL_PIXELS = 512 * 512
 # An image of more pixels is not decoded, even to be scaled down.
 MAX_DECODED_PIXELS = 100_000_000
-# One request's images are in memory together, after scaling: a gigabyte.
+# All images of a request, after scaling, are in memory together: about a gigabyte.
 MAX_TOTAL_PIXELS = 256_000_000
 # The length of audio for models that do not declare theirs, in seconds.
 MAX_AUDIO_SECONDS = 600.0
 # Maps 16 bits to -1 to 1.
 FULL_SCALE = np.float32(1 / 32768)
-MAX_DOWNLOADS = 8
-MAX_READERS = 2
+MAX_DOWNLOAD_THREADS = 8
+MAX_READER_THREADS = 2
 
 AudioSamples: TypeAlias = npt.NDArray[np.float32]
 """Mono samples between -1 and 1."""
@@ -51,7 +51,7 @@ class Medium:
         return self.content.width * self.content.height if isinstance(self.content, Image) else 0
 
 
-class Loader:
+class MediaLoader:
     """Loads media; without a `fetcher` only data URLs are accepted.
 
     `patience` returns the seconds that a generator may block before it yields. Images of more than `max_pixels` are
@@ -69,8 +69,8 @@ class Loader:
         max_seconds: float,
     ) -> None:
         # Separate threads, so that slow servers do not delay images that are in the request.
-        self._downloads = BackgroundRunner(patience, max_threads=MAX_DOWNLOADS)
-        self._readers = BackgroundRunner(patience, max_threads=MAX_READERS)
+        self._downloads = BackgroundRunner(patience, max_threads=MAX_DOWNLOAD_THREADS)
+        self._readers = BackgroundRunner(patience, max_threads=MAX_READER_THREADS)
         self._decoders = DecoderPool(patience=patience)
         self._fetcher = fetcher
         self._max_pixels = max_pixels
@@ -112,7 +112,7 @@ class Loader:
         return Medium(part.kind, content, digest)
 
     def _read(self, part: Part) -> tuple[bytes, bytes]:
-        """Return a file and the digest of what the model gets of it."""
+        """Return a file and the digest of the model's input."""
         if part.kind == "audio":
             file = decode_base64(part.source, "invalid_audio")
             return file, hashlib.sha256(b"audio " + file).digest()
@@ -122,7 +122,7 @@ class Loader:
     def _fetch(self, url: str) -> bytes:
         if self._fetcher is None:
             raise MediaError(
-                f"{url[:60]!r} is not fetched; send the image itself as data:image/png;base64,..., or start the server "
+                f"{url[:60]!r} is not a data URL; send the image as data:image/png;base64,..., or start the server "
                 "with --allow-remote-media",
                 "invalid_image",
             )

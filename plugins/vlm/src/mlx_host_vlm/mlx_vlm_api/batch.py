@@ -99,8 +99,8 @@ class Prefill:
         )
 
     def advance(self, tokens: int) -> None:
-        """Process so many tokens; at least one must remain."""
-        # One step of mlx-vlm processes exactly these: the chunks are chosen by the caller.
+        """Process `tokens` more tokens; at least one must remain."""
+        # Makes one step of mlx-vlm process exactly these tokens.
         self._batch.prefill_step_size = tokens
         self._batch.prompt_step()
 
@@ -151,7 +151,7 @@ def materialize(cache: KVCache) -> None:
 
 
 def _row(layer: Any, index: int) -> Any:
-    # The cache of a sequence that never had another one beside it has no rows to extract.
+    # The cache of a sequence that never shared the batch has no rows to extract.
     return layer.extract(index) if hasattr(layer, "extract") else copy.deepcopy(layer)
 
 

@@ -20,8 +20,8 @@ from mlx_vlm.prompt_utils import get_message_json
 from mlx_vlm.utils import load_config, prepare_inputs
 from PIL.Image import Image
 
+from mlx_host_vlm.media.content_parts import Kind
 from mlx_host_vlm.media.loader import MAX_AUDIO_SECONDS, AudioSamples
-from mlx_host_vlm.media.parts import Kind
 from mlx_host_vlm.mlx_vlm_api.arguments import MediaInputs, align_deepstack, slice_argument, slice_from
 from mlx_host_vlm.mlx_vlm_api.batch import VlmCacheOps
 from mlx_host_vlm.vision_feature_cache import VisionFeatureCache
