@@ -44,7 +44,7 @@ from prometheus_client import CollectorRegistry
 from pydantic.fields import FieldInfo
 
 MARKER = re.compile(r"<!-- reference: (.+?) -->")
-# Installed for the tests, or as an example; not part of what is documented.
+# Installed for tests or as an example, and not documented.
 NOT_OURS = ("mlx-host-scripted", "mlx-host-echo")
 
 
@@ -109,7 +109,7 @@ def _setting(name: str, names: SettingNames[Any]) -> tuple[str, ...]:
 
 
 def api_settings() -> str:
-    """The settings of each API of this repository; `port`, which each has, once."""
+    """Return a table of the settings of the APIs in this repository, with `port`, which all have, only once."""
     apis = plugins().apis
     rows: list[tuple[str, ...]] = [
         ("`--NAME-port`", "`MLX_HOST_NAME_PORT`", "int", "", ApiSettings.model_fields["port"].description or "")
@@ -157,7 +157,7 @@ def options() -> str:
         parts += [
             f"## {name}",
             f"From the package `{plugins().backends.owners[name].distribution}`: {backend.summary}. "
-            f"It serves {supported_requests}." + (f" Its own defaults of the model settings: {own}." if own else ""),
+            f"It serves {supported_requests}." + (f" Its defaults for model settings: {own}." if own else ""),
             settings(option_names(backend.options)),
         ]
     return "\n\n".join(parts)
@@ -176,7 +176,7 @@ def help_of(*args: str) -> str:
 
 
 def commands() -> Iterator[tuple[str, ...]]:
-    """Each command's path, groups before what is in them; hidden ones are left out."""
+    """Yield the path of each command except hidden ones, groups before their commands."""
 
     def walk(group: rich_click.Group, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         for name, command in sorted(group.commands.items()):
@@ -221,9 +221,9 @@ def endpoints() -> dict[str, Mapping[str, Any]]:
 
 def fields(endpoint: str) -> str:
     """The fields of an endpoint's body."""
-    said = endpoints()[endpoint]
-    content = said["requestBody"]["content"]
-    schema = _resolved(next(iter(content.values()))["schema"], said["document"])
+    operation = endpoints()[endpoint]
+    content = operation["requestBody"]["content"]
+    schema = _resolved(next(iter(content.values()))["schema"], operation["document"])
     required = schema.get("required", ())
     names = sorted(schema["properties"], key=lambda name: (name not in required, name))
     return table(
@@ -242,8 +242,8 @@ def _resolved(schema: Mapping[str, Any], document: Mapping[str, Any]) -> Mapping
 
 def _takes(schema: Mapping[str, Any]) -> str:
     kinds = schema.get("anyOf", [schema])
-    said = [_type(kind) for kind in kinds if kind.get("type") != "null"]
-    return " or ".join(dict.fromkeys(said))
+    names = [_type(kind) for kind in kinds if kind.get("type") != "null"]
+    return " or ".join(dict.fromkeys(names))
 
 
 def _type(schema: Mapping[str, Any]) -> str:
@@ -278,7 +278,7 @@ def metric_list() -> str:
     rows = sorted((metric.name, metric.type, metric.documentation) for metric in registry.collect())
     return table(
         ("metric", "kind", ""),
-        ((f"`{name}{'_total' if kind == 'counter' else ''}`", kind, said) for name, kind, said in rows),
+        ((f"`{name}{'_total' if kind == 'counter' else ''}`", kind, text) for name, kind, text in rows),
     )
 
 
@@ -286,7 +286,7 @@ def metric_list() -> str:
 
 
 def errors() -> list[type[MlxHostError]]:
-    """Every error of core and of its plugins' entry points, parents first."""
+    """Return every error class of core and of the installed plugins, base classes first."""
     for module in pkgutil.walk_packages(mlx_host.__path__, "mlx_host."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)

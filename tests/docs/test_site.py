@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from scripts.build_docs import render_page, write_pages
+from scripts.terminal_svg import final_screen
 from tests.docs.blocks import NOT_RUN, ROOT
 
 
@@ -137,3 +138,8 @@ def test_pages_are_expanded_and_other_files_copied(tmp_path: Path) -> None:
     assert "| `hermes` |" in text
     assert text.endswith("```sh\ntrue\n```\n")
     assert (target / "assets" / "image.bin").read_bytes() == b"\x00\xff"
+
+
+def test_redrawn_lines_are_recorded_once() -> None:
+    output = "a\r\nload 0\r\nwarm 0\r\x1b[2K\x1b[1A\x1b[2Kload 1\r\nwarm 1\r\n\x1b[?25h"
+    assert final_screen(output) == "a\nload 1\nwarm 1"
