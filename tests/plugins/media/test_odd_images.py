@@ -9,7 +9,7 @@ import pytest
 from mlx_host.errors import InvalidRequestError
 from mlx_host_embeddings.images import ImageLoader
 from mlx_host_flux.image_io import ImageReader
-from mlx_host_vlm.media import Loader, Part
+from mlx_host_vlm.media import MediaLoader, Part
 from PIL.Image import Image
 
 from tests.support.media import data_url, finish
@@ -22,7 +22,7 @@ DecodeUrl = Callable[[str], Image]
 @pytest.fixture(scope="module")
 def vlm() -> Iterator[DecodeUrl]:
     limits: dict[str, Any] = {"max_pixels": 1_000_000, "resize": True, "sample_rate": 16_000, "max_seconds": 30}
-    loader = Loader(lambda: 0.02, None, **limits)
+    loader = MediaLoader(lambda: 0.02, None, **limits)
 
     def decode(url: str) -> Image:
         (medium,) = finish(loader.load([Part("image", "here", url)]))
