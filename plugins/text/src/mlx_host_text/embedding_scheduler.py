@@ -64,8 +64,7 @@ class Embedder(Protocol):
     ) -> Generator[None, None, list[EmbeddingInput]]:
         """Load and encode images, each with a text that may be empty; yields while it waits and between images.
 
-        InvalidRequestError for unreadable or too large images, UnsupportedRequestError for models without image
-        support.
+        InvalidRequestError for unusable images, UnsupportedRequestError for models without image support.
         """
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[bytes | None]:
