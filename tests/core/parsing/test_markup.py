@@ -93,7 +93,7 @@ def test_kind_of_text_and_whitespace(text: str, generation_prompt: str, expected
             f'R {CALL}<call>{{"name": "</think>C\n', f'(R {CALL}<call>{{"name": ")C\n', id="closer in a bad call after"
         ),
         pytest.param('R<call>{"name": "f", "arguments": {"s": "</think>"}}', "(R)[f]", id="closer in a string"),
-        pytest.param('R<call>{"x": "</think>"}</call>C', '(R<call>{"x": ")"}</call>C', id="closer in what is no call"),
+        pytest.param('R<call>{"x": "</think>"}</call>C', '(R<call>{"x": ")"}</call>C', id="closer in a malformed call"),
         pytest.param(f'R<call>{{"x": "</think>{CALL}', '(R<call>{"x": ")[f]', id="call after such a closer"),
     ],
 )

@@ -21,7 +21,7 @@ def block(*invokes: str) -> str:
 SAMPLES = (
     *standard_samples(DeepSeekV32Parser, malformed=block("now()")),
     Sample("space, closers and JSON in strings", FORMAT.write([ODD]), calls=(ODD,), tools=TOOLS),
-    Sample("types from the tag where there is no schema", FORMAT.write([TYPES]), calls=(TYPES,), tools=TOOLS),
+    Sample("types from the tag without a schema", FORMAT.write([TYPES]), calls=(TYPES,), tools=TOOLS),
     Sample(
         "no string attribute, typed by the schema",
         block(

@@ -18,7 +18,7 @@ SAMPLES = (
         tools=TOOLS,
     ),
     Sample(
-        "values on lines of their own",
+        "values on separate lines",
         FORMAT.write([ROME]).replace(">Rome<", ">\nRome\n<").replace(">3<", ">\n3\n<"),
         calls=(ROME,),
         tools=TOOLS,
