@@ -54,7 +54,7 @@ class TestLm(ModelContract):
 
 
 @cache
-def tested_backends() -> set[str]:
+def backends_under_contract() -> set[str]:
     """The names of the backends that have a ModelContract test."""
     files = [*ROOT.glob("tests/plugins/**/test_*.py"), Path(__file__), *ROOT.glob("examples/**/test_*.py")]
     modules = [_module(file) for file in files if "(ModelContract)" in file.read_text(encoding="utf-8")]
@@ -77,7 +77,7 @@ def _module(file: Path) -> ModuleType:
 
 @pytest.mark.parametrize("name", sorted(PLUGINS.backends.found))
 def test_each_backend_is_tested(name: str) -> None:
-    assert name in tested_backends(), f"backend {name!r} has no subclass of ModelContract among the tests; write one"
+    assert name in backends_under_contract(), f"backend {name!r} has no subclass of ModelContract among the tests; write one"
 
 
 @pytest.mark.parametrize("law", [name for name in vars(ParserContract) if name.startswith("test_")])
