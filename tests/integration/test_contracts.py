@@ -77,7 +77,7 @@ def _module(file: Path) -> ModuleType:
 
 @pytest.mark.parametrize("name", sorted(PLUGINS.backends.found))
 def test_each_backend_is_tested(name: str) -> None:
-    assert name in backends_under_contract(), f"backend {name!r} has no subclass of ModelContract among the tests; write one"
+    assert name in backends_under_contract(), f"no test class inherits ModelContract for backend {name!r}; write one"
 
 
 @pytest.mark.parametrize("law", [name for name in vars(ParserContract) if name.startswith("test_")])
