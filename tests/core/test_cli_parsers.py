@@ -89,8 +89,8 @@ def test_a_recording_is_read_unchanged(tmp_path: Path) -> None:
 
 def invoke(*args: str, parsers: Sequence[type[Parser]] = ()) -> Result:
     """Run a command in this process with only these parsers installed."""
-    bringing = SimpleNamespace(register_parsers=hookimpl(lambda: list(parsers)))
-    plugins = Plugins({"commands": builtin_commands, "parsers": bringing}, installed=())
+    providing = SimpleNamespace(register_parsers=hookimpl(lambda: list(parsers)))
+    plugins = Plugins({"commands": builtin_commands, "parsers": providing}, installed=())
     return CliRunner().invoke(build(plugins), args)
 
 

@@ -546,7 +546,7 @@ def fail_to_load(load: LoadContext[Options]) -> Model:
     raise AssertionError("not loaded in these tests")
 
 
-def bringing(*names: str) -> SimpleNamespace:
+def providing(*names: str) -> SimpleNamespace:
     @hookimpl
     def register_backends() -> list[Backend[Any]]:
         return [Backend(name, fail_to_load, Options) for name in names]
@@ -555,13 +555,13 @@ def bringing(*names: str) -> SimpleNamespace:
 
 
 def test_a_name_that_three_plugins_register_names_all_three() -> None:
-    plugins = Plugins({name: bringing("same") for name in ("one", "two", "three")}, installed=[])
+    plugins = Plugins({name: providing("same") for name in ("one", "two", "three")}, installed=[])
     assert [info.name for info in plugins.backends.conflicts["same"]] == ["one", "two", "three"]
     assert plugins.backends.found == {}
 
 
 def test_one_plugin_with_two_entry_points_is_registered_once() -> None:
-    plugin = bringing("same")
+    plugin = providing("same")
     plugins = Plugins({"one": plugin, "two": plugin}, installed=[])
     assert list(plugins.backends.found) == ["same"]
     (failed,) = plugins.failed

@@ -18,7 +18,7 @@ from tests.support.tiny_llama import write_tiny_llama
 SYSTEM = "You know little and write a lot about it."
 QUESTION = "What is the capital of France?"
 MESSAGES: list[Any] = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
-TOOLS: list[Any] = [{"name": "get_weather", "description": "Tell it.", "input_schema": {"type": "object"}}]
+TOOLS: list[Any] = [{"name": "get_weather", "description": "Returns the weather.", "input_schema": {"type": "object"}}]
 LENGTH = 24
 MODEL: dict[str, Any] = {"model": "tiny"}
 

@@ -108,7 +108,7 @@ def test_what_is_set_already_is_left(mac: Mac) -> None:
         ([""], "''"),
     ],
 )
-def test_what_cannot_be_is_refused(mac: Mac, args: list[str], said: str) -> None:
+def test_invalid_arguments_are_rejected(mac: Mac, args: list[str], said: str) -> None:
     done = mac.run("--yes", *args)
     assert done.returncode in (1, 2)
     assert said in done.stderr

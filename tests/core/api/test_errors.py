@@ -151,7 +151,7 @@ def test_sdk_exceptions(client: openai.OpenAI, server: ServerProcess) -> None:
         assert bad.value.param == "temperature"
         assert bad.value.request_id
     with pytest.raises(openai.NotFoundError, match="not found") as missing:
-        client.models.retrieve("nobody/knows")
+        client.models.retrieve("unknown/model")
     assert missing.value.code == "model_not_found"
     failing: Any = script(["fail", "no"])
     with pytest.raises(openai.InternalServerError, match="ZeroDivisionError"):

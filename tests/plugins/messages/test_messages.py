@@ -227,7 +227,7 @@ USER = {"role": "user", "content": "Hi"}
         ({"tool_choice": {"type": "any"}}, "has no tools"),
         ({"tool_choice": {"type": "any"}, "tools": [BASH]}, "has no tools"),
         ({"tool_choice": {"type": "any"}, "tools": [WEATHER]}, "does not support tool_choice"),
-        ({"tool_choice": {"type": "tool", "name": "f"}, "tools": [WEATHER]}, "'f'; tools defines 'get_weather'"),
+        ({"tool_choice": {"type": "tool", "name": "f"}, "tools": [WEATHER]}, "'f'"),
         ({"tool_choice": {"type": "tool"}, "tools": [WEATHER]}, "requires the name"),
         ({"tool_choice": {"type": "sometimes"}}, "tool_choice"),
         ({"tool_choice": {"type": "any"}, "tools": [WEATHER], "thinking": {"type": "enabled"}}, "thinking"),
@@ -239,7 +239,7 @@ USER = {"role": "user", "content": "Hi"}
         ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "cannot both be set"),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
         ({"temperature": 3}, "temperature"),
-        ({"messages": script(["reject", "I refuse."])}, "I refuse."),
+        ({"messages": script(["reject", "I reject it."])}, "I reject it."),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
