@@ -135,7 +135,7 @@ def test_too_long_input_is_rejected_or_truncated(server: ServerProcess, model: s
         ({"input": []}, "input", "empty"),
         ({"input": [[]]}, "input", "item 0 is empty"),
         ({"input": ["a", ""]}, "input[1]", "empty"),
-        ({"input": ["a", 3]}, "input", "item 1 is neither"),
+        ({"input": ["a", 3]}, "input", "item 1 must be"),
         ({"input": ["a", [3]]}, "input", "mixed"),
         ({"input": [[3], [True]]}, "input", "item 1 must be"),
         ({"input": {"text": "a"}}, "input", "must be a string"),

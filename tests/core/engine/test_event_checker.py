@@ -138,7 +138,7 @@ def test_output_that_follows_the_protocol_passes(request_: Request, steps: Seque
         (images(2), [IMAGES, ImageCompleted(0, 1, 1, b""), END], "Finished without image 1 in a request for 2"),
         (AUDIO, [START], "Started, expected TranscriptionStarted"),
         (AUDIO, [TRANSCRIPT, TextDelta("a")], "expected Segment"),
-        (TOKENIZE, [START, Tokenized((1, 2), ("a",))], "1 symbols for 2 tokens"),
+        (TOKENIZE, [START, Tokenized((1, 2), ("a",))], "1 token_strs for 2 tokens"),
         (TOKENIZE, [START, END], "Finished without Tokenized"),
     ],
 )
