@@ -209,7 +209,7 @@ def test_an_unsupported_task_names_the_supported_ones_and_a_backend(server: Serv
     with running_server("--backend", "scripted") as language_model:
         error = error_of(upload(language_model), 400)
     assert "does not support transcription requests (supported: chat" in error["message"]
-    assert error["message"].endswith("Start a model with --backend whisper.")
+    assert error["message"].endswith("Backends that support them: whisper.")
 
 
 def test_200_invalid_files_leave_nothing_behind(server: ServerProcess, temporary: Path) -> None:

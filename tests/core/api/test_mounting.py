@@ -63,7 +63,7 @@ def mounted(name: str, *paths: str, prefixes: tuple[str, ...] = ()) -> MountedAp
 def test_two_apis_on_one_path_are_an_error_that_names_both(first: str, second: str) -> None:
     apis = [mounted("one", first), mounted("other", "/own", second)]
     with pytest.raises(
-        PluginError, match=r"API 'one' of mlx-host-one 1\.0 and API 'other' of mlx-host-other 1\.0"
+        PluginError, match=r"API 'one' of mlx-host-one 1\.0 .* and API 'other' of mlx-host-other 1\.0"
     ) as error:
         make_app(apis, max_body_mb=1)
     assert second in str(error.value)
@@ -129,3 +129,26 @@ def test_annotation_that_cannot_be_resolved_is_an_error_at_startup() -> None:
 
     with pytest.raises(PluginError, match="/v1/x has the parameter 'http'"):
         new_router().add_api_route("/v1/x", handle, response_model=None)
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "part"),
+    [("not endpoints", "expected Endpoints"), (None, "expected Endpoints"), (Shouting("v1/x"), "must start with '/'")],
+)
+def test_endpoints_that_cannot_be_served_are_an_error_when_mounted(endpoints: Any, part: str) -> None:
+    service: Any = None
+    api = Api(name="broken", settings=ApiSettings, create=lambda service, settings: endpoints)
+    with pytest.raises(PluginError) as error:
+        mount(api, "mlx-host-broken 1.0", service, ApiSettings())
+    assert part in str(error.value)
+
+
+def test_a_router_that_is_missing_is_an_error_when_mounted() -> None:
+    class Missing(Endpoints):
+        def router(self) -> Any:
+            return None
+
+    service: Any = None
+    api = Api(name="broken", settings=ApiSettings, create=lambda service, settings: Missing())
+    with pytest.raises(PluginError, match="router"):
+        mount(api, "mlx-host-broken 1.0", service, ApiSettings())

@@ -92,7 +92,11 @@ class Catalog:
 
     def _not_found(self, name: str) -> ModelNotFoundError:
         available = ", ".join(sorted(self._specs)) or "none"
-        return ModelNotFoundError(f"Model {name!r} not found. Available models: {available}.", param="model")
+        if not name:
+            message = f"The request has no model, and this server has several. Set model to one of: {available}."
+        else:
+            message = f"Model {name!r} not found. Available models: {available}."
+        return ModelNotFoundError(message, param="model")
 
 
 def model_spec(config: ModelConfig, plugins: Plugins) -> ModelSpec:

@@ -125,5 +125,5 @@ class Host:
             name for name, each in self._plugins.backends.found.items() if isinstance(request, each.supported_requests)
         ]
         if backends:
-            return f"Start a model with --backend {' or '.join(sorted(backends))}."
+            return f"Backends that support them: {', '.join(sorted(backends))}."
         return "No installed backend supports them; `mlx-host plugins` lists the backends."

@@ -52,9 +52,18 @@ class MountedApi:
 
 
 def mount(api: Api[SettingsT], plugin: str, service: Service, settings: SettingsT) -> MountedApi:
-    """Create an API's endpoints."""
+    """Create an API's endpoints; PluginError if they are not what `Api` requires."""
     endpoints = api.create(service, settings)
-    return MountedApi(api.name, plugin, api.prefixes, endpoints, endpoints.router())
+    if not isinstance(endpoints, Endpoints):
+        raise PluginError(f"create returned {endpoints!r}, expected Endpoints")
+    router = endpoints.router()
+    if not isinstance(router, APIRouter):
+        raise PluginError(f"router() returned {router!r}, expected an APIRouter from new_router()")
+    mounted = MountedApi(api.name, plugin, api.prefixes, endpoints, router)
+    for route in mounted.routes:
+        if not route.path.startswith("/"):
+            raise PluginError(f"the path {route.path!r} must start with '/'")
+    return mounted
 
 
 def check_conflicts(apis: Sequence[MountedApi]) -> None:
@@ -66,8 +75,9 @@ def check_conflicts(apis: Sequence[MountedApi]) -> None:
                     methods = (route.methods or set()) & (other.methods or set())
                     if methods and _overlap(route, other):
                         raise PluginError(
-                            f"{first} and {second} both serve {min(methods)} {other.path}. "
-                            f"Uninstall one of the plugins, or leave one out with --disable-api {second.name}."
+                            f"{first} (path {route.path}) and {second} (path {other.path}) both serve {min(methods)} "
+                            f"requests for the same URL. Disable one of them: --disable-api {first.name} or "
+                            f"--disable-api {second.name}."
                         )
 
 
