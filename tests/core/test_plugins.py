@@ -153,6 +153,12 @@ def register_parsers():
     kind.aliases = "abc"
     return [kind]
 """,
+    "unclosed": """
+@hookimpl
+def register_parsers():
+    from mlx_host.parsing import MarkupParser
+    return [type("Unclosed", (MarkupParser,), dict(name="unclosed", description="none", think_open=("<think>",)))]
+""",
     "halfway": """
 @hookimpl
 def register_backends():
@@ -346,6 +352,7 @@ FAILED = {
     "garbage": "register_backends returned 'lm', expected a Backend",
     "instance": "expected a subclass of Parser",
     "letters": "aliases of parser 'of-letters' must be a tuple of names, not 'abc'",
+    "unclosed": "parser 'unclosed' must define both think_open and think_close, or neither",
     "halfway": "register_parsers failed: LookupError: no parser today",
     "wrapper": "register_backends cannot be a wrapper",
     "twice": "registers backend 'of-twice' twice",

@@ -11,7 +11,7 @@ from mlx_host._settings import SettingNames, api_names, check_fields, check_opti
 from mlx_host.api import Api, ApiSettings
 from mlx_host.backend import Backend, Options
 from mlx_host.errors import PluginError
-from mlx_host.parsing import Parser
+from mlx_host.parsing import MarkupParser, Parser
 from mlx_host.requests import Request
 
 _API_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
@@ -60,6 +60,8 @@ def check_parser(thing: Any) -> None:
         raise PluginError(f"register_parsers returned {thing!r}, expected a subclass of Parser")
     if isinstance(thing.aliases, str):
         raise PluginError(f"aliases of parser {thing.name!r} must be a tuple of names, not {thing.aliases!r}")
+    if issubclass(thing, MarkupParser) and bool(thing.think_open) != bool(thing.think_close):
+        raise PluginError(f"parser {thing.name!r} must define both think_open and think_close, or neither")
 
 
 def check_api(thing: Any) -> None:
