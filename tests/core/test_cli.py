@@ -139,7 +139,7 @@ def test_help_of_run_with_a_backend_adds_its_options() -> None:
 
 def test_empty_defaults_are_not_shown() -> None:
     group = panels(mlx_host("run", "--backend=scripted", "--help").stdout)["Backend scripted"]
-    assert "What the pretended chat template ends with. [env: MLX_HOST_GENERATION_PROMPT]" in group
+    assert "Generation prompt to report in Started. [env: MLX_HOST_GENERATION_PROMPT]" in " ".join(group.split())
 
 
 def test_unknown_commands_and_flags_are_one_line_usage_errors() -> None:

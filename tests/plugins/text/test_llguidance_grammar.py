@@ -85,5 +85,5 @@ def test_a_shared_part_is_written_once() -> None:
 
 
 def test_an_unknown_grammar_class_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="not a Grammar"):
+    with pytest.raises(TypeError, match="expected a Grammar"):
         to_llguidance(chain(Grammar()), {})
