@@ -75,7 +75,7 @@ def test_an_installed_backend_and_parser_work(installed: Path) -> None:
 
 
 def test_an_installed_api_works(installed: Path) -> None:
-    env = environment({"MLX_HOST_SAY_IT_MAX_CHARACTERS": "12"}, plugins=[installed])
+    env = environment({"MLX_HOST_REPEAT_IT_MAX_CHARACTERS": "12"}, plugins=[installed])
     with running_server("--backend", "repeat-it", env=env) as server:
         assert post(server, {"text": "Hello there"}, "/v1/repeat-it").json() == {"text": "Hello there "}
         assert error_of(post(server, {"text": "Hello there!!"}, "/v1/repeat-it"), 400)["param"] == "text"
