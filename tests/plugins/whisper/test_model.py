@@ -104,7 +104,11 @@ def test_a_nonzero_temperature_is_used_without_fallback(tiny_folder: Path) -> No
 
 def test_words_are_returned_only_on_request(tiny_folder: Path) -> None:
     no_fallback = {"logprob_threshold": -1000, "no_speech_threshold": 1, "compression_ratio_threshold": 1000}
-    timed = [event for event in transcribe(load(tiny_folder, **no_fallback), word_timestamps=True) if isinstance(event, Segment)]
+    timed = [
+        event
+        for event in transcribe(load(tiny_folder, **no_fallback), word_timestamps=True)
+        if isinstance(event, Segment)
+    ]
     assert "".join(word.word for event in timed for word in event.words) == "".join(event.text for event in timed)
     plain = [event for event in transcribe(load(tiny_folder, **no_fallback)) if isinstance(event, Segment)]
     assert [event.words for event in plain] == [()] * len(plain)
