@@ -146,8 +146,7 @@ def test_a_model_is_served_from_wheels(text: Environment, tmp_path: Path) -> Non
 
 
 def test_a_vision_model_is_served_from_wheels(vision: Environment, tmp_path: Path) -> None:
-    # It depends on the package for text models.
-    assert set(vision.plugins()) == {"lm", "vlm"}
+    assert set(vision.plugins()) == {"vlm"}
     folder = write_tiny_qwen2_vl(tmp_path / "tiny")
     with running_server("--backend", "vlm", "--model", str(folder), *FAST_BLAS, python=vision.python) as server:
         response = post(server, {"model": "tiny", "messages": look(1), "max_tokens": 5}, CHAT)
@@ -168,4 +167,5 @@ def test_flux_installs_alone(flux: Environment, tmp_path: Path) -> None:
     args = ["--backend", "flux", "--config-name", "flux2-klein-4b", "--model", str(tmp_path), "--no-log-file"]
     done = flux.mlx_host("run", "--port", "0", *args)
     assert done.returncode != 0
-    assert "mflux cannot load 'flux2-klein-4b' from the folder" in done.stderr
+    assert "mflux" in done.stderr
+    assert "'flux2-klein-4b'" in done.stderr

@@ -109,7 +109,6 @@ class ModelReply:
                 raise self._timeout() from None
             self._state = ReplyState.ADMITTED
             self._admitted_at = loop.time()
-            self._progress = None
             self.served.submit(self._handle)
         except BaseException as error:
             self._end(error)
@@ -131,6 +130,7 @@ class ModelReply:
                     self.completion_tokens += tokens
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
+                    self._progress = None
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                     self.outcome = self.outcome or event.reason
@@ -146,7 +146,7 @@ class ModelReply:
 
     def _note_output(self) -> None:
         now = self._now()
-        if not isinstance(self._progress, Progress) or self._progress.stage == "prefill":
+        if self._progress is not None and self._progress.stage == "prefill":
             self._progress = None
         if self._first_output_at:
             self._gaps.append(now - self._last_output_at)
