@@ -82,7 +82,7 @@ def guard_request_finished(function: Function, info: PluginInfo, clock: Clock = 
         wrapped = function(*args)
         try:
             next(wrapped)
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  as above
             failed()
             return (yield)
         watch.pause()
@@ -92,7 +92,7 @@ def guard_request_finished(function: Function, info: PluginInfo, clock: Clock = 
             wrapped.send(result)
         except StopIteration as stop:
             return stop.value
-        except Exception:  # noqa: BLE001
+        except Exception:  # noqa: BLE001  as above
             failed()
         else:
             wrapped.close()
