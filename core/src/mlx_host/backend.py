@@ -70,8 +70,9 @@ class Capabilities:
     """What a loaded model supports; sent from the model's process to the host.
 
     `concurrency` is the maximum number of running requests, `context_length` is in tokens, `chat_template` is the
-    template's source. `structured_outputs`: whether the model honours `GenerationRequest.constraint`. The host sets
-    `tools` and `reasoning`: whether a parser extracts the model's tool calls and reasoning.
+    template's source. `structured_outputs`: whether the model honours `GenerationRequest.constraint`.
+    `supported_parameters` are the optional parameters that it honours, see Model. The host sets `tools` and
+    `reasoning`: whether a parser extracts the model's tool calls and reasoning.
     """
 
     supported_requests: tuple[type[Request], ...] = (ChatRequest,)
@@ -81,6 +82,7 @@ class Capabilities:
     structured_outputs: bool = False
     tools: bool = False
     reasoning: bool = False
+    supported_parameters: frozenset[str] = frozenset()
 
 
 class Model(ABC):
@@ -89,6 +91,8 @@ class Model(ABC):
     `supported_requests` are the request types that `generate` accepts. `concurrency` is the maximum number of open
     generators. `context_length` is in tokens. `chat_template` is the template's source, from which `--parser auto`
     selects a parser. `supports_structured_outputs`: whether `GenerationRequest.constraint` is honoured.
+    `supported_parameters` names the optional parameters that are honoured: fields of Sampling from `min_tokens` on, and
+    "max_reasoning_tokens". Core rejects requests that use other ones, and reports `max_reasoning_tokens` as ignored.
     """
 
     supported_requests: ClassVar[tuple[type[Request], ...]] = (ChatRequest,)
@@ -96,6 +100,7 @@ class Model(ABC):
     context_length: int | None = None
     chat_template: str | None = None
     supports_structured_outputs: bool = False
+    supported_parameters: frozenset[str] = frozenset()
 
     @abstractmethod
     def generate(self, request: Any) -> Iterator[Event | None]:

@@ -6,8 +6,9 @@ own subclasses of Event.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 StopReason = Literal["stop", "length"]
 
@@ -104,6 +105,16 @@ class Tokenized(Event):
 
     tokens: tuple[int, ...]
     token_strs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerInfo(Event):
+    """The output of a TokenizerInfoRequest: the tokenizer's configuration as JSON values.
+
+    It contains at least `tokenizer_class` and `chat_template`.
+    """
+
+    config: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,12 @@ class Sampling:
     Ranges are those of OpenAI, or of mlx-lm for parameters that OpenAI does not have. `temperature` 0 is greedy
     decoding. `logit_bias` maps token ids to a value that is added to their logits. `seed` makes the output
     reproducible.
+
+    The fields from `min_tokens` on are optional for models; `Model.supported_parameters` names those that are honoured.
+    The output ends neither with an end-of-sequence token nor with one of `stop_token_ids` before it has `min_tokens`
+    tokens, and with `ignore_eos` it never ends with an end-of-sequence token. `bad_words` never occur in it. A token of
+    `stop_token_ids` ends it, and is part of its text unless it is a special token. `allowed_token_ids` excludes all
+    other tokens.
     """
 
     temperature: float | None = None
@@ -55,6 +61,20 @@ class Sampling:
     xtc_threshold: float | None = None
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
+    min_tokens: int | None = None
+    ignore_eos: bool | None = None
+    bad_words: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    allowed_token_ids: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningMarkup:
+    """The strings that open and close reasoning in a model's output, and the one that is forced to close it."""
+
+    open: tuple[str, ...]
+    close: tuple[str, ...]
+    closing: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +82,11 @@ class GenerationRequest(Request):
     """Base class of the requests that generate text: `n` choices, numbered from 0.
 
     `max_tokens` None: generate until the model ends or the context is full. Core matches the `stop` strings; models can
-    ignore them. `top_logprobs` None: no log-probabilities; 0: only those of the sampled tokens. `output_format` is the
-    grammar of the content that the client requested. From it, the tools and the parser, the host derives `constraint`,
-    which models with `supports_structured_outputs` apply to the output of each choice.
+    ignore them. `include_stop` keeps the matched stop string in the text. A request with a `cache_salt` must not share
+    a prefix cache with requests that have another one or none. `top_logprobs` None: no log-probabilities; 0: only those
+    of the sampled tokens. `output_format` is the grammar of the content that the client requested. From it, the tools
+    and the parser, the host derives `constraint`, which models with `supports_structured_outputs` apply to the output
+    of each choice.
     """
 
     task: ClassVar[str] = "generation"
@@ -72,6 +94,8 @@ class GenerationRequest(Request):
     sampling: Sampling = Sampling()
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    include_stop: bool = False
+    cache_salt: str | None = None
     top_logprobs: int | None = None
     n: int = 1
     output_format: Grammar | None = None
@@ -84,7 +108,9 @@ class ChatRequest(GenerationRequest):
 
     `messages` and `tools` have OpenAI's JSON format, with the role `developer` replaced by `system`. `tools` are those
     offered to the model: empty if `tool_choice` is "none". `allowed_tools` are the names of the tools that it may call;
-    None: all. `template_kwargs` are passed to the chat template.
+    None: all. `template_kwargs` are passed to the chat template. After `max_reasoning_tokens` tokens of reasoning, a
+    model that supports this parameter is forced to close the reasoning; None selects the model's default. The host sets
+    `reasoning_markup` if a parser extracts the model's reasoning.
     """
 
     task: ClassVar[str] = "chat"
@@ -95,6 +121,8 @@ class ChatRequest(GenerationRequest):
     allowed_tools: Sequence[str] | None = None
     parallel_tool_calls: bool = True
     template_kwargs: Json = field(default_factory=dict)
+    max_reasoning_tokens: int | None = None
+    reasoning_markup: ReasoningMarkup | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +156,13 @@ class TokenizeRequest(Request):
     prompt: str | ChatRequest
     special_tokens: bool = True
     add_generation_prompt: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenizerInfoRequest(Request):
+    """Describe the tokenizer; the output is TokenizerInfo."""
+
+    task: ClassVar[str] = "tokenizer information"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -144,7 +144,7 @@ def test_each_text_is_a_chunk(client: openai.OpenAI) -> None:
         ({"prompt": "a", "n": 2, "best_of": 1}, "best_of"),
         ({"prompt": "a", "best_of": 2, "stream": True}, "best_of"),
         ({"prompt": "a", "logprobs": 21}, "logprobs"),
-        ({"prompt": "a", "max_tokens": -1}, "max_tokens"),
+        ({"prompt": "a", "max_tokens": -2}, "max_tokens"),
         ({"prompt": "a", "logit_bias": {"x": 1}}, "logit_bias"),
         ({"prompt": "a", "stop": ["x"] * 17}, "stop"),
         ({"prompt": [text_script("a"), steps(["reject", "no"])]}, "messages"),

@@ -50,7 +50,7 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "top_p": 0}, "top_p", "greater than 0"),
         ({"messages": HI, "n": 0}, "n", "greater than or equal to 1"),
         ({"messages": HI, "n": 10**6}, "n", "less than or equal to 128"),
-        ({"messages": HI, "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
+        ({"messages": HI, "max_tokens": 0}, "max_tokens", "at least 1"),
         ({"messages": HI, "max_tokens": 10**30}, "max_tokens", "less than"),
         ({"messages": HI, "max_completion_tokens": 1.5}, "max_completion_tokens", "integer"),
         ({"messages": HI, "seed": 2**64}, "seed", "less than"),

@@ -57,7 +57,7 @@ class Loop:
             raise UnsupportedRequestError(f"This model does not support {request.task} requests.", param="model")
         events = self._checked(request)
         if isinstance(request, GenerationRequest) and request.stop:
-            events = with_stops(events, request.stop, request.n)
+            events = with_stops(events, request.stop, request.n, include=request.include_stop)
         try:
             yield from events
         finally:
@@ -134,6 +134,7 @@ def capabilities(model: Model) -> Capabilities:
         model.context_length,
         model.chat_template,
         model.supports_structured_outputs,
+        supported_parameters=model.supported_parameters,
     )
 
 

@@ -1,4 +1,4 @@
-"""Stop strings: matched in the text of each choice across token boundaries, and never part of the output.
+"""Stop strings: matched in the text of each choice across token boundaries; part of the output only if requested.
 
 A choice ends at the stop string that is completed first; of several that are completed by the same character, at the
 longest. The result therefore does not depend on how the text is split into tokens.
@@ -9,7 +9,8 @@ States of a StopMatcher:
     STREAMING   none                                   HOLDING if the text ends with a prefix of a stop string; MATCHED
     HOLDING     the longest such prefix, with the      STREAMING if it is not continued; HOLDING with a shorter prefix;
                 log-probabilities of its tokens        MATCHED; FLUSHED
-    MATCHED     -                                      none: the choice is finished before the stop string
+    MATCHED     -                                      none: the choice is finished before or, with `include`, after
+                                                       the stop string
     FLUSHED     -                                      none: the model finished the choice, and the held text is output
 """
 
@@ -35,9 +36,10 @@ def partial_stop_length(text: str, stops: Sequence[str]) -> int:
 class StopMatcher:
     """Matches the stop strings in the text of one choice; `matched` is the one that was found."""
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
         self.matched: str | None = None
         self._stops = stops
+        self._include = include
         self._held = ""
         # Log-probabilities, each with the offset of its text in the held text.
         self._logprobs: deque[tuple[int, tuple[Logprobs, ...]]] = deque()
@@ -49,8 +51,8 @@ class StopMatcher:
         self._held += text.text
         found = [(at + len(stop), at, stop) for stop in self._stops if (at := self._held.find(stop)) >= 0]
         if found:
-            _, at, self.matched = min(found)
-            return self._release(text, at), True
+            end, at, self.matched = min(found)
+            return self._release(text, end if self._include else at), True
         return self._release(text, len(self._held) - partial_stop_length(self._held, self._stops)), False
 
     def flush(self, choice: int) -> TextDelta:
@@ -70,9 +72,9 @@ class StopMatcher:
 class StopFilter:
     """Ends each of the `n` choices at its first stop string; `finished` is set when all choices have ended."""
 
-    def __init__(self, stops: Sequence[str], n: int) -> None:
+    def __init__(self, stops: Sequence[str], n: int, *, include: bool = False) -> None:
         self.finished = False
-        self._matchers = {choice: StopMatcher(stops) for choice in range(n)}
+        self._matchers = {choice: StopMatcher(stops, include=include) for choice in range(n)}
         self._tokens = self._discarded_tokens = 0
 
     def process(self, event: Event) -> Iterator[Event]:
@@ -109,9 +111,11 @@ class StopFilter:
             yield Finished(reason="stop", completion_tokens=self._tokens, stop=matched)
 
 
-def with_stops(events: Iterator[Event | None], stops: Sequence[str], n: int) -> Iterator[Event | None]:
-    """Yield a model's output with each of its `n` choices ended at its first stop string."""
-    stops_filter = StopFilter(stops, n)
+def with_stops(
+    events: Iterator[Event | None], stops: Sequence[str], n: int, *, include: bool = False
+) -> Iterator[Event | None]:
+    """Yield a model's output with each of its `n` choices ended at its first stop string, which `include` keeps."""
+    stops_filter = StopFilter(stops, n, include=include)
     try:
         for step in events:
             remaining: list[Event] = []

@@ -1,4 +1,5 @@
-"""Chooses the constraint of a request's output: its output format and the schemas of its tools.
+"""Completes a request for its model: the constraint of its output, from its output format and the schemas of its tools,
+the markup of reasoning, and a check of optional parameters.
 
 The grammar is built later, in the model's process: for many large tools that takes a second, in which the host's event
 loop would be blocked. Schemas that it does not support are rejected there, before the output starts.
@@ -17,12 +18,19 @@ from mlx_host.parsing.constraint import OutputConstraint
 from mlx_host.parsing.parser import ToolChoice
 from mlx_host.requests import ChatRequest, GenerationRequest, Request
 
+OPTIONAL_PARAMETERS = ("min_tokens", "ignore_eos", "bad_words", "stop_token_ids", "allowed_token_ids")
+"""The fields of Sampling that a model need not support."""
+
 
 def with_constraint(request: Request, model: str, info: Capabilities, parsers: ParserSelection) -> Request:
     """Return the request with its constraint; UnsupportedRequestError if the model does not support it."""
+    if isinstance(request, GenerationRequest):
+        _check_parameters(request, model, info)
     match request:
         case ChatRequest():
-            return replace(request, constraint=_chat_constraint(request, model, info, parsers))
+            markup = parsers.reasoning.reasoning_markup() if parsers.reasoning is not None else None
+            constraint = _chat_constraint(request, model, info, parsers)
+            return replace(request, constraint=constraint, reasoning_markup=markup)
         case GenerationRequest(output_format=Grammar() as output_format):
             _check_structured_outputs(model, info, _param(output_format))
             return replace(request, constraint=FixedConstraint(output_format))
@@ -66,6 +74,15 @@ def _chat_constraint(
         or info.chat_template is None
         or parsers.reasoning.can_reason(info.chat_template),
     )
+
+
+def _check_parameters(request: GenerationRequest, model: str, info: Capabilities) -> None:
+    """Reject parameters that would change the output if the model supported them."""
+    for name in OPTIONAL_PARAMETERS:
+        value = getattr(request.sampling, name)
+        # An empty list of allowed tokens is not the same as none.
+        if value is not None and value not in (0, False, ()) and name not in info.supported_parameters:
+            raise UnsupportedRequestError(f"Model {model!r} does not support {name}; remove it.", param=name)
 
 
 def _check_structured_outputs(model: str, info: Capabilities, param: str | None) -> None:

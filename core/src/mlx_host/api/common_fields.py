@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,11 +17,29 @@ from mlx_host.requests import ChatRequest, Priority, Sampling
 PRIORITIES = {"flex": Priority.LOW, "priority": Priority.HIGH, "fast": Priority.HIGH, "ultrafast": Priority.HIGH}
 SAMPLING = tuple(name for name in Sampling.__dataclass_fields__ if name != "logit_bias")
 MAX_STOPS = 16
+MAX_TOKEN_IDS = 131_072
+MAX_BAD_WORDS = 256
+MAX_BAD_WORD_LENGTH = 256
+# vLLM's parameters that would change the output, and are not supported: the values that do not request anything.
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "chat_template": (),
+    "detokenize": (True,),
+    "echo": (False,),
+    "logits_processors": ([],),
+    "prompt_embeds": (),
+    "prompt_logprobs": (),
+    "repetition_detection": (),
+    "skip_special_tokens": (True,),
+    "spaces_between_special_tokens": (True,),
+    "truncate_prompt_tokens": (),
+    "use_beam_search": (False,),
+}
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 # The ranges that samplers and schedulers can represent: a signed or unsigned 64-bit integer.
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**64)]
 Tokens = Annotated[int, Field(ge=1, lt=2**63)]
+TokenIds = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MAX_TOKEN_IDS)]
 
 
 class SamplingBody(BaseModel):
@@ -43,15 +62,36 @@ class SamplingBody(BaseModel):
     xtc_threshold: Number | None = Field(None, ge=0, le=0.5)
     logit_bias: dict[str, Annotated[Number, Field(ge=-100, le=100)]] | None = None
     seed: Seed | None = None
+    min_tokens: int | None = Field(None, ge=0, lt=2**63)
+    ignore_eos: bool | None = None
+    bad_words: (
+        Annotated[
+            list[Annotated[str, Field(min_length=1, max_length=MAX_BAD_WORD_LENGTH)]], Field(max_length=MAX_BAD_WORDS)
+        ]
+        | None
+    ) = None
+    stop_token_ids: TokenIds | None = None
+    allowed_token_ids: Annotated[TokenIds, Field(min_length=1)] | None = None
 
     def sampling(self) -> Sampling:
         """Return the sampling parameters; InvalidRequestError if a key of logit_bias is not a token id."""
-        given = {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
+        self._reject_unsupported()
+        given: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name in SAMPLING
+            if (value := getattr(self, name)) is not None
+        }
         try:
             bias = {int(token): value for token, value in (self.logit_bias or {}).items()}
         except ValueError:
             raise InvalidRequestError("logit_bias: keys must be token ids.", param="logit_bias") from None
         return Sampling(**given, logit_bias=bias)
+
+    def _reject_unsupported(self) -> None:
+        for name, neutral in UNSUPPORTED.items():
+            value = (self.model_extra or {}).get(name)
+            if value is not None and value not in neutral:
+                raise InvalidRequestError(f"{name} is not supported by this server; remove it.", param=name)
 
     def given_extra(self) -> list[str]:
         """Return the names of unknown fields that are not null."""
@@ -62,6 +102,7 @@ class StreamOptions(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     include_usage: bool | None = None
+    continuous_usage_stats: bool | None = None
 
 
 class GenerationBody(SamplingBody):
@@ -70,8 +111,11 @@ class GenerationBody(SamplingBody):
     model: str | None = None
     stream: bool | None = None
     stop: str | list[str] | None = None
+    include_stop_str_in_output: bool | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
     structured_outputs: StructuredOutputs | None = None
+    priority: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
+    cache_salt: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
     def given_extra(self) -> list[str]:
         nested = self.structured_outputs.ignored() if self.structured_outputs is not None else []
@@ -88,8 +132,10 @@ class GenerationBody(SamplingBody):
             )
         return self.structured_outputs.output_format()
 
-    def priority(self) -> Priority:
-        """Return the priority in the queue."""
+    def queue_priority(self) -> Priority:
+        """Return the priority in the queue: vLLM's `priority`, in which lower values come first, or `service_tier`."""
+        if self.priority:
+            return Priority.HIGH if self.priority < 0 else Priority.LOW
         return PRIORITIES.get(self.service_tier or "", Priority.NORMAL)
 
     def stops(self) -> tuple[str, ...]:
@@ -100,17 +146,84 @@ class GenerationBody(SamplingBody):
         return tuple(stop for stop in stops if stop)
 
 
+class ReasoningConfig(BaseModel):
+    """The `reasoning` object: OpenAI's effort, and OpenRouter's limit of reasoning tokens."""
+
+    model_config = ConfigDict(extra="allow")
+
+    effort: str | None = None
+    max_tokens: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
+class ThinkingConfig(BaseModel):
+    """The `thinking` object of Anthropic, as LiteLLM and others pass it on."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["enabled", "disabled", "adaptive"] | None = None
+    budget_tokens: Annotated[int, Field(ge=0, lt=2**63)] | None = None
+
+
 class ConversationBody(GenerationBody):
     """The fields that the APIs for conversations share."""
 
     parallel_tool_calls: bool | None = None
     enable_thinking: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
+    reasoning: ReasoningConfig | None = None
+    thinking: ThinkingConfig | None = None
+    documents: list[dict[str, Any]] | None = None
 
     def template_kwargs(self, effort: str | None) -> dict[str, Any]:
         """Return the variables of the chat template, apart from messages and tools."""
-        named = {"reasoning_effort": effort, "enable_thinking": self.enable_thinking}
+        named = {
+            "reasoning_effort": effort if self.reasoning is None or effort else self.reasoning.effort,
+            "enable_thinking": self._enable_thinking(),
+            "documents": self.documents,
+        }
         return {name: value for name, value in named.items() if value is not None} | (self.chat_template_kwargs or {})
+
+    def _enable_thinking(self) -> bool | None:
+        if self.enable_thinking is None and self.thinking is not None and self.thinking.type != "adaptive":
+            return None if self.thinking.type is None else self.thinking.type == "enabled"
+        return self.enable_thinking
+
+    def reasoning_limits(self) -> dict[str, int]:
+        """Return the fields that limit the reasoning tokens; -1 means no limit."""
+        limits = {
+            "thinking_token_budget": self.thinking_token_budget,
+            "reasoning.max_tokens": self.reasoning.max_tokens if self.reasoning is not None else None,
+            "thinking.budget_tokens": self.thinking.budget_tokens if self.thinking is not None else None,
+        }
+        return {name: value for name, value in limits.items() if value is not None}
+
+    def max_reasoning_tokens(self) -> int | None:
+        """Return the limit of reasoning tokens; InvalidRequestError if several fields set it."""
+        limits = self.reasoning_limits()
+        if len(limits) > 1:
+            raise InvalidRequestError(
+                f"{' and '.join(limits)} cannot be combined; set only one of them.", param=next(iter(limits))
+            )
+        return next(iter(limits.values()), None)
+
+    def given_extra(self) -> list[str]:
+        nested = {"reasoning": self.reasoning, "thinking": self.thinking}
+        fields = [
+            f"{name}.{key}"
+            for name, part in nested.items()
+            for key, value in ((part.model_extra or {}) if part is not None else {}).items()
+            if value is not None
+        ]
+        return sorted([*super().given_extra(), *fields])
+
+
+def unenforced_limits(limits: Mapping[str, int], model: ModelStatus) -> list[str]:
+    """Return the fields in `limits`, for the header of ignored fields, if the model cannot limit its reasoning."""
+    info = model.capabilities
+    if info is None or (info.reasoning and "max_reasoning_tokens" in info.supported_parameters):
+        return []
+    return [field for field, tokens in limits.items() if tokens >= 0]
 
 
 def unenforced_strict(request: ChatRequest, model: ModelStatus) -> list[str]:

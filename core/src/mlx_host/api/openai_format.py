@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from mlx_host.api.chat_events import OutputCompleted
 from mlx_host.events import Logprobs, TokenLogprob
 
 # OpenAI's value for tokens with a probability of practically zero; JSON has no infinity.
 MIN_LOGPROB = -9999.0
+
+
+class TokenCounts(Protocol):
+    """The token counts of a reply."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def cached_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
 
 
 def usage_json(usage: OutputCompleted) -> dict[str, Any]:
@@ -22,6 +33,13 @@ def usage_json(usage: OutputCompleted) -> dict[str, Any]:
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+
+
+def usage_so_far(reply: TokenCounts) -> dict[str, Any]:
+    """Return the usage object of an unfinished reply; its number of reasoning tokens is not known yet."""
+    usage = usage_json(OutputCompleted(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens))
+    del usage["completion_tokens_details"]
+    return usage
 
 
 def finite(logprob: float) -> float:

@@ -9,9 +9,10 @@ from mlx_host.api.common_fields import (
     Seed,
     StreamOptions,
     Tokens,
+    unenforced_limits,
     unenforced_strict,
 )
-from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json
+from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json, usage_so_far
 from mlx_host.api.response_format import StructuredOutputs, schema_output_format
 from mlx_host.api.text_inputs import read_inputs
 from mlx_host.api.tool_choice import ToolFields, choose, is_strict, tool_fields
@@ -38,6 +39,8 @@ __all__ = [
     "request_tools",
     "schema_output_format",
     "tool_fields",
+    "unenforced_limits",
     "unenforced_strict",
     "usage_json",
+    "usage_so_far",
 ]

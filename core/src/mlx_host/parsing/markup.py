@@ -41,7 +41,7 @@ from mlx_host.parsing.parser import Parser, Part, ToolCall, ToolChoice
 from mlx_host.parsing.part_builder import PartBuilder
 from mlx_host.parsing.scanner import CallSyntaxError, Decision, ReadFunction, ScanGenerator, Scanner
 from mlx_host.parsing.schema_nodes import tool_functions
-from mlx_host.requests import Json
+from mlx_host.requests import Json, ReasoningMarkup
 
 _QUOTES = ("`", '"', "'")
 
@@ -127,6 +127,12 @@ class MarkupParser(Parser):
         parts = self._parse()
         self._builder.end()
         return parts + self._builder.take()
+
+    @classmethod
+    def reasoning_markup(cls) -> ReasoningMarkup | None:
+        if not cls.think_close:
+            return None
+        return ReasoningMarkup(cls.think_open, cls.think_close, cls.think_close[0])
 
     @classmethod
     def can_reason(cls, template: str) -> bool:

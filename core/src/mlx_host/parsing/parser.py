@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 
 from mlx_host.errors import PluginError, UnsupportedRequestError
 from mlx_host.grammar import Concat, FreeText, Grammar, Pattern, Repeat, TextThrough, chain, one_of, strip_prefix
-from mlx_host.requests import Json
+from mlx_host.requests import Json, ReasoningMarkup
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,14 @@ class Parser(ABC):
     def reasoning_grammar(self) -> Grammar:
         """Return the grammar of the reasoning that may precede calls and content; empty by default."""
         return Concat()
+
+    @classmethod
+    def reasoning_markup(cls) -> ReasoningMarkup | None:
+        """Return the strings that open and close reasoning; None if the family does not have them.
+
+        They are used to limit the number of reasoning tokens.
+        """
+        return None
 
     @classmethod
     def can_reason(cls, template: str) -> bool:

@@ -12,8 +12,7 @@ import mlx.core as mx
 from mlx_host.errors import LoadError
 from mlx_host_text.embedder import HiddenStates
 from mlx_host_text.sampling import Array, greedy
-from mlx_host_text.sequence import CacheSnapshot, KVCache, PrefillOutput, SequenceState, StepOutput, TokenOutput
-from mlx_host_text.structured_output import GrammarMatcher
+from mlx_host_text.sequence import CacheSnapshot, Guide, KVCache, PrefillOutput, SequenceState, StepOutput, TokenOutput
 from mlx_host_text.tokenizer import Tokenizer
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import CacheList, make_prompt_cache
@@ -119,10 +118,10 @@ class SampledTokens:
 
 
 class GuidedLogitsProcessor:
-    """A GrammarMatcher as the last logits processor of sequence number `index` in the batch."""
+    """A Guide as the last logits processor of sequence number `index` in the batch."""
 
-    def __init__(self, matcher: GrammarMatcher) -> None:
-        self._matcher = matcher
+    def __init__(self, guide: Guide) -> None:
+        self._guide = guide
         self._sampled: SampledTokens | None = None
         self._index = 0
 
@@ -131,7 +130,7 @@ class GuidedLogitsProcessor:
 
     def __call__(self, _: Array, logits: Array) -> Array:
         token = None if self._sampled is None else self._sampled.read(logits)[self._index]
-        return self._matcher.process(token, logits)
+        return self._guide.process(token, logits)
 
 
 class LmBatch:
@@ -147,7 +146,7 @@ class LmBatch:
         )
 
     def add(self, sequence: SequenceState) -> int:
-        cached, matcher = sequence.cached, sequence.matcher
+        cached, guide = sequence.cached, sequence.guide
         processors = sequence.processors
         (uid,) = self._generator.insert_segments(
             [sequence.segments],
@@ -155,7 +154,7 @@ class LmBatch:
             caches=[None if cached is None else cached.cache],
             all_tokens=[[] if cached is None else list(cached.tokens)],
             samplers=[sequence.sampler],
-            logits_processors=[processors if matcher is None else [*processors, GuidedLogitsProcessor(matcher)]],
+            logits_processors=[processors if guide is None else [*processors, GuidedLogitsProcessor(guide)]],
         )
         return int(uid)
 

@@ -35,6 +35,7 @@ def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatReque
         parallel_tool_calls=body.tool_choice is None or body.tool_choice.disable_parallel_tool_use is not True,
         sampling=body.sampling(),
         max_tokens=body.max_tokens,
+        max_reasoning_tokens=_max_reasoning_tokens(body),
         stop=stops,
     )
 
@@ -43,9 +44,24 @@ def ignored(body: PromptBody) -> list[str]:
     """Return the names of fields that are set but have no effect."""
     fields = body.given_extra()
     fields += [f"tools.{tool['type']}" for tool in body.tools or () if _is_builtin(tool)]
-    if body.thinking is not None and (body.thinking.model_extra or {}).get("budget_tokens") is not None:
-        fields.append("thinking.budget_tokens")
     return sorted(set(fields))
+
+
+def reasoning_limits(body: PromptBody) -> dict[str, int]:
+    """Return the fields that limit the reasoning tokens; -1 means no limit."""
+    enabled = body.thinking is not None and body.thinking.type == "enabled"
+    limits = {
+        "thinking.budget_tokens": body.thinking.budget_tokens if body.thinking is not None and enabled else None,
+        "thinking_token_budget": body.thinking_token_budget,
+    }
+    return {name: value for name, value in limits.items() if value is not None}
+
+
+def _max_reasoning_tokens(body: PromptBody) -> int | None:
+    limits = reasoning_limits(body)
+    if len(limits) > 1:
+        raise InvalidRequestError(f"{' and '.join(limits)} cannot be combined; set only one of them.", param="thinking")
+    return next(iter(limits.values()), None)
 
 
 def _prompt(body: PromptBody, normalize: Callable[[str], str]) -> dict[str, Any]:

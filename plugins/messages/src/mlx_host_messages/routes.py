@@ -6,13 +6,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from mlx_host.api import Deadline, Endpoints, Service
 from mlx_host.api.http import JsonResponse, caller, ignored_header, new_router, respond, while_connected
-from mlx_host.api.text import unenforced_strict
+from mlx_host.api.text import unenforced_limits, unenforced_strict
 from mlx_host.errors import RequestError
 from mlx_host.requests import ChatRequest
 
 from mlx_host_messages.errors import error_response
 from mlx_host_messages.plugin import MessagesSettings
-from mlx_host_messages.request import ignored, to_prompt, to_request
+from mlx_host_messages.request import ignored, reasoning_limits, to_prompt, to_request
 from mlx_host_messages.response import MessageCollector, MessageEncoder
 from mlx_host_messages.schema import MessagesBody, PromptBody
 from mlx_host_messages.system_prompt_normalizer import normalize_system_prompt
@@ -40,7 +40,11 @@ class MessagesEndpoints(Endpoints):
         reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
         prepared = reply.request
         assert isinstance(prepared, ChatRequest)
-        headers = ignored_header(sorted([*ignored(body), *unenforced_strict(prepared, reply.model)]))
+        unenforced = [
+            *unenforced_strict(prepared, reply.model),
+            *unenforced_limits(reasoning_limits(body), reply.model),
+        ]
+        headers = ignored_header(sorted([*ignored(body), *unenforced]))
         return await respond(http, reply, MessageEncoder(reply) if stream else MessageCollector(reply), headers)
 
     async def count_tokens(self, body: PromptBody, http: Request) -> Response:

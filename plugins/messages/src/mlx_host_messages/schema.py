@@ -25,6 +25,7 @@ class ThinkingConfig(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
+    budget_tokens: Tokens | None = None
 
 
 class AnthropicToolChoice(BaseModel):
@@ -60,6 +61,7 @@ class PromptBody(SamplingBody):
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     output_format: OutputFormat | None = None
+    thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
 
 

@@ -37,7 +37,7 @@ from mlx_host.parsing import (
     read_json,
     tool_functions,
 )
-from mlx_host.requests import Json
+from mlx_host.requests import Json, ReasoningMarkup
 
 _START, _CHANNEL, _CONSTRAIN, _MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|endoftext|>")
@@ -224,6 +224,11 @@ class HarmonyParser(Parser):
             f"{recipient}{_CHANNEL}commentary {body}",
             f"{_CHANNEL}commentary{recipient} {_CONSTRAIN}{body}",
         ]
+
+    @classmethod
+    def reasoning_markup(cls) -> ReasoningMarkup:
+        final = f"{_ENDS[0]}{_START}assistant{_CHANNEL}final{_MESSAGE}"
+        return ReasoningMarkup((f"{_CHANNEL}analysis{_MESSAGE}",), _ENDS, final)
 
     def reasoning_grammar(self) -> Grammar:
         """Return the grammar of analysis messages, each with the start of the next message."""

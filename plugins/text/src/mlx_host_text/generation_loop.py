@@ -74,6 +74,12 @@ class GenerationLoop:
         if self._batch is not None and sequence_ids:
             self._batch.remove(sequence_ids)
 
+    def remove_sequence(self, sequence_id: int) -> None:
+        """Remove one sequence, whose request has ended it."""
+        # A sequence that the batch itself has ended is not in it any more.
+        if self._batch is not None and self._clients.pop(sequence_id, None) is not None:
+            self._batch.remove([sequence_id])
+
     def step(self) -> None:
         """Advance every sequence and deliver the output to its request."""
         if self._batch is None:

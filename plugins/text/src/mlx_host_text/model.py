@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import mlx.core as mx
 from mlx_host.backend import Model
 from mlx_host.errors import UnsupportedRequestError
-from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta, Tokenized
+from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta, Tokenized, TokenizerInfo
 from mlx_host.requests import (
     ChatRequest,
     CompletionRequest,
@@ -17,6 +18,7 @@ from mlx_host.requests import (
     GenerationRequest,
     Request,
     TokenizeRequest,
+    TokenizerInfoRequest,
 )
 
 from mlx_host_text.completions import PromptLogprobs, echo_prompt
@@ -26,17 +28,24 @@ from mlx_host_text.limits import TextLimits
 from mlx_host_text.options import SUPPORTED_REQUESTS, GenerationOptions
 from mlx_host_text.prefix_cache import PrefixCache
 from mlx_host_text.prompts import Prompt, PromptSource
+from mlx_host_text.reasoning_budget import ReasoningBudget
 from mlx_host_text.request_state import GenerationPlan, RequestState
 from mlx_host_text.sampling import SamplerFactory, logits_processors
 from mlx_host_text.sampling_defaults import check_logit_bias, check_tokens, resolve
 from mlx_host_text.sequence import CacheOps, SequenceBatch
 from mlx_host_text.structured_output import CompiledGrammar, GrammarCompiler
+from mlx_host_text.token_masks import token_masks
 from mlx_host_text.tokenizer import Tokenizer
 
 # Enough tokens at the end of a prompt to decode the text that follows; see WindowDetokenizer.
 CONTEXT_TOKENS = 8
 # Tokens of padding that cost less than another pass over the weights.
 MAX_PADDING_TOKENS = 64
+
+
+# Reasoning tokens for an effort that the chat template does not read. Source: Google's documentation of its
+# OpenAI-compatible API, "Thinking".
+EFFORT_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 
 
 class TextModel(Model):
@@ -48,6 +57,9 @@ class TextModel(Model):
     """
 
     supported_requests = SUPPORTED_REQUESTS
+    supported_parameters = frozenset(
+        {"min_tokens", "ignore_eos", "bad_words", "stop_token_ids", "allowed_token_ids", "max_reasoning_tokens"}
+    )
 
     def __init__(
         self,
@@ -95,6 +107,8 @@ class TextModel(Model):
                 return self._tokenize(request)
             case DetokenizeRequest():
                 return self._detokenize(request)
+            case TokenizerInfoRequest():
+                return self._tokenizer_info()
             case EmbeddingRequest():
                 return self._embed(request)
         raise UnsupportedRequestError(f"This model does not support {request.task} requests.", param="model")
@@ -143,6 +157,11 @@ class TextModel(Model):
         yield TextDelta(self._tokenizer.decode(request.tokens), token_count=0)
         yield Finished()
 
+    def _tokenizer_info(self) -> Iterator[Event | None]:
+        yield Started(prompt_tokens=0)
+        yield TokenizerInfo(self._tokenizer.config() | {"chat_template": self.chat_template})
+        yield Finished()
+
     def _embed(self, request: EmbeddingRequest) -> Iterator[Event | None]:
         if self._embeddings is None:
             raise UnsupportedRequestError("This model's architecture does not support embeddings.", param="model")
@@ -153,8 +172,17 @@ class TextModel(Model):
     ) -> Generator[None, None, GenerationPlan]:
         """Decide what to generate; yields while the output's grammar is compiled and the inputs are computed."""
         length = len(prompt.tokens)
+        if request.cache_salt is not None:
+            prompt = replace(prompt, key=None)
         self._limits.check_n(request)
         check_logit_bias(request.sampling.logit_bias, self._vocabulary_size)
+        masks = token_masks(
+            request,
+            length,
+            vocabulary_size=self._vocabulary_size,
+            eos_ids=self._tokenizer.eos_ids,
+            encode=self._tokenizer.encode,
+        )
         settings = resolve(request.sampling, self._options, self._generation_config)
         grammar = yield from self._compile(request, prompt.generation_prompt, starts=not context)
         max_tokens = self._limits.max_new_tokens(request, length, self._options.max_tokens)
@@ -172,12 +200,28 @@ class TextModel(Model):
             n=request.n,
             max_tokens=max_tokens,
             samplers=[self._samplers.sampler(settings, request.sampling.seed, index) for index in range(request.n)],
-            processors=logits_processors(settings, request.sampling.logit_bias, length),
+            processors=[*logits_processors(settings, request.sampling.logit_bias, length), *masks],
             top_logprobs=request.top_logprobs,
             matchers=[] if grammar is None else [grammar.matcher() for _ in range(request.n)],
+            budget=self._reasoning_budget(request),
+            generation_prompt=prompt.generation_prompt,
+            stop_token_ids=frozenset(request.sampling.stop_token_ids),
             context=context,
             inputs=inputs,
         )
+
+    def _reasoning_budget(self, request: GenerationRequest) -> ReasoningBudget | None:
+        """The request's limit, else that of its reasoning effort if the template does not read it, else the option."""
+        if not isinstance(request, ChatRequest) or request.reasoning_markup is None:
+            return None
+        tokens = request.max_reasoning_tokens
+        if tokens is None and "reasoning_effort" not in (self.chat_template or ""):
+            tokens = EFFORT_BUDGETS.get(str(request.template_kwargs.get("reasoning_effort")))
+        if tokens is None:
+            tokens = self._options.reasoning_budget
+        if tokens is None or tokens < 0:
+            return None
+        return ReasoningBudget(tokens, request.reasoning_markup, self._options.reasoning_budget_message or "")
 
     def _compile(
         self, request: GenerationRequest, generation_prompt: str, *, starts: bool

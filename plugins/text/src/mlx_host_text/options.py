@@ -5,11 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlx_host.backend import Options
-from mlx_host.requests import ChatRequest, CompletionRequest, DetokenizeRequest, EmbeddingRequest, TokenizeRequest
+from mlx_host.requests import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    EmbeddingRequest,
+    TokenizeRequest,
+    TokenizerInfoRequest,
+)
 from pydantic import Field, field_validator
 
 GIB = 1 << 30
-SUPPORTED_REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, DetokenizeRequest, EmbeddingRequest)
+SUPPORTED_REQUESTS = (
+    ChatRequest,
+    CompletionRequest,
+    TokenizeRequest,
+    DetokenizeRequest,
+    TokenizerInfoRequest,
+    EmbeddingRequest,
+)
 """The request types of a TextModel; EmbeddingRequest only if it has an embedder."""
 
 
@@ -40,6 +54,14 @@ class GenerationOptions(Options):
     )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Maximum output tokens of requests that set no limit."
+    )
+    reasoning_budget: int | None = Field(
+        default=None,
+        ge=-1,
+        description="Maximum reasoning tokens of requests that set no limit. -1: no limit.",
+    )
+    reasoning_budget_message: str | None = Field(
+        default=None, description="Text that is inserted before the reasoning is closed because of its budget."
     )
     temperature: float | None = Field(default=None, ge=0, le=2, description="Default temperature; 0 is greedy.")
     top_p: float | None = Field(

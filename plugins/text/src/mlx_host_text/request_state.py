@@ -17,7 +17,7 @@ Closing the generator, in any state, removes the request's sequences from the ba
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -36,8 +36,9 @@ from mlx_host.events import (
 from mlx_host_text.detokenizer import Detokenizer
 from mlx_host_text.generation_loop import GenerationLoop
 from mlx_host_text.logprobs import token_logprob, top_logprobs
+from mlx_host_text.reasoning_budget import ReasoningBudget, ReasoningLimiter
 from mlx_host_text.sampling import LogitsProcessor, Sampler
-from mlx_host_text.sequence import CacheSnapshot, PrefillOutput, SequenceState, TokenOutput
+from mlx_host_text.sequence import CacheSnapshot, Guide, PrefillOutput, SequenceState, TokenOutput
 from mlx_host_text.structured_output import GrammarMatcher
 from mlx_host_text.tokenizer import Tokenizer
 
@@ -47,7 +48,8 @@ class GenerationPlan:
     """What to generate: `n` choices that continue `prompt`, the first tokens of which are in `cached`.
 
     `checkpoints` are the prompt lengths at which the prefix cache gets a copy, in ascending order; `cache_output` also
-    stores the finished sequence. `matchers`, one per choice if any, constrain the output. `context` is the end of the
+    stores the finished sequence. `matchers`, one per choice if any, constrain the output. `budget` limits the reasoning
+    of each choice. A token of `stop_token_ids` ends a choice. `context` is the end of the
     prompt where the output continues its text. `inputs` replace the tokens for libraries that need more than them; the
     prompt's tokens are then its key in the prefix cache.
     """
@@ -62,6 +64,9 @@ class GenerationPlan:
     processors: list[LogitsProcessor]
     top_logprobs: int | None
     matchers: Sequence[GrammarMatcher] = ()
+    budget: ReasoningBudget | None = None
+    generation_prompt: str = ""
+    stop_token_ids: frozenset[int] = frozenset()
     context: Sequence[int] = ()
     inputs: Any = None
 
@@ -171,6 +176,9 @@ class RequestState:
             # Output that was complete before the dead end is valid.
             if matcher.error and (output.reason is None or choice.received > matcher.token_count):
                 self._failure = matcher.error
+        if output.reason is None and output.token in self._plan.stop_token_ids:
+            self._loop.remove_sequence(output.sequence_id)
+            output = replace(output, reason="stop")
         self._inbox.append(output)
 
     def on_failure(self, error: EngineError) -> None:
@@ -191,11 +199,23 @@ class RequestState:
                 max_tokens=self._plan.max_tokens,
                 sampler=self._plan.samplers[index],
                 processors=self._plan.processors,
-                matcher=self._plan.matchers[index] if self._plan.matchers else None,
+                guide=self._guide(index),
                 inputs=self._plan.inputs,
             )
             detokenizer = self._tokenizer.detokenizer(self._plan.context)
             self._choices[self._loop.add(sequence, self)] = ChoiceState(index, detokenizer)
+
+    def _guide(self, index: int) -> Guide | None:
+        matcher = self._plan.matchers[index] if self._plan.matchers else None
+        if self._plan.budget is None:
+            return matcher
+        return ReasoningLimiter(
+            self._plan.budget,
+            self._plan.generation_prompt,
+            self._tokenizer.detokenizer(self._plan.context),
+            self._tokenizer.encode,
+            matcher,
+        )
 
     def _segments(self, start: int) -> list[list[int]]:
         """The prompt from token number `start`, split at the checkpoints."""
@@ -230,12 +250,16 @@ class RequestState:
 
     def _add(self, output: TokenOutput) -> None:
         choice = self._choices[output.sequence_id]
-        if output.reason == "stop":
+        if output.reason == "stop" and not self._is_visible(output.token):
             choice.add_end_token()
         else:
             choice.add(output.token, self._logprobs(output))
         if output.reason is not None:
             choice.end(output.reason)
+
+    def _is_visible(self, token: int) -> bool:
+        """Whether a token that ends the output has text: stop tokens do, unless they are special."""
+        return token in self._plan.stop_token_ids and not self._tokenizer.is_special(token)
 
     def _logprobs(self, output: TokenOutput) -> Logprobs | None:
         if self._plan.top_logprobs is None:

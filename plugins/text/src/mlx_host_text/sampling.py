@@ -1,7 +1,7 @@
 """Samplers and logits processors in plain MLX.
 
-Order: repetition penalty, presence and frequency penalties, logit bias, grammar mask, the reported log-probabilities,
-temperature, top-k, top-p, min-p, XTC, the draw.
+Order: repetition penalty, presence and frequency penalties, logit bias, token masks (token_masks.py), grammar mask, the
+reported log-probabilities, temperature, top-k, top-p, min-p, XTC, the draw.
 """
 
 from __future__ import annotations

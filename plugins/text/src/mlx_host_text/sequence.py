@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 from mlx_host_text.sampling import Array, LogitsProcessor, Sampler
-from mlx_host_text.structured_output import GrammarMatcher
 
 KVCache = list[Any]
 """The library's cache objects for one sequence, one per layer; some layers hold recurrent state instead of keys."""
@@ -39,12 +38,19 @@ class CacheOps(Protocol):
     def nbytes(self, cache: KVCache) -> int: ...
 
 
+class Guide(Protocol):
+    """Masks the logits of one sequence, as its last logits processor."""
+
+    def process(self, token: int | None, logits: Array) -> Array:
+        """Mask logits (1, vocabulary) of the token that follows `token`, the last of the output if any."""
+
+
 @dataclass(frozen=True)
 class SequenceState:
     """A sequence to generate.
 
     `segments` are the prompt tokens that follow the ones in `cached`; prefill pauses after each segment and before the
-    last token, so that the cache can be copied there. `matcher` constrains the output. `inputs` are the library's
+    last token, so that the cache can be copied there. `guide` constrains the output. `inputs` are the library's
     inputs for the prompt where its tokens alone do not describe it (images, audio); the tokens are then cache keys.
     """
 
@@ -53,7 +59,7 @@ class SequenceState:
     max_tokens: int
     sampler: Sampler
     processors: list[LogitsProcessor]
-    matcher: GrammarMatcher | None = None
+    guide: Guide | None = None
     inputs: Any = None
 
 

@@ -215,9 +215,14 @@ class GrammarMatcher:
         bits = (mx.arange(256)[:, None] >> mx.arange(8)) & 1
         self._byte_penalties = mx.where(bits == 1, 0.0, -mx.inf)
 
-    def process(self, token: int | None, logits: Array) -> Array:
-        """Mask logits (1, vocabulary) of all tokens that may not follow `token`, the last of the output if any."""
+    def process(self, token: int | None, logits: Array, forced: int | None = None) -> Array:
+        """Mask logits (1, vocabulary) of all tokens that may not follow `token`, the last of the output if any.
+
+        If the grammar allows the token `forced`, all others are masked.
+        """
         mask = self._grammar.first if token is None else self._mask_after(token)
+        if forced is not None and mask[forced // 8 : forced // 8 + 1] and mask[forced // 8] >> forced % 8 & 1:
+            mask = _bit_mask([forced]).to_bytes(len(mask), "little")
         return logits + self._penalties(mask, logits.shape[-1]).astype(logits.dtype)
 
     def _penalties(self, mask: bytes, width: int) -> Array:

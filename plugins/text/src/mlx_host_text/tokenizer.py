@@ -113,6 +113,25 @@ class Tokenizer:
         # Tokenizers return their unknown token for symbols that they do not have.
         return int(token) if token is not None and self.symbols([token]) == [symbol] else None
 
+    def config(self) -> dict[str, Any]:
+        """The tokenizer's configuration, as far as it consists of JSON values, and its class."""
+        config = {
+            name: value
+            for name, value in json.loads(json.dumps(self._inner.init_kwargs, default=str)).items()
+            # Without the server's paths.
+            if name not in ("name_or_path", "chat_template") and not name.endswith("_file")
+        }
+        return config | {
+            "tokenizer_class": type(self._inner).__name__,
+            "vocab_size": len(self._inner),
+            "eos_token_ids": sorted(self.eos_ids),
+        }
+
+    def is_special(self, token: int) -> bool:
+        """Whether a token is a control token, such as the end of a turn."""
+        added = self._inner.added_tokens_decoder.get(token)
+        return token in self.eos_ids or (added is not None and bool(added.special))
+
     def decode(self, tokens: Sequence[int]) -> str:
         return str(self._inner.decode(list(tokens), skip_special_tokens=False, clean_up_tokenization_spaces=False))
 

@@ -28,13 +28,16 @@ def to_request(body: ChatBody) -> ChatRequest:
     return ChatRequest(
         id=f"chatcmpl-{uuid.uuid4().hex}",
         model=body.model or "",
-        priority=body.priority(),
+        priority=body.queue_priority(),
         messages=request_messages(body.messages),
         **choose(body.tool_choice, request_tools(body.tools)),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),
-        max_tokens=body.max_completion_tokens or body.max_tokens,
+        max_tokens=body.max_completion_tokens or body.token_limit(),
+        max_reasoning_tokens=body.max_reasoning_tokens(),
         stop=body.stops(),
+        include_stop=body.include_stop_str_in_output is True,
+        cache_salt=body.cache_salt,
         top_logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         n=body.n or 1,
         output_format=body.output_format(

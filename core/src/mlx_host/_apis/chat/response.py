@@ -13,7 +13,7 @@ from fastapi.responses import Response
 
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, Reply, VisiblePart
 from mlx_host.api.http import Collector, Encoder, JsonResponse, dumps
-from mlx_host.api.text import logprobs_json, usage_json
+from mlx_host.api.text import StreamOptions, logprobs_json, usage_json, usage_so_far
 from mlx_host.events import Logprobs, Started
 from mlx_host.parsing import Content, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
@@ -107,17 +107,24 @@ class ChunkEncoder(Encoder[ChatEvent]):
     The JSON that all chunks share is serialized once: only the text is serialized for each chunk.
     """
 
-    def __init__(self, reply: Reply[ChatEvent], *, include_usage: bool) -> None:
+    def __init__(self, reply: Reply[ChatEvent], options: StreamOptions) -> None:
         n = choice_count(reply)
-        self._include_usage = include_usage
+        self._reply = reply
+        self._include_usage = include_usage = options.include_usage is True
+        self._continuous_usage = include_usage and options.continuous_usage_stats is True
         self._calls = [0] * n
         self._head = dumps(Envelope(reply).json("chat.completion.chunk"))[:-1]
         self._heads = [f'{self._head},"choices":[{{"index":{index},"delta":' for index in range(n)]
-        self._end = '}],"usage":null}' if include_usage else "}]}"
-        self._plain = f',"logprobs":null,"finish_reason":null{self._end}'
+        self._set_end('}],"usage":null}' if include_usage else "}]}")
+
+    def _set_end(self, end: str) -> None:
+        self._end = end
+        self._plain = f',"logprobs":null,"finish_reason":null{end}'
 
     def encode(self, events: Sequence[ChatEvent]) -> list[str]:
         out: list[str] = []
+        if self._continuous_usage:
+            self._set_end(f'}}],"usage":{dumps(usage_so_far(self._reply))}}}')
         for event in events:
             match event:
                 case ChoiceDelta(choice, [Content(text)], ()):

@@ -10,7 +10,7 @@ from mlx_host._apis.chat.response import ChunkEncoder, CompletionCollector
 from mlx_host._apis.chat.schema import ChatBody
 from mlx_host.api import Deadline, Endpoints, Service
 from mlx_host.api.http import caller, ignored_header, new_router, respond
-from mlx_host.api.text import unenforced_strict
+from mlx_host.api.text import StreamOptions, unenforced_limits, unenforced_strict
 
 
 class ChatEndpoints(Endpoints):
@@ -26,10 +26,11 @@ class ChatEndpoints(Endpoints):
         async def chat_completions(body: ChatBody, http: Request) -> Response:
             request, stream = to_request(body), body.stream is True
             reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
-            headers = ignored_header(sorted([*body.ignored(), *unenforced_strict(request, reply.model)]))
+            model = reply.model
+            ignored = [*unenforced_strict(request, model), *unenforced_limits(body.reasoning_limits(), model)]
+            headers = ignored_header(sorted([*body.ignored(), *ignored]))
             if not stream:
                 return await respond(http, reply, CompletionCollector(reply), headers)
-            include_usage = bool(body.stream_options and body.stream_options.include_usage)
-            return await respond(http, reply, ChunkEncoder(reply, include_usage=include_usage), headers)
+            return await respond(http, reply, ChunkEncoder(reply, body.stream_options or StreamOptions()), headers)
 
         return router

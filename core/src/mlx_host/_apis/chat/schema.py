@@ -6,13 +6,14 @@ Source: the OpenAI SDK's `types/chat/completion_create_params.py`, and vLLM for 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from mlx_host.api.chat_messages import Messages, Tools
 from mlx_host.api.common_fields import ConversationBody, StreamOptions, Tokens
 from mlx_host.api.response_format import ResponseFormat
+from mlx_host.errors import InvalidRequestError
 
 
 class ChatBody(ConversationBody):
@@ -21,7 +22,7 @@ class ChatBody(ConversationBody):
     messages: Messages
 
     stream_options: StreamOptions | None = None
-    max_tokens: Tokens | None = None
+    max_tokens: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     max_completion_tokens: Tokens | None = None
     n: int | None = Field(None, ge=1, le=128)
     logprobs: bool | None = None
@@ -38,6 +39,12 @@ class ChatBody(ConversationBody):
     audio: dict[str, Any] | None = None
     modalities: list[str] | None = None
     web_search_options: dict[str, Any] | None = None
+
+    def token_limit(self) -> int | None:
+        """Return `max_tokens`; None, for no limit, if it is -1. InvalidRequestError if it is 0."""
+        if self.max_tokens == 0:
+            raise InvalidRequestError("max_tokens must be at least 1, or -1 for no limit; got 0.", param="max_tokens")
+        return None if self.max_tokens == -1 else self.max_tokens
 
     def ignored(self) -> list[str]:
         """Return the names of fields that are not null and have no effect."""

@@ -32,7 +32,7 @@ class CompletionBody(GenerationBody):
     ]
     suffix: str | None = None
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(None, ge=0, lt=2**63)
+    max_tokens: int | None = Field(None, ge=-1, lt=2**63)
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
     logprobs: int | None = Field(None, ge=0, le=20)
@@ -58,6 +58,12 @@ class CompletionBody(GenerationBody):
         return sorted(fields)
 
 
+def _max_tokens(given: int | None) -> int | None:
+    if given is None:
+        return DEFAULT_MAX_TOKENS
+    return None if given == -1 else given
+
+
 def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
     """Translate a body; InvalidRequestError names a field that is not supported."""
     if len(body.prompt) > MAX_PROMPTS:
@@ -73,13 +79,15 @@ def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
         )
     common: dict[str, Any] = {
         "model": body.model or "",
-        "priority": body.priority(),
+        "priority": body.queue_priority(),
         "suffix": body.suffix or None,
         "echo": body.echo is True,
         "special_tokens": body.add_special_tokens is not False,
         "sampling": body.sampling(),
-        "max_tokens": DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens,
+        "max_tokens": _max_tokens(body.max_tokens),
         "stop": body.stops(),
+        "include_stop": body.include_stop_str_in_output is True,
+        "cache_salt": body.cache_salt,
         # The best choices are selected by their log-probabilities.
         "top_logprobs": 0 if body.logprobs is None and body.n_generated > body.n_returned else body.logprobs,
         "n": body.n_generated,

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from mlx_host.api import OutputCompleted, Reply
 from mlx_host.api.http import Collector, Encoder, JsonResponse, dumps
-from mlx_host.api.text import finite, usage_json
+from mlx_host.api.text import StreamOptions, finite, usage_json, usage_so_far
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, PromptEcho, StopReason, TextDelta, TokenLogprob
 from mlx_host.requests import CompletionRequest
 
@@ -186,14 +186,17 @@ class CompletionCollector(Collector[NumberedEvent]):
 class ChunkEncoder(Encoder[NumberedEvent]):
     """Encodes completions as chunks; the JSON that all chunks share is serialized once."""
 
-    def __init__(self, reply: CompletionReply, prompts: int, *, logprobs: bool, include_usage: bool) -> None:
+    def __init__(self, reply: CompletionReply, prompts: int, options: StreamOptions, *, logprobs: bool) -> None:
         self._reply = reply
         self._prompts = prompt_outputs(reply, prompts, logprobs=logprobs)
-        self._include_usage = include_usage
+        self._include_usage = include_usage = options.include_usage is True
+        self._continuous_usage = include_usage and options.continuous_usage_stats is True
         self._head = dumps(envelope(reply))[:-1]
         self._end = '],"usage":null}' if include_usage else "]}"
 
     def encode(self, events: Sequence[NumberedEvent]) -> list[str]:
+        if self._continuous_usage:
+            self._end = f'],"usage":{dumps(usage_so_far(self._reply))}}}'
         return [
             f'{self._head},"choices":[{dumps(delta)}{self._end}'
             for number, group in grouped(events)

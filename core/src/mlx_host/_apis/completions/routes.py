@@ -9,6 +9,7 @@ from mlx_host._apis.completions.request import CompletionBody, to_requests
 from mlx_host._apis.completions.response import ChunkEncoder, CompletionCollector, CompletionReply
 from mlx_host.api import Caller, Deadline, Endpoints, Service
 from mlx_host.api.http import MergedReply, caller, ignored_header, new_router, respond
+from mlx_host.api.text import StreamOptions
 
 
 class CompletionEndpoints(Endpoints):
@@ -28,8 +29,7 @@ class CompletionEndpoints(Endpoints):
             if not body.stream:
                 collector = CompletionCollector(reply, prompts, body.n_returned, logprobs=logprobs)
                 return await respond(http, reply, collector, headers)
-            include_usage = bool(body.stream_options and body.stream_options.include_usage)
-            encoder = ChunkEncoder(reply, prompts, logprobs=logprobs, include_usage=include_usage)
+            encoder = ChunkEncoder(reply, prompts, body.stream_options or StreamOptions(), logprobs=logprobs)
             return await respond(http, reply, encoder, headers)
 
         return router

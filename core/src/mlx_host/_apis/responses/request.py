@@ -20,11 +20,14 @@ def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
         raise InvalidRequestError("background is not supported by this server; use stream.", param="background")
     return replace(
         to_prompt(body, items),
-        priority=body.priority(),
+        priority=body.queue_priority(),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),
         max_tokens=body.max_output_tokens,
+        max_reasoning_tokens=body.max_reasoning_tokens(),
         stop=body.stops(),
+        include_stop=body.include_stop_str_in_output is True,
+        cache_salt=body.cache_salt,
         top_logprobs=(body.top_logprobs or 0) if body.wants_logprobs else None,
     )
 
@@ -45,7 +48,7 @@ def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
         messages=messages,
         **choose(body.tool_choice, tools),
         output_format=body.output_format(format.output_format() if format is not None else None, "text.format"),
-        template_kwargs=body.template_kwargs(body.reasoning.effort if body.reasoning is not None else None),
+        template_kwargs=body.template_kwargs(None),
     )
 
 

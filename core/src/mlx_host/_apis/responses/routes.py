@@ -28,7 +28,7 @@ from mlx_host.api.http import (
     respond,
     while_connected,
 )
-from mlx_host.api.text import unenforced_strict
+from mlx_host.api.text import unenforced_limits, unenforced_strict
 from mlx_host.errors import InvalidRequestError, RequestError
 from mlx_host.requests import ChatRequest
 
@@ -76,7 +76,11 @@ class ResponsesEndpoints(Endpoints):
         reply = self._reply(body, to_request(body, [*history, *items]), http)
         prepared = reply.request
         assert isinstance(prepared, ChatRequest)
-        headers = ignored_header(sorted([*body.ignored(), *unenforced_strict(prepared, reply.model)]))
+        ignored = [
+            *unenforced_strict(prepared, reply.model),
+            *unenforced_limits(body.reasoning_limits(), reply.model),
+        ]
+        headers = ignored_header(sorted([*body.ignored(), *ignored]))
         builder = ResponseBuilder(new_response(body, prepared.id, reply.model.name))
         output = ResponseEncoder if body.stream else ResponseCollector
         return await respond(

@@ -29,12 +29,6 @@ class TextConfig(BaseModel):
     format: TextFormat | None = None
 
 
-class ReasoningConfig(BaseModel):
-    model_config = ConfigDict(extra="allow")
-
-    effort: str | None = None
-
-
 class InputBody(ConversationBody):
     """The fields that determine the prompt."""
 
@@ -44,7 +38,6 @@ class InputBody(ConversationBody):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
     text: TextConfig | None = None
-    reasoning: ReasoningConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
 
     # Fields that are rejected: they would change the response and are not supported.
@@ -54,9 +47,8 @@ class InputBody(ConversationBody):
     def ignored(self) -> list[str]:
         """Return the names of fields that are not null and have no effect."""
         fields = self.given_extra()
-        for name, part in (("text", self.text), ("reasoning", self.reasoning)):
-            extra = part.model_extra if part is not None else None
-            fields += [f"{name}.{key}" for key, value in (extra or {}).items() if value is not None]
+        extra = self.text.model_extra if self.text is not None else None
+        fields += [f"text.{key}" for key, value in (extra or {}).items() if value is not None]
         return sorted(fields)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
-from mlx_host.requests import DetokenizeRequest, TokenizeRequest
+from mlx_host.requests import DetokenizeRequest, TokenizeRequest, TokenizerInfoRequest
 
 
 def create(service: Service, settings: ApiSettings) -> Endpoints:
@@ -14,9 +14,9 @@ def create(service: Service, settings: ApiSettings) -> Endpoints:
 
 TOKENS = Api(
     name="tokens",
-    summary="vLLM's tokenize and detokenize",
+    summary="vLLM's tokenize, detokenize and tokenizer_info",
     settings=ApiSettings,
     create=create,
-    prefixes=("/tokenize", "/detokenize"),
-    request_types=(TokenizeRequest, DetokenizeRequest),
+    prefixes=("/tokenize", "/detokenize", "/tokenizer_info"),
+    request_types=(TokenizeRequest, DetokenizeRequest, TokenizerInfoRequest),
 )

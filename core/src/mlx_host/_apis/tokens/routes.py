@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, compatible with vLLM."""
+"""POST /tokenize, POST /detokenize and GET /tokenizer_info, compatible with vLLM."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mlx_host.api import Endpoints, Service
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
 from mlx_host.api.http import Collector, JsonResponse, caller, ignored_header, new_router, respond
 from mlx_host.errors import InvalidRequestError
-from mlx_host.events import Event, TextDelta, Tokenized
-from mlx_host.requests import ChatRequest, DetokenizeRequest, TokenizeRequest
+from mlx_host.events import Event, TextDelta, Tokenized, TokenizerInfo
+from mlx_host.requests import ChatRequest, DetokenizeRequest, TokenizeRequest, TokenizerInfoRequest
 
 
 class TokenBody(BaseModel):
@@ -125,5 +125,16 @@ class TokenEndpoints(Endpoints):
                 return {"prompt": "".join([event.text for event in events if isinstance(event, TextDelta)])}
 
             return await respond(http, reply, EventCollector(build), ignored_header(body.ignored()))
+
+        @router.get("/tokenizer_info", response_model=None)
+        async def tokenizer_info(http: Request, model: str = "") -> Response:
+            request = TokenizerInfoRequest(id=f"tokinfo-{uuid.uuid4().hex}", model=model)
+            reply = self._service.submit(request, caller=caller(http))
+
+            def build(events: list[Event]) -> dict[str, Any]:
+                (found,) = [event for event in events if isinstance(event, TokenizerInfo)]
+                return dict(found.config)
+
+            return await respond(http, reply, EventCollector(build), ignored_header([]))
 
         return router

@@ -46,7 +46,7 @@ class VlmCacheOps:
 
 
 class SequenceProcessor:
-    """The logits processors and the grammar matcher of one sequence, with the signature that mlx-vlm expects."""
+    """The logits processors and the guide of one sequence, with the signature that mlx-vlm expects."""
 
     def __init__(self, sequence: SequenceState, prompt: Sequence[int]) -> None:
         self._sequence = sequence
@@ -62,11 +62,11 @@ class SequenceProcessor:
     def _process(self, token: int | None, logits: Array) -> Array:
         for process in self._sequence.processors:
             logits = process(self._tokens, logits)
-        if self._sequence.matcher is None:
+        if self._sequence.guide is None:
             return logits
-        # So that the network does not wait for the matcher.
+        # So that the network does not wait for the guide.
         mx.async_eval(logits)  # type: ignore[no-untyped-call]
-        return self._sequence.matcher.process(token, logits)
+        return self._sequence.guide.process(token, logits)
 
 
 class Prefill:
@@ -86,7 +86,7 @@ class Prefill:
         if not inputs.divisible and start:
             # The rest of an indivisible prompt contains no images.
             arrays = {key: value for key, value in arrays.items() if key not in (DEEPSTACK_FEATURES, DEEPSTACK_MASK)}
-        processed = bool(sequence.processors) or sequence.matcher is not None
+        processed = bool(sequence.processors) or sequence.guide is not None
         self._batch = PromptProcessingBatch(
             model=language_model,
             uids=[sequence_id],
