@@ -22,7 +22,7 @@ from mlx_host.requests import Request
 
 log = logging.getLogger(__name__)
 
-# Implementations that block the event loop for longer are logged: every stream waits for them.
+# Implementations that block the event loop for longer are logged: they block all streams.
 MAX_SECONDS = 0.05
 
 FAILED = "A plugin failed on this request; the server's log has the details."
@@ -219,7 +219,7 @@ class _Stopwatch:
         self.pause()
         if self._elapsed > MAX_SECONDS:
             log.warning(
-                "plugin %r of %s: %s took %.0f ms; every stream waited for it",
+                "plugin %r of %s: %s took %.0f ms and blocked all streams",
                 self._info.name,
                 self._info,
                 self._hook,
