@@ -115,7 +115,7 @@ def test_help_of_run_is_grouped_and_names_each_settings_variable() -> None:
     groups = panels(done.stdout)
     assert list(groups) == ["Server", "Model", "APIs", "Options"]
     assert (
-        "--port INTEGER The port to listen on; 0 takes a free one. [default: 8000] [env: MLX_HOST_PORT]"
+        "--port INTEGER The port to listen on; 0 selects a free port. [default: 8000] [env: MLX_HOST_PORT]"
         in (groups["Server"])
     )
     assert "Relative paths are relative to the working directory. [env: MLX_HOST_CONFIG]" in groups["Server"]

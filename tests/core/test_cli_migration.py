@@ -293,7 +293,7 @@ def test_its_file_and_its_flags_are_equivalent(started: Callable[..., Start]) ->
         ("server: {hots: x}\nmodels: [{model_path: model}]", "server in 'old.yaml' has an unknown key 'hots' (did you"),
         ("models: [{model_path: model, model_type: [lm]}]", "model_type ['lm'] is not one of 'lm', 'multimodal'"),
         ("models: [{model_path: model, model_type: image-edit, lora_paths: 5}]", "'lora_paths' in [[models]] number 1"),
-        ("models: [{model_path: 5}]", "'model' in [[models]] number 1 of old.yaml: input should be a valid string"),
+        ("models: [{model_path: 5}]", "'model' in [[models]] number 1 of old.yaml: must be a string, got 5"),
         ("models: [{model_path: model, default_top_p: 3}]", "'top_p' in [[models]] number 1 of old.yaml"),
     ],
 )

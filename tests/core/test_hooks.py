@@ -313,7 +313,7 @@ def test_a_slow_hook_is_named(caplog: pytest.LogCaptureFixture, seconds: float, 
     guard_prepare_request(plain, INFO, clock)(REQUEST)
     guard_request_finished(plain, INFO, clock)(RECORD)
     expected = [
-        f"plugin 'slow' of mlx-host-slow 2.0: {hook} took 60 ms; every stream waited for it"
+        f"plugin 'slow' of mlx-host-slow 2.0: {hook} took 60 ms and blocked all streams"
         for hook in ("prepare_request", "request_finished")
     ]
     assert [record.getMessage() for record in caplog.records] == (expected if named else [])

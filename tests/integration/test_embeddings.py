@@ -142,7 +142,7 @@ def test_too_long_input_is_rejected_or_truncated(server: ServerProcess, model: s
         ({"input": [30522]}, "input", "token id 30522 is out of range"),
         ({"input": [[1], [-1]]}, "input[1]", "token id -1 is out of range"),
         ({"input": "a", "encoding_format": "int8"}, "encoding_format", "float"),
-        ({"input": "a", "dimensions": 0}, "dimensions", "greater than or equal to 1"),
+        ({"input": "a", "dimensions": 0}, "dimensions", "at least 1"),
         ({"input": "a", "dimensions": 128}, "dimensions", "not trained for shorter"),
         ({"input": "a", "dimensions": 1000}, "dimensions", "384"),
         ({"input": "a", "input_type": "novel"}, "input_type", "query"),

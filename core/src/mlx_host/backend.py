@@ -42,8 +42,8 @@ class LoadProgress(Protocol):
 class ModelSource:
     """Where a model comes from; `fetch` downloads or converts it if necessary and returns a local folder or file.
 
-    `ref` is the reference as given with `--model`, `description` is for messages. Creating a ModelSource must be cheap
-    and must not access the network; `fetch` runs in the model's process.
+    `ref` is the reference as given with `--model`, `description` is for log and error messages. Creating a
+    ModelSource must be cheap and must not access the network; `fetch` runs in the model's process.
     """
 
     ref: str
@@ -152,6 +152,6 @@ def message_text(message: Json) -> str:
             )
         if not isinstance(part.get("text"), str):
             raise UnsupportedRequestError(
-                "messages: a content part of type 'text' has no string 'text'.", param="messages"
+                "messages: a content part of type 'text' must have a string 'text'.", param="messages"
             )
     return "".join(part["text"] for part in content)

@@ -78,7 +78,7 @@ class Logprobs:
 class TextDelta(Event):
     """Generated text of one choice.
 
-    The text consists of whole characters and may be empty. `token_count` is the number of tokens that it stands for.
+    The text consists of whole characters and may be empty. `token_count` is the number of its tokens.
     """
 
     text: str

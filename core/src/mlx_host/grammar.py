@@ -82,7 +82,7 @@ class Concat(Grammar):
 
 @dataclass(frozen=True, slots=True)
 class Alternatives(Grammar):
-    """One of the parts; there must be at least one."""
+    """Any one of the parts, of which there must be at least one."""
 
     parts: tuple[Grammar, ...]
 

@@ -39,7 +39,7 @@ def test_unknown_model_is_a_404_that_lists_the_models(several: ServerProcess) ->
     ):
         error = error_of(response, 404)
         assert (error["code"], error["param"]) == ("model_not_found", "model")
-        assert error["message"] == "Model 'three' not found. Available models: org/one, two."
+        assert "org/one, two" in error["message"]
     error_of(post(several, {"model": "three", "messages": text_script("hi"), "stream": True}), 404)
     error_of(post(several, {"messages": text_script("hi")}), 404)
 

@@ -47,7 +47,7 @@ def test_tokens_are_detokenized(server: ServerProcess) -> None:
         ("/tokenize", {"messages": text_script("a"), "continue_final_message": True}, "continue_final_message"),
         ("/tokenize", {"messages": text_script("a"), "chat_template": "{{ 1 }}"}, "chat_template"),
         ("/detokenize", {}, "tokens"),
-        ("/detokenize", {"tokens": [-1]}, "tokens.0"),
+        ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
         ("/detokenize", {"tokens": "a"}, "tokens"),
     ],
 )

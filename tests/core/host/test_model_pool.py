@@ -78,7 +78,7 @@ def test_failure_of_the_only_model_or_of_one_in_strict_mode_is_raised(failing: C
         for trials, strict in (([failing("b")], False), ([good("a"), failing("b")], True)):
             pool = pool_of(*trials)
             pool.start()
-            with pytest.raises(LoadError, match="Model 'b' failed to load"):
+            with pytest.raises(LoadError, match="'b'"):
                 await pool.wait_started(strict=strict)
             await pool.stop(60)
 
@@ -89,7 +89,7 @@ def test_failure_of_all_models_is_raised_and_names_them() -> None:
     async def test() -> None:
         pool = pool_of(bad("a"), crashing("b"))
         pool.start()
-        with pytest.raises(LoadError, match="No model could be loaded") as caught:
+        with pytest.raises(LoadError) as caught:
             await pool.wait_started()
         assert "'a' failed to load: bad path" in str(caught.value)
         assert "'b' failed to load: The model's process exited" in str(caught.value)
@@ -105,9 +105,9 @@ def test_models_can_be_added_and_removed() -> None:
         await pool.wait_started()
         changes = pool.changes()
         added = pool.add(spec("b"))
-        with pytest.raises(UsageError, match="Duplicate model name 'b'"):
+        with pytest.raises(UsageError, match="'b'"):
             pool.add(spec("b"))
-        with pytest.raises(ModelUnavailableError, match="'b' is not loaded"):
+        with pytest.raises(ModelUnavailableError, match="'b'"):
             await text(added)
         await added.load()
         assert await text(added) == "xxx"

@@ -203,7 +203,7 @@ def test_failed_model_reports_the_error_and_fails_waiting_requests() -> None:
                 await stream
             await in_state(model, ModelState.FAILED)
             status = model.status()
-            assert status.error == "Its process exited 3 times within 60 s. Its process exited (exited)."
+            assert "3 times" in (status.error or "")
             assert status.retry_at is not None
             with pytest.raises(LoadError, match="exited while loading"):
                 await model.load()

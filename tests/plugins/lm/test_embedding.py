@@ -75,14 +75,15 @@ def test_token_ids_are_embedded_without_special_tokens(model: TextModel) -> None
     assert tokens[0] == Started(prompt_tokens=3)
     assert isinstance(text[0], Started)
     assert text[0].prompt_tokens > 1
-    with pytest.raises(InvalidRequestError, match="token id 49152 is out of range"):
+    with pytest.raises(InvalidRequestError, match="49152"):
         embed(model, [49152])
 
 
 def test_an_input_beyond_the_context_is_rejected_or_truncated(tiny_llama: Path) -> None:
     model = load(tiny_llama, context_length=8)
-    with pytest.raises(ContextLengthExceededError, match=r"8 tokens.* 300 tokens|8 tokens.* 301 tokens"):
+    with pytest.raises(ContextLengthExceededError) as error:
         embed(model, "one " * 300)
+    assert (error.value.limit, error.value.prompt_tokens) in ((8, 300), (8, 301))
     np.testing.assert_allclose(
         embed(model, "one two three four five six seven eight nine ten", truncate=True),
         embed(model, "one two three four five six seven eight"),
@@ -92,8 +93,9 @@ def test_an_input_beyond_the_context_is_rejected_or_truncated(tiny_llama: Path) 
 
 def test_other_dimensions_are_rejected(model: TextModel) -> None:
     assert embed(model, "a cat", dimensions=64).shape == (1, 64)
-    with pytest.raises(InvalidRequestError, match="64 and it is not trained for shorter ones"):
+    with pytest.raises(InvalidRequestError) as error:
         embed(model, "a cat", dimensions=32)
+    assert error.value.param == "dimensions"
 
 
 def test_a_network_without_a_backbone_has_no_hidden_states() -> None:
@@ -110,5 +112,5 @@ def test_a_network_without_a_backbone_has_no_hidden_states() -> None:
 
 def test_a_model_without_an_embedder_rejects_embeddings(model: TextModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model, "_embeddings", None)
-    with pytest.raises(UnsupportedRequestError, match="does not support embeddings"):
+    with pytest.raises(UnsupportedRequestError):
         embed(model, "a cat")

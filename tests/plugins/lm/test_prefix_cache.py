@@ -5,7 +5,7 @@ from pathlib import Path
 import mlx.core as mx
 import pytest
 from mlx_host.requests import Json
-from mlx_host_lm.mlx_lm_api import LmCacheOps
+from mlx_host_lm.mlx_lm_api import cache_ops
 from mlx_host_text.model import TextModel
 from mlx_host_text.prefix_cache import PrefixCache
 from mlx_host_text.sequence import CacheSnapshot
@@ -137,7 +137,7 @@ def test_running_sequences_count_towards_the_budget(tiny_llama: Path) -> None:
 
 
 def prefix_cache(folder: Path) -> PrefixCache:
-    return PrefixCache(LmCacheOps(load_network(str(folder))[0]))
+    return PrefixCache(cache_ops(load_network(str(folder))[0]))
 
 
 @pytest.fixture

@@ -221,9 +221,9 @@ def test_a_vector_that_is_not_finite_fails_its_request_only() -> None:
 @pytest.mark.parametrize("inputs", [["a" * 41], [list(range(41))]])
 def test_an_input_beyond_the_context_is_rejected_with_both_lengths(inputs: list[Any]) -> None:
     scheduler, embedder = new_scheduler()
-    with pytest.raises(ContextLengthExceededError, match=r"40 tokens.* 41 tokens") as error:
+    with pytest.raises(ContextLengthExceededError) as error:
         run(scheduler, embedding_request(*inputs))
-    assert error.value.param == "input"
+    assert (error.value.param, error.value.limit, error.value.prompt_tokens) == ("input", 40, 41)
     with pytest.raises(ContextLengthExceededError) as error:
         run(scheduler, embedding_request("abc", *inputs))
     assert error.value.param == "input[1]"
@@ -239,13 +239,15 @@ def test_truncated_inputs_count_their_remaining_tokens() -> None:
 
 @pytest.mark.parametrize("token", [-1, 1000, 2**70])
 def test_token_ids_out_of_range_are_rejected(token: int) -> None:
-    with pytest.raises(InvalidRequestError, match=rf"token id {token} is out of range \(0 to 999\)"):
+    with pytest.raises(InvalidRequestError, match=str(token)) as error:
         run(new_scheduler()[0], embedding_request([1, token]))
+    assert error.value.param == "input"
 
 
 def test_an_input_without_tokens_is_rejected() -> None:
-    with pytest.raises(InvalidRequestError, match="has no tokens"):
+    with pytest.raises(InvalidRequestError) as error:
         run(new_scheduler()[0], embedding_request("a", ""))
+    assert error.value.param == "input[1]"
 
 
 def test_shortened_vectors_are_unit_vectors() -> None:
@@ -257,7 +259,7 @@ def test_shortened_vectors_are_unit_vectors() -> None:
 
 @pytest.mark.parametrize("dimensions", [1, 4])
 def test_unsupported_dimensions_are_rejected(dimensions: int) -> None:
-    with pytest.raises(InvalidRequestError, match=f"does not support {dimensions}") as error:
+    with pytest.raises(InvalidRequestError) as error:
         run(new_scheduler()[0], embedding_request("abc", dimensions=dimensions))
     assert error.value.param == "dimensions"
 
@@ -270,8 +272,9 @@ def test_images_are_encoded_over_several_turns_with_their_texts() -> None:
 
 
 def test_an_image_with_token_ids_is_rejected() -> None:
-    with pytest.raises(InvalidRequestError, match="not with token ids"):
+    with pytest.raises(InvalidRequestError) as error:
         run(new_scheduler()[0], embedding_request("", [1], images=("a", "a")))
+    assert error.value.param == "input"
 
 
 def test_a_shortened_vector_of_zeros_stays_zero() -> None:

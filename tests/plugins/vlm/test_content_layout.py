@@ -48,17 +48,15 @@ class TestContentLayout:
 
     def test_a_template_without_placeholders_supports_text_only(self) -> None:
         layout = detect_layout(concatenating_template, lambda parts: None, {"image": ["<image>"]})
-        with pytest.raises(
-            InvalidRequestError, match="supports text only; run a model that supports it with --backend vlm"
-        ):
+        with pytest.raises(InvalidRequestError, match="--backend vlm"):
             layout.content([IMAGE], "m")
 
     def test_each_image_and_clip_has_one_placeholder(self) -> None:
         layout = detect_layout(part_list_template, add_placeholders, CANDIDATES)
         layout.check("<s><I>Hi<I><A>", {"image": 2, "audio": 1}, "messages")
-        with pytest.raises(InvalidRequestError, match="'<I>' is this model's placeholder for an image_url; remove it"):
+        with pytest.raises(InvalidRequestError, match="'<I>'"):
             layout.check("<s><I>Hi<I>", {"image": 1}, "messages")
-        with pytest.raises(InvalidRequestError, match="renders 1 of the 2 image_url parts; it drops"):
+        with pytest.raises(InvalidRequestError, match="1 of the 2"):
             layout.check("<s><I>Hi", {"image": 2}, "messages")
 
     def test_unknown_placeholders_are_not_counted(self) -> None:

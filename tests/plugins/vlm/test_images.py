@@ -306,11 +306,9 @@ def test_a_text_only_model_rejects_images(tiny_text_only: Path) -> None:
     model = load(tiny_text_only)
     try:
         assert generate_one(model, chat_request("Hello", max_tokens=3)).completion_tokens == 3
-        with pytest.raises(
-            InvalidRequestError, match="supports text only; run a model that supports it with --backend vlm"
-        ):
+        with pytest.raises(InvalidRequestError, match="--backend vlm"):
             generate_one(model, image_request(1))
-        with pytest.raises(UnsupportedRequestError, match="does not support images"):
+        with pytest.raises(UnsupportedRequestError):
             list(model.generate(EmbeddingRequest(id="e", model="m", inputs=[""], images=[image_url(1)])))
     finally:
         model.close()

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mlx_host._plugins.manager import PARSER_PACKAGES, Plugins
+from mlx_host._validation import field_path, reason
 from mlx_host.errors import UsageError
 from mlx_host.parsing import Marker, Parser, Part, ToolCall
 from mlx_host.requests import Json
@@ -141,9 +142,10 @@ def read_recordings(file: Path, generation_prompt: str) -> list[Recording]:
                 entry = _Entry.model_validate_json(line)
             except ValidationError as error:
                 details = error.errors()[0]
-                field = "".join(f"{step}: " for step in details["loc"][:1])
+                field = field_path(details["loc"])
+                prefix = f"{field}: " if field else ""
                 raise UsageError(
-                    f"Line {number} of {str(file)!r} is invalid: {field}{details['msg']}. "
+                    f"Line {number} of {str(file)!r} is invalid: {prefix}{reason([details])}. "
                     'It must be a JSON object with "text", and optionally "generation_prompt" and "tools".'
                 ) from error
             prompt = generation_prompt if entry.generation_prompt is None else entry.generation_prompt

@@ -196,7 +196,7 @@ mlx-host run --backend $name
 `$module/routes.py` defines the endpoint. Replace them with yours:
 
 * an endpoint converts the body to a request, submits it, and returns `respond(...)` with an `Encoder` for a stream or
-  a `Collector` for a plain response;
+  a `Collector` for a non-streaming response;
 * an API for existing backends submits one of the requests of `mlx_host.requests` and does not need a backend; a
   `ChatRequest` is submitted with `service.chat`;
 * reject unsupported parameters with `InvalidRequestError`, and list parameters without effect in `ignored_header`.

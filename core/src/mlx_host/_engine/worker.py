@@ -34,7 +34,7 @@ class Worker(Protocol):
         """Kill the worker."""
 
     def wait(self) -> str:
-        """Wait until the worker has exited; return the reason, for messages."""
+        """Wait until the worker has exited; return the reason, for error messages."""
 
     def request_stack_dump(self) -> None:
         """Make the worker write the stack traces of its threads, to be read with `read_stack_traces`."""

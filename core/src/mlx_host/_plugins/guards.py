@@ -6,11 +6,12 @@ implementation is one. pluggy therefore orders and calls it as it would the impl
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import logging
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Any
 
 import pluggy
@@ -21,7 +22,7 @@ from mlx_host.requests import Request
 
 log = logging.getLogger(__name__)
 
-# Implementations that block the event loop for longer are logged: every stream waits for them.
+# Implementations that block the event loop for longer are logged: they block all streams.
 MAX_SECONDS = 0.05
 
 FAILED = "A plugin failed on this request; the server's log has the details."
@@ -109,84 +110,93 @@ def guard_prepare_request(function: Function, info: PluginInfo, clock: Clock = t
 
     An implementation may raise RequestError; it must return a request of the same type, with the same id and model.
     """
+    if inspect.isgeneratorfunction(function):
+        return _guard_preparing_wrapper(function, info, clock)
+    parameters = list(inspect.signature(function).parameters)
+    if "request" not in parameters:
+        raise PluginError("prepare_request must take the argument 'request' unless it is a wrapper")
+    position = parameters.index("request")
 
-    def fail(reason: str) -> PluginFailedError:
-        log.error("plugin %r of %s: prepare_request %s", info.name, info, reason)
-        return PluginFailedError(FAILED)
-
-    def crash(error: Exception) -> PluginFailedError:
-        log.error("plugin %r of %s: prepare_request failed", info.name, info, exc_info=error)
-        return PluginFailedError(FAILED)
-
-    def check(result: Any, original: Request) -> Any:
-        if type(result) is not type(original):
-            raise fail(f"returned {type(result).__name__}, not {type(original).__name__}")
-        for attribute in ("id", "model"):
-            before, after = getattr(original, attribute), getattr(result, attribute)
-            if before != after:
-                raise fail(f"changed {attribute!r} of the request from {before!r} to {after!r}")
-        return result
-
-    if not inspect.isgeneratorfunction(function):
-        parameters = list(inspect.signature(function).parameters)
-        if "request" not in parameters:
-            raise PluginError("prepare_request must take the argument 'request' unless it is a wrapper")
-        position = parameters.index("request")
-
-        @functools.wraps(function)
-        def guard(*args: Any) -> Any:
-            watch = _Stopwatch("prepare_request", info, clock)
-            try:
+    @functools.wraps(function)
+    def guard(*args: Any) -> Any:
+        watch = _Stopwatch("prepare_request", info, clock)
+        try:
+            with _failures_logged(info):
                 result = function(*args)
-            except RequestError:
-                raise
-            except Exception as error:
-                raise crash(error) from error
-            finally:
-                watch.stop()
-            return check(result, args[position])
+        finally:
+            watch.stop()
+        return _checked(info, result, args[position])
 
-        return guard
+    return guard
 
+
+def _guard_preparing_wrapper(function: Function, info: PluginInfo, clock: Clock) -> Function:
     @functools.wraps(function)
     def wrapper(*args: Any) -> Generator[None, Any, Any]:
         watch = _Stopwatch("prepare_request", info, clock)
         wrapped = function(*args)
-        try:
-            next(wrapped)
-        except RequestError:
-            raise
-        except StopIteration:
-            raise fail("is a wrapper that does not yield") from None
-        except Exception as error:
-            raise crash(error) from error
+        with _failures_logged(info):
+            try:
+                next(wrapped)
+            except StopIteration:
+                raise _violation(info, "is a wrapper that does not yield") from None
         watch.pause()
-        rejection: RequestError | None = None
-        inner: Any = None
+        inner, rejection = None, None
         try:
             inner = yield
         except RequestError as error:
             rejection = error
         watch.resume()
         try:
-            if rejection is None:
-                wrapped.send(inner)
-            else:
-                wrapped.throw(rejection)
-        except StopIteration as stop:
-            if rejection is not None:
-                raise fail("returned a request that had been rejected") from None
-            return check(stop.value, inner)
-        except RequestError:
-            raise
-        except Exception as error:
-            raise crash(error) from error
+            with _failures_logged(info):
+                return _resumed(info, wrapped, inner, rejection)
         finally:
             watch.stop()
-        wrapped.close()
-        raise fail("is a wrapper that yields more than once")
 
     return wrapper
+
+
+def _resumed(info: PluginInfo, wrapped: Generator[None, Any, Any], inner: Any, rejection: RequestError | None) -> Any:
+    """Pass a wrapper what the other implementations returned or raised, and return its request."""
+    try:
+        if rejection is None:
+            wrapped.send(inner)
+        else:
+            wrapped.throw(rejection)
+    except StopIteration as stop:
+        if rejection is not None:
+            raise _violation(info, "returned a request that had been rejected") from None
+        return _checked(info, stop.value, inner)
+    wrapped.close()
+    raise _violation(info, "is a wrapper that yields more than once")
+
+
+def _checked(info: PluginInfo, result: Any, original: Request) -> Any:
+    """Return the request that an implementation returned; PluginFailedError if it violates the contract."""
+    if type(result) is not type(original):
+        raise _violation(info, f"returned {type(result).__name__}, not {type(original).__name__}")
+    for attribute in ("id", "model"):
+        before, after = getattr(original, attribute), getattr(result, attribute)
+        if before != after:
+            raise _violation(info, f"changed {attribute!r} of the request from {before!r} to {after!r}")
+    return result
+
+
+def _violation(info: PluginInfo, reason: str) -> PluginFailedError:
+    log.error("plugin %r of %s: prepare_request %s", info.name, info, reason)
+    return PluginFailedError(FAILED)
+
+
+@contextlib.contextmanager
+def _failures_logged(info: PluginInfo) -> Iterator[None]:
+    """Log exceptions of an implementation, except RequestError, and raise PluginFailedError instead."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except Exception as error:
+        log.error("plugin %r of %s: prepare_request failed", info.name, info, exc_info=error)
+        raise PluginFailedError(FAILED) from error
 
 
 class _Stopwatch:
@@ -209,7 +219,7 @@ class _Stopwatch:
         self.pause()
         if self._elapsed > MAX_SECONDS:
             log.warning(
-                "plugin %r of %s: %s took %.0f ms; every stream waited for it",
+                "plugin %r of %s: %s took %.0f ms and blocked all streams",
                 self._info.name,
                 self._info,
                 self._hook,

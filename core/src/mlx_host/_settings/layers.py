@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from mlx_host._settings.names import MODEL, SettingNames, flag_name, plain, variable_name
+from mlx_host._validation import field_path, reason
 from mlx_host.errors import UsageError
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
@@ -141,23 +142,18 @@ class _Explanation:
         return "; ".join(self._explain(dict(details)) for details in error.errors(include_url=False)) + "."
 
     def _explain(self, details: Mapping[str, Any]) -> str:
-        path = [str(step) for step in details["loc"]]
-        kind, reason = details["type"], details["msg"]
+        path, kind = details["loc"], details["type"]
         if kind == "extra_forbidden" and len(path) == 1:
             return f"{self.where} has an unknown key {path[0]!r} ({self._suggestion(path[0])})"
         if kind == "missing" and len(path) == 1:
             name = self.names.name(path[0])
             flag, variable = flag_name(name), variable_name(name)
             return f"{flag} is required; set it on the command line, as {variable} or in {self.where}"
-        if kind in ("value_error", "assertion_error"):
-            reason = reason.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-        else:
-            got = details["input"]
-            reason = f"{reason[0].lower()}{reason[1:]} (got {str(got) if isinstance(got, Path) else got!r})"
-        return f"{self._origin(path)}: {reason}" if path else reason
+        return f"{self._origin(path)}: {reason([details])}" if path else reason([details])
 
-    def _origin(self, path: Sequence[str]) -> str:
-        key, inner = path[0], "".join(f".{step}" for step in path[1:])
+    def _origin(self, path: Sequence[str | int]) -> str:
+        key = str(path[0])
+        inner = field_path(path).removeprefix(key)
         for layer in reversed(self.layers):
             if key in layer.values and not (
                 inner and isinstance(layer.values[key], Mapping) and path[1] not in layer.values[key]

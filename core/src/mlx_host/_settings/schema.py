@@ -86,11 +86,11 @@ class HostSettings(BaseModel):
     host: str = Field(
         "127.0.0.1",
         min_length=1,
-        description="The address to listen on. Any other than 127.0.0.1 exposes the server to the network.",
+        description="The address to listen on. Addresses other than 127.0.0.1 expose the server to the network.",
     )
-    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 takes a free one.")
+    port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 selects a free port.")
     log_file: Path = Field(Path("logs/app.log"), description="Log file; rotated at 500 MB, kept for 10 days.")
-    no_log_file: bool = Field(False, description="Write no log file.")
+    no_log_file: bool = Field(False, description="Disable the log file.")
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="Minimum log level."
     )

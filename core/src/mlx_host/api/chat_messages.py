@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from mlx_host.errors import InvalidRequestError
+
 # No real conversation is this long; the limits bound the time for validation.
 MAX_MESSAGES = 100_000
 MAX_TOOLS = 10_000
@@ -46,11 +48,15 @@ class Message(TypedDict, total=False):
 def _complete(messages: list[Message]) -> list[Message]:
     for number, message in enumerate(messages):
         if "role" not in message:
-            raise ValueError(f"message {number} has no role")
+            raise _missing(f"messages[{number}].role")
         # The content of an assistant message may be missing: it may have only tool calls or reasoning.
         if message["role"] not in ("assistant", "function") and message.get("content") is None:
-            raise ValueError(f"message {number} ({message['role']}) has no content")
+            raise _missing(f"messages[{number}].content")
     return messages
+
+
+def _missing(field: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{field}: is required.", param=field)
 
 
 Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_complete)]

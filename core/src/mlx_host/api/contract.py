@@ -33,7 +33,10 @@ class ApiSettings(BaseModel):
     legacy_names: ClassVar[Mapping[str, str]] = {}
 
     port: int | None = Field(
-        None, ge=0, le=65535, description="Also serve this API, and no other, on this port; 0 chooses a free one."
+        None,
+        ge=0,
+        le=65535,
+        description="Port on which only this API is served, in addition to --port; 0 selects a free port.",
     )
 
 

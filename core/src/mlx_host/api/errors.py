@@ -8,12 +8,15 @@ from typing import Any
 
 from fastapi.responses import Response
 
+from mlx_host._validation import field_path, reason
 from mlx_host.api.json_io import JsonResponse
 from mlx_host.api.service import ModelStatus
 from mlx_host.errors import EngineError, InvalidRequestError, RequestError
 
 # Prefixes of the path components that pydantic adds for the members of a union.
 UNION_MEMBERS = ("list[", "dict[", "tagged-union[", "function-")
+# Path components that FastAPI adds for the part of the request.
+SOURCES = ("body", "query", "path")
 # Messages for bodies that are not JSON objects, by pydantic's error type.
 NOT_AN_OBJECT = {
     "missing": "The request body is empty",
@@ -82,11 +85,23 @@ def validation_error(errors: Sequence[Any]) -> InvalidRequestError:
     first = errors[0]
     if first["loc"] == ("body",) and first["type"] in NOT_AN_OBJECT:
         return InvalidRequestError(f"{NOT_AN_OBJECT[first['type']]}; send an object with the fields of the request.")
-    path = [str(part) for part in first["loc"] if part not in ("body", "query", "path")]
-    path = [part for part in path if not part.startswith(UNION_MEMBERS) and part != "str"]
-    param = ".".join(path) or None
-    message = first["msg"].removeprefix("Value error, ")
+    by_field: dict[str, list[Any]] = {}
+    for error in errors:
+        by_field.setdefault(field_path(_path(error["loc"])), []).append(error)
+    # An error inside a member of a union is more specific than the errors of the other members.
+    fields = [one for one in by_field if not any(other.startswith((f"{one}[", f"{one}.")) for other in by_field)]
+    param = fields[0]
+    message = reason(by_field[param], private=True)
     message = f"{param}: {message}" if param else message
-    if len(errors) > 1:
-        message += f" (and {len(errors) - 1} more)"
-    return InvalidRequestError(f"{message}.".replace("..", "."), param=param)
+    if len(fields) > 1:
+        message += f" (and {len(fields) - 1} more)"
+    return InvalidRequestError(f"{message}.".replace("..", "."), param=param or None)
+
+
+def _path(location: Sequence[str | int]) -> list[str | int]:
+    """Return the path of a field in the request, without the names that pydantic adds for members of a union."""
+    return [
+        step
+        for step in location
+        if isinstance(step, int) or not (step in (*SOURCES, "str") or step.startswith(UNION_MEMBERS))
+    ]

@@ -152,7 +152,7 @@ async def respond(
     headers: Mapping[str, str] = {},
     during: AbstractContextManager[object] | None = None,
 ) -> Response:
-    """Return the response to a request: a stream for an Encoder, a plain response for a Collector.
+    """Return the response to a request: a stream for an Encoder, one object for a Collector.
 
     In both cases an error before the first output determines the status, the reply is closed when the client
     disconnects, and the reply's warning is sent in `x-mlx-host-warning` (in a stream: in a comment at the end). The

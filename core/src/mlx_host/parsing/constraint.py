@@ -46,7 +46,7 @@ class OutputConstraint(Constraint):
         return body if reasoner is None else reasoner.output_grammar(None, body, self.choice)
 
     def _constrained_tools(self) -> list[Json]:
-        """Return the tools that `choice` allows, without the schemas that need not be followed."""
+        """Return the tools that `choice` allows, without schemas that are not enforced."""
         name = self.choice.name
         allowed = [tool for tool in self.tools if name is None or tool["function"]["name"] == name]
         return [tool if self.choice.required or _is_strict(tool) else _without_schema(tool) for tool in allowed]

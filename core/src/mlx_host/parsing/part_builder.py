@@ -142,7 +142,7 @@ class PartBuilder:
             self._whitespace.append(whitespace)
 
     def _flush_whitespace(self) -> None:
-        """Add the buffered whitespace as the kind that it turned out to be."""
+        """Add the buffered whitespace as reasoning, content or a Marker, depending on the state."""
         whitespace = self._take_whitespace()
         if not whitespace:
             return

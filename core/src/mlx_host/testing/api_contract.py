@@ -158,7 +158,7 @@ class ApiContract:
             pytest.skip("responses are either all plain or all streamed")
         (_, plain), (_, streamed) = self.variants()
         outputs = [self.output(self.post(server, fields)) for fields in (plain, streamed)]
-        assert outputs[0] == outputs[1], f"plain output {outputs[0]!r}, streamed output {outputs[1]!r}"
+        assert outputs[0] == outputs[1], f"non-streaming output {outputs[0]!r}, streaming output {outputs[1]!r}"
 
     def test_unknown_fields_are_listed_or_rejected(self, server: RunningServer) -> None:
         for name, fields in self.variants():

@@ -33,7 +33,7 @@ class HttpResponse:
         return json.loads(self.body)
 
     def messages(self) -> list[tuple[str | None, str]]:
-        """Return the event name and the data of each server-sent event; comments are left out."""
+        """Return the event name and the data of each server-sent event; comments are skipped."""
         found = []
         for block in self.text.split("\n\n"):
             fields = [line.partition(": ") for line in block.split("\n") if line and not line.startswith(":")]

@@ -129,5 +129,5 @@ def _context_length(
 ) -> int | None:
     wanted = options.context_length
     if wanted is not None and loaded.positions is not None and wanted > loaded.positions:
-        raise LoadError(f"--context-length {wanted}: the model has positions for {loaded.positions} tokens only")
+        raise LoadError(f"--context-length {wanted}: the model supports at most {loaded.positions} tokens")
     return trained if wanted is None else wanted

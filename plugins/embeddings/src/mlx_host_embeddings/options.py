@@ -35,8 +35,8 @@ class EmbeddingsOptions(Options):
     )
     default_input_type: Literal["query", "document"] | None = Field(
         None,
-        description="The input_type of requests that do not set it. Default: none; their texts get the default prompt "
-        "of the model's files, if any.",
+        description="The input_type of requests that do not set it. Default: none; then the model's default prompt "
+        "is prepended, if its files define one.",
     )
     pooling: Pooling | None = Field(
         None, description="Pooling of token vectors. Default: the mode in the model's 1_Pooling/config.json."

@@ -5,27 +5,24 @@ from __future__ import annotations
 from functools import partial
 
 from mlx_host.backend import LoadContext
-from mlx_host.errors import LoadError
 from mlx_host_text.chat_template import ChatTemplate, read_template
 from mlx_host_text.embedder import TextEmbedder
 from mlx_host_text.limits import TextLimits
+from mlx_host_text.loading import model_folder, warm_up
 from mlx_host_text.model import TextModel
 from mlx_host_text.model_config import context_length, vocabulary_size
 from mlx_host_text.prompts import TextPrompts
 from mlx_host_text.sampling_defaults import read_generation_config
 
-from mlx_host_lm.mlx_lm_api import LmBatch, LmCacheOps, LoadedModel, hidden_states, load, next_logprobs
+from mlx_host_lm.mlx_lm_api import LmBatch, LoadedModel, cache_ops, hidden_states, load, next_logprobs
 from mlx_host_lm.options import LmOptions
 
 CONCURRENCY = 32
 
 
 def load_model(context: LoadContext[LmOptions]) -> TextModel:
-    if context.path is None or not context.path.is_dir():
-        raise LoadError(f"the backend lm needs a folder with an MLX model, but {context.ref!r} is not a folder")
-    options = context.options
-    context.progress("load", 0, 1, str(context.ref))
-    loaded = load(context.path, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
+    folder, options = model_folder(context, "lm"), context.options
+    loaded = load(folder, adapter_path=options.adapter_path, trust_remote_code=options.trust_remote_code)
     network, tokenizer = loaded.network, loaded.tokenizer
     limits = TextLimits(CONCURRENCY, context_length(loaded.config, options))
     size = vocabulary_size(loaded.config, tokenizer)
@@ -35,19 +32,15 @@ def load_model(context: LoadContext[LmOptions]) -> TextModel:
         batch=lambda: LmBatch(
             network, stop_tokens=tokenizer.eos_ids, size=CONCURRENCY, prefill_step_size=options.prefill_step_size
         ),
-        caches=LmCacheOps(network),
+        caches=cache_ops(network),
         prompt_logprobs=partial(next_logprobs, network),
         embedder=_embedder(loaded, size, limits),
         vocabulary_size=size,
         limits=limits,
         options=options,
-        generation_config=read_generation_config(context.path),
+        generation_config=read_generation_config(folder),
     )
-    context.progress("load", 1, 1, str(context.ref))
-    context.progress("warm-up", 0, 1)
-    model.warm_up()
-    context.progress("warm-up", 1, 1)
-    return model
+    return warm_up(context, model)
 
 
 def _embedder(loaded: LoadedModel, size: int, limits: TextLimits) -> TextEmbedder | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import Any
 import mlx.core as mx
 from mlx_host.errors import LoadError
 from mlx_host_text.embedder import HiddenStates
+from mlx_host_text.layer_caches import LayerCaches
 from mlx_host_text.sampling import Array, greedy
-from mlx_host_text.sequence import CacheSnapshot, Guide, KVCache, PrefillOutput, SequenceState, StepOutput, TokenOutput
+from mlx_host_text.sequence import CacheSnapshot, Guide, PrefillOutput, SequenceState, StepOutput, TokenOutput
 from mlx_host_text.tokenizer import Tokenizer
 from mlx_lm.generate import BatchGenerator
 from mlx_lm.models.cache import CacheList, make_prompt_cache
@@ -38,12 +38,7 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
         raise LoadError(f"mlx-lm cannot load {str(path)!r}: {type(error).__name__}: {error}") from error
-    unbatched = sorted({type(layer).__name__ for layer in LmCacheOps(network).new() if not hasattr(layer, "merge")})
-    if unbatched:
-        raise LoadError(
-            f"mlx-lm cannot batch the model {str(path)!r} (its cache is a {', '.join(unbatched)}); "
-            "choose a model of another architecture"
-        )
+    cache_ops(network).check_batching("mlx-lm", path)
     return LoadedModel(network, _tokenizer(tokenizer), config)
 
 
@@ -69,35 +64,15 @@ def hidden_states(network: Any) -> HiddenStates | None:
 
 def next_logprobs(network: Any, tokens: list[int], chunk: int) -> Iterator[Array]:
     """The log-probabilities (up to `chunk` tokens, vocabulary) of the token after each of `tokens`, in order."""
-    cache = LmCacheOps(network).new()
+    cache = cache_ops(network).new()
     for start in range(0, len(tokens), chunk):
         logits = network(mx.array(tokens[start : start + chunk])[None], cache=cache)[0].astype(mx.float32)
         yield logits - mx.logsumexp(logits, axis=-1, keepdims=True)
 
 
-class LmCacheOps:
-    """Operations on mlx-lm's caches."""
-
-    def __init__(self, network: Any) -> None:
-        self._network = network
-
-    def new(self) -> KVCache:
-        return list(make_prompt_cache(self._network))
-
-    def can_trim(self, cache: KVCache) -> bool:
-        return all(
-            self.can_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is LayerCache
-            for layer in cache
-        )
-
-    def trim(self, cache: KVCache, tokens: int) -> KVCache:
-        copied = copy.deepcopy(cache)
-        for layer in copied:
-            layer.trim(tokens)
-        return copied
-
-    def nbytes(self, cache: KVCache) -> int:
-        return sum(layer.nbytes for layer in cache)
+def cache_ops(network: Any) -> LayerCaches:
+    """The operations on mlx-lm's caches."""
+    return LayerCaches(lambda: make_prompt_cache(network), trimmable=LayerCache, nested=CacheList)
 
 
 class SampledTokens:

@@ -123,7 +123,7 @@ class Fetcher:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address is public, so that downloading from it does not give a client additional access."""
+    """Return whether an address is public; clients could use other addresses to reach internal services."""
     if isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo or (None, None))[1]
         if inner is None and address in NAT64_NETWORK:

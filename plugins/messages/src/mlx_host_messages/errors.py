@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from fastapi.responses import Response
@@ -18,6 +19,8 @@ ERROR_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+FIELD_PATH = re.compile(r"^(messages|system|tools)(\[\d+\]|\.\w+)+")
+INDEX = re.compile(r"\[(\d+)\]")
 
 
 def error_body(error: RequestError) -> dict[str, Any]:
@@ -30,7 +33,8 @@ def _message(error: RequestError) -> str:
     if isinstance(error, ContextLengthExceededError):
         # Clients match this wording to decide whether to compact the conversation.
         return f"prompt is too long: {error.prompt_tokens} tokens > {error.limit} maximum"
-    return error.message
+    # Anthropic's API writes messages.0.content for messages[0].content.
+    return FIELD_PATH.sub(lambda path: INDEX.sub(r".\1", path[0]), error.message, count=1)
 
 
 def error_response(error: RequestError) -> Response:

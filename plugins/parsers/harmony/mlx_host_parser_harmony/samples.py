@@ -15,7 +15,7 @@ def message(channel: str, body: str, end: str = "<|end|>") -> str:
 
 
 def called(call: tuple[str, dict[str, Any]], *, channel: str = "commentary", end: str = "<|call|>") -> str:
-    """Write a call on a channel of choice."""
+    """Write a call on the given channel."""
     name, arguments = call
     return f" to=functions.{name}{CHANNEL}{channel} json{MESSAGE}{json.dumps(arguments)}{end}"
 

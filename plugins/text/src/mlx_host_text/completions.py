@@ -78,13 +78,11 @@ class CompletionPrompts:
         if self._fim is None:
             raise InvalidRequestError(
                 "suffix: this model does not support fill-in-the-middle (its tokenizer has no tokens for it); "
-                "leave out suffix",
+                "remove suffix",
                 param="suffix",
             )
         if request.echo:
-            raise InvalidRequestError(
-                "echo cannot be combined with suffix: the prompt is not one text then", param="echo"
-            )
+            raise InvalidRequestError("echo cannot be combined with suffix; remove one of them", param="echo")
         if isinstance(request.prompt, str):
             start = self._tokenizer.encode_start("", special_tokens=request.special_tokens)
             before = self._tokenizer.encode(request.prompt)

@@ -31,7 +31,7 @@ MAX_PADDING = 0.125
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EmbeddingInput:
-    """One input, ready for the network; pooling leaves out its first `skip` tokens.
+    """One input, ready for the network; pooling skips its first `skip` tokens.
 
     `image` is the embedder's representation of an image; `tokens` includes the image's tokens.
     """

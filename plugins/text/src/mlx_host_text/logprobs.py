@@ -19,7 +19,7 @@ def token_logprob(token: int, logprob: float, token_bytes: Callable[[int], bytes
 def top_logprobs(logprobs: Array, count: int, token_bytes: Callable[[int], bytes]) -> list[list[TokenLogprob]]:
     """The most likely tokens of each row of `logprobs` (rows, vocabulary), best first; ties are ordered by token id.
 
-    Impossible tokens are left out.
+    Impossible tokens are omitted.
     """
     if count == 0:
         return [[] for _ in range(logprobs.shape[0])]

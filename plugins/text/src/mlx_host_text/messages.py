@@ -115,7 +115,7 @@ class TemplateFormat:
         if reasoning is None:
             return
         if not isinstance(reasoning, str):
-            raise InvalidRequestError(f"the reasoning of {where} must be a string", param="messages")
+            raise InvalidRequestError(f"{where}.reasoning_content must be a string", param="messages")
         if result["content"] and result.get("tool_calls") and not self.content_with_reasoning:
             reasoning, result["content"] = f"{reasoning}\n\n{result['content']}", ""
         result[self.reasoning_key] = reasoning

@@ -53,7 +53,7 @@ class TextModel(Model):
 
     `batch` creates an empty batch, `caches` are the operations on its caches. `prompt_logprobs` computes the
     log-probabilities of echoed prompts. `embedder` None means that the model does not serve embeddings.
-    `generation_config` are the sampling defaults from the model's generation_config.json.
+    `generation_config` contains the sampling defaults from the model's generation_config.json.
     """
 
     supported_requests = SUPPORTED_REQUESTS

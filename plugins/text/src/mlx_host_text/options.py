@@ -50,7 +50,8 @@ class GenerationOptions(Options):
     prompt_cache_bytes: int = Field(
         default=2 * GIB,
         ge=0,
-        description="Memory for the keys and values of running and past prompts in bytes; 0 disables the prefix cache.",
+        description="Memory for the KV cache of running requests and the prefix cache, in bytes; 0 disables the prefix "
+        "cache.",
     )
     max_tokens: int | None = Field(
         default=None, ge=1, description="Maximum output tokens of requests that set no limit."

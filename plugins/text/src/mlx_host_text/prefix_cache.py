@@ -52,7 +52,7 @@ class PrefixCache:
         return self._trimmable
 
     def longest_prefix(self, tokens: Sequence[int]) -> CacheSnapshot | None:
-        """The longest cached prefix of `tokens`, without the last token: it is needed to compute the next one."""
+        """The longest cached prefix of `tokens` without the last, which must be processed to predict the next token."""
         key = _key(tokens[:-1])
         best: tuple[int, Entry] | None = None
         for entry in self._entries:

@@ -69,7 +69,7 @@ class RandomSampler:
 
 
 class SamplerFactory:
-    """Makes samplers; unseeded sequences with equal settings share one, and are then sampled in one call."""
+    """Creates samplers; unseeded sequences with equal settings share one, and are then sampled in one call."""
 
     def __init__(self, xtc_exempt: Sequence[int]) -> None:
         self._xtc_exempt = xtc_exempt

@@ -106,7 +106,7 @@ class _Narrower:
     def _data(self, schema: dict[str, Any], at: str) -> None:
         for keyword in ("const", "enum"):
             if any(_NOT_WRITABLE.search(text) for text in _texts(schema.get(keyword), MAX_DEPTH)):
-                raise self._rejection(at, keyword, "contains text with control characters or half a surrogate pair")
+                raise self._rejection(at, keyword, "contains text with control characters or an unpaired surrogate")
 
     def _numbers(self, schema: dict[str, Any], at: str) -> None:
         self._bounds(schema, at)

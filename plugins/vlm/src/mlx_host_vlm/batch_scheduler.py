@@ -26,7 +26,7 @@ from mlx_host_vlm.mlx_vlm_api import DecodeBatch, GenerationRows, LoadedModel, M
 class ScheduledSequence:
     """A sequence in the batch.
 
-    `key` are its tokens as the prefix cache knows them, of which the first `done` are in its cache.
+    `key` is its key in the prefix cache, one number per token; its own cache contains the first `done` of them.
     """
 
     def __init__(self, sequence_id: int, sequence: SequenceState, loaded: LoadedModel) -> None:

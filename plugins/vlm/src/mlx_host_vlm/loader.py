@@ -6,12 +6,12 @@ import logging
 from collections.abc import Sequence
 
 from mlx_host.backend import LoadContext
-from mlx_host.errors import LoadError
 from mlx_host.requests import Json
 from mlx_host_media.fetcher import Fetcher, FetchLimits
 from mlx_host_text.chat_template import TEMPLATE_ERRORS, ChatTemplate, read_template
 from mlx_host_text.embedder import TextEmbedder
 from mlx_host_text.limits import TextLimits
+from mlx_host_text.loading import model_folder, warm_up
 from mlx_host_text.model import TextModel
 from mlx_host_text.model_config import context_length, vocabulary_size
 from mlx_host_text.prompts import TextPrompts
@@ -35,12 +35,9 @@ FEATURE_CACHE_FRACTION = 8
 
 
 def load_model(context: LoadContext[VlmOptions]) -> TextModel:
-    if context.path is None or not context.path.is_dir():
-        raise LoadError(f"the backend vlm needs a folder with an MLX model, but {context.ref!r} is not a folder")
-    options = context.options
-    context.progress("load", 0, 1, str(context.ref))
+    folder, options = model_folder(context, "vlm"), context.options
     loaded = load(
-        context.path,
+        folder,
         adapter_path=options.adapter_path,
         trust_remote_code=options.trust_remote_code,
         feature_cache_bytes=options.prompt_cache_bytes // FEATURE_CACHE_FRACTION,
@@ -59,13 +56,9 @@ def load_model(context: LoadContext[VlmOptions]) -> TextModel:
         vocabulary_size=size,
         limits=limits,
         options=options,
-        generation_config=read_generation_config(context.path),
+        generation_config=read_generation_config(folder),
     )
-    context.progress("load", 1, 1, str(context.ref))
-    context.progress("warm-up", 0, 1)
-    model.warm_up()
-    context.progress("warm-up", 1, 1)
-    return model
+    return warm_up(context, model)
 
 
 class BatchFactory:

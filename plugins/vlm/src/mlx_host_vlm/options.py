@@ -12,7 +12,7 @@ class VlmOptions(GenerationOptions):
     max_image_pixels: int = Field(
         default=2048 * 2048,
         ge=1,
-        description="Maximum number of pixels of an image for the model; a larger one is scaled down to this.",
+        description="Maximum number of pixels of an image. Larger images are scaled down to it.",
     )
     disable_auto_resize: bool = Field(
         default=False,

@@ -1,4 +1,4 @@
-"""OpenAI's Audio API: transcription and translation of speech, as a plain response or a stream."""
+"""OpenAI's Audio API: transcription and translation of speech, as one response or a stream."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Transcript:
 
     @property
     def usage(self) -> dict[str, Any]:
-        """The usage object of a plain response, in seconds of audio."""
+        """The usage object of a non-streaming response, in seconds of audio."""
         return {"type": "duration", "seconds": self.duration}
 
     def verbose_json(self, form: AudioForm) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def choice_count(reply: Reply[ChatEvent]) -> int:
 
 
 class ChoiceBuilder:
-    """Builds one choice of a plain response."""
+    """Builds one choice of a non-streaming response."""
 
     def __init__(self) -> None:
         self.finish_reason: str | None = None

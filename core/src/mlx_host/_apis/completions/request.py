@@ -74,7 +74,8 @@ def to_requests(body: CompletionBody) -> Sequence[CompletionRequest]:
         )
     if body.stream and body.n_generated > body.n_returned:
         raise InvalidRequestError(
-            "best_of cannot be streamed: the best choices are known only at the end. Leave out stream or best_of.",
+            "best_of cannot be combined with stream, because the best choices are known only at the end. Remove one of "
+            "them.",
             param="best_of",
         )
     common: dict[str, Any] = {

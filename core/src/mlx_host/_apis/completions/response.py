@@ -1,4 +1,4 @@
-"""Builds OpenAI's legacy completions, plain or as chunks; their text is not parsed."""
+"""Builds OpenAI's legacy completions, as one object or as chunks; their text is not parsed."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def prompt_outputs(reply: CompletionReply, prompts: int, *, logprobs: bool) -> l
 
 
 class CompletionCollector(Collector[NumberedEvent]):
-    """Builds a plain completion: of the choices generated for each prompt, the best `n_returned`."""
+    """Builds a non-streaming completion with the best `n_returned` of the choices generated for each prompt."""
 
     def __init__(self, reply: CompletionReply, prompts: int, n_returned: int, *, logprobs: bool) -> None:
         self._reply = reply

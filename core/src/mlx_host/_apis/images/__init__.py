@@ -1,4 +1,4 @@
-"""OpenAI's Images API: generation and editing, as a plain response, a stream or a background job."""
+"""OpenAI's Images API: generation and editing, as one response, a stream or a background job."""
 
 from __future__ import annotations
 

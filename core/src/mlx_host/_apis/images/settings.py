@@ -30,5 +30,6 @@ class ImageSettings(ApiSettings):
     jobs: int = Field(
         100,
         ge=0,
-        description="Maximum number of image jobs; the oldest finished job makes room, else a new job gets a 429.",
+        description="Maximum number of image jobs. A further job replaces the oldest finished one, or gets a 429 "
+        "if none has finished.",
     )

@@ -30,7 +30,7 @@ class TextItem(ABC):
 
     @abstractmethod
     def new(self, id: str) -> Item:
-        """Return the item without its part."""
+        """Return the item before its part is added."""
 
     @abstractmethod
     def part(self, text: str, logprobs: list[dict[str, Any]]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class MediaLoader:
     """Loads media; without a `fetcher` only data URLs are accepted.
 
     `patience` returns the seconds that a generator may block before it yields. Images of more than `max_pixels` are
-    scaled down to that with `resize`, and rejected without.
+    scaled down if `resize` is true, and rejected otherwise.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """All contact with mlx-vlm; tests/plugins/vlm/test_mlx_vlm_signatures.py pins what is used."""
 
 from mlx_host_vlm.mlx_vlm_api.arguments import MediaInputs
-from mlx_host_vlm.mlx_vlm_api.batch import DecodeBatch, GenerationRows, Prefill, VlmCacheOps, materialize
+from mlx_host_vlm.mlx_vlm_api.batch import DecodeBatch, GenerationRows, Prefill, materialize
 from mlx_host_vlm.mlx_vlm_api.model import INPUT_ERRORS, LoadedModel, load
 
 __all__ = [
@@ -11,7 +11,6 @@ __all__ = [
     "LoadedModel",
     "MediaInputs",
     "Prefill",
-    "VlmCacheOps",
     "load",
     "materialize",
 ]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import mlx.core as mx
+from mlx_host_text.layer_caches import LayerCaches
 from mlx_host_text.sampling import Array, Sampler
 from mlx_host_text.sequence import KVCache, SequenceState
 from mlx_vlm.generate.ar import GenerationBatch, PromptProcessingBatch
@@ -20,29 +21,9 @@ GenerationRows = Any
 """mlx-vlm's GenerationBatch."""
 
 
-class VlmCacheOps:
-    """Operations on mlx-vlm's caches."""
-
-    def __init__(self, language_model: Any) -> None:
-        self._language_model = language_model
-
-    def new(self) -> KVCache:
-        return list(make_prompt_cache(self._language_model))
-
-    def can_trim(self, cache: KVCache) -> bool:
-        return all(
-            self.can_trim(list(layer.caches)) if isinstance(layer, CacheList) else type(layer) is LayerCache
-            for layer in cache
-        )
-
-    def trim(self, cache: KVCache, tokens: int) -> KVCache:
-        copied = copy.deepcopy(cache)
-        for layer in copied:
-            layer.trim(tokens)
-        return copied
-
-    def nbytes(self, cache: KVCache) -> int:
-        return sum(layer.nbytes for layer in cache)
+def cache_ops(language_model: Any) -> LayerCaches:
+    """The operations on mlx-vlm's caches."""
+    return LayerCaches(lambda: make_prompt_cache(language_model), trimmable=LayerCache, nested=CacheList)
 
 
 class SequenceProcessor:

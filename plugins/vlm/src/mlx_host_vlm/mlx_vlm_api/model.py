@@ -23,7 +23,7 @@ from PIL.Image import Image
 from mlx_host_vlm.media.content_parts import Kind
 from mlx_host_vlm.media.loader import MAX_AUDIO_SECONDS, AudioSamples
 from mlx_host_vlm.mlx_vlm_api.arguments import MediaInputs, align_deepstack, slice_argument, slice_from
-from mlx_host_vlm.mlx_vlm_api.batch import VlmCacheOps
+from mlx_host_vlm.mlx_vlm_api.batch import cache_ops
 from mlx_host_vlm.vision_feature_cache import VisionFeatureCache
 
 # The names of the placeholder token in a network's configuration, and of its text in the processor.
@@ -48,7 +48,7 @@ class LoadedModel:
     def __init__(self, network: Any, processor: Any, config: Mapping[str, Any], feature_cache_bytes: int) -> None:
         self.config = config
         self.language_model = network.language_model
-        self.caches = VlmCacheOps(self.language_model)
+        self.caches = cache_ops(self.language_model)
         self._network = network
         self._processor = processor
         inner = getattr(processor, "tokenizer", processor)
@@ -219,12 +219,7 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, feat
         # mlx-vlm's messages continue with instructions for converting a model.
         reason = str(error).strip().partition("\n")[0]
         raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {type(error).__name__}: {reason}") from error
-    unbatched = sorted({type(layer).__name__ for layer in loaded.caches.new() if not hasattr(layer, "merge")})
-    if unbatched:
-        raise LoadError(
-            f"mlx-vlm cannot batch the model {str(path)!r} (its cache is a {', '.join(unbatched)}); "
-            "choose a model of another architecture"
-        )
+    loaded.caches.check_batching("mlx-vlm", path)
     return loaded
 
 

@@ -11,18 +11,18 @@ from mlx_host._bench.result import RequestFailure, RequestResult, parse_response
 from tests.support.stub_server import DONE, chunk, usage
 
 
-def recording(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> RawResponse:
+def raw_response(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> RawResponse:
     return RawResponse(sent=10.0, status=status, pieces=list(pieces), ended=99.0, failure=failure)
 
 
-def answered(*pieces: tuple[float, bytes]) -> RequestResult:
-    response = parse_response(recording(*pieces))
+def parsed(*pieces: tuple[float, bytes]) -> RequestResult:
+    response = parse_response(raw_response(*pieces))
     assert isinstance(response, RequestResult)
     return response
 
 
 def failed(*pieces: tuple[float, bytes], status: int = 200, failure: str | None = None) -> str:
-    result = parse_response(recording(*pieces, status=status, failure=failure))
+    result = parse_response(raw_response(*pieces, status=status, failure=failure))
     assert isinstance(result, RequestFailure)
     return result.reason
 
@@ -30,7 +30,7 @@ def failed(*pieces: tuple[float, bytes], status: int = 200, failure: str | None 
 def test_times_are_those_of_chunks_with_text() -> None:
     role = chunk(choices=[{"index": 0, "delta": {"role": "assistant", "content": ""}}])
     finish = chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
-    response = answered(
+    response = parsed(
         (11.0, role),
         (12.0, chunk("a")),
         (12.5, chunk("b")),
@@ -45,14 +45,14 @@ def test_times_are_those_of_chunks_with_text() -> None:
 
 
 def test_tokens_are_counted_by_usage_not_by_chunks() -> None:
-    response = answered((12.0, chunk("one two")), (14.0, chunk(" three four five")), (14.0, usage(5) + DONE))
+    response = parsed((12.0, chunk("one two")), (14.0, chunk(" three four five")), (14.0, usage(5) + DONE))
     assert response.completion_tokens == 5
     assert response.time_per_token == 0.5
     assert response.chunk_gaps == [2.0]
 
 
 def test_a_single_token_has_no_time_between_tokens() -> None:
-    response = answered((12.0, chunk("one")), (14.0, usage(1) + DONE))
+    response = parsed((12.0, chunk("one")), (14.0, usage(1) + DONE))
     assert response.time_per_token is None
     assert response.chunk_gaps == []
 
@@ -60,7 +60,7 @@ def test_a_single_token_has_no_time_between_tokens() -> None:
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning", "tool_calls"])
 def test_reasoning_and_tool_calls_are_tokens_too(field: str) -> None:
     piece = chunk(choices=[{"index": 0, "delta": {"content": None, field: "x"}}])
-    assert answered((12.0, piece), (13.0, chunk("a")), (13.0, usage(2) + DONE)).time_to_first_token == 2.0
+    assert parsed((12.0, piece), (13.0, chunk("a")), (13.0, usage(2) + DONE)).time_to_first_token == 2.0
 
 
 @given(st.lists(st.integers(0, 1000), max_size=20))
@@ -68,7 +68,7 @@ def test_result_does_not_depend_on_how_the_stream_is_split(cuts: list[int]) -> N
     stream = b": keep-alive\r\n\r\n" + chunk("a") + chunk("b").replace(b"\n", b"\r\n") + chunk("ä") + usage(3) + DONE
     edges = sorted({0, len(stream), *(min(cut, len(stream)) for cut in cuts)})
     pieces = [(float(end), stream[start:end]) for start, end in pairwise(edges)]
-    response = answered(*pieces)
+    response = parsed(*pieces)
     ends = [stream.index(text) + len(text) for text in (b'"a"', b'"b"')]
     assert len(response.chunk_times) == 3
     assert response.completion_tokens == 3
