@@ -17,12 +17,11 @@ from typing import Any, Literal, get_args, get_origin
 import mlx_host
 import rich_click
 from click.testing import CliRunner
-from fastapi import FastAPI
 from mlx_host import events, hookspecs, requests
 from mlx_host._apis.metrics import routes
 from mlx_host._cli import build, discover
 from mlx_host._host import Host, ModelPool
-from mlx_host._http.app import mount
+from mlx_host._http.app import application, mount
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import (
     HOST,
@@ -204,10 +203,13 @@ def command_line() -> str:
 def openapi() -> Mapping[str, Any]:
     """The OpenAPI document of all APIs."""
     host = Host(plugins(), ModelPool.empty(), keep_alive=0)
-    app = FastAPI()
-    for name, api in plugins().apis.found.items():
-        app.include_router(mount(api, name, host, api.settings()).router)
-    return app.openapi()
+    found = plugins().apis
+    mounted = [
+        mount(api, str(found.owners[name]), host, api.settings())
+        for name, api in found.found.items()
+        if found.owners[name].distribution not in NOT_OURS
+    ]
+    return application(mounted).openapi()
 
 
 def endpoints() -> dict[str, Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from mlx_host._apis.audio import AUDIO
 from mlx_host._apis.chat import CHAT
 from mlx_host._apis.completions import COMPLETIONS
 from mlx_host._apis.embeddings import EMBEDDINGS
+from mlx_host._apis.home import HOME
 from mlx_host._apis.images import IMAGES
 from mlx_host._apis.models import MODELS
 from mlx_host._apis.responses import RESPONSES
@@ -20,5 +21,5 @@ from mlx_host.hookspecs import hookimpl
 
 @hookimpl
 def register_apis() -> Iterable[Api[Any]]:
-    """Return the OpenAI APIs, tokenization, and the APIs for monitoring."""
-    return (CHAT, RESPONSES, COMPLETIONS, EMBEDDINGS, IMAGES, AUDIO, TOKENS, MODELS, STATUS)
+    """Return the OpenAI APIs, tokenization, the APIs for monitoring, and the home page."""
+    return (CHAT, RESPONSES, COMPLETIONS, EMBEDDINGS, IMAGES, AUDIO, TOKENS, MODELS, STATUS, HOME)

@@ -90,7 +90,10 @@ async def _serve(
 
     host = Host(plugins, ModelPool(create, catalog), settings.host.keep_alive)
     apis = mount_apis(plugins, settings, host)
-    http = server.Server(make_app(apis, settings.host.max_body_mb, ports))
+    disabled = {
+        name: plugins.apis.found[name].prefixes for name in settings.host.disable_api if name in plugins.apis.found
+    }
+    http = server.Server(make_app(apis, settings.host.max_body_mb, ports, disabled))
     async with contextlib.AsyncExitStack() as lifespans:
         for api in apis:
             await lifespans.enter_async_context(api.endpoints.lifespan())

@@ -294,6 +294,7 @@ from mlx_host.api.http import (
     JsonResponse,
     caller,
     dumps,
+    examples,
     ignored_header,
     new_router,
     respond,
@@ -349,8 +350,9 @@ class TextEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
 
-        @router.post("/v1/$name", response_model=None)
+        @router.post("/v1/$name", response_model=None, **examples({"text": "hello"}, {"text": "hello"}))
         async def endpoint(body: Body, http: Request) -> Response:
+            """Return the output of a model for a text."""
             if len(body.text) > self.settings.max_characters:
                 limit = self.settings.max_characters
                 raise InvalidRequestError(f"text: {len(body.text)} characters; the limit is {limit}.", param="text")

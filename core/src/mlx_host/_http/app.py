@@ -15,6 +15,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_host import __version__
+from mlx_host._http import openapi
 from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestId
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
 from mlx_host.api.errors import (
@@ -41,6 +42,9 @@ class MountedApi:
     prefixes: tuple[str, ...]
     endpoints: Endpoints
     router: APIRouter
+    summary: str = ""
+    submits: bool = False
+    """Whether its endpoints submit requests to models."""
 
     @property
     def routes(self) -> list[Route]:
@@ -59,7 +63,9 @@ def mount(api: Api[SettingsT], plugin: str, service: Service, settings: Settings
     router = endpoints.router()
     if not isinstance(router, APIRouter):
         raise PluginError(f"router() returned {router!r}, expected an APIRouter from new_router()")
-    mounted = MountedApi(api.name, plugin, api.prefixes, endpoints, router)
+    mounted = MountedApi(
+        api.name, plugin, api.prefixes, endpoints, router, summary=api.summary, submits=bool(api.request_types)
+    )
     for route in mounted.routes:
         if not route.path.startswith("/"):
             raise PluginError(f"the path {route.path!r} must start with '/'")
@@ -99,10 +105,16 @@ def _takes_rest(segments: Sequence[str]) -> bool:
     return bool(segments) and segments[0].endswith(":path}")
 
 
+def is_below(path: str, prefix: str) -> bool:
+    """Whether a path is a prefix of an API, or below it."""
+    return path == prefix or path.startswith(f"{prefix.rstrip('/')}/")
+
+
 class ErrorFormats:
     """Chooses the format of an error by the path of the request: that of the API with the longest matching prefix."""
 
-    def __init__(self, apis: Iterable[MountedApi]) -> None:
+    def __init__(self, apis: Iterable[MountedApi], disabled: Mapping[str, Collection[str]] = {}) -> None:
+        self._disabled = disabled
         by_prefix = [(prefix, api.endpoints.error) for api in apis for prefix in api.prefixes]
         self._by_prefix: list[tuple[str, ErrorFormat]] = sorted(by_prefix, key=lambda item: -len(item[0]))
 
@@ -110,7 +122,7 @@ class ErrorFormats:
         """Return the response for an error of a request."""
         path = request.url.path
         for prefix, error_format in self._by_prefix:
-            if path == prefix or path.startswith(f"{prefix.rstrip('/')}/"):
+            if is_below(path, prefix):
                 return error_format(error)
         return openai_error(error)
 
@@ -131,7 +143,7 @@ class ErrorFormats:
                 return self.response(request, error.error)
             method, path = request.method, request.url.path
             if error.status_code == HTTPStatus.NOT_FOUND:
-                return self.response(request, RouteNotFoundError(f"No endpoint at {method} {path}."))
+                return self.response(request, RouteNotFoundError(self._not_found(method, path)))
             if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
                 message, code = f"{path} does not support {method}.", "method_not_allowed"
             else:
@@ -149,6 +161,15 @@ class ErrorFormats:
         app.add_exception_handler(HTTPException, http)
         app.add_exception_handler(Exception, failed)
 
+    def _not_found(self, method: str, path: str) -> str:
+        for name, prefixes in self._disabled.items():
+            if any(is_below(path, prefix) for prefix in prefixes):
+                return (
+                    f"No endpoint at {method} {path}: the API {name!r} is disabled. "
+                    f"Start the server without --disable-api {name}."
+                )
+        return f"No endpoint at {method} {path}."
+
 
 class PortDispatcher:
     """Routes the requests that arrive at a port of `by_port` to its application, all others to `default`."""
@@ -164,29 +185,40 @@ class PortDispatcher:
         await app(scope, receive, send)
 
 
-def make_app(apis: Sequence[MountedApi], max_body_mb: float, ports: Mapping[int, Collection[str]] = {}) -> ASGIApp:
+def make_app(
+    apis: Sequence[MountedApi],
+    max_body_mb: float,
+    ports: Mapping[int, Collection[str]] = {},
+    disabled: Mapping[str, Collection[str]] = {},
+) -> ASGIApp:
     """Create the application that serves these APIs; PluginError if two of them conflict.
 
-    `ports` maps additional ports to the names of the only APIs that are served there.
+    `ports` maps additional ports to the names of the only APIs that are served there. `disabled` maps the names of
+    disabled APIs to their prefixes, for the message of a 404.
     """
     check_conflicts(apis)
-    by_port = {port: _application([api for api in apis if api.name in names]) for port, names in ports.items()}
-    app = PortDispatcher(_application(apis), by_port) if by_port else _application(apis)
+    by_port = {port: application([api for api in apis if api.name in names], disabled) for port, names in ports.items()}
+    default = application(apis, disabled)
+    app = PortDispatcher(default, by_port) if by_port else default
     # Around the framework, because its handler of unexpected errors is outside of all middleware added to it.
     return RequestId(HeadAsGet(BodyLimit(app, max_body_mb)))
 
 
-def _application(apis: Sequence[MountedApi]) -> FastAPI:
-    # No interactive documentation: its pages load scripts from other servers.
+def application(apis: Sequence[MountedApi], disabled: Mapping[str, Collection[str]] = {}) -> FastAPI:
+    """Create the FastAPI application of these APIs, without middleware.
+
+    It serves no documentation itself: FastAPI's pages load scripts from other servers. The API `home` serves it.
+    """
     app = FastAPI(
         title="mlx-host",
         version=__version__,
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
+        openapi_tags=[{"name": api.name, "description": f"{api.summary} ({api.plugin})"} for api in apis],
         redirect_slashes=False,
         default_response_class=JsonResponse,
     )
     for api in apis:
-        app.include_router(api.router)
-    ErrorFormats(apis).install(app)
+        app.include_router(api.router, tags=[api.name])
+    ErrorFormats(apis, disabled).install(app)
+    openapi.install(app, apis)
     return app

@@ -14,6 +14,7 @@ from mlx_host.api.errors import (
 from mlx_host.api.json_io import JsonResponse, dumps, ignored_header, loads, utf8
 from mlx_host.api.multipart import MultipartForm, UploadedFile
 from mlx_host.api.multipart import read as read_form
+from mlx_host.api.openapi import examples
 from mlx_host.api.replies import MergedReply, RetryingReply
 from mlx_host.api.responding import (
     NDJSON,
@@ -54,6 +55,7 @@ __all__ = [
     "caller",
     "collect",
     "dumps",
+    "examples",
     "ignored_header",
     "loads",
     "new_router",

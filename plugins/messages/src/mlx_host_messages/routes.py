@@ -5,12 +5,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from mlx_host.api import Deadline, Endpoints, Service
-from mlx_host.api.http import JsonResponse, caller, ignored_header, new_router, respond, while_connected
+from mlx_host.api.http import JsonResponse, caller, examples, ignored_header, new_router, respond, while_connected
 from mlx_host.api.text import unenforced_limits, unenforced_strict
 from mlx_host.errors import RequestError
 from mlx_host.requests import ChatRequest
 
 from mlx_host_messages.errors import error_response
+from mlx_host_messages.examples import COUNT, REQUEST, RESPONSE, STREAM
 from mlx_host_messages.plugin import MessagesSettings
 from mlx_host_messages.request import ignored, reasoning_limits, to_prompt, to_request
 from mlx_host_messages.response import MessageCollector, MessageEncoder
@@ -30,8 +31,10 @@ class MessagesEndpoints(Endpoints):
 
     def router(self) -> APIRouter:
         router = new_router()
-        router.post("/v1/messages", response_model=None)(self.messages)
-        router.post("/v1/messages/count_tokens", response_model=None)(self.count_tokens)
+        router.post("/v1/messages", response_model=None, **examples(REQUEST, RESPONSE, stream=STREAM))(self.messages)
+        router.post("/v1/messages/count_tokens", response_model=None, **examples(COUNT, {"input_tokens": 37}))(
+            self.count_tokens
+        )
         return router
 
     async def messages(self, body: MessagesBody, http: Request) -> Response:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from mlx_host._apis.audio.examples import REQUEST, RESPONSE, STREAM
 from mlx_host._apis.audio.request import transcription_request
 from mlx_host._apis.audio.response import TranscriptCollector, TranscriptEncoder
 from mlx_host._apis.audio.schema import form_schema
 from mlx_host.api import Deadline, Endpoints, Service
-from mlx_host.api.http import caller, ignored_header, new_router, read_form, respond
+from mlx_host.api.http import caller, examples, ignored_header, new_router, read_form, respond
 from mlx_host.requests import TranscriptionRequest, TranslationRequest
+
+FORM = "multipart/form-data"
 
 
 class AudioEndpoints(Endpoints):
@@ -21,10 +24,9 @@ class AudioEndpoints(Endpoints):
 
     def router(self) -> APIRouter:
         router = new_router()
-        content = {"multipart/form-data": {"schema": form_schema()}}
-        openapi = {"requestBody": {"required": True, "content": content}}
-        router.post("/v1/audio/transcriptions", response_model=None, openapi_extra=openapi)(self.transcribe)
-        router.post("/v1/audio/translations", response_model=None, openapi_extra=openapi)(self.translate)
+        described = examples(REQUEST, RESPONSE, request_type=FORM, request_schema=form_schema(), stream=STREAM)
+        router.post("/v1/audio/transcriptions", response_model=None, **described)(self.transcribe)
+        router.post("/v1/audio/translations", response_model=None, **described)(self.translate)
         return router
 
     async def transcribe(self, http: Request) -> Response:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from mlx_host._apis.chat.examples import REQUEST, RESPONSE, STREAM
 from mlx_host._apis.chat.request import to_request
 from mlx_host._apis.chat.response import ChunkEncoder, CompletionCollector
 from mlx_host._apis.chat.schema import ChatBody
 from mlx_host.api import Deadline, Endpoints, Service
-from mlx_host.api.http import caller, ignored_header, new_router, respond
+from mlx_host.api.http import caller, examples, ignored_header, new_router, respond
 from mlx_host.api.text import StreamOptions, unenforced_limits, unenforced_strict
 
 
@@ -22,8 +23,13 @@ class ChatEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
 
-        @router.post("/v1/chat/completions", response_model=None)
+        @router.post(
+            "/v1/chat/completions",
+            response_model=None,
+            **examples(REQUEST, RESPONSE, stream=STREAM),
+        )
         async def chat_completions(body: ChatBody, http: Request) -> Response:
+            """Create a chat completion, as one object or as a stream."""
             request, stream = to_request(body), body.stream is True
             reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
             model = reply.model

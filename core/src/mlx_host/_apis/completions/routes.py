@@ -5,10 +5,11 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from mlx_host._apis.completions.examples import REQUEST, RESPONSE, STREAM
 from mlx_host._apis.completions.request import CompletionBody, to_requests
 from mlx_host._apis.completions.response import ChunkEncoder, CompletionCollector, CompletionReply
 from mlx_host.api import Caller, Deadline, Endpoints, Service
-from mlx_host.api.http import MergedReply, caller, ignored_header, new_router, respond
+from mlx_host.api.http import MergedReply, caller, examples, ignored_header, new_router, respond
 from mlx_host.api.text import StreamOptions
 
 
@@ -21,8 +22,9 @@ class CompletionEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
 
-        @router.post("/v1/completions", response_model=None)
+        @router.post("/v1/completions", response_model=None, **examples(REQUEST, RESPONSE, stream=STREAM))
         async def completions(body: CompletionBody, http: Request) -> Response:
+            """Create a text completion, without a chat template."""
             reply = self._submit(body, caller(http))
             headers, prompts = ignored_header(body.ignored()), len(body.prompt)
             logprobs = body.logprobs is not None

@@ -5,11 +5,12 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from mlx_host._apis.embeddings.examples import REQUEST, RESPONSE
 from mlx_host._apis.embeddings.request import embedding_request
 from mlx_host._apis.embeddings.response import EmbeddingCollector, base64_json, floats_json
 from mlx_host._apis.embeddings.schema import EmbeddingBody
 from mlx_host.api import Deadline, Endpoints, Service
-from mlx_host.api.http import caller, ignored_header, new_router, respond
+from mlx_host.api.http import caller, examples, ignored_header, new_router, respond
 
 
 class EmbeddingEndpoints(Endpoints):
@@ -20,7 +21,7 @@ class EmbeddingEndpoints(Endpoints):
 
     def router(self) -> APIRouter:
         router = new_router()
-        router.post("/v1/embeddings", response_model=None)(self.embed)
+        router.post("/v1/embeddings", response_model=None, **examples(REQUEST, RESPONSE))(self.embed)
         return router
 
     async def embed(self, body: EmbeddingBody, http: Request) -> Response:

@@ -7,12 +7,15 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from mlx_host._apis.images.examples import EDIT, EDIT_STREAM, JOB, REQUEST, RESPONSE, STREAM
 from mlx_host._apis.images.request import edit_request, generation_request
 from mlx_host._apis.images.schema import ImageBody, edit_schema
 from mlx_host._apis.images.service import FILES, JOBS, ImageService
 from mlx_host._apis.images.settings import ImageSettings
 from mlx_host.api import Endpoints, Service
-from mlx_host.api.http import RouteNotFoundError, caller, new_router, read_form
+from mlx_host.api.http import RouteNotFoundError, caller, examples, new_router, read_form
+
+FORM = "multipart/form-data"
 
 
 class ImageEndpoints(Endpoints):
@@ -23,14 +26,15 @@ class ImageEndpoints(Endpoints):
 
     def router(self) -> APIRouter:
         router = new_router()
-        form = {"multipart/form-data": {"schema": edit_schema()}}
-        openapi = {"requestBody": {"required": True, "content": form}}
-        router.post("/v1/images/generations", response_model=None)(self.generate)
-        router.post("/v1/images/edits", response_model=None, openapi_extra=openapi)(self.edit)
-        router.post("/v1/images/variations", response_model=None)(self.vary)
-        router.get(FILES + "/{name}", response_model=None)(self.get_image)
-        router.get(JOBS + "/{id}")(self.get_job)
-        router.delete(JOBS + "/{id}")(self.delete_job)
+        edit = examples(EDIT, RESPONSE, request_type=FORM, request_schema=edit_schema(), stream=EDIT_STREAM)
+        generate = examples(REQUEST, RESPONSE, stream=STREAM)
+        router.post("/v1/images/generations", response_model=None, **generate)(self.generate)
+        router.post("/v1/images/edits", response_model=None, **edit)(self.edit)
+        router.post("/v1/images/variations", response_model=None, deprecated=True)(self.vary)
+        image = examples(response="(the image)", response_type="image/png")
+        router.get(FILES + "/{name}", response_class=Response, **image)(self.get_image)
+        router.get(JOBS + "/{id}", **examples(response=JOB))(self.get_job)
+        router.delete(JOBS + "/{id}", **examples(response={**JOB, "status": "cancelled"}))(self.delete_job)
         return router
 
     async def generate(self, body: ImageBody, http: Request) -> Response:

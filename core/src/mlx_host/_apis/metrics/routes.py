@@ -13,11 +13,14 @@ from prometheus_client.registry import Collector
 from psutil import NoSuchProcess, Process
 
 from mlx_host.api import Endpoints, ModelState, ModelStatus, RequestRecord, Service
-from mlx_host.api.http import new_router
+from mlx_host.api.http import examples, new_router
 
 SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+# For the OpenAPI document.
+EXAMPLE = 'mlx_host_requests_total{model="demo:smollm2",outcome="stop",task="chat"} 12.0\n'
 
 
 class RequestCounters:
@@ -118,8 +121,9 @@ class MetricsEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
 
-        @router.get("/metrics", response_class=Response)
+        @router.get("/metrics", response_class=Response, **examples(response=EXAMPLE, response_type="text/plain"))
         async def metrics() -> Response:
+            """Report metrics in Prometheus' text format."""
             return Response(generate_latest(self._registry), media_type=CONTENT_TYPE_LATEST)
 
         return router

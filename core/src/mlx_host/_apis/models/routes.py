@@ -7,8 +7,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from mlx_host.api import Endpoints, ModelStatus, Service
-from mlx_host.api.http import caller, new_router
+from mlx_host.api.http import caller, examples, new_router
 from mlx_host.errors import ModelNotFoundError
+
+# For the OpenAPI document.
+MODEL = {"id": "demo:smollm2", "object": "model", "created": 1795980616, "owned_by": "mlx-host", "state": "ready"}
 
 
 def describe(model: ModelStatus) -> dict[str, Any]:
@@ -31,13 +34,15 @@ class ModelEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
 
-        @router.get("/v1/models")
+        @router.get("/v1/models", **examples(response={"object": "list", "data": [MODEL]}))
         async def list_models(http: Request) -> dict[str, Any]:
+            """List the models."""
             return {"object": "list", "data": [describe(model) for model in self._service.models(caller(http))]}
 
         # Names may contain slashes, and some SDKs send them unescaped.
-        @router.get("/v1/models/{name:path}")
+        @router.get("/v1/models/{name:path}", **examples(response=MODEL))
         async def get_model(name: str, http: Request) -> dict[str, Any]:
+            """Get a model."""
             models = {model.name: model for model in self._service.models(caller(http))}
             if name not in models:
                 available = ", ".join(sorted(models))

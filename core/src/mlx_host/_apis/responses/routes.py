@@ -11,6 +11,16 @@ from fastapi.responses import Response
 
 from mlx_host._apis.responses import ResponsesSettings
 from mlx_host._apis.responses.builder import ResponseBuilder, ResponseCancelledError, new_response
+from mlx_host._apis.responses.examples import (
+    CANCELLED,
+    DELETED,
+    INPUT_ITEMS,
+    INPUT_TOKENS,
+    PROMPT,
+    REQUEST,
+    RESPONSE,
+    STREAM,
+)
 from mlx_host._apis.responses.items import Item
 from mlx_host._apis.responses.request import to_prompt, to_request
 from mlx_host._apis.responses.response import ResponseCollector, ResponseEncoder
@@ -22,6 +32,7 @@ from mlx_host.api import ChatEvent, Deadline, Endpoints, Reply, Service
 from mlx_host.api.http import (
     JsonResponse,
     caller,
+    examples,
     ignored_header,
     new_router,
     openai_error,
@@ -62,12 +73,15 @@ class ResponsesEndpoints(Endpoints):
 
     def router(self) -> APIRouter:
         router = new_router()
-        router.post("/v1/responses", response_model=None)(self.create)
-        router.post("/v1/responses/input_tokens", response_model=None)(self.input_tokens)
-        router.get("/v1/responses/{id}", response_model=None)(self.retrieve)
-        router.delete("/v1/responses/{id}", response_model=None)(self.delete)
-        router.post("/v1/responses/{id}/cancel", response_model=None)(self.cancel)
-        router.get("/v1/responses/{id}/input_items", response_model=None)(self.input_items)
+        create = examples(REQUEST, RESPONSE, stream=STREAM)
+        count = examples(PROMPT, INPUT_TOKENS)
+        router.post("/v1/responses", response_model=None, **create)(self.create)
+        router.post("/v1/responses/input_tokens", response_model=None, **count)(self.input_tokens)
+        one = "/v1/responses/{id}"
+        router.get(one, response_model=None, **examples(response=RESPONSE))(self.retrieve)
+        router.delete(one, response_model=None, **examples(response=DELETED))(self.delete)
+        router.post(f"{one}/cancel", response_model=None, **examples(response=CANCELLED))(self.cancel)
+        router.get(f"{one}/input_items", response_model=None, **examples(response=INPUT_ITEMS))(self.input_items)
         return router
 
     async def create(self, body: ResponsesBody, http: Request) -> Response:

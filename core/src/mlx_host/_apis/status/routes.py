@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from mlx_host.api import Endpoints, ModelState, ModelStatus, Service
-from mlx_host.api.http import JsonResponse, new_router
+from mlx_host.api.http import JsonResponse, examples, new_router
 
 # From worst to best: the state of the server is that of its worst model.
 STATES = (
@@ -22,6 +22,22 @@ STATES = (
     ModelState.UNLOADED,
     ModelState.READY,
 )
+
+# Examples for the OpenAPI document.
+HEALTH = {"status": "ok", "models": {"demo:smollm2": "ready"}}
+UNHEALTHY = {
+    "status": "unavailable",
+    "models": {"demo:smollm2": "failed"},
+    "errors": {
+        "demo:smollm2": {
+            "message": "The process exited 3 times within 60 s.",
+            "retry_at": "2026-11-29T19:30:57+00:00",
+            "retry_in": 5.0,
+        }
+    },
+}
+COUNTS = {"running": True, "queue_size": 0, "max_queue_size": 100, "active_requests": 1, "max_concurrency": 32}
+QUEUE = {"status": "ok", "queue_stats": COUNTS, "models": {"demo:smollm2": COUNTS}}
 
 
 class StatusEndpoints(Endpoints):
@@ -36,8 +52,9 @@ class StatusEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
 
-        @router.get("/health", response_model=None)
+        @router.get("/health", response_model=None, **examples(response=HEALTH, statuses={503: UNHEALTHY}))
         async def health() -> Response:
+            """Report the state of each model; 200 if all are ready, else 503."""
             ready = self._is_ready()
             models = self._service.models()
             body: dict[str, Any] = {
@@ -48,18 +65,25 @@ class StatusEndpoints(Endpoints):
                 body["errors"] = errors
             return JsonResponse(body, 200 if ready else 503)
 
-        @router.get("/health/live")
+        @router.get("/health/live", **examples(response={"status": "live"}))
         async def live() -> dict[str, str]:
+            """Report that the server responds."""
             return {"status": "live"}
 
-        @router.get("/health/ready", response_model=None)
+        @router.get(
+            "/health/ready",
+            response_model=None,
+            **examples(response={"status": "ready"}, statuses={503: {"status": "loading"}}),
+        )
         async def ready() -> Response:
+            """Report the worst state of all models; 200 if it is ready, else 503."""
             worst = min((model.state for model in self._service.models()), key=STATES.index)
             state = "stopping" if self._service.stopping else worst.value
             return JsonResponse({"status": state}, 200 if self._is_ready() else 503)
 
-        @router.get("/v1/queue/stats")
+        @router.get("/v1/queue/stats", **examples(response=QUEUE))
         async def queue_stats() -> dict[str, Any]:
+            """Count running and queued requests, in total and per model."""
             each = {model.name: _stats(model) for model in self._service.models()}
             total: dict[str, Any] = {"running": self._is_ready()}
             for key in ("queue_size", "max_queue_size", "active_requests", "max_concurrency"):

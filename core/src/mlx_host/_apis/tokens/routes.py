@@ -12,10 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlx_host.api import Endpoints, Service
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
-from mlx_host.api.http import Collector, JsonResponse, caller, ignored_header, new_router, respond
+from mlx_host.api.http import Collector, JsonResponse, caller, examples, ignored_header, new_router, respond
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Event, TextDelta, Tokenized, TokenizerInfo
 from mlx_host.requests import ChatRequest, DetokenizeRequest, TokenizeRequest, TokenizerInfoRequest
+
+# A request and its response, for the OpenAPI document.
+TOKENIZE = (
+    {"model": "demo:smollm2", "prompt": "Hello there"},
+    {"count": 2, "max_model_len": 8192, "tokens": [19556, 665], "token_strs": None},
+)
+DETOKENIZE = ({"model": "demo:smollm2", "tokens": [19556, 665]}, {"prompt": "Hello there"})
 
 
 class TokenBody(BaseModel):
@@ -99,8 +106,9 @@ class TokenEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
 
-        @router.post("/tokenize", response_model=None)
+        @router.post("/tokenize", response_model=None, **examples(*TOKENIZE))
         async def tokenize(body: TokenizeBody, http: Request) -> Response:
+            """Convert text or messages to token ids."""
             reply = self._service.submit(to_tokenize(body), caller=caller(http))
 
             def build(events: list[Event]) -> dict[str, Any]:
@@ -116,8 +124,9 @@ class TokenEndpoints(Endpoints):
 
             return await respond(http, reply, EventCollector(build), ignored_header(body.ignored()))
 
-        @router.post("/detokenize", response_model=None)
+        @router.post("/detokenize", response_model=None, **examples(*DETOKENIZE))
         async def detokenize(body: DetokenizeBody, http: Request) -> Response:
+            """Convert token ids to text."""
             request = DetokenizeRequest(id=f"detok-{uuid.uuid4().hex}", model=body.model or "", tokens=body.tokens)
             reply = self._service.submit(request, caller=caller(http))
 
