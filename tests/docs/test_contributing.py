@@ -7,7 +7,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.docs.blocks import ROOT
@@ -40,14 +39,3 @@ def test_pre_commit_runs_each_command_except_the_tests() -> None:
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
     for command in COMMANDS:
         assert Path(sys.executable).with_name(command.split()[0]).exists()
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.glob("plugins/**/pyproject.toml")), ids=lambda path: path.parent.name)
-def test_all_packages_have_one_version(path: Path) -> None:
-    core = re.search(r'^version = "(.+)"$', (ROOT / "core" / "pyproject.toml").read_text(), re.MULTILINE)
-    assert core is not None
-    text = path.read_text()
-    assert f'version = "{core[1]}"' in text
-    assert set(re.findall(r'"mlx-host[\w-]*(==[^"]+)?"', text)) <= {f"=={core[1]}"} | {""}
-    # mlx-host-parsers has no modules and depends on mlx-host only through the parsers.
-    assert f'"mlx-host=={core[1]}"' in text or "bypass-selection" in text
