@@ -20,7 +20,7 @@ import pytest
 from mlx_host._plugins.contract import contract_range
 from packaging.requirements import Requirement
 
-from scripts.set_version import PAGES, projects, set_version
+from scripts.set_version import PAGES, projects, set_urls, set_version
 from tests.docs.blocks import ROOT
 from tests.packages.conftest import build
 
@@ -65,6 +65,7 @@ def test_packages_agree(member: str) -> None:
     common = set(core["classifiers"]) - {"Environment :: Console", "Framework :: FastAPI"}
     assert set(found["project"]["classifiers"]) == common | own | private
     assert re.fullmatch(r"\S[^\n]{15,120}[^\n.]", found["project"]["description"])
+    assert found["project"].get("urls") == core.get("urls")
     assert (FILES[member].parent / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert (FILES[member].parent / "README.md").exists() or member in PRIVATE
     check_requirements(FILES[member], VERSION)
@@ -86,11 +87,30 @@ def test_one_command_sets_the_version(tmp_path: Path) -> None:
         assert (tmp_path / path.relative_to(ROOT)).read_bytes() == path.read_bytes()
 
 
-def test_an_invalid_version_is_rejected() -> None:
-    command = [sys.executable, "-m", "scripts.set_version", "next"]
+def test_the_command_sets_the_project_urls(tmp_path: Path) -> None:
+    for path in projects(ROOT):
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    for repository in ("https://example.org/other/", "https://example.org/mlx-host"):
+        set_urls(tmp_path, repository)
+    for path in FILES.values():
+        found, before = project(tmp_path / path.relative_to(ROOT)), project(path)
+        assert found["project"].pop("urls") == {
+            "Homepage": "https://example.org/mlx-host",
+            "Issues": "https://example.org/mlx-host/issues",
+            "Changelog": "https://example.org/mlx-host/blob/main/CHANGELOG.md",
+        }
+        before["project"].pop("urls", None)
+        assert found == before
+
+
+@pytest.mark.parametrize("arguments", [["next"], ["1.0.0", "--repository", "example.org"]], ids=" ".join)
+def test_invalid_arguments_are_rejected(arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "scripts.set_version", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "'next' is not a version" in done.stderr
+    assert repr(arguments[-1]) in done.stderr
     assert "Traceback" not in done.stderr
 
 
