@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import Distribution
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from mlx_host import __version__, hookimpl
+from mlx_host._plugins.contract import check_contract, contract_range
 from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import Backend, LoadContext, Model, Options
 from mlx_host.errors import PluginError, UsageError
 
 from tests.support.client import get, post
 from tests.support.command import complaint, mlx_host
-from tests.support.plugin_projects import install_plugins
+from tests.support.plugin_projects import install_plugins, install_projects, write_project
 from tests.support.server import running_server
 
 HEAD = """\
@@ -529,7 +531,7 @@ def test_a_backend_that_is_not_installed_names_its_package() -> None:
     for info in [info for info in plugins.loaded.values() if info.name == "whisper"]:
         plugins.skip(info, "not wanted here")
     plugins.failed.clear()
-    with pytest.raises(UsageError, match=r"Unknown backend 'whisper'\..*pip install mlx-host-whisper$"):
+    with pytest.raises(UsageError, match=r"Unknown backend 'whisper'\..*pip install \"mlx-host\[whisper"):
         plugins.backend("whisper")
     with pytest.raises(UsageError, match="Did you mean 'scripted'"):
         plugins.backend("scriptd")
@@ -649,3 +651,69 @@ def test_a_backend_of_a_plugin_whose_api_fails_is_not_served(failing_plugins: Pa
     done = mlx_host(*args, plugins=[failing_plugins], cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("Error: Unknown backend 'collapsing'. ")
+
+
+# What plugins declare in their dependencies, and whether they are loaded.
+CONTRACTS = {
+    "same": (["mlx-host>=0.1,<0.2"], True),
+    "exact": ([f"MLX_Host=={__version__}"], True),
+    "undeclared": (["click"], True),
+    "elsewhere": (['mlx-host>=7; sys_platform == "never"', 'mlx-host[testing]>=7; extra == "test"'], True),
+    "later": (["click>=8", "mlx-host>=7.3,<8"], False),
+    "earlier": (["mlx-host[testing]<0.0.5"], False),
+}
+
+
+@pytest.fixture(scope="module")
+def contracts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contracts")
+    source = """
+from mlx_host import hookimpl
+from mlx_host.backend import Backend, Options
+@hookimpl
+def register_backends():
+    return [Backend("of-{name}", print, Options)]
+"""
+    # The import of a plugin for another contract would fail for another reason.
+    broken = "from mlx_host.a_module_of_another_version import name\n"
+    projects = [
+        write_project(
+            folder / "projects" / name,
+            name,
+            source.replace("{name}", name) if loaded else broken,
+            dependencies=dependencies,
+        )
+        for name, (dependencies, loaded) in CONTRACTS.items()
+    ]
+    return install_projects(folder, projects)
+
+
+def test_a_plugin_for_another_contract_is_skipped_with_the_range_that_it_declares(contracts: Path) -> None:
+    listed = json.loads(mlx_host("plugins", "--json", plugins=[contracts]).stdout)
+    loaded = {row["name"] for row in listed["plugins"]}
+    skipped = {row["name"]: row["reason"] for row in listed["skipped"]}
+    assert {name for name, (_, compatible) in CONTRACTS.items() if compatible} == loaded & set(CONTRACTS)
+    assert {name for name, (_, compatible) in CONTRACTS.items() if not compatible} == set(skipped)
+    assert "mlx-host<8,>=7.3" in skipped["later"]
+    assert "mlx-host<0.0.5" in skipped["earlier"]
+    for name, reason in skipped.items():
+        assert f"mlx-host {__version__}" in reason
+        assert f"mlx-host-{name}" in reason
+        assert "a_module_of_another_version" not in reason
+
+
+def test_a_backend_for_another_contract_is_an_error_with_the_reason(contracts: Path) -> None:
+    message = complaint(mlx_host("run", "--backend", "later", plugins=[contracts]))
+    assert "is built for mlx-host<8,>=7.3" in message
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [("0.1.0", ">=0.1,<0.2"), ("0.12.3rc1", ">=0.12,<0.13"), ("1.0.0", ">=1.0,<2"), ("2.5.1.dev3", ">=2.5,<3")],
+)
+def test_the_contract_range_of_a_version(version: str, expected: str) -> None:
+    assert contract_range(version) == expected
+    dist = SimpleNamespace(name="mlx-host-x", requires=[f"mlx-host{expected}", "not/a requirement"])
+    check_contract(cast(Distribution, dist), version)
+    with pytest.raises(PluginError):
+        check_contract(cast(Distribution, dist), "7.0.0")

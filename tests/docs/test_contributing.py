@@ -7,12 +7,19 @@ import shlex
 import sys
 from pathlib import Path
 
-import pytest
 import yaml
 
 from tests.docs.blocks import ROOT
 
-COMMANDS = ("ruff format", "ruff check", "mypy", "lint-imports", "python -m scripts.build_docs", "pytest")
+COMMANDS = (
+    *("ruff format", "ruff check", "mypy", "lint-imports"),
+    *(
+        "python -m scripts.check_dependencies",
+        "python -m scripts.build_docs",
+        "python -m scripts.check_oldest",
+        "pytest",
+    ),
+)
 
 
 def words(command: str) -> str:
@@ -32,22 +39,11 @@ def test_ci_runs_each_command() -> None:
     assert sorted(map(words, checks)) == sorted(COMMANDS)
 
 
-def test_pre_commit_runs_each_command_except_the_tests() -> None:
+def test_pre_commit_runs_each_command_except_the_slow_ones() -> None:
     config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())
     hooks = [hook for repo in config["repos"] for hook in repo["hooks"] if hook["language"] == "system"]
-    assert [words(hook["entry"]) for hook in hooks] == list(COMMANDS[:-1])
+    assert [words(hook["entry"]) for hook in hooks] == list(COMMANDS[:-2])
     # Nothing is downloaded: the tools are those of the workspace.
     assert {repo["repo"] for repo in config["repos"]} == {"local"}
     for command in COMMANDS:
         assert Path(sys.executable).with_name(command.split()[0]).exists()
-
-
-@pytest.mark.parametrize("path", sorted(ROOT.glob("plugins/**/pyproject.toml")), ids=lambda path: path.parent.name)
-def test_all_packages_have_one_version(path: Path) -> None:
-    core = re.search(r'^version = "(.+)"$', (ROOT / "core" / "pyproject.toml").read_text(), re.MULTILINE)
-    assert core is not None
-    text = path.read_text()
-    assert f'version = "{core[1]}"' in text
-    assert set(re.findall(r'"mlx-host[\w-]*(==[^"]+)?"', text)) <= {f"=={core[1]}"} | {""}
-    # mlx-host-parsers has no modules and depends on mlx-host only through the parsers.
-    assert f'"mlx-host=={core[1]}"' in text or "bypass-selection" in text

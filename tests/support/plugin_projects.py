@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ build-backend = "hatchling.build"
 [project]
 name = "mlx-host-{name}"
 version = "{version}"
+dependencies = {dependencies}
 
 [project.entry-points.mlx_host]
 {name} = "{module}"
@@ -33,11 +35,13 @@ def uv() -> str:
     return found
 
 
-def write_project(folder: Path, name: str, source: str, version: str = "1.0") -> Path:
+def write_project(folder: Path, name: str, source: str, version: str = "1.0", dependencies: Sequence[str] = ()) -> Path:
     """Write a project of one module, the distribution mlx-host-NAME with the entry point NAME."""
     module = f"mlx_host_{name.replace('-', '_')}"
     folder.mkdir(parents=True)
-    (folder / "pyproject.toml").write_text(PYPROJECT.format(name=name, module=module, version=version))
+    (folder / "pyproject.toml").write_text(
+        PYPROJECT.format(name=name, module=module, version=version, dependencies=json.dumps(dependencies))
+    )
     (folder / f"{module}.py").write_text(source)
     return folder
 

@@ -14,6 +14,7 @@ import rich_click as click
 from mlx_host import __version__
 from mlx_host._cli import templates
 from mlx_host._plugins.checks import parser_key
+from mlx_host._plugins.contract import contract_range
 from mlx_host._plugins.manager import Plugins
 from mlx_host._plugins.registry import Registry
 from mlx_host.errors import UsageError
@@ -85,7 +86,7 @@ def _files(kind: str, name: str, distribution: str) -> Iterator[tuple[str, str]]
         "kind": kind,
         "distribution": distribution,
         "module": distribution.replace("-", "_"),
-        "version": __version__,
+        "contract": contract_range(__version__),
     }
     for path, text in {**templates.PACKAGE, **KINDS[kind].files}.items():
         yield Template(path).substitute(words), Template(text).substitute(words)

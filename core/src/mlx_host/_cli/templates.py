@@ -16,7 +16,7 @@ version = "0.1.0"
 description = "An mlx-host $kind: $name"
 readme = "README.md"
 requires-python = ">=3.11"
-dependencies = ["mlx-host>=$version"]
+dependencies = ["mlx-host$contract"]
 
 [project.optional-dependencies]
 test = ["mlx-host[testing]"]

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 
 from mlx_host._engine import loop
 from mlx_host._engine.ipc import LoadFailed, Loading, LogMessage, WorkerConfig, send
+from mlx_host._engine.mlx_install import unusable_mlx
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import LoadContext, Model
@@ -117,7 +118,8 @@ def main(fd: int, traces: int) -> None:
         return
     except Exception as error:
         logging.getLogger(__name__).debug("loading failed", exc_info=True)
-        channel.send(LoadFailed(LoadError(f"{config.model or config.backend!r}: {type(error).__name__}: {error}")))
+        reason = unusable_mlx(error) or f"{config.model or config.backend!r}: {type(error).__name__}: {error}"
+        channel.send(LoadFailed(LoadError(reason)))
         return
     channel.send(loop.capabilities(model))
     loop.run(model, inbox, channel.send, config.backend)

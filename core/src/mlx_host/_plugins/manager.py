@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import sys
+from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,6 +22,7 @@ from mlx_host._plugins.checks import (
     parser_key,
     parser_names,
 )
+from mlx_host._plugins.contract import check_contract
 from mlx_host._plugins.guards import guarded
 from mlx_host._plugins.registry import FailedPlugin, PluginInfo, Registry
 from mlx_host._settings import api_names, option_names
@@ -33,8 +35,8 @@ from mlx_host.parsing import Parser
 if TYPE_CHECKING:
     import click
 
-# The packages of the backends that this project provides.
-KNOWN_BACKENDS = {name: f"mlx-host-{name}" for name in ("lm", "vlm", "flux", "embeddings", "whisper")}
+# The backends that this project provides; each is an extra of mlx-host.
+KNOWN_BACKENDS = ("lm", "vlm", "flux", "embeddings", "whisper")
 # A parser's alias or a misspelled name does not determine the package.
 PARSER_PACKAGES = "Each parser family is a package named after it, such as mlx-host-parser-qwen3."
 OWN = "mlx-host"
@@ -62,6 +64,7 @@ class Plugins:
         self.commands: Registry[click.Command] = Registry("command")
         from mlx_host import __version__
 
+        self._version = __version__
         for name, plugin in builtins.items():
             self._register(plugin, PluginInfo(name, OWN, __version__))
         for point in entry_points(group=GROUP) if installed is None else installed:
@@ -112,7 +115,13 @@ class Plugins:
         dist = point.dist
         info = PluginInfo(point.name, dist.name if dist else "?", dist.version if dist else "?")
         try:
+            # Before the import, which would fail for a reason that does not help the user.
+            if dist is not None:
+                check_contract(dist, self._version)
             plugin = point.load()
+        except PluginError as error:
+            self.failed.append(FailedPlugin(info, str(error)))
+            return
         except (Exception, SystemExit) as error:  # noqa: BLE001  a broken plugin must not stop the host
             self.failed.append(FailedPlugin(info, f"import failed: {_format(error)}"))
             return
@@ -264,7 +273,7 @@ class Plugins:
                 return f"Skipped: {failed}."
         installed = self.backends.found if kind == "backend" else self.parsers.found
         if kind == "backend" and name in KNOWN_BACKENDS:
-            return f"Install it with: pip install {KNOWN_BACKENDS[name]}"
+            return _install(name, installed)
         close = difflib.get_close_matches(name, [*installed, *(KNOWN_BACKENDS if kind == "backend" else ())], n=1)
         if close:
             return f"Did you mean {close[0]!r}?"
@@ -305,6 +314,20 @@ class Plugins:
                 found = f"{codes[trace.tb_frame.f_code]}: "
             trace = trace.tb_next
         return found
+
+
+def _install(backend: str, installed: Collection[str]) -> str:
+    """Describe how to install one of the project's backends next to the installed ones."""
+    command = f'pip install "mlx-host[{backend}]"'
+    if sys.platform != "linux":
+        return f"Install it with: {command}"
+    others = [name for name in KNOWN_BACKENDS if name in installed and "flux" in (name, backend)]
+    if others:
+        # mflux pins another version of MLX there.
+        return f"On Linux, it cannot be installed with {', '.join(others)}; use another environment: {command}"
+    if backend == "flux":
+        return f"Install it with: {command} (on Linux, it needs an NVIDIA GPU)"
+    return f'Install it with: pip install "mlx-host[{backend},cpu]", or with cuda13 or cuda12 for an NVIDIA GPU'
 
 
 def _format(error: BaseException) -> str:

@@ -1,0 +1,49 @@
+"""Explains a failed import of MLX, whose build for Linux is a separate package that the user chooses."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib.metadata import distributions, version
+from pathlib import PurePath
+
+# The packages with MLX's library on Linux. They contain the same files, so only one can be installed.
+BUILDS = ("mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")
+
+
+def unusable_mlx(error: BaseException) -> str | None:
+    """Return what is wrong with MLX and the remedy, in one sentence; None if the error has another cause."""
+    for cause in _causes(error):
+        if isinstance(cause, ImportError) and _is_mlx(cause):
+            return f"MLX cannot be used ({type(cause).__name__}: {cause}): {_remedy()}"
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_mlx(error: ImportError) -> bool:
+    # A failed extension module has its file as the path, and only the last part of its name.
+    folder = PurePath(error.path).parent.name if error.path else ""
+    return error.name in ("mlx", "mlx.core") or (error.name == "core" and folder == "mlx")
+
+
+def _remedy() -> str:
+    if sys.platform != "linux":
+        return "it needs macOS 14 or newer on Apple silicon; reinstall it with `pip install --force-reinstall mlx`."
+    installed = sorted({dist.name for dist in distributions() if dist.name in BUILDS})
+    if not installed:
+        return (
+            'install it for a CPU with `pip install "mlx-host[cpu]"`, or for an NVIDIA GPU with '
+            '`pip install "mlx-host[cuda13]"` or `pip install "mlx-host[cuda12]"`.'
+        )
+    if installed == ["mlx-cpu"]:
+        return f"reinstall it with `pip install --force-reinstall --no-deps mlx-cpu=={version('mlx')}`."
+    cuda = " ".join(name for name in installed if name != "mlx-cpu")
+    return (
+        f"{cuda} needs an NVIDIA GPU with its driver; for a CPU, replace it with `pip uninstall -y {cuda}` and "
+        f"`pip install --force-reinstall --no-deps mlx-cpu=={version('mlx')}`."
+    )
