@@ -164,7 +164,7 @@ def test_flux_installs_alone(flux: Environment, tmp_path: Path) -> None:
     assert set(flux.plugins()) == {"flux"}
     assert "--config-name" in flux.mlx_host("run", "--backend", "flux", "--help").stdout
     # The error comes from mflux, which opens the folder.
-    args = ["--backend", "flux", "--config-name", "flux2-klein-4b", "--model", str(tmp_path), "--no-log-file"]
+    args = ["--backend", "flux", "--config-name", "flux2-klein-4b", "--model", str(tmp_path)]
     done = flux.mlx_host("run", "--port", "0", *args)
     assert done.returncode != 0
     assert "mflux" in done.stderr

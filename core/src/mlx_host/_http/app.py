@@ -15,7 +15,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_host import __version__
-from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestId
+from mlx_host._host import request_log
+from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestIdAndLog
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
 from mlx_host.api.errors import (
     INTERNAL_ERROR,
@@ -107,7 +108,9 @@ class ErrorFormats:
         self._by_prefix: list[tuple[str, ErrorFormat]] = sorted(by_prefix, key=lambda item: -len(item[0]))
 
     def response(self, request: Request, error: RequestError) -> Response:
-        """Return the response for an error of a request."""
+        """Return the response for an error of a request, and add the error to the log."""
+        if (entry := request_log.current()) is not None:
+            entry.error = error
         path = request.url.path
         for prefix, error_format in self._by_prefix:
             if path == prefix or path.startswith(f"{prefix.rstrip('/')}/"):
@@ -123,6 +126,7 @@ class ErrorFormats:
 
         async def invalid(request: Request, error: Exception) -> Response:
             assert isinstance(error, RequestValidationError)
+            _log_model(error.body)
             return self.response(request, validation_error(error.errors()))
 
         async def http(request: Request, error: Exception) -> Response:
@@ -150,6 +154,13 @@ class ErrorFormats:
         app.add_exception_handler(Exception, failed)
 
 
+def _log_model(body: object) -> None:
+    """Add the model that an invalid body names to the log."""
+    model = body.get("model") if isinstance(body, Mapping) else None
+    if isinstance(model, str) and (entry := request_log.current()) is not None:
+        entry.model = model
+
+
 class PortDispatcher:
     """Routes the requests that arrive at a port of `by_port` to its application, all others to `default`."""
 
@@ -173,7 +184,7 @@ def make_app(apis: Sequence[MountedApi], max_body_mb: float, ports: Mapping[int,
     by_port = {port: _application([api for api in apis if api.name in names]) for port, names in ports.items()}
     app = PortDispatcher(_application(apis), by_port) if by_port else _application(apis)
     # Around the framework, because its handler of unexpected errors is outside of all middleware added to it.
-    return RequestId(HeadAsGet(BodyLimit(app, max_body_mb)))
+    return RequestIdAndLog(HeadAsGet(BodyLimit(app, max_body_mb)))
 
 
 def _application(apis: Sequence[MountedApi]) -> FastAPI:

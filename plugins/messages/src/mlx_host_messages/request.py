@@ -42,6 +42,8 @@ def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatReque
 def ignored(body: PromptBody) -> list[str]:
     """Return the names of fields that are set but have no effect."""
     fields = body.given_extra()
+    if isinstance(body, MessagesBody) and "" in (body.stop_sequences or ()):
+        fields.append("stop_sequences")
     fields += [f"tools.{tool['type']}" for tool in body.tools or () if _is_builtin(tool)]
     if body.thinking is not None and (body.thinking.model_extra or {}).get("budget_tokens") is not None:
         fields.append("thinking.budget_tokens")
