@@ -49,5 +49,5 @@ def test_a_port_that_is_taken_names_its_flag() -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        args = ("run", "--backend", "echo", "--port", "0", "--no-log-file", "--chat-port", port)
+        args = ("run", "--backend", "echo", "--port", "0", "--chat-port", port)
         assert complaint(mlx_host(*args)).endswith("Choose another --chat-port.")

@@ -32,6 +32,6 @@ def test_the_server_continues_with_the_other_models(tmp_path: Path) -> None:
 )
 def test_the_server_exits_without_other_models_or_with_strict(tmp_path: Path, tables: str, args: list[str]) -> None:
     (tmp_path / "mlx-host.toml").write_text(tables)
-    done = mlx_host("run", "--config", "mlx-host.toml", "--port", "0", "--no-log-file", *args, cwd=tmp_path)
+    done = mlx_host("run", "--config", "mlx-host.toml", "--port", "0", *args, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == "Error: Model 'bad' failed to load: fail_load is set"

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import logging
 import os
-import pty
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from mlx_host import _logs
 from mlx_host._cli.progress import LoadingDisplay
 from mlx_host._engine.ipc import Loading
+from mlx_host._logs.files import TimestampedRotatingFileHandler
 from mlx_host.errors import UsageError
 
 from tests.support.client import post, text_script
-from tests.support.command import environment, mlx_host
+from tests.support.command import mlx_host
 from tests.support.server import running_server
+from tests.support.terminal import on_a_terminal, plain
 
 DAY = 24 * 3600
 ESCAPE = "\x1b["
@@ -34,7 +31,7 @@ def write_lines(handler: logging.Handler, *lines: str) -> None:
 
 def test_rotation_keeps_every_line_in_files_of_the_configured_size(tmp_path: Path) -> None:
     log = tmp_path / "sub" / "app.log"
-    handler = _logs.TimestampedRotatingFileHandler(log, max_bytes=100)
+    handler = TimestampedRotatingFileHandler(log, max_bytes=100)
     lines = [f"{number:04} {'x' * 30}" for number in range(40)]
     write_lines(handler, *lines)
     handler.close()
@@ -47,7 +44,7 @@ def test_rotation_keeps_every_line_in_files_of_the_configured_size(tmp_path: Pat
 
 def test_a_log_is_appended_to_after_a_restart(tmp_path: Path) -> None:
     for line in ("first", "second"):
-        handler = _logs.TimestampedRotatingFileHandler(tmp_path / "app.log")
+        handler = TimestampedRotatingFileHandler(tmp_path / "app.log")
         write_lines(handler, line)
         handler.close()
     assert (tmp_path / "app.log").read_text() == "first\nsecond\n"
@@ -55,7 +52,7 @@ def test_a_log_is_appended_to_after_a_restart(tmp_path: Path) -> None:
 
 def test_a_relative_path_is_resolved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    handler = _logs.TimestampedRotatingFileHandler(Path("app.log"), max_bytes=10)
+    handler = TimestampedRotatingFileHandler(Path("app.log"), max_bytes=10)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     write_lines(handler, "a line", "another line")
@@ -79,7 +76,7 @@ def test_only_expired_rotated_files_are_deleted(tmp_path: Path) -> None:
     for name, days in ages.items():
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (now, now - days * DAY))
-    handler = _logs.TimestampedRotatingFileHandler(tmp_path / "a[b].log")
+    handler = TimestampedRotatingFileHandler(tmp_path / "a[b].log")
     handler.delete_expired(now)
     handler.close()
     gone = set(ages) - {file.name for file in tmp_path.iterdir()}
@@ -91,15 +88,17 @@ def test_expired_files_are_deleted_at_startup(tmp_path: Path) -> None:
     old.parent.mkdir()
     old.touch()
     os.utime(old, (0, 0))
-    done = mlx_host("run", "--backend", "scripted", "--fail-load", "--port", "0", cwd=tmp_path)
+    log = str(old.with_name("app.log"))
+    done = mlx_host("run", "--backend", "scripted", "--fail-load", "--port", "0", "--log-file", log)
     assert done.returncode == 1
     assert [file.name for file in old.parent.iterdir()] == ["app.log"]
 
 
-def test_no_log_file_writes_no_file(tmp_path: Path) -> None:
+def test_by_default_and_with_no_log_file_no_file_is_written(tmp_path: Path) -> None:
     command = ("run", "--backend", "scripted", "--fail-load", "--port", "0")
-    assert mlx_host(*command, "--no-log-file", cwd=tmp_path).returncode == 1
-    assert mlx_host(*command, env={"MLX_HOST_NO_LOG_FILE": "1"}, cwd=tmp_path).returncode == 1
+    assert mlx_host(*command, cwd=tmp_path).returncode == 1
+    env = {"MLX_HOST_LOG_FILE": "app.log"}
+    assert mlx_host(*command, "--no-log-file", env=env, cwd=tmp_path).returncode == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -119,56 +118,29 @@ def test_file_and_terminal_have_the_same_lines_without_request_content(tmp_path:
         server.stop()
         screen = "\n".join(server.lines) + "\n"
     assert secret not in screen
-    assert "1 completion tokens" in screen
+    assert " completion_tokens=1 " in screen
     assert ESCAPE not in screen
     assert log.read_text() == screen
     levels = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) +[\w.]+: .")
     assert all(levels.match(line) for line in screen.splitlines())
 
 
-@contextmanager
-def on_a_terminal(*args: str, cwd: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run `mlx-host ARGS` with a pseudo-terminal as standard error."""
-    ours, theirs = pty.openpty()
-    env = environment({"TERM": "xterm-256color", "COLUMNS": "200"})
-    env.pop("NO_COLOR", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mlx_host", *args], stdin=theirs, stdout=theirs, stderr=theirs, env=env, cwd=cwd
-    )
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        os.close(ours)
-
-
-def read_until(fd: int, part: str) -> str:
-    """Read a terminal until it has shown `part`, or to its end."""
-    shown = ""
-    # At the end of a terminal, Linux raises an error; other systems return nothing.
-    with suppress(OSError):
-        while part not in shown and (piece := os.read(fd, 65536)):
-            shown += piece.decode(errors="replace")
-    return shown
-
-
 def test_a_terminal_has_colours_and_bars_and_the_file_is_plain(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
-    args = ("run", "--backend", "scripted", "--port", "0", "--load-until", str(gate))
+    log = tmp_path / "app.log"
+    args = ("run", "--backend", "scripted", "--port", "0", "--load-until", str(gate), "--log-file", str(log))
     with on_a_terminal(*args, cwd=tmp_path) as (process, terminal):
-        shown = read_until(terminal, "scripted: load")
+        terminal.read_until("scripted: load")
         gate.touch()
-        shown += read_until(terminal, "ready: ")
+        terminal.read_until("ready: ")
         process.send_signal(signal.SIGTERM)
-        shown += read_until(terminal, "\0")
+        terminal.read_until("\0")
         assert process.wait(30) == 0
+        shown = terminal.shown
     assert f"{ESCAPE}" in shown
     assert re.search(r"scripted: load.*━+", shown)
-    assert "ready: scripted at http://127.0.0.1:" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
-    text = (tmp_path / "logs" / "app.log").read_text()
+    assert "ready: scripted at http://127.0.0.1:" in plain(shown)
+    text = log.read_text()
     assert ESCAPE not in text
     assert "ready: scripted at http://127.0.0.1:" in text
 

@@ -640,14 +640,14 @@ def collapse(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_strict_plugins_includes_endpoints_that_cannot_be_created(collapse: Path, tmp_path: Path) -> None:
-    args = ("run", "--backend", "scripted", "--strict-plugins", "--port", "0", "--no-log-file")
+    args = ("run", "--backend", "scripted", "--strict-plugins", "--port", "0")
     done = mlx_host(*args, plugins=[collapse], cwd=tmp_path)
     assert done.returncode == 2
     assert "Error: --strict-plugins: plugin 'collapse' of mlx-host-collapse 1.0: API" in done.stderr.splitlines()[-1]
 
 
 def test_a_backend_of_a_plugin_whose_api_fails_is_not_served(failing_plugins: Path, tmp_path: Path) -> None:
-    args = ("run", "--backend", "collapsing", "--model", ".", "--port", "0", "--no-log-file")
+    args = ("run", "--backend", "collapsing", "--model", ".", "--port", "0")
     done = mlx_host(*args, plugins=[failing_plugins], cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("Error: Unknown backend 'collapsing'. ")

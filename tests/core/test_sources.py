@@ -192,7 +192,7 @@ def test_a_server_downloads_its_model_with_progress_and_contacts_only_the_hub(hu
 
 
 def test_a_model_that_does_not_exist_on_the_hub_ends_the_command(hub: Hub, tmp_path: Path) -> None:
-    args = ("run", "--backend", "echo", "--model", "org/missing", "--port", "0", "--no-log-file")
+    args = ("run", "--backend", "echo", "--model", "org/missing", "--port", "0")
     done = mlx_host(*args, env=hub_environment(hub.url, tmp_path))
     assert done.returncode == 1
     assert "'org/missing' does not exist on the hub or is private" in done.stderr.splitlines()[-1]

@@ -238,7 +238,7 @@ def test_the_queue_is_ordered_by_priority(server: ServerProcess) -> None:
     httpx2.delete(f"{server.url}{long}")
     for path in (low, high):
         eventually(lambda path=path: get(server, path).json()["status"] == "completed")  # type: ignore[misc]  # a lambda's default
-    wanted = re.compile(r"image generation: .*\+ ([23]) completion tokens.*: stop")
+    wanted = re.compile(r'task="image generation" outcome=stop .*completion_tokens=([23]) ')
 
     def order() -> list[str]:
         return [match[1] for match in map(wanted.search, server.lines) if match]

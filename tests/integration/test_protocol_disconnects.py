@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,7 @@ def server() -> Iterator[ServerProcess]:
 
 def outcomes(server: ServerProcess, since: int) -> list[str]:
     """The outcomes of the requests logged since then."""
-    lines = server.lines[since:]
-    return [line.rpartition(": ")[2] for line in lines if "mlx_host.requests" in line]
+    return re.findall(r" mlx_host\.requests: .* outcome=(\S+)", "\n".join(server.lines[since:]))
 
 
 def works(server: ServerProcess) -> bool:

@@ -108,7 +108,7 @@ def cut_off(server: ServerProcess, pool: ThreadPoolExecutor, tmp_path: Path, *si
     wait_for_queue(server, 2, 1)
     for number in signals:
         server.process.send_signal(number)
-        server.wait_for_line("shutting down; ")
+        server.wait_for_line("shutting down (3 active requests)")
     for rejected in (plain, waiting):
         assert error_of(rejected.result(), 503)["code"] == "model_unavailable"
     last = json.loads(streamed.result().text.strip().split("\n\n")[-1].removeprefix("data: "))

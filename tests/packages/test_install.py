@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import anthropic
 import pytest
@@ -33,7 +34,7 @@ from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
 LINUX = sys.platform == "linux"
 Record = Callable[[str, object], None]
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +145,7 @@ def test_a_text_model_and_messages(text: Environment, record_property: Record) -
         running_server("--backend", "lm", "--model", "demo:smollm2", *FAST_BLAS, python=text.python) as server,
         sdk(server) as client,
     ):
-        completion = client.chat.completions.create(model="any", messages=QUESTION, temperature=0)  # type: ignore[arg-type]  # a list of dicts
+        completion = client.chat.completions.create(model="any", messages=QUESTION, temperature=0)
         assert completion.choices[0].message.content == "The capital of France is Paris."
         (block,) = check_messages(server).content
         assert block.type == "text"

@@ -74,7 +74,7 @@ def running_server(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "MLX_HOST_NO_LOG_FILE": "1", **(env or {})},
+        env={**os.environ, **(env or {})},
     )
     server = ServerProcess(process)
     try:

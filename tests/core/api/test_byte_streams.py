@@ -190,8 +190,9 @@ def test_an_error_after_the_first_byte_aborts_the_connection(server: ServerProce
         release.touch()
         with pytest.raises(httpx2.RemoteProtocolError, match="incomplete chunked read"):
             next(chunks)
-    server.wait_for_line("engine_failed")
+    server.wait_for_line("error=engine_failed")
     assert get(server, "/health").status_code == 200
+    assert [line for line in server.lines if "uvicorn" in line] == []
 
 
 def test_an_aborted_stream_has_no_last_chunk(server: ServerProcess, tmp_path: Path) -> None:

@@ -283,6 +283,24 @@ def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "listed"),
+    [
+        ({"max_tokens": 1, "max_completion_tokens": 2}, "max_tokens"),
+        ({"max_tokens": 2, "max_completion_tokens": 2}, None),
+        ({"stop": ""}, "stop"),
+        ({"stop": ["", "x"]}, "stop"),
+        ({"stop": []}, None),
+    ],
+)
+def test_a_limit_that_another_overrides_and_empty_stop_strings_are_listed(
+    server: ServerProcess, fields: dict[str, Any], listed: str | None
+) -> None:
+    response = post(server, {"messages": text_script("a", "x"), **fields})
+    assert response.headers.get("x-mlx-host-ignored") == listed
+    assert response.json()["choices"][0]["message"]["content"] == ("a" if "x" in fields.get("stop", "") else "ax")
+
+
+@pytest.mark.parametrize(
     ("field", "listed"),
     [
         ("a\r\nset-cookie: x=y", "a%0D%0Aset-cookie%3A%20x%3Dy"),

@@ -227,7 +227,7 @@ def test_an_unusable_file_is_rejected_at_startup(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database, but long enough to be taken for the head of one " * 20)
     for path in (file, tmp_path / "none" / "store.db"):
-        command = [sys.executable, "-m", "mlx_host", "run", "--backend", "scripted", "--port", "0", "--no-log-file"]
+        command = [sys.executable, "-m", "mlx_host", "run", "--backend", "scripted", "--port", "0"]
         done = subprocess.run(
             [*command, "--responses-store", str(path)], capture_output=True, text=True, timeout=60, check=False
         )

@@ -116,7 +116,7 @@ def test_captions_with_an_unsupported_structure_are_rejected() -> None:
 def test_a_gated_model_is_reported(tmp_path: Path) -> None:
     with running_hub({"black-forest-labs/FLUX.1-dev": {}}) as hub:
         env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
-        args = ["run", "--backend", "flux", "--config-name", "flux-dev", "--port", "0", "--no-log-file"]
+        args = ["run", "--backend", "flux", "--config-name", "flux-dev", "--port", "0"]
         done = mlx_host(*args, env=env)
     assert done.returncode == 1
     assert "'black-forest-labs/FLUX.1-dev' is gated." in done.stderr

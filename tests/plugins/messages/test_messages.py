@@ -191,9 +191,10 @@ def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
         "tools": tools,
         "metadata": {"user_id": "u"},
         "container": None,
+        "stop_sequences": ["", "x"],
     }
     response = post(server, {**body, "thinking": {"type": "enabled", "budget_tokens": 1024}}, PATH)
-    ignored = "metadata, thinking.budget_tokens, tools.bash_20250124, tools.web_search_20250305"
+    ignored = "metadata, stop_sequences, thinking.budget_tokens, tools.bash_20250124, tools.web_search_20250305"
     assert response.headers["x-mlx-host-ignored"] == ignored
 
 

@@ -22,7 +22,7 @@ _STOP_SECONDS = 15.0
 def run_command(model: str, options: Sequence[str]) -> list[str]:
     """Return the command line of `mlx-host run` in this interpreter, without the port."""
     model_option = ["--model", model] if model else []
-    return [sys.executable, "-m", "mlx_host", "run", "--no-log-file", *model_option, *options]
+    return [sys.executable, "-m", "mlx_host", "run", *model_option, *options]
 
 
 @asynccontextmanager

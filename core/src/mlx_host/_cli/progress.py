@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich import filesize
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from mlx_host import _logs
 from mlx_host._engine.ipc import Loading
@@ -16,10 +17,11 @@ log = logging.getLogger("mlx_host.loading")
 
 # A line is logged after each of these fractions of a stage.
 LOG_INTERVAL = 0.25
+UNITS = ("files", "tokens", "steps")
 
 
 class LoadingDisplay:
-    """A progress bar, or a series of log lines, for each stage of each model; bars are drawn inside the context.
+    """A progress bar, or a series of log lines, for the stage of each model; bars are drawn inside the context.
 
     Create it after logging has been configured: bars and log lines share the console.
     """
@@ -30,8 +32,13 @@ class LoadingDisplay:
         self._logged: dict[tuple[str, str], int] = {}
         console = _logs.terminal()
         if console is not None:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[amount]}"))
-            self._bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
+            columns = (
+                TextColumn("{task.description}", table_column=_column(34)),
+                BarColumn(bar_width=16),
+                TextColumn("{task.fields[amount]}", table_column=_column(20)),
+                TimeElapsedColumn(),
+            )
+            self._bars = Progress(*columns, console=console, transient=True)
 
     def __enter__(self) -> LoadingDisplay:
         if self._bars is not None:
@@ -49,14 +56,24 @@ class LoadingDisplay:
         return lambda loading: self._show(name, loading)
 
     def _show(self, name: str, loading: Loading) -> None:
-        key = (name, loading.stage)
         if self._bars is not None and self._bars.live.is_started:
-            if key not in self._tasks:
-                self._tasks[key] = self._bars.add_task(f"{name}: {loading.stage}", amount="")
-            self._bars.update(
-                self._tasks[key], completed=loading.done, total=loading.total or None, amount=_amount(loading)
-            )
+            self._draw(self._bars, name, loading)
+        else:
+            self._log(name, loading)
+
+    def _draw(self, bars: Progress, name: str, loading: Loading) -> None:
+        """Update the bar of a stage; a finished stage has none."""
+        key = (name, loading.stage)
+        if loading.total and loading.done >= loading.total:
+            if key in self._tasks:
+                bars.remove_task(self._tasks.pop(key))
             return
+        if key not in self._tasks:
+            self._tasks[key] = bars.add_task(f"{name}: {loading.stage}", amount="")
+        bars.update(self._tasks[key], completed=loading.done, total=loading.total or None, amount=_amount(loading))
+
+    def _log(self, name: str, loading: Loading) -> None:
+        key = (name, loading.stage)
         fraction = _fraction(loading.done, loading.total)
         # The total can grow, so the logged fraction is computed again.
         logged = _fraction(self._logged[key], loading.total) if key in self._logged else None
@@ -66,6 +83,10 @@ class LoadingDisplay:
             log.info("%s: %s %s", name, loading.stage, _amount(loading))
 
 
+def _column(width: int) -> Column:
+    return Column(no_wrap=True, overflow="ellipsis", max_width=width)
+
+
 def _fraction(done: int, total: int) -> float:
     return done / total if total else 1.0
 
@@ -73,4 +94,6 @@ def _fraction(done: int, total: int) -> float:
 def _amount(loading: Loading) -> str:
     if loading.note == "bytes":
         return f"{filesize.decimal(loading.done)} of {filesize.decimal(loading.total)}"
-    return f"{loading.done} of {loading.total} {loading.note}".rstrip()
+    # A detail such as a file name is not a unit, and a path would fill the line.
+    unit = loading.note if loading.note in UNITS else ""
+    return f"{loading.done} of {loading.total} {unit}".rstrip()

@@ -47,7 +47,7 @@ def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
                 listening.append(sockets.enter_context(server.bind(host.host, port, flag)))
                 port = listening[-1].getsockname()[1]
             ports.setdefault(port, []).append(name)
-        _logs.configure_logging(host.log_level, None if host.no_log_file else host.log_file)
+        _logs.configure_logging(host.log_level, None if host.no_log_file else host.log_file, host.log_format)
         for problem in plugins.problems():
             log.warning("skipped: %s", problem)
         log.info("listening at %s", server.url(listening[0]))
@@ -184,7 +184,10 @@ class Stop:
     async def finish(self, serving: asyncio.Task[None], timeout: float) -> None:
         """Wait up to `timeout` seconds for running requests, then end."""
         self.begin()
-        log.info("shutting down; running requests have %g s to finish, a second signal ends them immediately", timeout)
+        active = self._http.active_requests + self._host.background_tasks
+        log.info("shutting down (%d active request%s)", active, "" if active == 1 else "s")
+        if active:
+            log.info("waiting up to %g s for them to finish; a second signal ends them immediately", timeout)
         second = asyncio.create_task(self._second.wait())
         drained = asyncio.create_task(self._drained(serving))
         done, _ = await asyncio.wait((drained, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from mlx_host._host import request_log
 from mlx_host._host.model_pool import ModelPool
 from mlx_host._host.reply import ChatReply, ModelReply
 from mlx_host._host.served_model import ServedModel
@@ -37,6 +39,10 @@ class Host:
         """Wait until every model is ready or has failed; LoadError if the server cannot start, see `ModelPool`."""
         await self._pool.wait_started(strict=strict)
 
+    @property
+    def background_tasks(self) -> int:
+        return len(self._background)
+
     async def drain(self) -> None:
         """Wait for background work."""
         if self._background:
@@ -52,10 +58,10 @@ class Host:
         return [model.status() for model in self._pool]
 
     def model(self, name: str, caller: Caller = LOCAL) -> ModelStatus:
-        return self._pool.resolve(name).status()
+        return self._resolve(name).status()
 
     def submit(self, request: Request, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE) -> ModelReply:
-        model = self._pool.resolve(request.model)
+        model = self._resolve(request.model)
         return self._reply(model, self._prepare(self._without_disabled_tools(request, model), model), deadline)
 
     def chat(
@@ -86,10 +92,22 @@ class Host:
         return self._pool.changes()
 
     def spawn(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(work, name=name)
+        context = contextvars.copy_context()
+        context.run(request_log.enter_background)
+        task = asyncio.create_task(work, name=name, context=context)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task
+
+    def _resolve(self, name: str) -> ServedModel:
+        """Return the model that `name` resolves to, and add it to the log."""
+        entry = request_log.current()
+        if entry is not None:
+            entry.model = name
+        model = self._pool.resolve(name)
+        if entry is not None:
+            entry.model = model.name
+        return model
 
     def _prepare(self, request: RequestT, model: ServedModel) -> RequestT:
         """Run the `prepare_request` hooks on a request, or on the chat request within a tokenize request."""

@@ -29,7 +29,16 @@ from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.served_model import ServedModel
 from mlx_host.api import ChatEvent, Deadline, ModelStatus, RequestRecord
 from mlx_host.errors import QueueTimeoutError, RequestError
-from mlx_host.events import ChoiceFinished, Event, Finished, Progress, PromptEcho, Started, TextDelta
+from mlx_host.events import (
+    ChoiceFinished,
+    Event,
+    Finished,
+    Progress,
+    PromptEcho,
+    Started,
+    TextDelta,
+    TranscriptionStarted,
+)
 from mlx_host.requests import ChatRequest, Request
 
 QUEUED = Progress("queued", 0)
@@ -83,6 +92,8 @@ class ModelReply:
         # Times of the event loop; 0 if not reached.
         self._arrived_at = self._admitted_at = self._first_output_at = self._last_output_at = 0.0
         self._gaps: list[float] = []
+        self._first_output_tokens = 0
+        self._audio_seconds: float | None = None
 
     @property
     def request(self) -> Request:
@@ -122,15 +133,18 @@ class ModelReply:
 
     async def __anext__(self) -> list[Event]:
         events = await anext(self._handle)
-        has_output = False
+        has_output, text_tokens = False, 0
         for event in events:
             match event:
                 case TextDelta(token_count=tokens):
                     has_output = True
                     self.completion_tokens += tokens
+                    text_tokens += tokens
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
                     self._progress = None
+                    if isinstance(event, TranscriptionStarted):
+                        self._audio_seconds = event.duration
                 case Finished():
                     self.completion_tokens = max(self.completion_tokens, event.completion_tokens)
                     self.outcome = self.outcome or event.reason
@@ -141,10 +155,10 @@ class ModelReply:
                 case _:
                     has_output = True
         if has_output:
-            self._note_output()
+            self._note_output(text_tokens)
         return events
 
-    def _note_output(self) -> None:
+    def _note_output(self, text_tokens: int) -> None:
         now = self._now()
         if self._progress is not None and self._progress.stage == "prefill":
             self._progress = None
@@ -152,6 +166,7 @@ class ModelReply:
             self._gaps.append(now - self._last_output_at)
         else:
             self._first_output_at = now
+            self._first_output_tokens = text_tokens
             if self._state is ReplyState.ADMITTED:
                 self._state = ReplyState.STREAMING
             if self._deadline_kind is Deadline.FIRST_OUTPUT:
@@ -204,6 +219,9 @@ class ModelReply:
                 completion_tokens=self.completion_tokens,
                 warning=self.warning,
                 gaps=tuple(self._gaps),
+                first_output_tokens=self._first_output_tokens or self.completion_tokens,
+                audio_seconds=self._audio_seconds,
+                error=self._error_message(error),
             )
         )
 
@@ -215,6 +233,15 @@ class ModelReply:
                 return self.outcome or "cancelled"
             case _:
                 return "internal_error"
+
+    def _error_message(self, error: BaseException | None) -> str | None:
+        match error:
+            case RequestError():
+                return error.message
+            case None | GeneratorExit() | asyncio.CancelledError():
+                return None
+            case _:
+                return f"{type(error).__name__}: see the log for details."
 
 
 class ChatReply:

@@ -15,8 +15,9 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mlx_host import __version__
+from mlx_host._host import request_log
 from mlx_host._http import openapi
-from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestId
+from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestIdAndLog
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
 from mlx_host.api.errors import (
     INTERNAL_ERROR,
@@ -119,7 +120,9 @@ class ErrorFormats:
         self._by_prefix: list[tuple[str, ErrorFormat]] = sorted(by_prefix, key=lambda item: -len(item[0]))
 
     def response(self, request: Request, error: RequestError) -> Response:
-        """Return the response for an error of a request."""
+        """Return the response for an error of a request, and add the error to the log."""
+        if (entry := request_log.current()) is not None:
+            entry.error = error
         path = request.url.path
         for prefix, error_format in self._by_prefix:
             if is_below(path, prefix):
@@ -135,6 +138,7 @@ class ErrorFormats:
 
         async def invalid(request: Request, error: Exception) -> Response:
             assert isinstance(error, RequestValidationError)
+            _log_model(error.body)
             return self.response(request, validation_error(error.errors()))
 
         async def http(request: Request, error: Exception) -> Response:
@@ -171,6 +175,13 @@ class ErrorFormats:
         return f"No endpoint at {method} {path}."
 
 
+def _log_model(body: object) -> None:
+    """Add the model that an invalid body names to the log."""
+    model = body.get("model") if isinstance(body, Mapping) else None
+    if isinstance(model, str) and (entry := request_log.current()) is not None:
+        entry.model = model
+
+
 class PortDispatcher:
     """Routes the requests that arrive at a port of `by_port` to its application, all others to `default`."""
 
@@ -201,7 +212,7 @@ def make_app(
     default = application(apis, disabled)
     app = PortDispatcher(default, by_port) if by_port else default
     # Around the framework, because its handler of unexpected errors is outside of all middleware added to it.
-    return RequestId(HeadAsGet(BodyLimit(app, max_body_mb)))
+    return RequestIdAndLog(HeadAsGet(BodyLimit(app, max_body_mb)))
 
 
 def application(apis: Sequence[MountedApi], disabled: Mapping[str, Collection[str]] = {}) -> FastAPI:

@@ -10,7 +10,10 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from mlx_host._host.request_log import RequestLog
+from mlx_host._http.middleware import new_request_id
 from mlx_host.api import errors, json_io
+from mlx_host.api.responding import ABORT
 from mlx_host.errors import InvalidRequestError
 
 # Seconds in which a request's line and headers must arrive.
@@ -140,7 +143,13 @@ class TimeoutHttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cycle.scope["extensions"] = {ABORT: {"close": lambda: self._abort(cycle)}}
         super()._start_asgi_task(cycle, app)
+
+    def _abort(self, cycle: RequestResponseCycle) -> None:
+        """Close the connection within a response; otherwise uvicorn would log an error before it does the same."""
+        cycle.disconnected = True
+        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         self._reject(HTTPStatus.BAD_REQUEST, msg)
@@ -164,9 +173,14 @@ class TimeoutHttpProtocol(HttpToolsProtocol):
         running = self._running
         # If a response has started, writing another one would corrupt it.
         if running is None or running.response_complete or not running.response_started:
-            body = json_io.utf8(json_io.dumps(errors.openai_body(InvalidRequestError(message, code="invalid_http"))))
+            error = InvalidRequestError(message, code="invalid_http")
+            body = json_io.utf8(json_io.dumps(errors.openai_body(error)))
+            # Its line and headers are not known.
+            entry = RequestLog(new_request_id(), "", "(invalid HTTP)", status=status.value, complete=True, error=error)
+            entry.finish()
             head = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+                f"x-request-id: {entry.id}\r\nrequest-id: {entry.id}\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)

@@ -1,4 +1,4 @@
-"""ASGI middleware around every endpoint: request ids, HEAD, and limits on bodies.
+"""ASGI middleware around every endpoint: request ids, the log, HEAD, and limits on bodies.
 
 Pure ASGI: under Starlette's BaseHTTPMiddleware endpoints do not notice that the client disconnects.
 """
@@ -11,6 +11,8 @@ import uuid
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mlx_host._host import request_log
+from mlx_host._host.request_log import RequestLog
 from mlx_host._http.json_size import MAX_CONTAINERS, MAX_ITEMS, JsonSize
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.json_io import HTTPExceptionAdapter
@@ -28,8 +30,16 @@ class BodyTimeoutError(InvalidRequestError):
     code = "request_timeout"
 
 
-class RequestId:
-    """Adds a unique id to every response, in the headers that OpenAI's and Anthropic's clients read."""
+def new_request_id() -> str:
+    """Return a unique value of the header `x-request-id`."""
+    return f"req_{uuid.uuid4().hex}"
+
+
+class RequestIdAndLog:
+    """Adds a unique id to every response, in the headers that OpenAI's and Anthropic's clients read; logs each request.
+
+    The outermost middleware, so that it sees the status of every response.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -38,15 +48,19 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        entry = RequestLog(new_request_id(), scope["method"], scope["path"])
 
-        async def send_with_id(message: Message) -> None:
+        async def send_logged(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers["x-request-id"] = headers["request-id"] = request_id
+                headers["x-request-id"] = headers["request-id"] = entry.id
+                entry.status = message["status"]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                entry.complete = True
 
-        request_id = f"req_{uuid.uuid4().hex}"
-        await self._app(scope, receive, send_with_id)
+        with request_log.logged(entry):
+            await self._app(scope, receive, send_logged)
 
 
 class HeadAsGet:

@@ -60,6 +60,11 @@ class Server(uvicorn.Server):
         )
         super().__init__(config)
 
+    @property
+    def active_requests(self) -> int:
+        """The number of requests whose response is not complete."""
+        return len(self.server_state.tasks)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down as uvicorn does, then abort the remaining connections: ending the loop would log tracebacks."""
         await super().shutdown(sockets)

@@ -89,8 +89,14 @@ class HostSettings(BaseModel):
         description="The address to listen on. Addresses other than 127.0.0.1 expose the server to the network.",
     )
     port: int = Field(8000, ge=0, le=65535, description="The port to listen on; 0 selects a free port.")
-    log_file: Path = Field(Path("logs/app.log"), description="Log file; rotated at 500 MB, kept for 10 days.")
-    no_log_file: bool = Field(False, description="Disable the log file.")
+    log_file: Path | None = Field(
+        None, description="Also write the log to this file; rotated at 500 MB, kept for 10 days. Off by default."
+    )
+    no_log_file: bool = Field(False, description="Write no log file, even if log_file is set elsewhere.")
+    log_format: Literal["text", "json"] = Field(
+        "text",
+        description="Format of the log: text, or json with one object per line. It contains no prompts or outputs.",
+    )
     log_level: Literal["debug", "info", "warning", "error", "critical"] = Field(
         "info", description="Minimum log level."
     )

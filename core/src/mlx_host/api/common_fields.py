@@ -94,7 +94,7 @@ class SamplingBody(BaseModel):
                 raise InvalidRequestError(f"{name} is not supported by this server; remove it.", param=name)
 
     def given_extra(self) -> list[str]:
-        """Return the names of unknown fields that are not null."""
+        """Return the names of fields that are set and have no effect: by default the unknown ones that are not null."""
         return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
 
 
@@ -119,7 +119,9 @@ class GenerationBody(SamplingBody):
 
     def given_extra(self) -> list[str]:
         nested = self.structured_outputs.ignored() if self.structured_outputs is not None else []
-        return sorted([*super().given_extra(), *nested])
+        # An empty stop string would end every output at once; clients send it for "none".
+        empty = ["stop"] if "" in self._stop_list() else []
+        return sorted([*super().given_extra(), *nested, *empty])
 
     def output_format(self, response_format: Grammar | None, param: str) -> Grammar | None:
         """Return the output format: `response_format`, from the API's own field `param`, or structured_outputs."""
@@ -139,11 +141,14 @@ class GenerationBody(SamplingBody):
         return PRIORITIES.get(self.service_tier or "", Priority.NORMAL)
 
     def stops(self) -> tuple[str, ...]:
-        """Return the stop strings; InvalidRequestError if there are more than MAX_STOPS."""
-        stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
+        """Return the stop strings that are not empty; InvalidRequestError if there are more than MAX_STOPS."""
+        stops = self._stop_list()
         if len(stops) > MAX_STOPS:
             raise InvalidRequestError(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
         return tuple(stop for stop in stops if stop)
+
+    def _stop_list(self) -> list[str]:
+        return [self.stop] if isinstance(self.stop, str) else self.stop or []
 
 
 class ReasoningConfig(BaseModel):

@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 EventT = TypeVar("EventT")
 WARNING_HEADER = "x-mlx-host-warning"
+# mlx-host's ASGI extension; its `close` closes a connection whose response cannot be completed.
+ABORT = "mlx_host.abort"
 
 
 class ClientDisconnectError(RequestError):
@@ -237,6 +239,8 @@ class StreamResponse(Response, Generic[EventT]):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._send_message = send
+        abort = (scope.get("extensions") or {}).get(ABORT)
+        self._abort = abort["close"] if abort is not None else None
         with suppress(ClientDisconnectError), self._during:
             await while_connected(receive, self._run())
 
@@ -251,6 +255,8 @@ class StreamResponse(Response, Generic[EventT]):
         if completed:
             async with self._sending:
                 await self._send_message({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self._abort is not None:
+            self._abort()
 
     async def _send_all(self) -> bool:
         """Send all messages; False if the connection must be aborted."""

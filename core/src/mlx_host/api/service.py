@@ -61,9 +61,12 @@ class ModelStatus:
 class RequestRecord:
     """The statistics of a finished request. Durations are in seconds, relative to its arrival.
 
-    `outcome` is the finish reason ("stop", "length", "tool_calls"), "cancelled", or an error's code or type.
-    `started_at` is the time of its arrival in seconds since the epoch; `first_token` is the time to first token (TTFT),
-    None if there was no output. `gaps` are the inter-token latencies (ITL). `warning` reports unparsed markup.
+    `outcome` is the finish reason ("stop", "length", "tool_calls"), "cancelled", or an error's code or type; `error` is
+    the error's message. `started_at` is the time of its arrival in seconds since the epoch; `queued` is the time until
+    the model was available and had a free slot; `first_token` is the time to first token (TTFT), which includes
+    `queued`, None if there was no output. `gaps` are the inter-token latencies (ITL). `first_output_tokens` is the
+    number of tokens in the first output. `audio_seconds` is the length of the audio, if it was an input. `warning`
+    reports unparsed markup.
     """
 
     id: str
@@ -79,13 +82,25 @@ class RequestRecord:
     completion_tokens: int
     gaps: tuple[float, ...] = ()
     warning: str | None = None
+    first_output_tokens: int = 1
+    audio_seconds: float | None = None
+    error: str | None = None
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Decode throughput after the first token; None if it cannot be measured."""
-        if self.first_token is None or self.completion_tokens < 2 or self.duration <= self.first_token:
-            return None
-        return (self.completion_tokens - 1) / (self.duration - self.first_token)
+        """Decode throughput after the first output; None if there was only one output, or if they came at once."""
+        tokens, seconds = self.completion_tokens - self.first_output_tokens, sum(self.gaps)
+        return tokens / seconds if tokens > 0 and seconds > 0 else None
+
+    @property
+    def time_to_first_token_after_queue(self) -> float | None:
+        """The time from the end of queueing to the first token; None if there was no output."""
+        return max(0.0, self.first_token - self.queued) if self.first_token is not None else None
+
+    @property
+    def real_time_factor(self) -> float | None:
+        """The processing time divided by the length of the audio; None without audio."""
+        return max(0.0, self.duration - self.queued) / self.audio_seconds if self.audio_seconds else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,8 @@ POLL_INTERVAL = 0.01
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of this process without mlx-host's settings, and without a log file."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("MLX_HOST_")}
-    return {**kept, "MLX_HOST_NO_LOG_FILE": "1"}
+    """Return the environment of this process without mlx-host's settings."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("MLX_HOST_")}
 
 
 class RunningServer:

@@ -43,6 +43,8 @@ def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatReque
 def ignored(body: PromptBody) -> list[str]:
     """Return the names of fields that are set but have no effect."""
     fields = body.given_extra()
+    if isinstance(body, MessagesBody) and "" in (body.stop_sequences or ()):
+        fields.append("stop_sequences")
     fields += [f"tools.{tool['type']}" for tool in body.tools or () if _is_builtin(tool)]
     return sorted(set(fields))
 

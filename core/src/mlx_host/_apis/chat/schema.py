@@ -51,4 +51,7 @@ class ChatBody(ConversationBody):
         fields = self.given_extra()
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")
+        if self.max_completion_tokens is not None and self.max_tokens not in (None, self.max_completion_tokens):
+            # It is deprecated in favour of the other.
+            fields.append("max_tokens")
         return sorted(fields)
