@@ -19,7 +19,10 @@ from scripts.set_version import ROOT
 
 # The tests of each package.
 TESTS = {
-    "core": ("tests/core/test_plugins.py", "tests/core/test_cli_run.py", "tests/core/test_api_ports.py"),
+    "core": (
+        *("tests/core/test_hooks.py", "tests/core/test_api_ports.py", "tests/core/test_backend_settings.py"),
+        *("tests/core/test_cli_apis.py", "tests/integration/test_protocol_streams.py"),
+    ),
     "embeddings": ("tests/plugins/embeddings/test_mlx_embeddings_signatures.py",),
     "flux": ("tests/plugins/flux/test_mflux_signatures.py",),
     "lm": ("tests/plugins/lm/test_mlx_lm_signatures.py",),

@@ -36,7 +36,9 @@ class Environment:
             f"{word}=={__version__}" if word.startswith("mlx-host") and "==" not in word else word for word in arguments
         ]
         started = time.monotonic()
-        command = [self.python, "-m", "pip", "install", "--find-links", str(self.dists), *words]
+        # The server compiles what it imports; compiling everything takes most of the time.
+        options = ["--no-compile", "--find-links", str(self.dists)]
+        command = [self.python, "-m", "pip", "install", *options, *words]
         done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
         self.seconds += time.monotonic() - started
         assert done.returncode == 0, done.stdout + done.stderr

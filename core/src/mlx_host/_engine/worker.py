@@ -128,11 +128,16 @@ class ThreadWorker:
                 try:
                     model = self._make()
                 except MlxHostError as error:
-                    send(connection, LoadFailed(error))
+                    with contextlib.suppress(OSError):
+                        send(connection, LoadFailed(error))
                     return
                 if model is None:
                     return
-                send(connection, loop.capabilities(model))
+                try:
+                    send(connection, loop.capabilities(model))
+                except OSError:  # Killed while it loaded.
+                    model.close()
+                    return
                 listener = threading.Thread(target=listen, name="listen", daemon=True)
                 listener.start()
                 try:
