@@ -89,5 +89,5 @@ def _help(names: SettingNames[Any], field: str, kind: Any, defaults: Mapping[str
         text += f" [default: on; off with {flag_name(negation)}]" if negation else " [default: on]"
     elif default not in (None, False, "", (), [], {}):
         text += f" [default: {default}]"
-    as_json = " as JSON" if is_table(kind) or is_list(kind) else ""
-    return f"{text} [env: {variable_name(names.name(field))}{as_json}]".lstrip()
+    form = " as JSON" if is_table(kind) else ", with commas" if is_list(kind) else ""
+    return f"{text} [env: {variable_name(names.name(field))}{form}]".lstrip()

@@ -10,6 +10,7 @@ import rich_click as click
 
 from mlx_host._cli import flags, migration
 from mlx_host._cli.configuration import model_tables, read_file, read_settings
+from mlx_host._cli.ineffective import settings_of_disabled_apis, unknown_variables
 from mlx_host._cli.serve import serve
 from mlx_host._host.catalog import Catalog
 from mlx_host._plugins.manager import Plugins
@@ -139,4 +140,9 @@ def run(ctx: click.RichContext, /, config: Path | None, **params: Any) -> None:
         for note in notes:
             click.echo(f"Note: {note}", err=True)
     settings = read_settings(plugins, params, file, config)
+    for warning in (
+        *unknown_variables(plugins, ctx.find_root().command),
+        *settings_of_disabled_apis(plugins, params, file, config, settings.host.disable_api),
+    ):
+        click.echo(f"Warning: {warning}", err=True)
     serve(plugins, settings, Catalog.from_settings(settings, plugins))
