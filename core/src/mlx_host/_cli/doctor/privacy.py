@@ -62,5 +62,5 @@ def _user() -> str | None:
     except (OSError, KeyError):
         # In a container, the user may have no name.
         return None
-    # In containers, it is the user of everybody.
+    # The usual user of containers, whose name reveals nothing.
     return None if user == "root" else user
