@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mlx_host._cli import migration
+from mlx_host._cli.completion import completion_command
 from mlx_host._cli.doctor import doctor_command
 from mlx_host._cli.new_plugin import new_command
 from mlx_host._cli.parsers_command import parser_group, parsers_command
@@ -20,5 +21,5 @@ def register_commands(cli: click.Group) -> None:
     plugins_group.add_command(new_command)
     cli.add_command(RunCommand())
     cli.add_command(RunCommand(migration.COMMAND))
-    for command in (plugins_group, parsers_command, parser_group, doctor_command, service_group):
+    for command in (plugins_group, parsers_command, parser_group, doctor_command, service_group, completion_command):
         cli.add_command(command)

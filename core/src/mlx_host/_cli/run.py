@@ -16,6 +16,7 @@ from mlx_host._host.catalog import Catalog
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HOST, MODEL, api_names, environment_values, option_names, variable_name
 from mlx_host.backend import Backend
+from mlx_host.errors import MlxHostError
 
 
 class RunCommand(click.RichCommand):
@@ -60,10 +61,16 @@ class RunCommand(click.RichCommand):
             for flag in flags.flags(api_names(name, api.settings), "APIs")
         ]
         self.params = [*self._common, *apis]
-        translation = self._translate(ctx, plugins, args)
-        for note in translation.notes:
-            click.echo(f"Note: {note}", err=True)
-        backends = self._backends(ctx, plugins, translation.arguments)
+        try:
+            translation = self._translate(ctx, plugins, args)
+            for note in () if ctx.resilient_parsing else translation.notes:
+                click.echo(f"Note: {note}", err=True)
+            backends = self._backends(ctx, plugins, translation.arguments)
+        except MlxHostError:
+            # The arguments of a shell completion may be incomplete.
+            if not ctx.resilient_parsing:
+                raise
+            translation, backends = migration.Translation(args, []), []
         common = _with_defaults(self._common, backends[0]) if len(backends) == 1 else self._common
         self.params = [*common, *_backend_flags(backends), *apis]
         return super().parse_args(ctx, translation.arguments)
