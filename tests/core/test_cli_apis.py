@@ -151,6 +151,9 @@ def test_disabled_apis_are_left_out(invoke: Invoke) -> None:
         invoke("--disable-api", "store", "--disable-api", "text-to-speech"),
         invoke(toml='disable_api = ["store", "text-to-speech"]'),
         invoke(env={"MLX_HOST_DISABLE_API": '["store", "text-to-speech"]'}),
+        invoke(env={"MLX_HOST_DISABLE_API": "store, text-to-speech"}),
+        invoke("--disable-api=store,text-to-speech"),
+        invoke(toml='disable_api = ["store,text-to-speech"]'),
     ):
         code, output, settings = outcome
         assert (code, output) == (0, "")
@@ -168,6 +171,49 @@ def test_a_disabled_api_needs_no_settings_and_accepts_former_names(invoke: Invok
 
 
 @pytest.mark.parametrize(
+    ("args", "toml", "env", "named"),
+    [
+        (["--store-jobs", "5"], "", {}, "--store-jobs"),
+        ([], TABLE, {}, "[apis.store] of mlx-host.toml"),
+        ([], "old_jobs = 2\n", {}, "'old_jobs' of mlx-host.toml"),
+        ([], "", VARIABLES, "MLX_HOST_STORE_PATH, MLX_HOST_STORE_JOBS, MLX_HOST_STORE_TAGS"),
+    ],
+)
+def test_the_settings_of_a_disabled_api_are_named_in_a_warning(
+    invoke: Invoke, args: list[str], toml: str, env: dict[str, str], named: str
+) -> None:
+    code, output, settings = invoke("--disable-api", "store", *args, toml=toml, env=env)
+    assert code == 0
+    assert settings is not None
+    (line,) = output.splitlines()
+    assert line.startswith("Warning: ")
+    assert line.endswith(f": {named}.")
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("MLX_HOST_PROT", "did you mean MLX_HOST_PORT?"),
+        ("MLX_HOST_STORE_JOB", "did you mean MLX_HOST_STORE_JOBS?"),
+        ("MLX_HOST_OLD_JOB", "did you mean MLX_HOST_OLD_JOBS?"),
+        # The negation of a switch is a flag only.
+        ("MLX_HOST_NO_STRICT", "did you mean MLX_HOST_STRICT?"),
+        ("MLX_HOST_Q", "see `mlx-host run --help` for the names"),
+    ],
+)
+def test_an_unknown_variable_is_named_in_a_warning(invoke: Invoke, variable: str, hint: str) -> None:
+    code, output, settings = invoke(env={variable: "1"})
+    assert code == 0
+    assert settings is not None
+    assert output == f"Warning: {variable} is not a setting and has no effect ({hint}).\n"
+
+
+def test_known_variables_cause_no_warning(invoke: Invoke) -> None:
+    known = {"MLX_HOST_CACHE": "x", "MLX_HOST_CONFIG": "mlx-host.toml", "mlx_host_port": "1", "MLX_HOST_OLD_JOBS": "2"}
+    assert invoke(env=known)[:2] == (0, "")
+
+
+@pytest.mark.parametrize(
     ("args", "toml", "env", "message"),
     [
         (["--disable-api", "stroe"], "", {}, "--disable-api 'stroe': unknown API (did you mean 'store'?)."),
@@ -182,8 +228,9 @@ def test_a_disabled_api_needs_no_settings_and_accepts_former_names(invoke: Invok
         (["--store-jobs", "0"], "", {}, "--store-jobs: "),
         ([], "", {"MLX_HOST_STORE_JOBS": "0"}, "MLX_HOST_STORE_JOBS: "),
         ([], "", {"MLX_HOST_OLD_JOBS": "0"}, "MLX_HOST_OLD_JOBS: "),
-        ([], "", {"MLX_HOST_STORE_TAGS": "a"}, "MLX_HOST_STORE_TAGS must be JSON: "),
-        ([], "", {"MLX_HOST_DISABLE_API": "store"}, "MLX_HOST_DISABLE_API must be JSON: "),
+        ([], "", {"MLX_HOST_STORE_TAGS": '["a"'}, "MLX_HOST_STORE_TAGS must be a JSON array or a list with commas: "),
+        ([], "", {"MLX_HOST_DISABLE_API": "stroe"}, "--disable-api 'stroe': unknown API (did you mean 'store'?)."),
+        (["--disable-api=store,stroe"], "", {}, "--disable-api 'stroe': unknown API (did you mean 'store'?)."),
     ],
 )
 def test_an_invalid_setting_is_named_as_written(

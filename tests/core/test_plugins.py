@@ -462,7 +462,7 @@ def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
         "GET /fine/{id}",
         "--fine-size-mb",
         "model sources",
-        "commands bench launch parser parsers plugins run",
+        "commands bench completion doctor launch parser parsers plugins run service",
         "commands greet",
         "parsers fine_parser fine_too",
         "--generation-prompt",
@@ -470,8 +470,9 @@ def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
         "--prefill-step-size",
     ):
         assert part in text
-    faults = [line for line in done.stdout.splitlines() if line.startswith("skipped: ")]
-    assert len(faults) == len(FAILED) + 3
+    faults = [line for line in done.stdout.splitlines() if line.startswith(("skipped: ", "conflict: "))]
+    assert len([line for line in faults if line.startswith("skipped: ")]) == len(FAILED)
+    assert len([line for line in faults if line.startswith("conflict: ")]) == 3
     assert "skipped: plugin 'sick' of mlx-host-sick 1.0: " + FAILED["sick"] in faults
 
 
@@ -626,6 +627,15 @@ def test_plugins_that_fail_at_runtime_are_named_and_do_not_affect_others(failing
         assert server.wait_for_line("LookupError: where was I?")
         server.stop()
     assert not [line for line in server.lines if "and yet called" in line]
+
+
+def test_a_server_whose_apis_conflict_does_not_announce_its_address(tmp_path: Path) -> None:
+    source = HEAD + '\n@hookimpl\ndef register_apis():\n    return [api("mine", "/v1/models")]\n'
+    plugins = install_plugins(tmp_path, {"mine": source})
+    done = mlx_host("run", "--backend", "scripted", "--port", "0", "--no-log-file", plugins=[plugins], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "listening" not in done.stderr
+    assert "--disable-api mine" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["roadblock", "mutiny", "api-core-flag"])

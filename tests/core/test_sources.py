@@ -162,13 +162,22 @@ def test_an_unreachable_hub(tmp_path: Path) -> None:
 
 def test_offline_without_a_cached_copy(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/tiny", hub_environment(hub.url, tmp_path, {"HF_HUB_OFFLINE": "1"}))
-    assert "and HF_HUB_OFFLINE is set. Check the network, or use a local folder." in found["error"]
+    assert "and HF_HUB_OFFLINE is set. Unset it to download the model, or use a local folder." in found["error"]
     assert hub.requests == []
 
 
 def test_an_invalid_hub_id(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/a--b", hub_environment(hub.url, tmp_path))
-    assert found["error"].startswith("Downloading 'org/a--b' failed: ")
+    assert found["error"].startswith("'org/a--b' is not a valid Hugging Face id: ")
+
+
+def test_a_hub_that_closes_the_connection_is_one_line_with_a_remedy(tmp_path: Path) -> None:
+    """A file has half of the announced length."""
+    with running_hub({"org/tiny": FILES}, truncated=True) as hub:
+        error = fetch("org/tiny", hub_environment(hub.url, tmp_path))["error"]
+    assert error.startswith("Downloading 'org/tiny' failed: ")
+    assert error.endswith("Check the network and try again.")
+    assert len(error.splitlines()) == 1
 
 
 def test_an_unusable_cache_folder(hub: Hub, tmp_path: Path) -> None:

@@ -19,19 +19,20 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub:
     """A running hub; `requests` are the received (method, path, user agent).
 
-    `repositories` maps ids to files; an id without files is gated.
+    `repositories` maps ids to files; an id without files is gated. If `truncated`, files end before their length.
     """
 
     url: str
     repositories: Mapping[str, Mapping[str, bytes]]
+    truncated: bool = False
     requests: list[tuple[str, str, str]] = field(default_factory=list)
 
 
 @contextmanager
-def running_hub(repositories: Mapping[str, Mapping[str, bytes]]) -> Iterator[Hub]:
+def running_hub(repositories: Mapping[str, Mapping[str, bytes]], *, truncated: bool = False) -> Iterator[Hub]:
     """Serve these repositories on a free port."""
     server = _Server(("127.0.0.1", 0), _Handler)
-    hub = server.hub = Hub(f"http://127.0.0.1:{server.server_port}", repositories)
+    hub = server.hub = Hub(f"http://127.0.0.1:{server.server_port}", repositories, truncated)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
@@ -71,15 +72,19 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
 
     def _send_file(self, content: bytes) -> None:
-        self._send(200, content, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": COMMIT})
+        self._send(200, content, {"ETag": f'"{_digest(content)}"', "X-Repo-Commit": COMMIT}, body=self._body(content))
 
-    def _send(self, status: int, content: bytes, headers: Mapping[str, str]) -> None:
+    def _body(self, content: bytes) -> bytes:
+        self.close_connection = self.server.hub.truncated
+        return content[: len(content) // 2] if self.server.hub.truncated else content
+
+    def _send(self, status: int, content: bytes, headers: Mapping[str, str], body: bytes | None = None) -> None:
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
+            self.wfile.write(content if body is None else body)
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

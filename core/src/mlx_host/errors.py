@@ -161,3 +161,18 @@ class QueueTimeoutError(RequestError):
     status = 504
     type = "timeout_error"
     code = "queue_timeout"
+
+
+def describe_error(error: BaseException) -> str:
+    """Return the reason of an exception as one line for messages to users, such as "no such file: 'config.json'".
+
+    An OSError is described without its number and class; others start with the name of their class.
+    """
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else ""
+    if not isinstance(error, OSError):
+        return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    if error.strerror is None or error.filename is None:
+        return error.strerror or text or type(error).__name__
+    reason = "no such file" if isinstance(error, FileNotFoundError) else error.strerror.lower()
+    return f"{reason}: {str(error.filename)!r}"

@@ -7,7 +7,9 @@ import secrets
 from collections.abc import Sequence
 
 import rich_click as click
+from click.shell_completion import CompletionItem
 
+from mlx_host._completion import ARGUMENTS, complete_run_option, complete_served_model, run_option_names
 from mlx_host.errors import UsageError
 
 
@@ -30,9 +32,33 @@ class _Concurrencies(click.ParamType[tuple[int, ...]]):
         return numbers
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", metavar="[URL | RUN OPTIONS…]", nargs=-1, type=click.UNPROCESSED)
-@click.option("--model", help="The model to measure. Without URL, a server is started with it.")
+class _BenchCommand(click.RichCommand):
+    """Completes the options of `mlx-host run` in addition to its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # While a value is completed, the arguments cannot be parsed.
+        ctx.meta[ARGUMENTS] = list(args)
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        own = super().shell_complete(ctx, incomplete)
+        names = {item.value for item in own}
+        return own + [item for item in run_option_names(ctx, incomplete) if item.value not in names]
+
+
+@click.command(cls=_BenchCommand, context_settings={"ignore_unknown_options": True})
+@click.argument(
+    "arguments",
+    metavar="[URL | RUN OPTIONS…]",
+    nargs=-1,
+    type=click.UNPROCESSED,
+    shell_complete=complete_run_option,
+)
+@click.option(
+    "--model",
+    help="The model to measure. Without URL, a server is started with it.",
+    shell_complete=complete_served_model,
+)
 @click.option(
     "--concurrency",
     type=_Concurrencies(),

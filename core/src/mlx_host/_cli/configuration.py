@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mlx_host._settings import (
     ModelSettings,
     Settings,
     api_names,
+    closest,
     environment_values,
     flag_name,
     load_file,
@@ -60,7 +60,10 @@ def read_settings(
         _reject_identity(params)
     models = [
         configure_model(
-            plugins, params, table, f"[[models]] number {number} of {where}" if config is not None else where
+            plugins,
+            params,
+            table,
+            f"[[models]] number {number} of {where}" if tables else f"a [[models]] table of {where}",
         )
         for number, table in enumerate(tables or [{}], start=1)
     ]
@@ -133,5 +136,5 @@ def _api_settings(
 
 
 def _suggestion(name: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"available: {', '.join(sorted(known))}"
+    close = closest(name, known)
+    return f"did you mean {close!r}?" if close else f"available: {', '.join(sorted(known))}"

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import rich_click as click
 
+from mlx_host._completion import COMPLETERS
 from mlx_host._settings import SettingNames, flag_name, is_list, is_table, plain, variable_name
 
 TYPES: Mapping[Any, click.ParamType[Any]] = {
@@ -45,6 +46,7 @@ def flags(names: SettingNames[Any], panel: str, defaults: Mapping[str, Any] = {}
             [names.name(field), *spelled],
             **_value(kind),
             default=None,
+            shell_complete=COMPLETERS.get(names.name(field)),
             help=_help(names, field, kind, defaults),
             panel=panel,
         )
@@ -89,5 +91,5 @@ def _help(names: SettingNames[Any], field: str, kind: Any, defaults: Mapping[str
         text += f" [default: on; off with {flag_name(negation)}]" if negation else " [default: on]"
     elif default not in (None, False, "", (), [], {}):
         text += f" [default: {default}]"
-    as_json = " as JSON" if is_table(kind) or is_list(kind) else ""
-    return f"{text} [env: {variable_name(names.name(field))}{as_json}]".lstrip()
+    form = " as JSON" if is_table(kind) else ", with commas" if is_list(kind) else ""
+    return f"{text} [env: {variable_name(names.name(field))}{form}]".lstrip()

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mlx_host._completion import complete_parser
 from mlx_host._plugins.manager import PARSER_PACKAGES, Plugins
 from mlx_host._validation import field_path, reason
 from mlx_host.errors import UsageError
@@ -91,7 +92,7 @@ class _Entry(BaseModel):
 
 
 @parser_group.command(name="test")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_parser)
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
     "--generation-prompt",
@@ -190,7 +191,7 @@ def _print_part(console: Console, part: Part) -> None:
 
 
 @parser_group.command(name="fuzz")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_parser)
 @click.pass_obj
 def fuzz_command(plugins: Plugins, name: str) -> None:
     """Test the parser NAME against the parser contract; requires the extra `mlx-host[testing]`."""

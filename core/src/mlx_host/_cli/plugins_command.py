@@ -40,7 +40,8 @@ def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
     console.print(_table(description["plugins"]))
     for problem in plugins.problems():
         # Not wrapped, so that it can be searched for.
-        console.print(Text.assemble(("skipped: ", "red"), problem), soft_wrap=True)
+        kind, _, text = problem.partition(": ")
+        console.print(Text.assemble((f"{kind}: ", "red"), text), soft_wrap=True)
 
 
 def _table(plugins: Sequence[Mapping[str, Any]]) -> Table:

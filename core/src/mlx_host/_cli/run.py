@@ -10,11 +10,13 @@ import rich_click as click
 
 from mlx_host._cli import flags, migration
 from mlx_host._cli.configuration import model_tables, read_file, read_settings
+from mlx_host._cli.ineffective import settings_of_disabled_apis, unknown_variables
 from mlx_host._cli.serve import serve
 from mlx_host._host.catalog import Catalog
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import HOST, MODEL, api_names, environment_values, option_names, variable_name
 from mlx_host.backend import Backend
+from mlx_host.errors import MlxHostError
 
 
 class RunCommand(click.RichCommand):
@@ -59,10 +61,16 @@ class RunCommand(click.RichCommand):
             for flag in flags.flags(api_names(name, api.settings), "APIs")
         ]
         self.params = [*self._common, *apis]
-        translation = self._translate(ctx, plugins, args)
-        for note in translation.notes:
-            click.echo(f"Note: {note}", err=True)
-        backends = self._backends(ctx, plugins, translation.arguments)
+        try:
+            translation = self._translate(ctx, plugins, args)
+            for note in () if ctx.resilient_parsing else translation.notes:
+                click.echo(f"Note: {note}", err=True)
+            backends = self._backends(ctx, plugins, translation.arguments)
+        except MlxHostError:
+            # The arguments of a shell completion may be incomplete.
+            if not ctx.resilient_parsing:
+                raise
+            translation, backends = migration.Translation(args, []), []
         common = _with_defaults(self._common, backends[0]) if len(backends) == 1 else self._common
         self.params = [*common, *_backend_flags(backends), *apis]
         return super().parse_args(ctx, translation.arguments)
@@ -139,4 +147,9 @@ def run(ctx: click.RichContext, /, config: Path | None, **params: Any) -> None:
         for note in notes:
             click.echo(f"Note: {note}", err=True)
     settings = read_settings(plugins, params, file, config)
+    for warning in (
+        *unknown_variables(plugins, ctx.find_root().command),
+        *settings_of_disabled_apis(plugins, params, file, config, settings.host.disable_api),
+    ):
+        click.echo(f"Warning: {warning}", err=True)
     serve(plugins, settings, Catalog.from_settings(settings, plugins))

@@ -49,10 +49,7 @@ def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
             ports.setdefault(port, []).append(name)
         _logs.configure_logging(host.log_level, None if host.no_log_file else host.log_file, host.log_format)
         for problem in plugins.problems():
-            log.warning("skipped: %s", problem)
-        log.info("listening at %s", server.url(listening[0]))
-        for socket_ in listening[1:]:
-            log.info("listening for API %s at %s", ", ".join(ports[socket_.getsockname()[1]]), server.url(socket_))
+            log.warning("%s", problem)
         uvloop.run(_serve(plugins, settings, catalog, listening, ports))
 
 
@@ -94,6 +91,10 @@ async def _serve(
         name: plugins.apis.found[name].prefixes for name in settings.host.disable_api if name in plugins.apis.found
     }
     http = server.Server(make_app(apis, settings.host.max_body_mb, ports, disabled))
+    # After the checks of the APIs, so that no server is announced that does not start.
+    log.info("listening at %s", server.url(listening[0]))
+    for socket_ in listening[1:]:
+        log.info("listening for API %s at %s", ", ".join(ports[socket_.getsockname()[1]]), server.url(socket_))
     async with contextlib.AsyncExitStack() as lifespans:
         for api in apis:
             await lifespans.enter_async_context(api.endpoints.lifespan())

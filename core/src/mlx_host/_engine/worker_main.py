@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 from multiprocessing.connection import Connection
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -25,7 +26,9 @@ from mlx_host._engine.mlx_install import unusable_mlx
 from mlx_host._plugins import sources
 from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import LoadContext, Model
-from mlx_host.errors import LoadError, MlxHostError
+from mlx_host.errors import LoadError, MlxHostError, describe_error
+
+log = logging.getLogger(__name__)
 
 # From <linux/prctl.h>.
 PR_SET_PDEATHSIG = 1
@@ -82,7 +85,20 @@ def load(config: WorkerConfig, channel: Channel) -> Model:
     except ValidationError as error:
         raise LoadError(f"Invalid options of backend {config.backend!r}: {error}") from error
     path = plugins.source(config.model).fetch(progress) if config.model is not None else None
-    return backend.load(LoadContext(config.model, path, options, progress))
+    try:
+        return backend.load(LoadContext(config.model, path, options, progress))
+    except Exception as error:
+        if not isinstance(error, MlxHostError):
+            log.debug("loading failed", exc_info=True)
+        text = str(error) if isinstance(error, MlxHostError) else unusable_mlx(error) or describe_error(error)
+        raise LoadError(_without_folders(text, path)) from error
+
+
+def _without_folders(message: str, model: Path | None) -> str:
+    """Shorten the paths in a message: clients receive it, so it must not contain the server's folders."""
+    if model is not None:
+        message = message.replace(f"{model}{os.sep}", "").replace(str(model), model.name)
+    return message.replace(f"{Path.home()}{os.sep}", f"~{os.sep}")
 
 
 def exit_with_host() -> None:
@@ -117,9 +133,8 @@ def main(fd: int, traces: int) -> None:
         channel.send(LoadFailed(error))
         return
     except Exception as error:
-        logging.getLogger(__name__).debug("loading failed", exc_info=True)
-        reason = unusable_mlx(error) or f"{config.model or config.backend!r}: {type(error).__name__}: {error}"
-        channel.send(LoadFailed(LoadError(reason)))
+        log.debug("loading failed", exc_info=True)
+        channel.send(LoadFailed(LoadError(unusable_mlx(error) or describe_error(error))))
         return
     channel.send(loop.capabilities(model))
     loop.run(model, inbox, channel.send, config.backend)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -25,7 +24,7 @@ from mlx_host._plugins.checks import (
 from mlx_host._plugins.contract import check_contract
 from mlx_host._plugins.guards import guarded
 from mlx_host._plugins.registry import FailedPlugin, PluginInfo, Registry
-from mlx_host._settings import api_names, option_names
+from mlx_host._settings import api_names, closest, option_names
 from mlx_host.api import Api, RequestRecord
 from mlx_host.backend import Backend, ModelSource
 from mlx_host.errors import MlxHostError, PluginError, UsageError
@@ -97,7 +96,7 @@ class Plugins:
         apis = self.apis
         kinds: tuple[Registry[Any], ...] = (self.backends, self.parsers, apis, self.commands)
         conflicts = [registry.conflict(name) for registry in kinds for name in registry.conflicts]
-        return [*map(str, self.failed), *conflicts]
+        return [*(f"skipped: {failed}" for failed in self.failed), *(f"conflict: {text}" for text in conflicts)]
 
     def skip(self, info: PluginInfo, reason: str) -> None:
         """Unregister a plugin's hooks and everything that it registered."""
@@ -274,9 +273,10 @@ class Plugins:
         installed = self.backends.found if kind == "backend" else self.parsers.found
         if kind == "backend" and name in KNOWN_BACKENDS:
             return _install(name, installed)
-        close = difflib.get_close_matches(name, [*installed, *(KNOWN_BACKENDS if kind == "backend" else ())], n=1)
-        if close:
-            return f"Did you mean {close[0]!r}?"
+        known = {*installed, *(KNOWN_BACKENDS if kind == "backend" else ())}
+        canonical = known if kind == "backend" else {parser.name for parser in self.parsers.found.values()}
+        if close := closest(name, known, preferred=canonical):
+            return f"Did you mean {close!r}?"
         if self.failed:
             return f"{len(self.failed)} plugins were skipped; `mlx-host plugins` lists them with the reasons."
         if kind == "parser":
@@ -340,6 +340,6 @@ def _optional(caller: pluggy.HookCaller, plugin: object) -> bool:
 
 def _unknown_hook(name: str) -> str:
     known = [n for n in vars(hookspecs) if hasattr(getattr(hookspecs, n), f"{GROUP}_spec")]
-    close = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"available: {', '.join(known)}"
+    close = closest(name, known)
+    hint = f"did you mean {close!r}?" if close else f"available: {', '.join(known)}"
     return f"unknown hook {name!r}; {hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os.path
 import re
 import threading
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mlx_host.backend import LoadProgress, ModelSource
-from mlx_host.errors import LoadError
+from mlx_host.errors import LoadError, describe_error
 from mlx_host.hookspecs import hookimpl
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ def _download(ref: str, progress: LoadProgress) -> Path:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
@@ -59,17 +59,21 @@ def _download(ref: str, progress: LoadProgress) -> Path:
             f"{ref!r} does not exist on the hub or is private. Check the spelling, set HF_TOKEN, or use a local folder."
         ) from error
     except LocalEntryNotFoundError as error:
-        reason = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"the hub is unreachable ({error.__cause__})"
+        if constants.HF_HUB_OFFLINE:
+            reason, remedy = "HF_HUB_OFFLINE is set", "Unset it to download the model"
+        else:
+            reason = f"the hub is unreachable ({describe_error(error.__cause__ or error)})"
+            remedy = "Check the network"
         raise LoadError(
-            f"{ref!r} is not completely in the local hub cache, and {reason}. Check the network, or use a local folder."
+            f"{ref!r} is not completely in the local hub cache, and {reason}. {remedy}, or use a local folder."
         ) from error
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise LoadError(f"Downloading {ref!r} failed: {_first_line(error)}") from error
+    except HFValidationError as error:
+        raise LoadError(f"{ref!r} is not a valid Hugging Face id: {describe_error(error)}") from error
+    except Exception as error:  # the client's HTTP library, and thus the class of its errors, differs by version
+        no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        remedy = "Free disk space, or set HF_HOME to another disk." if no_space else "Check the network and try again."
+        raise LoadError(f"Downloading {ref!r} failed: {describe_error(error).rstrip('.')}. {remedy}") from error
     return Path(folder)
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _reporting_bar(progress: LoadProgress) -> type[tqdm[Any]]:

@@ -21,6 +21,7 @@ from mlx_host._settings.names import (
     variable_name,
 )
 from mlx_host._settings.schema import HostSettings, ModelConfig, ModelSettings, Settings, option_values
+from mlx_host._settings.suggestions import closest, edit_distance
 
 __all__ = [
     "HOST",
@@ -34,6 +35,8 @@ __all__ = [
     "api_names",
     "check_fields",
     "check_option_names",
+    "closest",
+    "edit_distance",
     "environment_values",
     "flag_name",
     "is_list",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
-from mlx_host._settings.names import MODEL, SettingNames, flag_name, plain, variable_name
+from mlx_host._settings.names import MODEL, SettingNames, flag_name, is_list, is_table, plain, variable_name
+from mlx_host._settings.suggestions import closest
 from mlx_host._validation import field_path, reason
 from mlx_host.errors import UsageError
 
@@ -44,13 +44,20 @@ class FileValues:
 
 
 class _Environment(EnvSettingsSource):
-    """Reads environment variables; lists and tables are JSON, an empty variable counts as not set."""
+    """Reads environment variables; an empty variable counts as not set.
+
+    Tables are JSON objects. Lists are JSON arrays or have commas between their members.
+    """
 
     def prepare_field_value(self, field_name: str, field: FieldInfo, value: Any, value_is_complex: bool) -> Any:
+        kind = plain(field.annotation)
+        if is_list(kind) and isinstance(value, str) and not value.lstrip().startswith("["):
+            return [member.strip() for member in value.split(",") if member.strip()]
         try:
             return super().prepare_field_value(field_name, field, value, value_is_complex)
         except ValueError as error:
-            raise UsageError(f"{variable_name(field_name)} must be JSON: {error} (got {value!r}).") from None
+            form = 'a JSON object such as {"KEY": "VALUE"}' if is_table(kind) else "a JSON array or a list with commas"
+            raise UsageError(f"{variable_name(field_name)} must be {form}: {error} (got {value!r}).") from None
 
 
 class _Variables(BaseSettings):
@@ -60,7 +67,7 @@ class _Variables(BaseSettings):
 def environment_values(names: SettingNames[Any]) -> dict[str, tuple[str, Any]]:
     """Return what the environment sets: the name of the variable and its value by field.
 
-    UsageError if a list or a table is not JSON.
+    UsageError if a table is not JSON.
     """
     fields: dict[str, Any] = {}
     for name, info in names.schema.model_fields.items():
@@ -162,10 +169,8 @@ class _Explanation:
         return f"{key + inner!r} in {self.where}"
 
     def _suggestion(self, key: str) -> str:
-        # Among equally close names, prefer a transposition: it has the same letters.
-        close = sorted(difflib.get_close_matches(key, self.known), key=lambda name: sorted(name) != sorted(key))
-        if close:
-            return f"did you mean {close[0]!r}?"
+        if close := closest(key, self.known):
+            return f"did you mean {close!r}?"
         if key in MODEL.schema.model_fields and "backend" not in self.known:
             return "it belongs in a [[models]] table"
         return f"available: {', '.join(sorted(self.known))}"

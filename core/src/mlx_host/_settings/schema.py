@@ -118,12 +118,19 @@ class HostSettings(BaseModel):
         "server.",
     )
     strict_plugins: bool = Field(
-        False, description="Exit if a plugin fails to load or two plugins register the same name."
+        False,
+        description="Exit if a plugin fails to load, or if two plugins register the same backend, parser or command. "
+        "An API that two plugins register is always an error, unless it is disabled.",
     )
     disable_api: list[str] = Field(
         default_factory=list,
-        description="Disable an API; repeatable. `mlx-host plugins` lists the installed APIs.",
+        description="Disable an API; repeatable, or several with commas. `mlx-host plugins` lists the installed APIs.",
     )
+
+    @field_validator("disable_api")
+    @classmethod
+    def _split_commas(cls, names: list[str]) -> list[str]:
+        return [name.strip() for text in names for name in text.split(",") if name.strip()]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jinja2 import TemplateError, TemplateSyntaxError
-from mlx_host.errors import InvalidRequestError, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError, describe_error
 from mlx_host.requests import ChatRequest, Json
 
 from mlx_host_text.messages import ContentConverter, text_content
@@ -54,7 +54,7 @@ def read_template(file: Path | None) -> str | None:
     try:
         return None if file is None else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"cannot read the chat template {str(file)!r}: {error}") from error
+        raise LoadError(f"cannot read the chat template {str(file)!r}: {describe_error(error)}") from error
 
 
 class RenderedChat(NamedTuple):

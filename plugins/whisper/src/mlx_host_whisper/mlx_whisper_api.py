@@ -14,7 +14,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_host.errors import LoadError
+from mlx_host.errors import LoadError, describe_error
 from mlx_host_media.audio import Samples
 from mlx_whisper.audio import FRAMES_PER_SECOND, N_FRAMES, N_SAMPLES, SAMPLE_RATE, log_mel_spectrogram, pad_or_trim
 from mlx_whisper.decoding import DecodingOptions, DecodingResult
@@ -184,7 +184,7 @@ def check_folder(folder: Path) -> None:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise LoadError(f"{str(folder)!r} has no readable config.json ({error}). {hint}") from error
+        raise LoadError(f"{str(folder)!r} has no readable config.json ({describe_error(error)}). {hint}") from error
     missing = sorted(set(ModelDimensions.__dataclass_fields__) - set(config))
     if missing:
         raise LoadError(

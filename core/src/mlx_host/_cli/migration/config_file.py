@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mlx_host._cli.migration.table import BACKENDS, DEFAULT_TYPE, FILE_ONLY, MODEL, SERVER, LegacySetting, convert
 from mlx_host._plugins.manager import Plugins
-from mlx_host._settings import HostSettings, ModelSettings
+from mlx_host._settings import HostSettings, ModelSettings, closest
 from mlx_host.errors import UsageError
 
 SUFFIXES = (".yaml", ".yml")
@@ -64,8 +63,8 @@ def _read_table(
     by_key = {setting.key: setting for setting in known}
     for key in table:
         if key not in by_key:
-            close = difflib.get_close_matches(str(key), by_key, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"available: {', '.join(sorted(by_key))}"
+            close = closest(str(key), by_key)
+            hint = f"did you mean {close!r}?" if close else f"available: {', '.join(sorted(by_key))}"
             raise UsageError(f"{where} has an unknown key {key!r} ({hint}).")
     found, notes = convert(table, by_key, fields)
     return found, [f"{key} of {where} {note}" for key, note in notes]

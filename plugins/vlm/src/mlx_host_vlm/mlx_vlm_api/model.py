@@ -10,7 +10,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx_vlm
-from mlx_host.errors import InvalidRequestError, LoadError
+from mlx_host.errors import InvalidRequestError, LoadError, describe_error
 from mlx_host_text.embedder import HiddenStates
 from mlx_host_text.sampling import Array
 from mlx_host_text.tokenizer import Tokenizer
@@ -216,9 +216,7 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, feat
             raise LoadError(f"the model {str(path)!r} does not generate text token by token; choose another one")
         loaded = LoadedModel(network, processor, load_config(path), feature_cache_bytes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        # mlx-vlm's messages continue with instructions for converting a model.
-        reason = str(error).strip().partition("\n")[0]
-        raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {type(error).__name__}: {reason}") from error
+        raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {describe_error(error)}") from error
     loaded.caches.check_batching("mlx-vlm", path)
     return loaded
 
