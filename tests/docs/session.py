@@ -1,5 +1,6 @@
 """Executes the fenced blocks of the documentation, one page at a time and in order, each page in a separate folder.
 
+* `js` must be valid, if Node.js is installed; scripts/check_clients.py runs it.
 * `sh` is run by bash. A line that starts `mlx-host run` starts a server, which stays until the next such line or the
   end of the page; port 8000 is replaced by a free one.
 * `python` is run in one namespace for the whole page.
@@ -103,6 +104,8 @@ class Session:
             self.output = "".join(self._shell(block, command) for command in commands(text))
         elif block.language == "python":
             self.output = self._python(block, text)
+        elif block.language == "js":
+            read_only(block)
         elif block.language in ("text", "json"):
             compare(block, block.text, self.output)
         else:
@@ -119,6 +122,8 @@ class Session:
                 yaml.safe_load(text)
             case ".plist":
                 ElementTree.fromstring(text)
+            case ".json":
+                json.loads(text)
             case ".py":
                 compile(text, name, "exec")
 

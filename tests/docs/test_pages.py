@@ -72,6 +72,7 @@ def block(language: str, text: str, title: str = "") -> Block:
         [block("console", "$ mlx-host no-such-command")],
         [block("python", "assert False")],
         [block("toml", "a = ", "a.toml")],
+        [block("json", "{a: 1}", "a.json")],
         [block("rust", "fn main() {}")],
     ],
     ids=lambda wrong: " ".join(each.text for each in wrong),
