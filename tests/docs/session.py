@@ -39,8 +39,8 @@ from tests.support.server import BLAS, ServerProcess
 
 # Commands that use the network, change the machine, or check the repository itself.
 OUTSIDE = re.compile(
-    r"(python3 -m )?pip install |git (clone|tag|push)|apt-get |sudo |\.ci/run"
-    r"|uv (pip install|sync|lock|build|run (pytest|ruff|mypy|lint-imports|python -m scripts))"
+    r"(\w+=\S+ )*((python3 -m )?pip install |git (clone|tag|push)|apt-get |sudo |\.ci/run"
+    r"|uv (pip install|sync|lock|build|run (--no-sync )?(pytest|ruff|mypy|lint-imports|python -m scripts)))"
 )
 SERVER = re.compile(r"(uv run )?mlx-host (run|launch)\b(?!.*--help)")
 
@@ -85,6 +85,8 @@ class Session:
 
     folder: Path
     served: Served
+    # Without the packages of the workspace, as a reader's other programs are.
+    bare: bool = False
     output: str = ""
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
 
@@ -127,6 +129,13 @@ class Session:
             case ".py":
                 compile(text, name, "exec")
 
+    def _bare_environment(self) -> dict[str, str]:
+        """The environment without the virtual environment of the test suite, and with uv."""
+        here = Path(sys.executable).parent
+        path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != here]
+        kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        return {**kept, "PATH": os.pathsep.join([str(Path(uv()).parent), *path])}
+
     def _environment(self) -> dict[str, str]:
         here = Path(sys.executable).parent
         return environment(
@@ -145,14 +154,14 @@ class Session:
         command = re.sub(r"^python3 -m pip install uv && ", "", command)
         if OUTSIDE.match(command):
             return self._install(block, command)
-        command = re.sub(r"\buv run (?!--no-sync)", "", command)
+        command = re.sub(r"\buv run (?!--no-sync|--no-project)", "", command)
         if SERVER.match(command):
             self._serve(command)
             return ""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
-            env=self._environment(),
+            env=self._bare_environment() if self.bare else self._environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
