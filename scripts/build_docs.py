@@ -2,6 +2,7 @@
 
 Copies docs/ to a build folder, replaces each `<!-- reference: NAME -->` with the text that scripts/reference.py
 generates from the code, and runs Zensical on the copy. The generator sees plain Markdown only and can be replaced.
+Afterwards, llms.txt and the Markdown of all pages are added to the site.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from scripts.llms_txt import write_llms_txt
 from scripts.reference import expand_markers
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,6 +73,8 @@ def main(output: Path, action: str) -> None:
     )
     # Zensical always colors its messages; click removes the escape codes unless this is a terminal.
     click.echo(done.stdout, nl=False)
+    if done.returncode == 0:
+        write_llms_txt(output / CONFIG, pages, output / "site")
     sys.exit(done.returncode)
 
 

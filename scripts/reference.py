@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import inspect
+import json
 import pkgutil
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,6 +43,9 @@ from mlx_host.parsing import Parser
 from prometheus_client import CollectorRegistry
 from pydantic.fields import FieldInfo
 
+from scripts import overview
+from scripts.markdown import escaped, table, text_of
+
 MARKER = re.compile(r"<!-- reference: (.+?) -->")
 # Installed for tests or as an example, and not documented.
 NOT_OURS = ("mlx-host-scripted", "mlx-host-echo")
@@ -63,62 +67,47 @@ def plugins() -> Plugins:
     return discover()
 
 
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [list(head)]
-    lines += [["---"] * len(lines[0]), *(list(map(_cell, row)) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    """Escape `<` and `|` outside code spans; inside them, Python-Markdown takes both literally."""
-    return "".join(
-        part if part.startswith("`") else part.replace("<", "&lt;").replace("|", "\\|")
-        for part in re.split("(`[^`]*`)", text)
-    )
-
-
-def text_of(thing: object) -> str:
-    """Return a docstring without indentation; a class does not inherit one."""
-    if inspect.isclass(thing):
-        return inspect.cleandoc(thing.__doc__ or "")
-    return inspect.getdoc(thing) or ""
-
-
 # Settings
 
 
-def settings(names: SettingNames[Any]) -> str:
-    return table(
-        ("flag", "variable", "type", "default", ""),
-        (_setting(field, names) for field in names.schema.model_fields),
-    )
+def settings(names: SettingNames[Any], anchor: str = "") -> str:
+    """Return a heading for each setting, with its description, type, default, variable and key.
+
+    `anchor` precedes the name in the headings' anchors, which are unique on a page.
+    """
+    return "\n\n".join(_setting(field, names, anchor) for field in names.schema.model_fields)
 
 
-def _setting(name: str, names: SettingNames[Any]) -> tuple[str, ...]:
+def _setting(name: str, names: SettingNames[Any], anchor: str = "") -> str:
     field = names.schema.model_fields[name]
     kind = plain(field.annotation)
-    flags = [names.name(name), *(negation for negation in names.negations(name)[:1] if negation)]
-    return (
-        ", ".join(f"`{flag_name(flag)}`" for flag in flags),
-        f"`{variable_name(names.name(name))}`",
-        _kind(kind),
-        _default(field, kind),
-        field.description or "",
-    )
+    flag = names.name(name)
+    flags = [flag, *(negation for negation in names.negations(name)[:1] if negation)]
+    facts = {
+        "Type": _kind(kind),
+        "Default": _default(field, kind),
+        "Variable": f"`{variable_name(flag)}`",
+    }
+    lines = [f"{fact}: {value}" for fact, value in facts.items() if value]
+    heading = f"### {', '.join(f'`{flag_name(each)}`' for each in flags)} {{ #{anchor}{flag.replace('_', '-')} }}"
+    return "\n\n".join((heading, escaped(field.description or ""), " · ".join(lines) + "\n{ .facts }"))
 
 
 def api_settings() -> str:
-    """Return a table of the settings of the APIs in this repository, with `port`, which all have, only once."""
+    """Return the settings of the APIs in this repository, with `port`, which all have, only once."""
     apis = plugins().apis
-    rows: list[tuple[str, ...]] = [
-        ("`--NAME-port`", "`MLX_HOST_NAME_PORT`", "int", "", ApiSettings.model_fields["port"].description or "")
+    port = ApiSettings.model_fields["port"].description or ""
+    parts = [
+        "### `--NAME-port` { #name-port }",
+        port,
+        "Type: int · Variable: `MLX_HOST_NAME_PORT`\n{ .facts }",
     ]
     for api, found in sorted(apis.found.items()):
         names = api_names(api, found.settings)
         own = (field for field in names.schema.model_fields if field != "port")
         if apis.owners[api].distribution not in NOT_OURS:
-            rows += [_setting(field, names) for field in own]
-    return table(("flag", "variable", "type", "default", ""), rows)
+            parts += [_setting(field, names) for field in own]
+    return "\n\n".join(parts)
 
 
 def _default(field: FieldInfo, kind: Any) -> str:
@@ -157,7 +146,7 @@ def options() -> str:
             f"## {name}",
             f"From the package `{plugins().backends.owners[name].distribution}`: {backend.summary}. "
             f"It serves {supported_requests}." + (f" Its defaults for model settings: {own}." if own else ""),
-            settings(option_names(backend.options)),
+            settings(option_names(backend.options), f"{name}-"),
         ]
     return "\n\n".join(parts)
 
@@ -269,8 +258,11 @@ def _type(schema: Mapping[str, Any]) -> str:
     return " ".join((kind, *bounds))
 
 
-def endpoint_list() -> str:
-    return "\n".join(f"- `{endpoint}`" for endpoint in sorted(endpoints(), key=lambda e: e.partition(" ")[2]))
+def response_example(endpoint: str) -> str:
+    """Return the example of a response as a block; `endpoint` is METHOD PATH, or METHOD PATH STATUS."""
+    method, path, *status = endpoint.split()
+    response = endpoints()[f"{method} {path}"]["responses"][status[0] if status else "200"]
+    return f"```json\n{json.dumps(response['content']['application/json']['example'], indent=2)}\n```"
 
 
 def metric_list() -> str:
@@ -421,8 +413,8 @@ SECTIONS: Mapping[str, Callable[..., str]] = {
     "api-settings": api_settings,
     "options": options,
     "commands": command_line,
-    "endpoints": endpoint_list,
     "fields": fields,
+    "response": response_example,
     "metrics": metric_list,
     "errors": error_table,
     "hooks": hook_list,
@@ -430,4 +422,7 @@ SECTIONS: Mapping[str, Callable[..., str]] = {
     "requests": lambda: dataclass_list(requests),
     "events": lambda: dataclass_list(events),
     "parsers": parsers,
+    "plugins": lambda: overview.plugin_directory(plugins(), NOT_OURS),
+    "requests-of-backends": lambda: overview.request_matrix(plugins(), backends()),
+    "release-notes": overview.release_notes,
 }

@@ -6,6 +6,7 @@ import contextlib
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -49,6 +50,10 @@ def read_only(block: Block) -> None:
     """Check a block that is not executed."""
     if block.language == "python":
         compile(block.text, block.page, "exec")
+    elif block.language == "js" and (node := shutil.which("node")) is not None:
+        check = [node, "--check", "--input-type=module", "-"]
+        done = subprocess.run(check, input=block.text, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{block}: {done.stderr}"
     elif block.language in ("sh", "console"):
         text = block.text
         if block.language == "console":

@@ -1,5 +1,6 @@
 """Executes the fenced blocks of the documentation, one page at a time and in order, each page in a separate folder.
 
+* `js` must be valid, if Node.js is installed; scripts/check_clients.py runs it.
 * `sh` is run by bash. A line that starts `mlx-host run` starts a server, which stays until the next such line or the
   end of the page; port 8000 is replaced by a free one.
 * `python` is run in one namespace for the whole page.
@@ -38,8 +39,8 @@ from tests.support.server import BLAS, ServerProcess
 
 # Commands that use the network, change the machine, or check the repository itself.
 OUTSIDE = re.compile(
-    r"(python3 -m )?pip install |git (clone|tag|push)|apt-get |sudo |\.ci/run"
-    r"|uv (pip install|sync|lock|build|run (pytest|ruff|mypy|lint-imports|python -m scripts))"
+    r"(\w+=\S+ )*((python3 -m )?pip install |git (clone|tag|push)|apt-get |sudo |\.ci/run"
+    r"|uv (pip install|sync|lock|build|run (--no-sync )?(pytest|ruff|mypy|lint-imports|python -m scripts)))"
 )
 SERVER = re.compile(r"(uv run )?mlx-host (run|launch)\b(?!.*--help)")
 
@@ -84,6 +85,8 @@ class Session:
 
     folder: Path
     served: Served
+    # Without the packages of the workspace, as a reader's other programs are.
+    bare: bool = False
     output: str = ""
     names: dict[str, Any] = field(default_factory=lambda: {"__name__": "page"})
 
@@ -103,6 +106,8 @@ class Session:
             self.output = "".join(self._shell(block, command) for command in commands(text))
         elif block.language == "python":
             self.output = self._python(block, text)
+        elif block.language == "js":
+            read_only(block)
         elif block.language in ("text", "json"):
             compare(block, block.text, self.output)
         else:
@@ -119,8 +124,17 @@ class Session:
                 yaml.safe_load(text)
             case ".plist":
                 ElementTree.fromstring(text)
+            case ".json":
+                json.loads(text)
             case ".py":
                 compile(text, name, "exec")
+
+    def _bare_environment(self) -> dict[str, str]:
+        """The environment without the virtual environment of the test suite, and with uv."""
+        here = Path(sys.executable).parent
+        path = [folder for folder in os.environ["PATH"].split(os.pathsep) if Path(folder) != here]
+        kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
+        return {**kept, "PATH": os.pathsep.join([str(Path(uv()).parent), *path])}
 
     def _environment(self) -> dict[str, str]:
         here = Path(sys.executable).parent
@@ -140,14 +154,14 @@ class Session:
         command = re.sub(r"^python3 -m pip install uv && ", "", command)
         if OUTSIDE.match(command):
             return self._install(block, command)
-        command = re.sub(r"\buv run (?!--no-sync)", "", command)
+        command = re.sub(r"\buv run (?!--no-sync|--no-project)", "", command)
         if SERVER.match(command):
             self._serve(command)
             return ""
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self.folder,
-            env=self._environment(),
+            env=self._bare_environment() if self.bare else self._environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -42,6 +42,7 @@ def session(tmp_path: Path, served: Served) -> Session:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_blocks_of_a_page_work(page: Path, session: Session) -> None:
+    session.bare = page.name == "README.md"
     for block in blocks(page):
         session.execute(block)
 
@@ -72,6 +73,7 @@ def block(language: str, text: str, title: str = "") -> Block:
         [block("console", "$ mlx-host no-such-command")],
         [block("python", "assert False")],
         [block("toml", "a = ", "a.toml")],
+        [block("json", "{a: 1}", "a.json")],
         [block("rust", "fn main() {}")],
     ],
     ids=lambda wrong: " ".join(each.text for each in wrong),

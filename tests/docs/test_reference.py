@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from types import ModuleType
 
 import mlx_host.events
@@ -41,23 +42,32 @@ def test_every_section_is_used_and_every_marker_has_a_section() -> None:
         assert len(built) > 500, path
 
 
+def settings(text: str) -> dict[str, tuple[str, str]]:
+    """The description and the facts of each setting on a page, by flag."""
+    found = {}
+    for heading, description, facts in re.findall(r"^### (`.*)\n\n(.*)\n\n(.*)\n\{ \.facts \}$", text, re.MULTILINE):
+        for flag in re.findall(r"`(--[\w-]+)`", heading):
+            found[flag] = (description, facts)
+    return found
+
+
 @pytest.mark.parametrize("schema", [HostSettings, ModelSettings])
 def test_each_setting_has_its_flag_its_variable_and_a_description(schema: type[HostSettings | ModelSettings]) -> None:
-    output = {row[1]: row for row in rows(page("reference/settings.md"))}
+    output = settings(page("reference/settings.md"))
     for name in schema.model_fields:
-        row = output[f"`{variable_name(name)}`"]
-        assert f"`{flag_name(name)}`" in row[0]
-        assert row[-1], f"setting {name!r} has no description"
+        description, facts = output[flag_name(name)]
+        assert f"Variable: `{variable_name(name)}`" in facts
+        assert description, f"setting {name!r} has no description"
 
 
 @pytest.mark.parametrize("name", reference.backends())
 def test_each_option_of_each_backend_has_a_description(name: str) -> None:
     _, _, own = page("reference/backends.md").partition(f"\n## {name}\n")
-    output = {row[1]: row for row in rows(own.partition("\n## ")[0])}
+    output = settings(own.partition("\n## ")[0])
     for option in reference.backends()[name].options.model_fields:
-        row = output[f"`{variable_name(option)}`"]
-        assert f"`{flag_name(option)}`" in row[0]
-        assert row[-1], f"option {option!r} of {name} has no description"
+        description, facts = output[flag_name(option)]
+        assert f"Variable: `{variable_name(option)}`" in facts
+        assert description, f"option {option!r} of {name} has no description"
 
 
 def test_the_backends_of_this_repository_are_documented() -> None:
@@ -85,9 +95,11 @@ def test_exactly_the_existing_endpoints_are_documented() -> None:
     text = (DOCS / "reference" / "endpoints.md").read_text()
     output = set(re.findall(r"`((?:GET|POST|DELETE|PUT) /\S*)`", text))
     assert output == set(reference.endpoints())
+    pages = "".join(path.read_text() for path in sorted((DOCS / "api").glob("*.md")))
     for endpoint in reference.endpoints():
+        assert f"`{endpoint}`" in pages, f"no page of docs/api mentions {endpoint}"
         if "requestBody" in reference.endpoints()[endpoint]:
-            assert f"<!-- reference: fields {endpoint} -->" in text
+            assert f"<!-- reference: fields {endpoint} -->" in pages
 
 
 def test_each_error_has_its_status_type_and_code() -> None:
@@ -135,3 +147,19 @@ def test_each_flag_and_key_of_mlx_openai_server_is_documented() -> None:
         assert old.key == old.name or f"`{old.key}`" in text, old.key
     for old in FILE_ONLY:
         assert f"`{old.key}`" in text
+
+
+def test_supported_models_and_features_name_everything() -> None:
+    models = (DOCS / "supported-models.md").read_text()
+    for parser in reference.plugins().parsers.found.values():
+        assert f"`{parser.name}`" in models, f"supported-models.md does not mention the parser {parser.name}"
+    head = rows((DOCS / "features.md").read_text())[0]
+    assert {f"`{name}`" for name in reference.backends()} <= set(head)
+
+
+def test_the_plugin_directory_has_every_package() -> None:
+    text = page("plugin-directory.md")
+    for path in ROOT.glob("plugins/**/pyproject.toml"):
+        config = tomllib.loads(path.read_text())
+        if "entry-points" in config["project"]:
+            assert f"| `{config['project']['name']}` |" in text

@@ -123,6 +123,13 @@ def test_nothing_is_loaded_from_another_host(site: Path, pages: dict[Path, Page]
         assert not re.search(r"(url\(|@import)\s*['\"]?(https?:)?//", style.read_text(encoding="utf-8")), style
 
 
+def test_llms_txt_links_to_every_page(site: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", (site / "llms.txt").read_text(encoding="utf-8"))
+    assert sorted(links) == sorted(str(page.relative_to(ROOT / "docs")) for page in (ROOT / "docs").rglob("*.md"))
+    for link in links:
+        assert "<!-- reference:" not in (site / link).read_text(encoding="utf-8")
+
+
 def test_an_unknown_section_is_an_error() -> None:
     with pytest.raises(KeyError, match="no-such-section"):
         render_page("<!-- reference: no-such-section -->")

@@ -24,6 +24,8 @@ TOKENIZE = (
 )
 DETOKENIZE = ({"model": "demo:smollm2", "tokens": [19556, 665]}, {"prompt": "Hello there"})
 
+TOKENIZER_INFO = {"tokenizer_class": "GPT2Tokenizer", "chat_template": "{% for message in messages %}…"}
+
 
 class TokenBody(BaseModel):
     """The fields of both bodies; null means the default."""
@@ -135,8 +137,9 @@ class TokenEndpoints(Endpoints):
 
             return await respond(http, reply, EventCollector(build), ignored_header(body.ignored()))
 
-        @router.get("/tokenizer_info", response_model=None)
+        @router.get("/tokenizer_info", response_model=None, **examples(response=TOKENIZER_INFO))
         async def tokenizer_info(http: Request, model: str = "") -> Response:
+            """Get the tokenizer's configuration."""
             request = TokenizerInfoRequest(id=f"tokinfo-{uuid.uuid4().hex}", model=model)
             reply = self._service.submit(request, caller=caller(http))
 
