@@ -80,7 +80,7 @@ def broken_mlx(folder: Path, source: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("source", "message", "remedy"),
     [
-        ("raise ImportError('libcuda.so.1: cannot open shared object file')", "libcuda.so.1", "mlx[cpu]"),
+        ("raise ImportError('libcuda.so.1: cannot open shared object file')", "libcuda.so.1", "pip install"),
         ("import a_missing_library", "not installed", "pip install"),
         ("import os; os.abort()", "crashes: SIGABRT", "pip install"),
         ("import sys; sys.exit('no licence')", "crashes: exit code 1: no licence", "pip install"),

@@ -176,7 +176,7 @@ def test_defaults(started: Run) -> None:
     start = started(*VARIED)
     assert start.host == HostSettings()
     assert start.host.port == 8000
-    assert start.host.log_file == Path("logs/app.log")
+    assert start.host.log_file is None
     assert start.options.model_dump(mode="json") == VariedOptions().model_dump(mode="json")
     assert (start.settings.name, start.settings.queue_size) == ("varied", 100)
 

@@ -15,7 +15,7 @@ def unusable_mlx(error: BaseException) -> str | None:
     """Return what is wrong with MLX and the remedy, in one sentence; None if the error has another cause."""
     for cause in _causes(error):
         if isinstance(cause, ImportError) and _is_mlx(cause):
-            return f"MLX cannot be used ({type(cause).__name__}: {cause}): {_remedy()}"
+            return f"MLX cannot be used ({type(cause).__name__}: {cause}): {mlx_remedy()}"
     return None
 
 
@@ -31,7 +31,8 @@ def _is_mlx(error: ImportError) -> bool:
     return error.name in ("mlx", "mlx.core") or (error.name == "core" and folder == "mlx")
 
 
-def _remedy() -> str:
+def mlx_remedy() -> str:
+    """Return how to install a build of MLX that works on this machine, as the rest of a sentence."""
     if sys.platform != "linux":
         return "it needs macOS 14 or newer on Apple silicon; reinstall it with `pip install --force-reinstall mlx`."
     installed = sorted({dist.name for dist in distributions() if dist.name in BUILDS})
@@ -41,9 +42,9 @@ def _remedy() -> str:
             '`pip install "mlx-host[cuda13]"` or `pip install "mlx-host[cuda12]"`.'
         )
     if installed == ["mlx-cpu"]:
-        return f"reinstall it with `pip install --force-reinstall --no-deps mlx-cpu=={version('mlx')}`."
+        return f"reinstall it with `pip install --force-reinstall --no-deps mlx-cpu=={version(installed[0])}`."
     cuda = " ".join(name for name in installed if name != "mlx-cpu")
     return (
         f"{cuda} needs an NVIDIA GPU with its driver; for a CPU, replace it with `pip uninstall -y {cuda}` and "
-        f"`pip install --force-reinstall --no-deps mlx-cpu=={version('mlx')}`."
+        f"`pip install --force-reinstall --no-deps mlx-cpu=={version(installed[0])}`."
     )

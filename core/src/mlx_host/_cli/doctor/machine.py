@@ -15,6 +15,7 @@ import psutil
 
 from mlx_host._cli.doctor import mlx_probe
 from mlx_host._cli.doctor.check import Check, Status
+from mlx_host._engine.mlx_install import mlx_remedy
 
 TIMEOUT = 120
 OPENBLAS = "libopenblas.so.0"
@@ -33,7 +34,7 @@ def check_mlx() -> Iterator[Check]:
     """Import MLX and multiply two matrices in a subprocess; on Linux, also check the BLAS of the CPU build."""
     found = _probe()
     if found["stage"] != "done":
-        yield Check("MLX", Status.ERROR, _failure(found), _remedy(found))
+        yield Check("MLX", Status.ERROR, _failure(found), _sentence(mlx_remedy()))
         return
     is_cpu = found["device"] == "cpu"
     api = "CPU" if is_cpu else "Metal" if sys.platform == "darwin" else "CUDA"
@@ -76,16 +77,8 @@ def _failure(found: dict[str, Any]) -> str:
     return f"{what}: {lines[0]}"
 
 
-def _remedy(found: dict[str, Any]) -> str:
-    if sys.platform == "darwin":
-        return (
-            "Install it with: pip install --force-reinstall mlx"
-            if platform.machine() == "arm64"
-            else "MLX requires a Mac with Apple silicon and a native Python, not one for Intel."
-        )
-    if "libcuda" in found["error"]:
-        return 'Install the driver of the NVIDIA GPU, or the CPU build: pip install "mlx[cpu]"'
-    return 'Install a build for this machine: pip install "mlx[cpu]", "mlx[cuda12]" or "mlx[cuda13]"'
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _check_blas(has_openblas: bool) -> Check:
