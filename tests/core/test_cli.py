@@ -93,8 +93,9 @@ def test_without_arguments_the_help_is_shown() -> None:
 def test_help_lists_the_commands_with_one_line_each() -> None:
     done = mlx_host("--help")
     assert done.returncode == 0
-    for command in ("run      Load models and serve them.", "plugins  List the installed plugins", "bench    Measure"):
-        assert command in done.stdout
+    text = " ".join(done.stdout.split())
+    for command in ("run Load models and serve them.", "plugins List the installed plugins", "bench Measure"):
+        assert f"│ {command}" in text
 
 
 def panels(text: str) -> dict[str, str]:
