@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import distributions, version
+from importlib.metadata import distributions
 from pathlib import PurePath
 
 # The packages with MLX's library on Linux. They contain the same files, so only one can be installed.
-BUILDS = ("mlx-cpu", "mlx-cuda-12", "mlx-cuda-13")
+CPU_BUILD = "mlx-cpu"
+CUDA_BUILDS = ("mlx-cuda-12", "mlx-cuda-13")
 
 
 def unusable_mlx(error: BaseException) -> str | None:
@@ -35,16 +36,15 @@ def mlx_remedy() -> str:
     """Return how to install a build of MLX that works on this machine, as the rest of a sentence."""
     if sys.platform != "linux":
         return "it needs macOS 14 or newer on Apple silicon; reinstall it with `pip install --force-reinstall mlx`."
-    installed = sorted({dist.name for dist in distributions() if dist.name in BUILDS})
-    if not installed:
-        return (
-            'install it for a CPU with `pip install "mlx-host[cpu]"`, or for an NVIDIA GPU with '
-            '`pip install "mlx-host[cuda13]"` or `pip install "mlx-host[cuda12]"`.'
-        )
-    if installed == ["mlx-cpu"]:
-        return f"reinstall it with `pip install --force-reinstall --no-deps mlx-cpu=={version(installed[0])}`."
-    cuda = " ".join(name for name in installed if name != "mlx-cpu")
+    installed = {dist.name: dist.version for dist in distributions()}
+    mlx, cuda = installed.get("mlx"), " ".join(name for name in CUDA_BUILDS if name in installed)
+    cpu = f"`pip install --force-reinstall --no-deps {CPU_BUILD}=={mlx}`"
+    if mlx is not None and cuda:
+        replace = f"`pip uninstall -y {cuda}` and {cpu}"
+        return f"{cuda} needs an NVIDIA GPU with its driver; for a CPU, replace it with {replace}."
+    if mlx is not None and CPU_BUILD in installed:
+        return f"reinstall it with {cpu}."
     return (
-        f"{cuda} needs an NVIDIA GPU with its driver; for a CPU, replace it with `pip uninstall -y {cuda}` and "
-        f"`pip install --force-reinstall --no-deps mlx-cpu=={version(installed[0])}`."
+        'install it for a CPU with `pip install "mlx-host[cpu]"`, or for an NVIDIA GPU with '
+        '`pip install "mlx-host[cuda13]"` or `pip install "mlx-host[cuda12]"`.'
     )
