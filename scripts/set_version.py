@@ -18,14 +18,18 @@ VERSION = re.compile(r'^version = "[^"]+"$', re.MULTILINE)
 PIN = re.compile(r'"(mlx-host[a-z0-9-]*)==[^";]+')
 RANGE = re.compile(r'"mlx-host>=[0-9.]+,<[0-9.]+"')
 URLS = re.compile(r"\n\[project\.urls\]\n(?:\w+ = .*\n)+")
-# Their plugins are written as third parties would write them.
-PAGES = ("README.md", "docs/plugins.md")
 
 
 def projects(root: Path) -> list[Path]:
     """Return the pyproject.toml of the workspace and of each of its packages."""
     members = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["uv"]["workspace"]["members"]
     return [root / "pyproject.toml", *(root / member / "pyproject.toml" for member in members)]
+
+
+def pages(root: Path) -> list[Path]:
+    """Return the pages with plugins as third parties write them."""
+    found = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    return [path for path in found if RANGE.search(path.read_text(encoding="utf-8"))]
 
 
 def set_version(root: Path, version: str) -> None:
@@ -38,8 +42,7 @@ def set_version(root: Path, version: str) -> None:
             raise SystemExit(f'{path} has no line `version = "…"`')
         text = PIN.sub(rf'"\g<1>=={version}', text)
         path.write_text(RANGE.sub(contract, text), encoding="utf-8")
-    for page in PAGES:
-        path = root / page
+    for path in pages(root):
         path.write_text(RANGE.sub(contract, path.read_text(encoding="utf-8")), encoding="utf-8")
 
 

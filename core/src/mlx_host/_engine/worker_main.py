@@ -90,8 +90,8 @@ def load(config: WorkerConfig, channel: Channel) -> Model:
     except Exception as error:
         if not isinstance(error, MlxHostError):
             log.debug("loading failed", exc_info=True)
-        text = str(error) if isinstance(error, MlxHostError) else unusable_mlx(error) or describe_error(error)
-        raise LoadError(_without_folders(text, path)) from error
+        own = str(error) if isinstance(error, MlxHostError) else describe_error(error)
+        raise LoadError(_without_folders(unusable_mlx(error) or own, path)) from error
 
 
 def _without_folders(message: str, model: Path | None) -> str:

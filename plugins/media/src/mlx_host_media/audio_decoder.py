@@ -6,7 +6,8 @@ Audio files can make FFmpeg crash or stall: in a model process, use `DecoderPool
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import av
 import numpy as np
@@ -29,6 +30,8 @@ MAX_MISSING_SECONDS = 0.5
 WAV_SIZE_TOLERANCE = 64
 # Programs that write to a pipe do not know the size of a WAV and write at least this number.
 UNKNOWN_WAV_SIZE = 0x7FFF_0000
+# Before version 19, PyAV raises an error by default if a file's metadata is not valid UTF-8.
+OPEN_OPTIONS: Mapping[str, Any] = {} if int(av.__version__.partition(".")[0]) >= 19 else {"metadata_errors": "ignore"}
 
 
 def decode_audio(file: bytes | bytearray, sample_rate: int, limits: AudioLimits) -> Samples:
@@ -39,7 +42,7 @@ def decode_audio(file: bytes | bytearray, sample_rate: int, limits: AudioLimits)
     if not file:
         raise _invalid("the file is empty")
     try:
-        with av.open(io.BytesIO(file), "r", options=_demuxer_options(), metadata_errors="ignore") as container:
+        with av.open(io.BytesIO(file), "r", options=_demuxer_options(), **OPEN_OPTIONS) as container:
             samples = _decode(container, sample_rate, limits.max_seconds)
             declared = _declared_seconds(container, file)
     except (av.FFmpegError, ValueError, EOFError) as error:
