@@ -605,8 +605,7 @@ def test_a_plugin_error_is_not_a_usage_error() -> None:
 
 
 def test_plugins_that_fail_at_runtime_are_named_and_do_not_affect_others(failing_plugins: Path) -> None:
-    env = {"PYTHONPATH": str(failing_plugins)}
-    with running_server("--backend", "echo", env=env) as server:
+    with running_server("--backend", "echo", plugins=[failing_plugins]) as server:
         line = server.wait_for_line("skipped: plugin 'collapse'")
         assert line.endswith("of mlx-host-collapse 1.0: API 'collapsing' failed: BlockingIOError: not today")
         assert server.wait_for_line("skipped: plugin 'roadblock' of mlx-host-roadblock 1.0: register_apis failed")

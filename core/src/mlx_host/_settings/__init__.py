@@ -47,5 +47,6 @@ __all__ = [
     "option_names",
     "option_values",
     "plain",
+    "similar_names",
     "variable_name",
 ]
