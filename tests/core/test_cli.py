@@ -49,6 +49,9 @@ def imported(*args: str) -> set[str]:
         ["run", "--backend", "lm", "--no-such-flag"],
         ["run", "--backend", "lm", "--model", "/no/such/folder"],
         ["run", "--backend", "lm", "--model", ".", "--tool-call-parser", "no-such"],
+        ["run"],
+        # Asks each backend whether it accepts the folder.
+        ["run", "--model", "."],
         ["run", "--backend", "lm", "--model", ".", "--chat-template-file", "no-such"],
     ],
     ids=" ".join,

@@ -23,6 +23,11 @@ def environment(
     return {**kept, **import_path(plugins, python), "COLUMNS": "80", **(extra or {})}
 
 
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without the plugins that are installed for the tests, for pip and for other Pythons."""
+    return environment(extra, python="another")
+
+
 def mlx_host(
     *args: str,
     env: Mapping[str, str] | None = None,

@@ -39,9 +39,8 @@ def _message(error: click.ClickException) -> str:
         return error.format_message()
     name = error.option_name if isinstance(error, NoSuchOption) else error.command_name
     distances = {each: edit_distance(name, each) for each in error.possibilities}
-    near = [
-        each for each in sorted(distances, key=distances.__getitem__) if distances[each] <= min(distances.values()) + 1
-    ]
+    limit = min(distances.values()) + 1
+    near = sorted((each for each in distances if distances[each] <= limit), key=distances.__getitem__)
     return f"{error.message} Did you mean {' or '.join(map(repr, near))}?"
 
 

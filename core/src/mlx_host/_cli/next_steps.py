@@ -37,5 +37,5 @@ def _command(url: str, model: ModelStatus, apis: Collection[str]) -> str | None:
             return f"curl {url}{path} -H 'Content-Type: application/json' -d {data}"
     if TranscriptionRequest in supported and "audio" in apis:
         name = shlex.quote(f"model={model.name}")
-        return f"curl {url}/v1/audio/transcriptions -F {name} -F file=@speech.mp3"
+        return f"curl {url}/v1/audio/transcriptions -F {name} -F file=@RECORDING.mp3"
     return None
