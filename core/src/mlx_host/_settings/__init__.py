@@ -47,6 +47,5 @@ __all__ = [
     "option_names",
     "option_values",
     "plain",
-    "similar_names",
     "variable_name",
 ]
