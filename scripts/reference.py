@@ -47,7 +47,7 @@ from scripts import overview
 from scripts.markdown import escaped, table, text_of
 
 MARKER = re.compile(r"<!-- reference: (.+?) -->")
-# Installed for tests or as an example, and not documented.
+# Installed by the tests, and not documented.
 NOT_OURS = ("mlx-host-scripted", "mlx-host-echo")
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import mlx_host as mlx_host_package
 import pytest
 from mlx_host import __version__
+from mlx_host._cli import discover
+from mlx_host._settings import HOST, MODEL, SettingNames, api_names, flag_name, option_names, variable_name
 
 from tests.support.command import complaint, environment, mlx_host
 
@@ -45,6 +49,9 @@ def imported(*args: str) -> set[str]:
         ["run", "--backend", "lm", "--no-such-flag"],
         ["run", "--backend", "lm", "--model", "/no/such/folder"],
         ["run", "--backend", "lm", "--model", ".", "--tool-call-parser", "no-such"],
+        ["run"],
+        # Asks each backend whether it accepts the folder.
+        ["run", "--model", "."],
         ["run", "--backend", "lm", "--model", ".", "--chat-template-file", "no-such"],
     ],
     ids=" ".join,
@@ -110,37 +117,120 @@ def panels(text: str) -> dict[str, str]:
     return found
 
 
-def test_help_of_run_is_grouped_and_names_each_settings_variable() -> None:
+def test_help_of_run_is_short_and_has_the_common_settings() -> None:
     done = mlx_host("run", "--help")
     assert done.returncode == 0
     groups = panels(done.stdout)
-    assert list(groups) == ["Server", "Model", "APIs", "Options"]
+    assert list(groups) == ["Model", "Server", "Options"]
+    assert "--port INT The port to listen on; 0 selects a free port. [default: 8000]" in groups["Server"]
     assert (
-        "--port INTEGER The port to listen on; 0 selects a free port. [default: 8000] [env: MLX_HOST_PORT]"
-        in (groups["Server"])
+        "--log-level NAME Minimum log level. [default: info] [debug, info, warning, error, critical]"
+        in groups["Server"]
     )
-    assert "Relative paths are relative to the working directory. [env: MLX_HOST_CONFIG]" in groups["Server"]
-    assert "[default: logs/app.log]" in groups["Server"]
-    assert "--log-level [debug|info|" in groups["Server"]
-    assert "--model,--model-path TEXT" in groups["Model"]
-    assert "--env KEY=VALUE" in groups["Model"]
-    assert "[env: MLX_HOST_ENV as JSON]" in groups["Model"]
+    assert "--model TEXT" in groups["Model"]
+    assert "--stall-timeout" not in done.stdout
+    assert "MLX_HOST_" not in "".join(groups.values())
     assert max(map(len, done.stdout.splitlines())) <= 80
 
 
-def test_help_of_run_with_a_backend_adds_its_options() -> None:
+def test_help_of_run_begins_with_the_options_of_the_backend() -> None:
     done = mlx_host("run", "--backend", "lm", "--help")
     assert done.returncode == 0
     groups = panels(done.stdout)
-    assert list(groups) == ["Server", "Model", "Backend lm", "APIs", "Options"]
-    assert "[default: on; off with --no-enable-auto-tool-choice]" in groups["Model"]
+    assert list(groups) == ["Backend lm", "Model", "Server", "Options"]
     assert "--temperature FLOAT" in groups["Backend lm"]
     assert "[default: 512]" in groups["Backend lm"]
+    assert len(done.stdout.splitlines()) < 100
+
+
+def test_help_all_has_every_setting_and_variable_unbroken() -> None:
+    """The longest names of this repository's plugins fit into 80 columns."""
+    plugins = discover()
+    done = mlx_host("run", "--backend", "flux", "--help-all")
+    assert done.returncode == 0
+    groups = panels(done.stdout)
+    assert list(groups) == ["Backend flux", "Model", "Server", "APIs", "Options"]
+    names: list[SettingNames[Any]] = [HOST, MODEL, option_names(plugins.backend("flux").options)]
+    names += [api_names(name, api.settings) for name, api in plugins.apis.found.items()]
+    words = set(done.stdout.split())
+    for setting in names:
+        for field in setting.schema.model_fields:
+            assert {flag_name(setting.name(field)), variable_name(setting.name(field))} <= words
+    assert "--enable-auto-tool-choice" in groups["Model"]
+    assert "[default: on]" in groups["Model"]
+    assert max(map(len, done.stdout.splitlines())) <= 80
 
 
 def test_empty_defaults_are_not_shown() -> None:
     group = panels(mlx_host("run", "--backend=scripted", "--help").stdout)["Backend scripted"]
-    assert "Generation prompt to report in Started. [env: MLX_HOST_GENERATION_PROMPT]" in " ".join(group.split())
+    assert "Generation prompt to report in Started. --" in " ".join(group.split())
+
+
+def test_serve_is_run(tmp_path: Path) -> None:
+    args = ("--backend", "scripted", "--fail-load", "--port", "0")
+    run, serve = mlx_host("run", *args, cwd=tmp_path), mlx_host("serve", *args, cwd=tmp_path)
+    assert run.returncode == serve.returncode == 1
+    assert "fail_load is set" in serve.stderr
+    shown = mlx_host("--help").stdout
+    assert not re.search("^│ (serve|launch) ", shown, re.MULTILINE)
+
+
+def test_without_a_backend_the_backends_and_models_to_try_are_listed() -> None:
+    done = mlx_host("run")
+    assert (done.returncode, done.stdout) == (2, "")
+    first, *lines = done.stderr.splitlines()
+    assert first.startswith("Error: --backend is required")
+    assert {"lm", "vlm", "whisper", "embeddings", "flux"} <= {line.split()[0] for line in lines}
+    for backend, model in (("lm", "smollm2"), ("embeddings", "minilm"), ("whisper", "whisper-tiny.en")):
+        assert f"  mlx-host run --backend {backend} --model demo:{model}" in lines
+    assert "demo:smollm2" in complaint(mlx_host("run", "--backend", "lm"))
+
+
+def test_a_folder_without_a_backend_names_the_backends_that_accept_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    message = complaint(mlx_host("run", "--model", str(tmp_path)))
+    assert message.endswith("can be loaded with --backend embeddings.")
+
+
+def test_a_model_of_another_backend_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    done = mlx_host("run", "--backend", "lm", "--model", str(tmp_path), "--port", "0")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stderr.splitlines() if "bert" in line]
+    assert "Use --backend embeddings." in line
+
+
+@pytest.mark.parametrize(
+    ("args", "name"),
+    [
+        (["run", "--backend", "lm", "--temprature", "1"], "'--temperature'"),
+        (["run", "--backend", "lm", "--topp", "1"], "'--top-p' or '--top-k'"),
+        (["plugisn"], "'plugins'"),
+        (["run", "--backend", "whispr"], "'whisper'"),
+    ],
+)
+def test_the_closest_name_is_suggested_first(args: list[str], name: str) -> None:
+    assert f"Did you mean {name}?" in complaint(mlx_host(*args))
+
+
+def test_plugins_are_one_line_each() -> None:
+    done = mlx_host("plugins")
+    lines = done.stdout.partition("\n\n")[0].splitlines()
+    assert len(lines) == len({line.split()[0] for line in lines})
+    (lm,) = [line for line in lines if line.startswith("mlx-host-lm ")]
+    assert lm.endswith("backend lm: text models on mlx-lm")
+    assert "--temperature" not in done.stdout
+    verbose = mlx_host("plugins", "-v").stdout
+    assert "--temperature" in verbose
+    assert "launch" not in verbose.replace("launchd", "")
+
+
+def test_test_backends_are_not_in_the_environment_of_users() -> None:
+    """The tests add them with PYTHONPATH."""
+    done = mlx_host("plugins", "--json", env={"PYTHONPATH": ""})
+    names = {backend for plugin in json.loads(done.stdout)["plugins"] for backend in plugin["backends"]}
+    assert "lm" in names
+    assert names.isdisjoint({"echo", "scripted"})
 
 
 def test_unknown_commands_and_flags_are_one_line_usage_errors() -> None:
@@ -162,7 +252,6 @@ def test_a_port_in_use_is_a_one_line_usage_error(tmp_path: Path) -> None:
         port = str(taken.getsockname()[1])
         message = complaint(mlx_host("run", "--backend", "scripted", "--port", port, cwd=tmp_path))
     assert message.startswith(f"Cannot listen on 127.0.0.1:{port}: ")
-    assert not (tmp_path / "logs").exists()
 
 
 def test_a_log_file_that_cannot_be_written_is_a_one_line_usage_error(tmp_path: Path) -> None:
@@ -173,11 +262,12 @@ def test_a_log_file_that_cannot_be_written_is_a_one_line_usage_error(tmp_path: P
     assert "--no-log-file" in message
 
 
-def test_a_model_that_fails_to_load_is_not_a_usage_error(tmp_path: Path) -> None:
-    done = mlx_host("run", "--backend", "scripted", "--fail-load", "--port", "0", cwd=tmp_path)
+def test_a_model_that_fails_to_load_is_not_a_usage_error_and_is_reported_once(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "app.log"
+    done = mlx_host("run", "--backend", "scripted", "--fail-load", "--port", "0", "--log-file", str(log))
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.splitlines()[-1].endswith("fail_load is set")
+    assert done.stderr.count("fail_load is set") == 1
     assert "Traceback" not in done.stderr
-    # No request was made.
-    assert "open" not in done.stderr
-    assert "fail_load is set" in (tmp_path / "logs" / "app.log").read_text()
+    assert log.read_text().count("fail_load is set") == 1
+    quiet = mlx_host("run", "--backend", "scripted", "--fail-load", "--port", "0", "--log-level", "critical")
+    assert quiet.stderr == "Error: Model 'scripted' failed to load: fail_load is set\n"

@@ -329,7 +329,7 @@ def test_the_backend_of_the_environment_is_the_default(started: Callable[..., St
 
 
 def test_the_help_names_model_type_and_hides_the_other_old_flags(invoke: Invoke) -> None:
-    result, _ = invoke("run", "--model-type", "lm", "--help")
+    result, _ = invoke("run", "--model-type", "lm", "--help-all")
     assert "--model-type" in result.stdout
     assert "--prefill-step-size" in result.stdout
     assert "--kv-bits" not in result.stdout

@@ -423,7 +423,6 @@ def test_a_log_file_flag_overrides_no_log_file(started: Run) -> None:
 @pytest.mark.parametrize(
     ("args", "parts"),
     [
-        ([], ["--backend is required", "MLX_HOST_BACKEND"]),
         (["--backend", "needy"], ["--model is missing; backend 'needy' requires it"]),
         (["--backend", "vary"], ["Unknown backend 'vary'. Installed backends: ", "Did you mean 'varied'?"]),
         (["--backend"], ["Option '--backend' requires an argument"]),

@@ -64,5 +64,5 @@ def test_a_download_without_network_is_one_sentence(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "Traceback" not in done.stderr
     error = done.stderr.splitlines()[-1]
-    assert error.startswith("Error: ")
+    assert " ERROR " in error
     assert "Check the network" in error

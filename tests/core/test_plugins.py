@@ -429,6 +429,7 @@ def test_working_plugins_are_listed_with_what_they_register(listing: dict[str, A
                 "requests": [],
             }
         },
+        "parser_families": ["Fine-Parser"],
         "commands": ["greet"],
         "hooks": ["register_apis", "register_backends", "register_commands", "register_parsers", "resolve_source"],
     }
@@ -446,7 +447,7 @@ def test_a_name_that_two_plugins_register_is_listed_as_a_conflict(listing: dict[
 
 
 def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
-    done = mlx_host("plugins", plugins=[failing_plugins])
+    done = mlx_host("plugins", "-v", plugins=[failing_plugins])
     assert done.returncode == 0
     table = [line for line in done.stdout.splitlines() if line[0] in "┏┃┡│├└"]
     assert {len(line) for line in table} == {80}
@@ -462,7 +463,7 @@ def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
         "GET /fine/{id}",
         "--fine-size-mb",
         "model sources",
-        "commands bench completion doctor launch parser parsers plugins run service",
+        "commands bench completion doctor parser parsers plugins run service",
         "commands greet",
         "parsers fine_parser fine_too",
         "--generation-prompt",
@@ -605,8 +606,7 @@ def test_a_plugin_error_is_not_a_usage_error() -> None:
 
 
 def test_plugins_that_fail_at_runtime_are_named_and_do_not_affect_others(failing_plugins: Path) -> None:
-    env = {"PYTHONPATH": str(failing_plugins)}
-    with running_server("--backend", "echo", env=env) as server:
+    with running_server("--backend", "echo", plugins=[failing_plugins]) as server:
         line = server.wait_for_line("skipped: plugin 'collapse'")
         assert line.endswith("of mlx-host-collapse 1.0: API 'collapsing' failed: BlockingIOError: not today")
         assert server.wait_for_line("skipped: plugin 'roadblock' of mlx-host-roadblock 1.0: register_apis failed")

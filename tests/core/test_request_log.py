@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -186,6 +188,11 @@ def test_a_terminal_has_short_lines_and_the_file_every_field(tmp_path: Path) -> 
     args = ("run", "--backend", "scripted", "--port", "0", "--log-file", str(log))
     with on_a_terminal(*args, cwd=tmp_path, columns=100) as (process, terminal):
         url = terminal.read_line("ready: ").rpartition(" at ")[2].removesuffix("/v1")
+        hint = terminal.read_line("Try it: ")
+        command = shlex.split(hint.removeprefix("Try it: "))
+        tried = subprocess.run([*command, "--silent"], capture_output=True, check=True, timeout=60)
+        assert json.loads(tried.stdout)["choices"]
+        assert terminal.read_line("API documentation: ") == f"API documentation: {url}/docs"
         body = {"model": "m", "messages": script(["text", "a"], ["text", "b"])}
         ids = [
             httpx2.post(f"{url}{CHAT}", json=each, verify=False).headers["x-request-id"]

@@ -12,6 +12,8 @@ from pathlib import Path
 import mlx_host
 import pytest
 
+from tests.support.command import import_path
+
 ROOT = Path(__file__).parents[2]
 CONFIG = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
 CONTRACT = next(each for each in CONFIG["contracts"] if each["name"] == "Plugins import public modules only")
@@ -25,7 +27,7 @@ def lint(folder: Path, package: str) -> subprocess.CompletedProcess[str]:
     # JSON strings, lists and booleans are valid TOML.
     config.write_text("\n".join([*lines, *(f"{key} = {json.dumps(value)}" for key, value in contract.items())]))
     command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--config", str(config)]
-    env = {**os.environ, "PYTHONPATH": str(folder)}
+    env = {**os.environ, **import_path([folder])}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
 
 

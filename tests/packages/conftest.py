@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from tests.docs.blocks import ROOT
-from tests.support.command import environment
+from tests.support.command import clean_environment
 from tests.support.plugin_projects import uv
 
 
@@ -18,7 +18,7 @@ def build(folder: Path, *arguments: str) -> Path:
     """Build packages of the workspace into a folder, with the build backend of the test environment."""
     command = [uv(), "build", "--quiet", "--no-build-isolation", "--python", sys.executable, "-o", str(folder)]
     done = subprocess.run(
-        [*command, *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
+        [*command, *arguments], cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     return folder

@@ -15,7 +15,7 @@ from typing import Any
 
 from mlx_host import __version__
 
-from tests.support.command import environment, mlx_host
+from tests.support.command import clean_environment, mlx_host
 
 
 @dataclass
@@ -39,7 +39,7 @@ class Environment:
         # The server compiles what it imports; compiling everything takes most of the time.
         options = ["--no-compile", "--find-links", str(self.dists)]
         command = [self.python, "-m", "pip", "install", *options, *words]
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+        done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
         self.seconds += time.monotonic() - started
         assert done.returncode == 0, done.stdout + done.stderr
         return done
@@ -65,7 +65,7 @@ def new_environment(folder: Path, dists: Path, python: str = sys.executable) -> 
     """Create a virtual environment, and remove it afterwards: some take gigabytes."""
     found = Environment(folder, dists)
     started = time.monotonic()
-    subprocess.run([python, "-m", "venv", str(folder)], env=environment(), check=True, capture_output=True)
+    subprocess.run([python, "-m", "venv", str(folder)], env=clean_environment(), check=True, capture_output=True)
     found.seconds = time.monotonic() - started
     try:
         yield found

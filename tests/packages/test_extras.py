@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.blocks import ROOT, blocks
-from tests.support.command import environment
+from tests.support.command import clean_environment
 from tests.support.plugin_projects import uv
 
 BACKENDS = {
@@ -34,7 +34,7 @@ def resolve(
     options = ["--no-config", "--no-header", "--no-annotate", "--find-links", str(dists), "--python-version", python]
     command = [uv(), "pip", "compile", "--quiet", *options, "--python-platform", PLATFORMS[platform], *more, "-"]
     # MLX has wheels for macOS 14 and later; uv assumes macOS 13.
-    env = environment({"MACOSX_DEPLOYMENT_TARGET": "14.0"})
+    env = clean_environment({"MACOSX_DEPLOYMENT_TARGET": "14.0"})
     return subprocess.run(command, cwd=dists, env=env, input=requirement, capture_output=True, text=True, check=False)
 
 

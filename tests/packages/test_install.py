@@ -22,7 +22,7 @@ from mlx_host import __version__
 from tests.docs.blocks import ROOT, blocks, commands
 from tests.packages.environments import Environment, new_environment
 from tests.support.client import CHAT, post, sdk
-from tests.support.command import complaint, environment
+from tests.support.command import clean_environment, complaint
 from tests.support.interpreters import find_interpreter
 from tests.support.media import look
 from tests.support.plugin_projects import uv
@@ -67,7 +67,7 @@ def test_core_alone_has_no_model_library_and_no_test_tools(core: Environment, re
     script = "import importlib.util, sys; print([name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
     names = ["mlx_host", "mlx", "mlx_lm", "transformers", "numpy", "torch", "pytest", "hypothesis"]
     command = [core.python, "-c", script, *names]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['mlx_host']"
 
 
@@ -108,14 +108,14 @@ def test_pip_reports_an_interpreter_that_is_too_old(core: Environment) -> None:
         pytest.skip("this machine has no Python 3.9 or 3.10")
     options = ["--python", python, "install", "--dry-run", "--find-links", str(core.dists)]
     command = [core.python, "-m", "pip", *options, f"mlx-host=={__version__}"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert ">=3.11" in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_uv_installs_the_command_as_a_tool(dists: Path, tmp_path: Path) -> None:
-    env = environment({"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")})
+    env = clean_environment({"UV_TOOL_DIR": str(tmp_path / "tools"), "UV_TOOL_BIN_DIR": str(tmp_path / "bin")})
     own = [f"mlx-host[messages]=={__version__}", "--with", f"mlx-host-echo=={__version__}"]
     options = ["--no-config", "--python", sys.executable, "--find-links", str(dists)]
     command = [uv(), "tool", "install", *options, *own]
@@ -132,7 +132,7 @@ def test_without_a_build_of_mlx_the_error_names_the_extras(text: Environment, tm
     done = text.mlx_host("run", "--backend", "lm", "--model", str(folder), "--port", "0", "--no-log-file")
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("Error: ")
+    assert " ERROR " in last
     assert "MLX cannot be used (ImportError: libmlx.so: " in last
     assert [extra for extra in ("cpu", "cuda12", "cuda13") if f'pip install "mlx-host[{extra}]"' not in last] == []
     assert "Traceback" not in done.stderr
@@ -235,7 +235,9 @@ def test_an_image_model(dists: Path, tmp_path: Path, record_property: Record) ->
             (tmp_path / "overrides.txt").write_text(overrides)
             options = ["--no-config", "--python", found.python, "--find-links", str(dists), "--overrides"]
             command = [uv(), "pip", "install", *options, str(tmp_path / "overrides.txt")]
-            subprocess.run([*command, f"mlx-host[flux]=={__version__}"], env=environment(), cwd=tmp_path, check=True)
+            subprocess.run(
+                [*command, f"mlx-host[flux]=={__version__}"], env=clean_environment(), cwd=tmp_path, check=True
+            )
         else:
             found.pip("mlx-host[flux]")
         record_property("installed", f"mlx-host[flux]: {found.summary()}")

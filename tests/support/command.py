@@ -9,11 +9,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def environment(extra: Mapping[str, str] | None = None, plugins: Sequence[Path] = ()) -> dict[str, str]:
+def import_path(plugins: Sequence[Path] = (), python: str = sys.executable) -> dict[str, str]:
+    """PYTHONPATH with `plugins`; another Python does not get the plugins that are installed for the tests."""
+    inherited = os.environ.get("PYTHONPATH", "") if python == sys.executable else ""
+    return {"PYTHONPATH": os.pathsep.join([*map(str, plugins), *filter(None, [inherited])])}
+
+
+def environment(
+    extra: Mapping[str, str] | None = None, plugins: Sequence[Path] = (), python: str = sys.executable
+) -> dict[str, str]:
     """This process's environment without mlx-host settings, and with `plugins` on the import path."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MLX_HOST_")}
-    paths = [*map(str, plugins), *filter(None, [kept.pop("PYTHONPATH", "")])]
-    return {**kept, **({"PYTHONPATH": os.pathsep.join(paths)} if paths else {}), "COLUMNS": "80", **(extra or {})}
+    return {**kept, **import_path(plugins, python), "COLUMNS": "80", **(extra or {})}
+
+
+def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment without the plugins that are installed for the tests, for pip and for other Pythons."""
+    return environment(extra, python="another")
 
 
 def mlx_host(
@@ -30,7 +42,7 @@ def mlx_host(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        env=environment(env, plugins),
+        env=environment(env, plugins, python),
         cwd=cwd,
         timeout=timeout,
         check=False,

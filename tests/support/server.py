@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.support.command import import_path
 
 OPENBLAS = Path("/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0")
 # OpenBLAS makes MLX on Linux CPUs fast, see the README. One thread: with parallel tests, threads that wait for each
@@ -64,9 +66,16 @@ class ServerProcess:
 
 @contextmanager
 def running_server(
-    *args: str, env: Mapping[str, str] | None = None, wait_ready: bool = True, python: str = sys.executable
+    *args: str,
+    env: Mapping[str, str] | None = None,
+    plugins: Sequence[Path] = (),
+    wait_ready: bool = True,
+    python: str = sys.executable,
 ) -> Iterator[ServerProcess]:
-    """Run `mlx-host run ARGS` on a free port inside the context; with `wait_ready`, wait until it is ready."""
+    """Run `mlx-host run ARGS` on a free port inside the context; with `wait_ready`, wait until it is ready.
+
+    `plugins` are added to the import path.
+    """
     command = [python, "-m", "mlx_host", "run", "--port", "0", *args]
     process = subprocess.Popen(
         command,
@@ -74,7 +83,7 @@ def running_server(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **import_path(plugins, python), **(env or {})},
     )
     server = ServerProcess(process)
     try:

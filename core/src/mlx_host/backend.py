@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -123,6 +124,10 @@ class Backend(Generic[OptionsT]):
     `load` should import heavy libraries itself, so that listing backends stays fast. `supported_requests` are all
     request types that its models may support. If `needs_model` is False, `--model` is optional. `settings` override
     mlx-host's defaults for models of this backend, for example {"queue_size": 50}.
+
+    `accepts` returns why a backend cannot load a local model folder or file, and None if it can; without it, mlx-host
+    does not know. It is called in any process, so it must be quick and must not import MLX: look at `read_config` and
+    the names of files. `examples` are values of `--model` to suggest; those that cannot be resolved are not shown.
     """
 
     name: str
@@ -132,6 +137,17 @@ class Backend(Generic[OptionsT]):
     needs_model: bool = True
     summary: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    accepts: Callable[[Path], str | None] | None = None
+    examples: tuple[str, ...] = ()
+
+
+def read_config(folder: Path) -> dict[str, Any] | None:
+    """Return the config.json of a model folder; None if there is none, or if it is not a JSON object."""
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return config if isinstance(config, dict) else None
 
 
 def message_text(message: Json) -> str:

@@ -57,7 +57,7 @@ def register_backends():
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     installed = install_plugins(tmp_path_factory.mktemp("faulty"), {"faulty": PLUGIN})
-    with running_server("--backend", "faulty", env={"PYTHONPATH": str(installed)}) as running:
+    with running_server("--backend", "faulty", plugins=[installed]) as running:
         yield running
 
 

@@ -91,7 +91,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     """A scripted model behind the toy API; streams that have comments send them ten times a second."""
     installed = install_plugins(tmp_path_factory.mktemp("toy"), {"toy": PLUGIN})
     with running_server(
-        *("--backend", "scripted", "--slots", "4", "--keep-alive", "0.1"), env={"PYTHONPATH": str(installed)}
+        *("--backend", "scripted", "--slots", "4", "--keep-alive", "0.1"), plugins=[installed]
     ) as running:
         yield running
 

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from mlx_host.errors import EngineError, LoadError
 from mlx_host.testing.model_contract import ScheduledRequest, run_together
-from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, MULTI_VECTOR_MODELS
+from mlx_host_embeddings.mlx_embeddings_api import FAMILIES
+from mlx_host_embeddings.model_types import MULTI_VECTOR_TYPES
 
 from tests.plugins.embeddings.driver import (
     ARCHITECTURES,
@@ -81,7 +82,7 @@ def test_a_vector_that_is_not_finite_fails_its_request(tmp_path: Path) -> None:
     assert np.isfinite(embed(model, "a dog")).all()
 
 
-@pytest.mark.parametrize("kind", MULTI_VECTOR_MODELS)
+@pytest.mark.parametrize("kind", MULTI_VECTOR_TYPES)
 def test_models_with_one_vector_per_token_are_rejected(kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
     with pytest.raises(LoadError, match="one vector per token"):

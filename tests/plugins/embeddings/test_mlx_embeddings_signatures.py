@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from mlx_embeddings import models, tokenizer_utils, utils
 from mlx_embeddings.models import qwen3_vl, siglip
-from mlx_host_embeddings.mlx_embeddings_api import FAMILIES, IMAGE_FAMILIES, MULTI_VECTOR_MODELS
+from mlx_host_embeddings.mlx_embeddings_api import FAMILIES
+from mlx_host_embeddings.model_types import IMAGE_TYPES, MULTI_VECTOR_TYPES, TEXT_TYPES
 
 from tests.plugins.embeddings.driver import minilm
 
@@ -35,6 +36,10 @@ def test_the_tokenizer_wraps_a_transformers_tokenizer() -> None:
     assert (inner.eos_token_id, inner.sep_token_id) == (None, 102)
 
 
+def test_the_listed_text_types_are_those_that_can_be_loaded() -> None:
+    assert set(TEXT_TYPES) == set(FAMILIES)
+
+
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_models_accept_tokens_and_a_mask(kind: str) -> None:
     parameters = list(
@@ -50,8 +55,8 @@ def test_every_architecture_is_known() -> None:
     unsupported = {"llama_nemotron_vl"}
     assert architectures - {"base", "__init__", "__pycache__"} == {
         *FAMILIES,
-        *MULTI_VECTOR_MODELS,
-        *IMAGE_FAMILIES,
+        *MULTI_VECTOR_TYPES,
+        *IMAGE_TYPES,
         *unsupported,
     }
 

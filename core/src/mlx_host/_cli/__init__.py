@@ -7,10 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import rich_click as click
-from click.exceptions import Exit, NoArgsIsHelpError
+from click.exceptions import Exit, NoArgsIsHelpError, NoSuchCommand, NoSuchOption
 
 from mlx_host import __version__
 from mlx_host._plugins.manager import Plugins
+from mlx_host._settings import edit_distance
 from mlx_host.errors import MlxHostError, UsageError
 
 
@@ -22,7 +23,7 @@ def _plain_errors() -> Iterator[None]:
     except NoArgsIsHelpError:
         raise
     except click.ClickException as error:
-        _print_error(error.format_message())
+        _print_error(_message(error))
         ctx = error.ctx if isinstance(error, click.UsageError) else None
         if ctx is not None and ctx.command.get_help_option(ctx) is not None:
             click.echo(f"Try `{ctx.command_path} --help`.", err=True)
@@ -30,6 +31,17 @@ def _plain_errors() -> Iterator[None]:
     except MlxHostError as error:
         _print_error(str(error))
         raise Exit(2 if isinstance(error, UsageError) else 1) from error
+
+
+def _message(error: click.ClickException) -> str:
+    """Return the message; click would sort the suggestions by name."""
+    if not isinstance(error, NoSuchOption | NoSuchCommand) or not error.possibilities:
+        return error.format_message()
+    name = error.option_name if isinstance(error, NoSuchOption) else error.command_name
+    distances = {each: edit_distance(name, each) for each in error.possibilities}
+    limit = min(distances.values()) + 1
+    near = sorted((each for each in distances if distances[each] <= limit), key=distances.__getitem__)
+    return f"{error.message} Did you mean {' or '.join(map(repr, near))}?"
 
 
 def _print_error(message: str) -> None:

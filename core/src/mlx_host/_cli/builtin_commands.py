@@ -10,7 +10,7 @@ from mlx_host._cli.doctor import doctor_command
 from mlx_host._cli.new_plugin import new_command
 from mlx_host._cli.parsers_command import parser_group, parsers_command
 from mlx_host._cli.plugins_command import plugins_group
-from mlx_host._cli.run import RunCommand
+from mlx_host._cli.run import ALIAS, RunCommand
 from mlx_host._cli.service import service_group
 from mlx_host.hookspecs import hookimpl
 
@@ -20,6 +20,7 @@ def register_commands(cli: click.Group) -> None:
     """Add core's commands."""
     plugins_group.add_command(new_command)
     cli.add_command(RunCommand())
+    cli.add_command(RunCommand(ALIAS))
     cli.add_command(RunCommand(migration.COMMAND))
     for command in (plugins_group, parsers_command, parser_group, doctor_command, service_group, completion_command):
         cli.add_command(command)

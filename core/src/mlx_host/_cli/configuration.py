@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlx_host._cli import flags, migration
+from mlx_host._cli import choices, flags, migration
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import (
     HOST,
@@ -90,6 +90,8 @@ def configure_model(plugins: Plugins, params: Mapping[str, Any], table: Mapping[
     """Merge and validate the settings of one model and its backend's options."""
     own = {key: value for key, value in table.items() if key in ModelSettings.model_fields}
     given = flags.given(params, MODEL)
+    if "backend" not in {**own, **given, **environment_values(MODEL)}:
+        raise UsageError(choices.without_backend(plugins, given.get("model") or own.get("model"), where))
     backend = plugins.backend(merge_settings(MODEL, given, FileValues(own, where)).backend)
     settings = merge_settings(MODEL, given, FileValues(backend.settings, where), FileValues(own, where))
     names = option_names(backend.options)

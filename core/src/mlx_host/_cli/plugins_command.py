@@ -22,13 +22,16 @@ HOOKS = {
     "prepare_request": "request preparation",
     "request_finished": "request records",
 }
+# A plugin with more parsers, commands or APIs is described by their number.
+MAX_NAMES = 3
 
 
 @click.group(name="plugins", invoke_without_command=True)
+@click.option("-v", "--verbose", is_flag=True, help="Also list paths, options, settings, parsers and commands.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.pass_context
-def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
-    """List the installed plugins and what they provide, and the skipped plugins with the reason."""
+def plugins_group(ctx: click.RichContext, verbose: bool, as_json: bool) -> None:
+    """List the installed plugins, one per line, and the skipped plugins with the reason."""
     if ctx.invoked_subcommand is not None:
         return
     plugins: Plugins = ctx.obj
@@ -37,23 +40,63 @@ def plugins_group(ctx: click.RichContext, as_json: bool) -> None:
         click.echo(json.dumps(description, indent=2))
         return
     console = Console()
-    console.print(_table(description["plugins"]))
+    if verbose:
+        console.print(_table(description["plugins"]))
+    else:
+        _print_overview(description["plugins"])
     for problem in plugins.problems():
         # Not wrapped, so that it can be searched for.
         kind, _, text = problem.partition(": ")
         console.print(Text.assemble((f"{kind}: ", "red"), text), soft_wrap=True)
 
 
+def _print_overview(plugins: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each distribution, and how to see more."""
+    rows = [
+        (f"{distribution} {version}", _summary(parts)) for (distribution, version), parts in _distributions(plugins)
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, summary in rows:
+        click.echo(f"{name:{width}}  {summary}")
+    click.echo("\n`mlx-host plugins -v` lists what each provides, `mlx-host run --backend NAME --help` its options.")
+
+
+def _summary(parts: Sequence[Mapping[str, Any]]) -> str:
+    """Name the backends, APIs, parsers, commands and hooks of one distribution, in a few words."""
+    words = [
+        # The rest of a summary lists features.
+        ": ".join(filter(None, (f"backend {name}", backend["summary"].partition(": ")[0])))
+        for plugin in parts
+        for name, backend in plugin["backends"].items()
+    ]
+    for kind, plural in (("API", "apis"), ("parser", "parser_families"), ("command", "commands")):
+        names = sorted(name for plugin in parts for name in plugin[plural])
+        if len(names) > MAX_NAMES:
+            words.append(f"{len(names)} {kind}s")
+        elif names:
+            words.append(f"{kind}{'s' if len(names) > 1 else ''} {', '.join(names)}")
+    if not words:
+        words = [text for hook, text in HOOKS.items() if any(hook in plugin["hooks"] for plugin in parts)]
+    return "; ".join(words)
+
+
+def _distributions(
+    plugins: Sequence[Mapping[str, Any]],
+) -> list[tuple[tuple[str, str], list[Mapping[str, Any]]]]:
+    """Group plugins by the name and version of their distribution, in order."""
+    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for plugin in plugins:
+        found.setdefault((plugin["distribution"], plugin["version"]), []).append(plugin)
+    return sorted(found.items())
+
+
 def _table(plugins: Sequence[Mapping[str, Any]]) -> Table:
     """Create a table with a row for each distribution."""
-    by_distribution: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for plugin in plugins:
-        by_distribution.setdefault((plugin["distribution"], plugin["version"]), []).append(plugin)
     table = Table(show_lines=True)
     for title in ("plugin", "version", "provides"):
         # Folded instead of truncated, so that names and flags can be copied.
         table.add_column(title, overflow="fold")
-    for (distribution, version), parts in sorted(by_distribution.items()):
+    for (distribution, version), parts in _distributions(plugins):
         # Text: a plugin's texts may contain Rich markup characters.
         table.add_row(*map(Text, (distribution, version, "\n".join(_lines(parts)))))
     return table
@@ -93,6 +136,7 @@ def describe(plugins: Plugins) -> dict[str, Any]:
                 for name, backend in plugins.backends.of(info).items()
             },
             "parsers": sorted(plugins.parsers.of(info)),
+            "parser_families": sorted({parser.name for parser in plugins.parsers.of(info).values()}),
             "apis": {
                 name: {
                     "summary": api.summary,
@@ -105,7 +149,7 @@ def describe(plugins: Plugins) -> dict[str, Any]:
                 }
                 for name, api in apis.of(info).items()
             },
-            "commands": sorted(plugins.commands.of(info)),
+            "commands": sorted(name for name, each in plugins.commands.of(info).items() if not each.hidden),
             "hooks": plugins.hooks_of(key),
         }
         for key, info in plugins.loaded.items()

@@ -18,6 +18,16 @@ from mlx_host._settings import HOST, MODEL, api_names, environment_values, optio
 from mlx_host.backend import Backend
 from mlx_host.errors import MlxHostError
 
+# The word for `run` in other servers.
+ALIAS = "serve"
+# The settings in `--help`, next to the options of the backend; `--help-all` has all of them.
+COMMON_MODEL = ("backend", "model", "served_model_name", "parser", "max_concurrency")
+COMMON_HOST = ("host", "port", "log_file", "log_level")
+RULE = (
+    "Each flag is also an environment variable, such as MLX_HOST_PORT for --port (lists and tables as JSON), and a key "
+    "of the configuration file. `--no-x` turns a switch `--x` off."
+)
+
 
 class RunCommand(click.RichCommand):
     """The command `run`; its flags depend on the installed APIs and on the backend in its arguments.
@@ -27,30 +37,24 @@ class RunCommand(click.RichCommand):
     """
 
     def __init__(self, name: str = "run") -> None:
-        self._config = click.RichOption(
+        self._config = flags.SettingOption(
             ["config", "--config"],
             type=click.Path(path_type=Path),
-            help="Configuration file, usually mlx-host.toml: server settings as keys, each model as a [[models]] "
-            "table, API settings as [apis.NAME] tables. Relative paths are relative to the working directory. "
-            f"[env: {variable_name('config')}]",
+            metavar="PATH",
+            help="Configuration file, usually mlx-host.toml, for all settings and for several models.",
             envvar=variable_name("config"),
+            variable=variable_name("config"),
             panel="Server",
         )
-        self._common: list[click.Parameter] = [
-            self._config,
-            *flags.flags(HOST, "Server"),
-            *flags.flags(MODEL, "Model"),
-            migration.type_flag(),
-        ]
+        self._model = [*flags.flags(MODEL, "Model", common=COMMON_MODEL), migration.type_flag()]
+        self._server = [self._config, *flags.flags(HOST, "Server", common=COMMON_HOST)]
         super().__init__(
             name=name,
-            hidden=name == migration.COMMAND,
+            hidden=name != "run",
             callback=run,
-            help="Load models and serve them.\n\nAdd `--backend NAME` to `--help` to list that backend's options. "
-            "`--no-x` turns a switch `--x` off.",
-            params=self._common,
-            # Without the negations, which would double the width of the column.
-            context_settings={"rich_help_config": {"options_table_column_types": ["opt_primary", "metavar", "help"]}},
+            help=f"Load models and serve them.\n\n`--backend NAME --help` lists the options of a backend. {RULE}",
+            params=[*self._model, *self._server, _help_all()],
+            context_settings={"rich_help_config": {"options_table_column_types": ["opt_long_metavar", "help"]}},
         )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -58,9 +62,9 @@ class RunCommand(click.RichCommand):
         apis = [
             flag
             for name, api in plugins.apis.found.items()
-            for flag in flags.flags(api_names(name, api.settings), "APIs")
+            for flag in flags.flags(api_names(name, api.settings), "APIs", common=())
         ]
-        self.params = [*self._common, *apis]
+        self.params = [*self._model, *self._server, *apis, _help_all()]
         try:
             translation = self._translate(ctx, plugins, args)
             for note in () if ctx.resilient_parsing else translation.notes:
@@ -71,9 +75,18 @@ class RunCommand(click.RichCommand):
             if not ctx.resilient_parsing:
                 raise
             translation, backends = migration.Translation(args, []), []
-        common = _with_defaults(self._common, backends[0]) if len(backends) == 1 else self._common
-        self.params = [*common, *_backend_flags(backends), *apis]
+        model = _with_defaults(self._model, backends[0]) if len(backends) == 1 else self._model
+        self.params = [*_backend_flags(backends), *model, *self._server, *apis, _help_all()]
         return super().parse_args(ctx, translation.arguments)
+
+    def format_help(self, ctx: click.RichContext, formatter: click.RichHelpFormatter) -> None:  # type: ignore[override]  # as in RichCommand
+        """Describe the options of the backend and the common settings; with `--help-all`, everything."""
+        if not ctx.meta.get(flags.HELP_ALL):
+            for param in self.params:
+                if isinstance(param, flags.SettingOption) and param.advanced:
+                    param.hidden = True
+        formatter.option_panel_class = flags.OptionPanel
+        super().format_help(ctx, formatter)
 
     def _translate(self, ctx: click.Context, plugins: Plugins, args: Sequence[str]) -> migration.Translation:
         def fields(backend: str | None, config: Path | None) -> set[str]:
@@ -106,9 +119,29 @@ class RunCommand(click.RichCommand):
         return Path(value) if value else None
 
 
+def _help_all() -> click.Option:
+    """Create the flag `--help-all`."""
+
+    def show(ctx: click.RichContext, param: click.Parameter, value: bool) -> None:
+        if value and not ctx.resilient_parsing:
+            ctx.meta[flags.HELP_ALL] = True
+            click.echo(ctx.get_help(), color=ctx.color)
+            ctx.exit()
+
+    return click.RichOption(
+        ["--help-all"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show all flags, with their environment variables, and exit.",
+        panel="Options",
+    )
+
+
 def _with_defaults(params: Sequence[click.Parameter], backend: Backend[Any]) -> list[click.Parameter]:
     """Replace the defaults of the model settings in the help texts by those of the backend."""
-    own = {option.name: option for option in flags.flags(MODEL, "Model", backend.settings)}
+    own = {option.name: option for option in flags.flags(MODEL, "Model", backend.settings, common=COMMON_MODEL)}
     return [own.get(param.name, param) for param in params]
 
 

@@ -10,11 +10,15 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from click.exceptions import Exit
+from rich.text import Text
+
 from mlx_host import _logs
+from mlx_host._cli.next_steps import next_steps
 from mlx_host._cli.progress import LoadingDisplay
 from mlx_host._host.catalog import Catalog, ModelSpec
 from mlx_host._plugins.manager import OWN, Plugins
-from mlx_host._settings import HostSettings, Settings, api_names, flag_name
+from mlx_host._settings import Settings, api_names, flag_name
 from mlx_host.api import ModelState
 from mlx_host.errors import LoadError, UsageError
 
@@ -32,7 +36,7 @@ FLUSH_TIMEOUT = 2.0
 
 
 def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
-    """Serve until a signal; LoadError if a required model cannot be loaded."""
+    """Serve until a signal; exits with code 1 if a required model cannot be loaded, which is in the log."""
     import uvloop
 
     from mlx_host._http import server
@@ -50,7 +54,13 @@ def serve(plugins: Plugins, settings: Settings, catalog: Catalog) -> None:
         _logs.configure_logging(host.log_level, None if host.no_log_file else host.log_file, host.log_format)
         for problem in plugins.problems():
             log.warning("%s", problem)
-        uvloop.run(_serve(plugins, settings, catalog, listening, ports))
+        try:
+            uvloop.run(_serve(plugins, settings, catalog, listening, ports))
+        except LoadError as error:
+            if not log.isEnabledFor(logging.ERROR):
+                raise
+            # The log already has the error of each model.
+            raise Exit(1) from error
 
 
 def _own_ports(settings: Settings) -> list[tuple[str, int]]:
@@ -98,7 +108,7 @@ async def _serve(
     async with contextlib.AsyncExitStack() as lifespans:
         for api in apis:
             await lifespans.enter_async_context(api.endpoints.lifespan())
-        await _run(host, http, settings.host, listening, display)
+        await _run(host, http, settings, listening, display)
 
 
 def mount_apis(plugins: Plugins, settings: Settings, host: Host) -> list[MountedApi]:
@@ -132,7 +142,7 @@ def mount_apis(plugins: Plugins, settings: Settings, host: Host) -> list[Mounted
 
 
 async def _run(
-    host: Host, http: server.Server, settings: HostSettings, listening: Sequence[socket.socket], display: LoadingDisplay
+    host: Host, http: server.Server, settings: Settings, listening: Sequence[socket.socket], display: LoadingDisplay
 ) -> None:
     from mlx_host._http import server
 
@@ -146,14 +156,19 @@ async def _run(
     serving = asyncio.create_task(http.serve(sockets=list(listening)))
     serving.add_done_callback(lambda _: stop.begin())
     try:
-        if await _loaded(host, stop, display, strict=settings.strict):
+        if await _loaded(host, stop, display, strict=settings.host.strict):
             ready = sorted(model.name for model in host.models() if model.state is ModelState.READY)
-            log.info("ready: %s at %s/v1", ", ".join(ready), server.url(listening[0]))
+            url = server.url(listening[0])
+            log.info("ready: %s at %s/v1", ", ".join(ready), url)
+            if (terminal := _logs.terminal()) is not None:
+                for line in next_steps(url, host.models(), settings.apis):
+                    # Not wrapped, so that it can be copied.
+                    terminal.print(Text(line), soft_wrap=True)
             await stop.begun.wait()
     except LoadError:
         await stop.end(serving)
         raise
-    await stop.finish(serving, settings.shutdown_timeout)
+    await stop.finish(serving, settings.host.shutdown_timeout)
 
 
 class Stop:

@@ -24,6 +24,7 @@ from mlx_host._engine import loop
 from mlx_host._engine.ipc import LoadFailed, Loading, LogMessage, WorkerConfig, send
 from mlx_host._engine.mlx_install import unusable_mlx
 from mlx_host._plugins import sources
+from mlx_host._plugins.acceptance import check_accepted
 from mlx_host._plugins.manager import Plugins
 from mlx_host.backend import LoadContext, Model
 from mlx_host.errors import LoadError, MlxHostError, describe_error
@@ -86,6 +87,8 @@ def load(config: WorkerConfig, channel: Channel) -> Model:
         raise LoadError(f"Invalid options of backend {config.backend!r}: {error}") from error
     path = plugins.source(config.model).fetch(progress) if config.model is not None else None
     try:
+        if config.model is not None and path is not None:
+            check_accepted(backend, plugins.backends.found, config.model, path)
         return backend.load(LoadContext(config.model, path, options, progress))
     except Exception as error:
         if not isinstance(error, MlxHostError):

@@ -106,7 +106,11 @@ def model_spec(config: ModelConfig, plugins: Plugins) -> ModelSpec:
     if settings.model is not None:
         plugins.source(settings.model)
     elif backend.needs_model:
-        raise UsageError(f"--model is missing; backend {backend.name!r} requires it.")
+        examples = "".join(f", for example {' or '.join(found)}" for found in [plugins.examples(backend)] if found)
+        raise UsageError(
+            f"--model is missing; backend {backend.name!r} requires it. "
+            f"Use a local folder or a Hugging Face id{examples}."
+        )
     return ModelSpec(
         settings.name,
         backend.name,

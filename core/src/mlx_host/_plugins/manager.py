@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
@@ -299,6 +300,15 @@ class Plugins:
         if not isinstance(source, ModelSource):
             raise PluginError(f"A plugin's resolve_source of {ref!r} returned {source!r}, expected a ModelSource.")
         return source
+
+    def examples(self, backend: Backend[Any]) -> list[str]:
+        """Return the examples of a backend that can be resolved: the plugin of a source may not be installed."""
+        found = []
+        for model in backend.examples:
+            with contextlib.suppress(MlxHostError):
+                self.source(model)
+                found.append(model)
+        return found
 
     def _culprit(self, error: BaseException) -> str:
         """Return "PLUGIN: " for the plugin whose implementation raised the exception; "" if it is unknown."""

@@ -66,6 +66,9 @@ class ModelContract:
     def model(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         path = cls.path(tmp_path_factory.mktemp("model"))
         ref = None if path is None else str(path)
+        if path is not None and cls.backend.accepts is not None:
+            reason = cls.backend.accepts(path)
+            assert reason is None, f"accepts rejects the model: {reason}"
         model = cls.backend.load(LoadContext(ref, path, cls.backend.options(**cls.options), _no_progress))
         yield model
         model.close()

@@ -21,6 +21,8 @@ from mlx_host_text.tokenizer import Tokenizer
 from PIL.Image import Image
 from transformers import AutoImageProcessor
 
+from mlx_host_embeddings.model_types import model_type, unsupported_type
+
 Array: TypeAlias = mx.array
 StatesFunction: TypeAlias = Callable[[Any, Array, Array], Array]
 """A network, tokens (inputs, tokens) and their mask to token vectors (inputs, tokens, size)."""
@@ -68,8 +70,6 @@ FAMILIES = {
     "gemma3_text": Family(_states, "mean", has_dense=True),
     "llama_bidirec": Family(_states, "mean"),
 }
-IMAGE_FAMILIES = ("qwen3_vl", "siglip")
-MULTI_VECTOR_MODELS = ("lfm2", "colqwen2_5", "colidefics3")
 
 
 @dataclass(frozen=True)
@@ -153,21 +153,13 @@ class Qwen3Vl:
 def load(folder: Path) -> LoadedModel | Siglip | Qwen3Vl:
     """Load a folder; LoadError for unsupported architectures."""
     config: dict[str, Any] = load_config(folder)
-    kind = str(config.get("model_type", "")).replace("-", "_")
+    if (reason := unsupported_type(config)) is not None:
+        raise LoadError(f"{folder.name!r}: {reason}.")
+    kind = model_type(config)
     if kind == "siglip":
         return _load_siglip(folder, config)
     if kind == "qwen3_vl":
         return _load_qwen3_vl(folder, config)
-    if kind in MULTI_VECTOR_MODELS:
-        raise LoadError(
-            f"{folder.name!r} is a {kind} model, which produces one vector per token; /v1/embeddings returns "
-            "one per input. Choose a model that pools its token vectors."
-        )
-    if kind not in FAMILIES:
-        raise LoadError(
-            f"{folder.name!r} has the unsupported model_type {kind!r}; supported: "
-            f"{', '.join(sorted((*FAMILIES, *IMAGE_FAMILIES)))}."
-        )
     network = load_model(folder, path_to_repo=TRUST_CONFIG)
     if kind == "modernbert" and _dtype(network) == mx.float16:
         # Its masks contain -1e9, which is -inf in float16; the softmax of a fully masked row is NaN.

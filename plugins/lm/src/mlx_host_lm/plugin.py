@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from mlx_host import hookimpl
 from mlx_host.backend import Backend, LoadContext, Model
+from mlx_host_text.model_types import unsupported_model_type
 from mlx_host_text.options import SUPPORTED_REQUESTS
 
 from mlx_host_lm.options import LmOptions
@@ -19,11 +21,18 @@ def load(context: LoadContext[LmOptions]) -> Model:
     return load_model(context)
 
 
+def accepts(path: Path) -> str | None:
+    """Return why mlx-lm cannot load a model; None if it can."""
+    return unsupported_model_type(path, "mlx_lm")
+
+
 LM = Backend(
     name="lm",
     load=load,
     options=LmOptions,
     supported_requests=SUPPORTED_REQUESTS,
+    accepts=accepts,
+    examples=("demo:smollm2", "mlx-community/Qwen3-4B-4bit"),
     summary="text models on mlx-lm: continuous batching, prompt cache, per-request sampling",
 )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from mlx_host._cli.flags import SettingOption
 from mlx_host._cli.migration.config_file import SUFFIXES
 from mlx_host._cli.migration.table import BACKENDS, DEFAULT_TYPE, MODEL, SERVER, convert
 from mlx_host._settings import flag_name
@@ -29,7 +30,7 @@ class Translation:
 
 def type_flag() -> click.Option:
     """Create the flag `--model-type` for the help text; the translation replaces it with `--backend`."""
-    return click.RichOption(
+    return SettingOption(
         [_MODEL_TYPE, "--model-type"],
         type=click.Choice(list(BACKENDS)),
         metavar="TYPE",
@@ -38,6 +39,8 @@ def type_flag() -> click.Option:
         help=f"The backend by its name in mlx-openai-server: {', '.join(BACKENDS)}. With this flag, or with "
         "--model-path and without --backend, the other flags of mlx-openai-server are accepted too.",
         panel="Model",
+        variable=None,
+        advanced=True,
     )
 
 
