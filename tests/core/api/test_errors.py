@@ -90,8 +90,6 @@ def test_invalid_field_is_named(server: ServerProcess, body: dict[str, Any], par
         (b'{"temperature": NaN}', "NaN"),
         (b'{"metadata": {"a": [-Infinity]}}', "-Infinity"),
         (b'{"model": "\xff\xfe"}', "Unicode"),
-        (b'{"metadata": {"a": "\\ud800"}}', "Unicode"),
-        (b'{"\\udfff": 1}', "Unicode"),
         (b'{"model": "\xed\xa0\x80"}', "Unicode"),
         ('{"model": "\\ud800"}'.encode("utf-16"), "Unicode"),
         (b"[" * 40_000, "too deeply"),

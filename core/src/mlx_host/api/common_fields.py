@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, reject_removed_fields
 from mlx_host.api.service import ModelStatus
@@ -169,12 +169,27 @@ class ThinkingConfig(BaseModel):
     budget_tokens: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
+def _with_booleans(kwargs: dict[str, Any]) -> dict[str, Any]:
+    # In a template, the text "false" is true.
+    if kwargs.get("enable_thinking") is None:
+        return kwargs
+    try:
+        return {**kwargs, "enable_thinking": _BOOLEAN.validate_python(kwargs["enable_thinking"])}
+    except ValidationError:
+        raise ValueError(f"enable_thinking must be a boolean, got {kwargs['enable_thinking']!r}") from None
+
+
+_BOOLEAN = TypeAdapter(bool)
+# Variables of the chat template.
+TemplateKwargs = Annotated[dict[str, Any], AfterValidator(_with_booleans)]
+
+
 class ConversationBody(GenerationBody):
     """The fields that the APIs for conversations share."""
 
     parallel_tool_calls: bool | None = None
     enable_thinking: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
     thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     reasoning: ReasoningConfig | None = None
     thinking: ThinkingConfig | None = None
