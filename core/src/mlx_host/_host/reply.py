@@ -178,6 +178,11 @@ class ModelReply:
     ) -> None:
         self._end(error)
 
+    def stop_generation(self) -> None:
+        """Cancel the model's request, if it still runs, and release the slot: nothing more is needed."""
+        self.served.cancel(self._handle)
+        self._release()
+
     def _timeout(self) -> QueueTimeoutError:
         return QueueTimeoutError(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds")
 
@@ -245,19 +250,19 @@ class ModelReply:
 
 
 class ChatReply:
-    """A reply whose text is parsed into content, reasoning and tool calls."""
+    """A reply whose text is parsed into content, reasoning and tool calls.
 
-    def __init__(self, reply: ModelReply) -> None:
+    `request` is the prepared request; its stop strings are matched here, not by the model.
+    """
+
+    def __init__(self, reply: ModelReply, request: ChatRequest) -> None:
+        self.request = request
         self._reply = reply
         self._processor: OutputProcessor | None = None
 
     @property
     def model(self) -> ModelStatus:
         return self._reply.model
-
-    @property
-    def request(self) -> Request:
-        return self._reply.request
 
     @property
     def progress(self) -> Progress | None:
@@ -285,11 +290,9 @@ class ChatReply:
 
     async def __aenter__(self) -> Self:
         await self._reply.__aenter__()
-        request = self._reply.request
-        assert isinstance(request, ChatRequest)
         served = self._reply.served
         # Not earlier: `--parser auto` is resolved when the model has loaded.
-        self._processor = OutputProcessor(request, served.parsers, served.markup_signatures)
+        self._processor = OutputProcessor(self.request, served.parsers, served.markup_signatures)
         return self
 
     async def __aexit__(
@@ -313,6 +316,7 @@ class ChatReply:
 
     def _finish(self, processor: OutputProcessor) -> None:
         reply = self._reply
+        reply.stop_generation()
         if processor.has_tool_calls and reply.outcome != "length":
             reply.outcome = "tool_calls"
         reply.outcome = reply.outcome or "stop"
