@@ -60,6 +60,7 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "logit_bias": {"1": 101}}, "logit_bias.1", "100"),
         ({"messages": HI, "stop": ["x"] * 17}, "stop", "at most 16"),
         ({"messages": HI, "stop": 5}, "stop", "string"),
+        ({"messages": HI, "stop": ["x", "y" * 1001]}, "stop", "at most 1000 characters"),
         ({"messages": HI, "tools": [{"type": "function"}]}, "tools[0].function", "required"),
         ({"messages": HI, "tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "'function'"),
         ({"messages": HI, "response_format": {"type": "xml"}}, "response_format.type", "'text'"),

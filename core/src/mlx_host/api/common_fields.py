@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
@@ -17,6 +17,8 @@ from mlx_host.requests import ChatRequest, Priority, Sampling
 PRIORITIES = {"flex": Priority.LOW, "priority": Priority.HIGH, "fast": Priority.HIGH, "ultrafast": Priority.HIGH}
 SAMPLING = tuple(name for name in Sampling.__dataclass_fields__ if name != "logit_bias")
 MAX_STOPS = 16
+# Characters of a stop string: each end of the output is compared with its beginnings.
+MAX_STOP_LENGTH = 1000
 MAX_TOKEN_IDS = 131_072
 MAX_BAD_WORDS = 256
 MAX_BAD_WORD_LENGTH = 256
@@ -141,14 +143,23 @@ class GenerationBody(SamplingBody):
         return PRIORITIES.get(self.service_tier or "", Priority.NORMAL)
 
     def stops(self) -> tuple[str, ...]:
-        """Return the stop strings that are not empty; InvalidRequestError if there are more than MAX_STOPS."""
-        stops = self._stop_list()
-        if len(stops) > MAX_STOPS:
-            raise InvalidRequestError(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
-        return tuple(stop for stop in stops if stop)
+        """Return the stop strings, see `stop_strings`."""
+        return stop_strings(self._stop_list(), "stop")
 
     def _stop_list(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+def stop_strings(stops: Sequence[str], param: str) -> tuple[str, ...]:
+    """Return the stop strings of a request, without empty ones; InvalidRequestError for too many or too long ones."""
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequestError(f"{param}: at most {MAX_STOPS} strings, got {len(stops)}.", param=param)
+    longest = max(map(len, stops), default=0)
+    if longest > MAX_STOP_LENGTH:
+        raise InvalidRequestError(
+            f"{param}: a string may have at most {MAX_STOP_LENGTH} characters, got {longest}.", param=param
+        )
+    return tuple(stop for stop in stops if stop)
 
 
 class ReasoningConfig(BaseModel):
