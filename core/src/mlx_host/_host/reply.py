@@ -62,7 +62,8 @@ HOLDS_SLOT = frozenset({ReplyState.ADMITTED, ReplyState.STREAMING})
 class ModelReply:
     """A reply that yields the model's events; see `mlx_host.api.Reply`.
 
-    A wrapper that leaves the reply before its last event may set `outcome`, which is "cancelled" otherwise.
+    A wrapper that leaves the reply before its last event may set `outcome`, which is "cancelled" otherwise. It sets
+    `unparsed_markup` to a warning about markup in the output; `warning` is the model's.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ModelReply:
         self.keep_alive = keep_alive
         self.outcome: str | None = None
         self.warning: str | None = None
+        self.unparsed_markup: str | None = None
         self._progress: Progress | None = QUEUED
         self.prompt_tokens = 0
         self.cached_tokens = 0
@@ -142,6 +144,7 @@ class ModelReply:
                     text_tokens += tokens
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
+                    self.warning = event.warning
                     self._progress = None
                     if isinstance(event, TranscriptionStarted):
                         self._audio_seconds = event.duration
@@ -222,7 +225,7 @@ class ModelReply:
                 prompt_tokens=self.prompt_tokens,
                 cached_tokens=self.cached_tokens,
                 completion_tokens=self.completion_tokens,
-                warning=self.warning,
+                warning=self.unparsed_markup,
                 gaps=tuple(self._gaps),
                 first_output_tokens=self._first_output_tokens or self.completion_tokens,
                 audio_seconds=self._audio_seconds,
@@ -270,7 +273,8 @@ class ChatReply:
 
     @property
     def warning(self) -> str | None:
-        return self._reply.warning
+        warnings = filter(None, (self._reply.warning, self._reply.unparsed_markup))
+        return " ".join(warnings) or None
 
     @property
     def prompt_tokens(self) -> int:
@@ -320,4 +324,4 @@ class ChatReply:
         if processor.has_tool_calls and reply.outcome != "length":
             reply.outcome = "tool_calls"
         reply.outcome = reply.outcome or "stop"
-        reply.warning = processor.warning
+        reply.unparsed_markup = processor.warning
