@@ -85,7 +85,8 @@ def test_a_tool_may_have_no_output(server: ServerProcess, missing: dict[str, Any
 
 
 def test_other_messages_without_content_are_rejected(server: ServerProcess) -> None:
-    assert error_of(post(server, {"messages": [{"role": "user", "content": None}]}), 400)["param"] == "messages"
+    error = error_of(post(server, {"messages": [{"role": "user", "content": None}]}), 400)
+    assert error["param"] == "messages[0].content"
 
 
 BODIES = {

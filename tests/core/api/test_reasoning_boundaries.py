@@ -64,6 +64,11 @@ def test_a_stop_string_in_the_reasoning_does_not_stop(
     assert choice["finish_reason"] == "stop"
 
 
+def test_the_stop_string_is_kept_on_request(server: ServerProcess) -> None:
+    asked = {"messages": text_script("END</think>a E", "ND b"), "stop": "END", "include_stop_str_in_output": True}
+    assert choice_of(server, {**asked, "logprobs": True})["message"]["content"] == "a END"
+
+
 def test_every_api_stops_in_the_content_only(server: ServerProcess) -> None:
     asked = text_script("a END b</think>", "\n\ncEN", "D d")
     response = post(server, {"input": asked, "stop": "END"}, "/v1/responses").json()

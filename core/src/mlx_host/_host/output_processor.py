@@ -47,6 +47,7 @@ class ChoiceState:
         *,
         single_call: bool,
         stops: Sequence[str],
+        include_stop: bool,
         logprobs: bool,
     ) -> None:
         self.index = index
@@ -60,7 +61,7 @@ class ChoiceState:
         self._call_ids: set[str] = set()
         self._parser = parser
         self._new_call_id = new_call_id
-        self._matcher = StopMatcher(stops) if stops else None
+        self._matcher = StopMatcher(stops, include=include_stop) if stops else None
         self._aligner = LogprobAligner() if logprobs else None
         self._in_content = True
 
@@ -236,6 +237,7 @@ class OutputProcessor:
                 UnparsedMarkupDetector(self._signatures),
                 single_call=not self._request.parallel_tool_calls,
                 stops=self._request.stop,
+                include_stop=self._request.include_stop,
                 logprobs=self._request.top_logprobs is not None,
             )
 

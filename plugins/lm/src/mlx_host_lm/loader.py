@@ -35,7 +35,7 @@ def load_model(context: LoadContext[LmOptions]) -> TextModel:
         ),
         caches=cache_ops(network),
         prompt_logprobs=partial(next_logprobs, network),
-        embedder=_embedder(context.path, loaded, size, limits),
+        embedder=_embedder(folder, loaded, size, limits),
         vocabulary_size=size,
         limits=limits,
         options=options,

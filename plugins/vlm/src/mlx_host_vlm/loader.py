@@ -53,7 +53,7 @@ def load_model(context: LoadContext[VlmOptions]) -> TextModel:
         batch=batches,
         caches=loaded.caches,
         prompt_logprobs=loaded.next_logprobs,
-        embedder=_embedder(context.path, loaded, prompts, size, limits),
+        embedder=_embedder(folder, loaded, prompts, size, limits),
         vocabulary_size=size,
         limits=limits,
         options=options,
