@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import openai
 import pysubs2
 import pytest
+from mlx_host_media.audio import AudioLimits
+from mlx_host_media.audio_decoder import decode_audio
 
 from tests.support.server import FAST_BLAS, ServerProcess, running_server
-from tests.support.speech import CAPITAL, NEWS, SAMPLES, normalized_words
+from tests.support.speech import CAPITAL, NEWS, SAMPLE_RATE, SAMPLES, normalized_words, sample, wav
 
 NEWS_WORDS = normalized_words(" ".join(NEWS))
 
@@ -84,6 +87,27 @@ def test_speech_between_silence_and_noise_is_found(client: openai.OpenAI) -> Non
     assert response.segments[0].start >= 4
     times = [time for word in response.words for time in (word.start, word.end)]
     assert times == sorted(times)
+
+
+@pytest.mark.parametrize(
+    ("silences", "starts"), [((12, 0), [12.0]), ((0, 36), [0.0, 42.9]), ((7, 40), [7.0, 53.9])], ids=str
+)
+def test_no_sentence_is_lost_next_to_a_long_silence(
+    client: openai.OpenAI, silences: tuple[int, int], starts: list[float]
+) -> None:
+    speech = decode_audio(sample("news.ogg"), SAMPLE_RATE, AudioLimits(max_seconds=60))[: round(6.9 * SAMPLE_RATE)]
+    before, between = (np.zeros(seconds * SAMPLE_RATE, np.int16) for seconds in silences)
+    parts = [before, speech, between, speech] if len(between) else [before, speech]
+    file = ("speech.wav", wav(np.concatenate(parts)))
+    response = client.audio.transcriptions.create(model="any", file=file, response_format="verbose_json")
+    spoken = normalized_words(" ".join(NEWS[:2]))
+    assert normalized_words(response.text) == spoken * len(starts)
+    times = [(segment.start, segment.end) for segment in response.segments or ()]
+    for start in starts:
+        # A second of silence is kept around speech.
+        assert any(start - 1.1 <= begin <= start + 1.1 for begin, _ in times)
+        assert all(not (begin < start - 1.1 < end) for begin, end in times)
+    assert times[-1][1] <= response.duration
 
 
 def test_long_speech_is_transcribed_in_order(news: Any) -> None:

@@ -393,6 +393,15 @@ def test_steps_are_in_the_log(client: openai.OpenAI, server: ServerProcess) -> N
     assert logged == steps
 
 
-def test_a_truncated_prompt_is_in_the_log(client: openai.OpenAI, server: ServerProcess) -> None:
+def test_a_truncated_prompt_is_reported(client: openai.OpenAI, server: ServerProcess) -> None:
     response = make(client, prompt="🙂" * 300)
-    server.wait_for_line(f"prompt truncated to 512 of {response.usage.input_tokens} tokens")
+    warning = f"The prompt has {response.usage.input_tokens} tokens, of which the model reads the first 512"
+    server.wait_for_line(warning)
+    asked = {"model": "make", "prompt": "🙂" * 300, "size": "16x16"}
+    assert warning in post(server, asked, "/v1/images/generations").headers["x-mlx-host-warning"]
+    assert f": x-mlx-host-warning: {warning}" in post(server, {**asked, "stream": True}, "/v1/images/generations").text
+    path = start_job(server, prompt="🙂" * 300)
+    job = eventually(lambda: (now := get(server, path)).json()["status"] == "completed" and now)
+    assert warning in job.headers["x-mlx-host-warning"]
+    assert "x-mlx-host-warning" not in post(server, {**asked, "prompt": "a"}, "/v1/images/generations").headers
+    assert get(server, "/metrics").text.count("mlx_host_unparsed_answers_total{") == 0

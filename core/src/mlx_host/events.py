@@ -29,12 +29,14 @@ class Started(Event):
 
     `cached_tokens` is the number of `prompt_tokens` that a prefix cache provided. `generation_prompt` is the text that
     the chat template appended after the last message, for example "<|assistant|><think>"; from it, the parser detects
-    whether the prompt has already opened the reasoning.
+    whether the prompt has already opened the reasoning. `warning` is sent to the client in `x-mlx-host-warning`, for
+    example if a part of the input has no effect.
     """
 
     prompt_tokens: int
     cached_tokens: int = 0
     generation_prompt: str = ""
+    warning: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

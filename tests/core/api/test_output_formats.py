@@ -55,6 +55,11 @@ def response_form(**more: Any) -> Grammar | None:
             {"type": "json_schema", "json_schema": {"name": "Page[int]", "schema": {}, "strict": True}},
             JsonValue({}, "response_format.json_schema.schema"),
         ),
+        ({"type": "json_object", "schema": SCHEMA}, JsonValue(SCHEMA, "response_format.schema")),
+        ({"type": "json_object", "schema": {}}, JsonValue({"type": "object"}, "response_format.schema")),
+        ({"type": "json_object", "json_schema": NAMED}, JsonValue(SCHEMA, "response_format.json_schema.schema")),
+        ({"type": "json_schema", "schema": SCHEMA}, JsonValue(SCHEMA, "response_format.schema")),
+        ({**FLAT, "json_schema": None}, JsonValue(SCHEMA, "response_format.schema")),
     ],
 )
 def test_response_format(read: Any, format: Any, form: Grammar | None) -> None:
@@ -69,6 +74,7 @@ def test_response_format(read: Any, format: Any, form: Grammar | None) -> None:
         ({"type": "json_object"}, JsonValue({"type": "object"}, "text.format")),
         (FLAT, JsonValue(SCHEMA, "text.format.schema")),
         ({**FLAT, "strict": None}, JsonValue(SCHEMA, "text.format.schema")),
+        ({"type": "json_object", "schema": SCHEMA}, JsonValue(SCHEMA, "text.format.schema")),
     ],
 )
 def test_text_format(format: Any, form: Grammar | None) -> None:
@@ -163,6 +169,8 @@ def test_unsupported_formats_are_rejected_by_every_api(
         ),
         ({"type": "json_schema", "json_schema": {"name": "a", "schema": 5}}, "response_format.json_schema.schema", ""),
         ({"type": "structural_tag", "structures": []}, "response_format.type", "'json_schema'"),
+        ({**WRAPPED, "schema": SCHEMA}, "response_format.schema", "both"),
+        ({"type": "json_object", "schema": SCHEMA}, "response_format.schema", "no structured output"),
         (WRAPPED, "response_format.json_schema.schema", "no structured output"),
         ({"type": "json_object"}, "response_format", "no structured output"),
     ],

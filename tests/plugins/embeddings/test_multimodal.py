@@ -14,7 +14,7 @@ import psutil
 import pytest
 from mlx_embeddings.models.qwen3_vl import Processor
 from mlx_embeddings.utils import load_model
-from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
+from mlx_host.errors import ContextLengthExceededError, InvalidRequestError, LoadError
 from mlx_host.events import Started
 from mlx_host.testing.model_contract import ScheduledRequest, run_together
 from mlx_host_embeddings.model import EmbeddingModel
@@ -137,6 +137,23 @@ def test_qwen3_vl_images_count_towards_the_context_length(qwen_folder: Path) -> 
         with pytest.raises(ContextLengthExceededError):
             embed(model, "word " * 60)
         assert embed(model, "word " * 60, truncate=True).shape == (1, 32)
+
+
+def test_truncation_keeps_the_vector_close_to_that_of_a_shorter_text(qwen_folder: Path) -> None:
+    with closing(load(qwen_folder, context_length=40)) as model:
+        (whole,) = model.embedder.encode([" ".join(["word"] * 60)], None)
+        (cut,) = model.embedder.encode([" ".join(["word"] * 60)], None, 40)
+        texts = ([" ".join(["word"] * count)] for count in range(1, 60))
+        fitting = next(each for text in texts for each in model.embedder.encode(text, None) if len(each.tokens) == 40)
+        assert list(cut.tokens) == list(fitting.tokens)
+        assert len(whole.tokens) > 40
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_a_pooling_without_effect_is_rejected(qwen_folder: Path, siglip_folder: Path, pooling: str) -> None:
+    for folder in (qwen_folder, siglip_folder):
+        with pytest.raises(LoadError, match=f"--pooling {pooling} has no effect"):
+            load(folder, pooling=pooling)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mlx_host.errors import InvalidRequestError, LoadError
-from mlx_host_embeddings.pooling_config import POOLING_KEYS, PoolingConfig, read_pooling_config
+from mlx_host_text.pooling_config import POOLING_KEYS, PoolingConfig, read_pooling_config
 
 from tests.plugins.embeddings.driver import add_stages, embed, load, minilm, write_tiny
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from mlx_host_text.model import TextModel
 from mlx_lm.models import mamba
 from mlx_lm.utils import load as load_network
 
-from tests.plugins.lm.driver import chat_request, load
+from tests.plugins.lm.driver import chat_request, generate_one, load
 
 TEXTS = ["a cat", "the quick brown fox jumps over the lazy dog", "one " * 300, "two words"]
 Vectors = npt.NDArray[np.float32]
@@ -55,6 +57,29 @@ def test_vectors_are_means_of_hidden_states_alone_and_in_a_batch(kind: str, requ
     )
     np.testing.assert_allclose(np.concatenate([vectors_of(each) for each in events[:-1]]), expected, atol=1e-4)
     model.close()
+
+
+def test_the_pooling_in_a_models_files_is_used(tiny_llama: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_llama, tmp_path / "model")
+    (folder / "1_Pooling").mkdir()
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text(json.dumps({"pooling_mode_lasttoken": True, "pooling_mode_mean_tokens": False}))
+    sentence = {"prompts": {"query": "Find: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(sentence))
+    network, tokenizer = load_network(str(folder))[:2]
+    model = load(folder)
+    for text, input_type in (("a cat", None), ("Find: a cat", "query")):
+        last = network.model(mx.array([tokenizer.encode(text)]))[0, -1]
+        vector = embed(model, "a cat", input_type=input_type)[0]
+        np.testing.assert_allclose(vector, np.array(last / mx.linalg.norm(last)), atol=1e-4)
+    model.close()
+    # What only the backend embeddings supports is rejected there, and text is generated all the same.
+    stages = [{"type": f"x.{kind}", "path": f"{n}"} for n, kind in enumerate(("Transformer", "Pooling", "Dense"))]
+    (folder / "modules.json").write_text(json.dumps(stages))
+    model = load(folder)
+    with pytest.raises(UnsupportedRequestError):
+        embed(model, "a cat")
+    assert generate_one(model, chat_request("Hello", max_tokens=1)).completion_tokens == 1
 
 
 def test_embeddings_do_not_change_generated_text(model: TextModel) -> None:

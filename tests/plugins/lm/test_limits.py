@@ -64,8 +64,13 @@ class TestContext:
         assert (error.value.limit, error.value.prompt_tokens) == (length - 1, length)
         assert str(pickle.loads(pickle.dumps(error.value))) == str(error.value)
 
-    def test_filled_by_the_prompt_leaves_no_output(self, tiny_llama: Path, length: int) -> None:
-        output = generate_one(load(tiny_llama, context_length=length), chat_request())
+    def test_filled_by_the_prompt_is_rejected(self, tiny_llama: Path, length: int) -> None:
+        model = load(tiny_llama, context_length=length)
+        with pytest.raises(ContextLengthExceededError) as error:
+            generate_one(model, chat_request())
+        assert (error.value.limit, error.value.prompt_tokens) == (length, length)
+        # For example to score the prompt.
+        output = generate_one(model, chat_request(max_tokens=0))
         assert (output.text, output.reason, output.completion_tokens) == ("", "length", 0)
 
     @pytest.mark.parametrize("wanted", [None, 6, 100])

@@ -165,6 +165,8 @@ class TestPenalties:
             return {each.bytes: each.logprob for each in output.logprobs[0][0].top}
 
         plain = first_logprob()
+        everything = first_logprob(repetition_penalty=5.0)
+        assert everything[b"bridge"] < plain[b"bridge"] - 0.5
         wide = first_logprob(repetition_penalty=5.0, repetition_context_size=50)
         narrow = first_logprob(repetition_penalty=5.0, repetition_context_size=1)
         assert wide[b"bridge"] < plain[b"bridge"] - 0.5
@@ -201,6 +203,11 @@ class TestProcessors:
             -2.0,
             0.5,
         ]
+
+    def test_repetition_penalty_covers_all_tokens_by_default(self) -> None:
+        assert self.process([0] + [4] * 500, 1, repetition_penalty=2.0) == [0.5, -1.0, 2.0, -2.0, 0.25]
+        # Images are negative numbers, which cannot be penalized.
+        assert self.process([-1, -5, 2], 3, repetition_penalty=2.0) == [1.0, -1.0, 1.0, -2.0, 0.5]
 
     def test_bias_is_applied_last(self) -> None:
         assert self.process([2], 0, repetition_penalty=2.0, logit_bias={2: 3.0, 4: -1.0}) == [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from mlx_host_messages.content import to_messages
 from mlx_host_messages.schema import AnthropicMessage
-from mlx_host_messages.system_prompt_normalizer import normalize_system_prompt
+from mlx_host_messages.system_prompt_normalizer import SystemPromptNormalizer
 
 IMAGE = {"type": "base64", "media_type": "image/png", "data": "AAAA"}
 TOOL_USE = {"type": "tool_use", "id": "toolu_1", "name": "f", "input": {"a": "ä"}}
@@ -109,7 +109,7 @@ def test_messages_are_converted(message: tuple[Any, Any], expected: list[Any]) -
     ],
 )
 def test_the_system_prompt_is_the_first_message(system: Any, expected: list[str]) -> None:
-    messages = to_messages(system, [AnthropicMessage.model_validate(LAST_MESSAGE)], normalize_system_prompt)
+    messages = to_messages(system, [AnthropicMessage.model_validate(LAST_MESSAGE)], SystemPromptNormalizer())
     assert messages == [*({"role": "system", "content": text} for text in expected), LAST_MESSAGE]
 
 
@@ -118,17 +118,21 @@ def test_the_system_prompt_is_the_first_message(system: Any, expected: list[str]
     [
         "x-anthropic-billing-header: cc_version=2.1.87.f0c; cc_entrypoint=cli; cch=00a3f;",
         "X-Anthropic-Billing-Header: other",
-        "Token usage: 1234/200000; 198766 remaining",
-        "token usage: 1,234 / 200,000",
+        "<system_warning>token usage: 1,234 / 200,000</system_warning>",
         "<system_warning>Token usage: 1234/200000; 198766 remaining</system_warning>",
         "<total_tokens>198766 tokens left</total_tokens>",
     ],
 )
 def test_lines_that_change_in_every_request_are_removed(line: str) -> None:
-    assert normalize_system_prompt(f"You are.\n{line}\nBe brief.") == "You are.\nBe brief."
-    assert normalize_system_prompt(f"{line}\nBe brief.") == "Be brief."
-    assert normalize_system_prompt(f"You are.\n{line}") == "You are.\n"
-    assert normalize_system_prompt(line) == ""
+    assert SystemPromptNormalizer()(f"You are.\n{line}\nBe brief.") == "You are.\nBe brief."
+    assert SystemPromptNormalizer()(f"{line}\nBe brief.") == "Be brief."
+    assert SystemPromptNormalizer()(f"You are.\n{line}") == "You are.\n"
+    assert SystemPromptNormalizer()(line) == ""
+
+
+@pytest.mark.parametrize("text", ["Token usage: 1234/200000; 198766 remaining", "token usage: 1,234 / 200,000\n"])
+def test_a_text_that_is_only_a_token_count_is_removed(text: str) -> None:
+    assert SystemPromptNormalizer()(text) == ""
 
 
 @pytest.mark.parametrize(
@@ -136,10 +140,11 @@ def test_lines_that_change_in_every_request_are_removed(line: str) -> None:
     [
         "Explain the x-anthropic-billing-header: what is it?",
         "Token usage: be careful with it.",
+        "Token usage: 5/10",
         "<system_warning>Token usage: 1/2; 1 remaining",
         "<total_tokens>1</total_tokens> is what you see.",
         "",
     ],
 )
 def test_other_lines_are_kept(line: str) -> None:
-    assert normalize_system_prompt(f"You are.\n{line}\nBe brief.\n") == f"You are.\n{line}\nBe brief.\n"
+    assert SystemPromptNormalizer()(f"You are.\n{line}\nBe brief.\n") == f"You are.\n{line}\nBe brief.\n"

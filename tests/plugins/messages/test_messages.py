@@ -239,6 +239,7 @@ USER = {"role": "user", "content": "Hi"}
         ({"output_format": FORMAT}, "does not support output_format.schema"),
         ({"output_format": FORMAT, "output_config": {"format": FORMAT}}, "cannot both be set"),
         ({"stop_sequences": ["x"] * 17}, "stop_sequences"),
+        ({"stop_sequences": ["x" * 1001]}, "stop_sequences"),
         ({"temperature": 3}, "temperature"),
         ({"messages": script(["reject", "I reject it."])}, "I reject it."),
     ],
@@ -329,3 +330,13 @@ def test_error_types_depend_on_the_status(error: RequestError, status: int, erro
     assert body == {"type": "error", "error": {"type": error_type, "message": error.message}}
     assert response.headers.get("retry-after") == ("2" if error.retry_after else None)
     assert response.headers.get("x-should-retry") == (None if error.retryable else "false")
+
+
+def test_removed_lines_of_the_system_prompt_are_listed(server: ServerProcess) -> None:
+    body = {"messages": text_script("a"), "max_tokens": 5}
+    header = {"type": "text", "text": "x-anthropic-billing-header: cch=1;"}
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        removed = post(server, {**body, "system": [header, {"type": "text", "text": "Be brief."}]}, path)
+        assert "system.changing_lines" in removed.headers["x-mlx-host-ignored"]
+        kept = post(server, {**body, "system": "Report as follows:\nToken usage: 5/10\nBe brief."}, path)
+        assert "system" not in kept.headers.get("x-mlx-host-ignored", "")

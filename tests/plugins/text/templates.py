@@ -61,6 +61,19 @@ SHORT_IDS = """
 {%- endfor %}[/INST]"""
 """Like Mistral: ids of nine characters, and the generation prompt is always appended."""
 
+NAMED_IDS = """
+{%- for message in messages %}
+{%- if message.role == 'tool' %}## Return of {{ message.tool_call_id }}{{ '\n' }}
+{%- endif %}
+{{- message.content or '' }}
+{%- for call in message.tool_calls or [] %}
+{{- '<|tool_call_begin|>' + call.id + '<|tool_call_argument_begin|>' }}
+{{- call.function.arguments if call.function.arguments is string else call.function.arguments|tojson }}
+{%- endfor %}
+{{- '\n' }}
+{%- endfor %}"""
+"""Like Kimi K2: a call's id contains the name of its function, which is not rendered otherwise."""
+
 STRICT = """
 {%- if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
 {%- for message in messages %}

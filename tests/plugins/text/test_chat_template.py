@@ -61,6 +61,7 @@ class TestTemplateFormat:
                 TemplateFormat(parallel_calls=False, content_with_reasoning=False),
             ),
             (templates.SHORT_IDS, TemplateFormat(long_ids=False)),
+            (templates.NAMED_IDS, TemplateFormat(named_ids=True)),
             (templates.STRICT, TemplateFormat()),
             (None, TemplateFormat()),
         ],
@@ -141,6 +142,27 @@ class TestToolHistory:
         text = render(tokenizer, templates.SHORT_IDS, history(call("call_abcdefghijklmnop", '{"n": 1}')))
         (short,) = {text.split("[CALL ")[1][:9], text.split("[RESULT ")[1][:9]}
         assert short.isalnum()
+
+    def test_ids_without_the_functions_name_are_replaced_if_the_template_renders_only_ids(
+        self, tokenizer: Tokenizer
+    ) -> None:
+        kept = call("functions.weather:0", "{}")
+        messages = [*history(kept), *history(call("toolu_1", "{}", name="tides"), call("call_2", "{}"))]
+        messages.append({"role": "tool", "tool_call_id": "unknown", "content": "stray"})
+        text = render(tokenizer, templates.NAMED_IDS, messages)
+        for name, output in (
+            ("functions.weather:0", "sun-functions.weather:0"),
+            ("functions.tides:1", "sun-toolu_1"),
+            ("functions.weather:2", "sun-call_2"),
+        ):
+            assert f"<|tool_call_begin|>{name}<|tool_call_argument_begin|>{{}}" in text
+            assert f"## Return of {name}\n{output}" in text
+        assert "## Return of unknown\nstray" in text
+
+    def test_calls_without_ids_get_one_if_the_template_renders_only_ids(self, tokenizer: Tokenizer) -> None:
+        anonymous = {"type": "function", "function": {"name": "weather", "arguments": "{}"}}
+        text = render(tokenizer, templates.NAMED_IDS, [{"role": "assistant", "content": "", "tool_calls": [anonymous]}])
+        assert "<|tool_call_begin|>functions.weather:0<" in text
 
     def test_short_ids_are_kept(self, tokenizer: Tokenizer) -> None:
         assert "[CALL abcdefgh1]" in render(tokenizer, templates.SHORT_IDS, history(call("abcdefgh1", "{}")))

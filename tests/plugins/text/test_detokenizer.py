@@ -31,6 +31,13 @@ def test_both_detokenizers_restore_the_text(tokenizer: Tokenizer, text: str) -> 
     assert detokenize(WindowDetokenizer(tokenizer.decode), tokens) == text
 
 
+def test_replacement_characters_are_not_held_back() -> None:
+    symbols = {0: "\ufffd", 1: "a", **dict.fromkeys(range(2, 6), "")}
+    detokenizer = WindowDetokenizer(lambda tokens: "".join(symbols[token] for token in tokens))
+    pieces = [detokenizer.add(token) for token in [0] * 9 + [1]]
+    assert pieces == ["", "", "", "\ufffd" * 4, "", "", "", "\ufffd" * 4, "", "\ufffda"]
+
+
 @given(st.lists(st.integers(min_value=0, max_value=49151), max_size=30))
 @settings(max_examples=60, deadline=None)
 def test_any_tokens_give_the_same_text_as_the_tokenizer(tokenizer: Tokenizer, tokens: list[int]) -> None:

@@ -194,7 +194,6 @@ def test_only_end_tokens_are_allowed_beyond_llguidances_limits(compiler: Grammar
         (JsonValue({"oneOf": [{"type": "number"}, {"type": "integer"}]}, "param"), "oneOf"),
         (JsonValue({"$ref": "#/$defs/x"}, "param"), "Pointer '/$defs/x' does not exist"),
         (JsonValue({"$ref": "http://localhost/x"}, "param"), "'http://localhost/x'"),
-        (JsonValue({"type": "string", "format": "iri"}, "param"), "Unknown format: iri"),
         (JsonValue({"pattern": "^(?=a)"}, "param"), "the pattern ^(?=a): look-around"),
         (JsonValue({"minLength": 3, "maxLength": 2, "type": "string"}, "param"), "minLength (3)"),
         (JsonValue(False, "param"), "Unsatisfiable"),
@@ -210,6 +209,29 @@ def test_unsupported_constraints_are_rejected_with_the_reason(
         compiled(compiler, chain("valid: ", one_of(JsonValue(True, "other"), leaf)))
     assert error.value.param == "param"
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"properties": {"a": {"multipleOf": 5}}, "patternProperties": {"^a$": {"type": "integer"}}}, '{"a": 15}'),
+        ({"properties": {"a": {}, "b": {}}, "patternProperties": {"^(a|b)$": {"type": "null"}}}, '{"b": null}'),
+        ({"properties": {"a": {}}, "patternProperties": {"^[ab]$": {"type": "null"}}}, '{"a": null, "b": null}'),
+        ({"properties": {"": {}}, "patternProperties": {"^$": {"type": "null"}}}, '{"": null}'),
+    ],
+)
+def test_patterns_that_match_only_declared_properties_do_not_end_in_a_dead_end(
+    compiler: GrammarCompiler, schema: dict[str, Any], text: str
+) -> None:
+    grammar = compiled(compiler, JsonValue({"type": "object", **schema, "additionalProperties": False}))
+    assert accepts(grammar, text)
+    # Another property may follow only if there is one.
+    assert accepts(grammar, text[:-1] + ', "c": null}') is False
+    matcher, last = grammar.matcher(), None
+    for byte in (text[:-1] + ",").encode():
+        last = byte if byte in allowed(matcher, last) else None
+    assert last is None or allowed(matcher, last)
+    assert matcher.error is None
 
 
 def test_an_unsatisfiable_schema_is_rejected(compiler: GrammarCompiler) -> None:

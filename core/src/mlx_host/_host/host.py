@@ -67,7 +67,10 @@ class Host:
     def chat(
         self, request: ChatRequest, *, caller: Caller = LOCAL, deadline: Deadline = Deadline.COMPLETE
     ) -> ChatReply:
-        return ChatReply(self.submit(request, caller=caller, deadline=deadline))
+        model = self._pool.resolve(request.model)
+        prepared = self._prepare(self._without_disabled_tools(request, model), model)
+        # Stop strings apply to the content, which the model's process cannot tell from reasoning and calls.
+        return ChatReply(self._reply(model, replace(prepared, stop=()), deadline), prepared)
 
     async def count_tokens(self, request: ChatRequest, *, caller: Caller = LOCAL) -> int:
         count = 0

@@ -4,8 +4,10 @@ States of a choice, see ChoiceState:
 
     state      output                                           next state
     OPEN       text is parsed and emitted                       CALLED by a tool call, if only one is allowed;
+                                                                STOPPED by a stop string in the content;
                                                                 FINISHED by ChoiceFinished or Finished
     CALLED     the rest of the batch is discarded               FINISHED at once, with finish reason "tool_calls"
+    STOPPED    the rest of the batch is discarded               FINISHED at once, with finish reason "stop"
     FINISHED   text is discarded, its tokens are not counted    none
 
 The output is finished when every choice is. A choice that is FINISHED has been removed from OutputProcessor.
@@ -13,55 +15,89 @@ The output is finished when every choice is. A choice that is FINISHED has been 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
+from mlx_host._engine.stop_strings import StopMatcher
+from mlx_host._host.logprob_alignment import LogprobAligner
 from mlx_host._host.parser_factory import PassthroughParser, make_parser
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import MarkupSignatures, UnparsedMarkupDetector
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, FinishReason, OutputCompleted, VisiblePart
-from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, TextDelta
-from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
+from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Progress, Started, StopReason, TextDelta
+from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall, replace_escaped_surrogates
 from mlx_host.requests import ChatRequest
+
+# A visible part, and the log-probabilities of its tokens if it is content.
+Output = tuple[VisiblePart, tuple[Logprobs, ...]]
 
 
 class ChoiceState:
-    """Parses one choice. With `single_call`, it is CALLED after its first tool call."""
+    """Parses one choice. With `single_call`, it is CALLED after its first tool call.
+
+    `stops` are matched in the content only: neither reasoning nor the arguments of a call end at a stop string. `stop`
+    is the one that ended the choice.
+    """
 
     def __init__(
         self,
         index: int,
         parser: Parser,
         new_call_id: Callable[[], str],
-        single_call: bool,
         detector: UnparsedMarkupDetector,
+        *,
+        single_call: bool,
+        stops: Sequence[str],
+        include_stop: bool,
+        logprobs: bool,
     ) -> None:
         self.index = index
         self.single_call = single_call
         self.detector = detector
         self.has_tool_calls = False
         self.reasoning_tokens = 0
+        self.stop: str | None = None
         # Tokens of text that the parser has not emitted yet.
         self._pending_tokens = 0
         self._call_ids: set[str] = set()
         self._parser = parser
         self._new_call_id = new_call_id
+        self._matcher = StopMatcher(stops, include=include_stop) if stops else None
+        self._aligner = LogprobAligner() if logprobs else None
+        self._in_content = True
 
-    def parse(self, texts: list[TextDelta]) -> list[VisiblePart]:
+    @property
+    def ends_early(self) -> bool:
+        """Whether the choice may end before the model ends it."""
+        return self.single_call or self._matcher is not None
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the choice has made its only allowed tool call or ended at a stop string."""
+        return (self.has_tool_calls and self.single_call) or self.stop is not None
+
+    def parse(self, texts: list[TextDelta]) -> list[ChoiceDelta]:
         """Parse consecutive text; adjacent parts of one type are merged."""
+        if self._aligner is not None:
+            for text in texts:
+                self._aligner.feed(text)
         if isinstance(self._parser, PassthroughParser):
-            return self._visible(self._parser.feed("".join([text.text for text in texts])))
+            return self._deltas(self._parser.feed("".join([text.text for text in texts])))
         parts: list[Part] = []
         for text in texts:
             new_parts = self._parser.feed(text.text)
             self._count(text.token_count, new_parts)
             parts += new_parts
-        return self._visible(parts)
+        return self._deltas(parts)
 
-    def finish(self) -> list[VisiblePart]:
-        """Return the parts that the parser has held back until the end of the text."""
+    def finish(self) -> list[ChoiceDelta]:
+        """Return what was held back until the end of the text."""
         parts = self._parser.finish()
         self._count(0, parts)
-        return self._visible(parts)
+        output = self._visible(parts)
+        output += self._flush()
+        if self._aligner is not None and self._in_content and not self.is_ended:
+            output.append((Content(""), self._aligner.take_rest()))
+        return self._joined(output)
 
     def _count(self, tokens: int, parts: list[Part]) -> None:
         """Attribute tokens to the next visible part: those of a marker count for the part after it."""
@@ -72,34 +108,70 @@ class ChoiceState:
                 self._pending_tokens = 0
                 break
 
-    @property
-    def is_called(self) -> bool:
-        """Whether the choice has made its only allowed tool call."""
-        return self.has_tool_calls and self.single_call
+    def _deltas(self, parts: list[Part]) -> list[ChoiceDelta]:
+        return self._joined(self._visible(parts))
 
-    def _visible(self, parts: list[Part]) -> list[VisiblePart]:
-        visible: list[VisiblePart] = []
+    def _visible(self, parts: list[Part]) -> list[Output]:
+        """Return the visible parts up to the end of the choice; content is split where its tokens begin."""
+        output: list[Output] = []
         for part in parts:
-            if self.is_called:
+            if self.is_ended:
                 break
-            last = visible[-1] if visible else None
-            match part:
-                case Marker():
-                    pass
-                case ToolCall():
-                    self.has_tool_calls = True
-                    visible.append(ToolCall(part.name, part.arguments, part.source, self._id(part)))
-                case Content(text) if isinstance(last, Content):
-                    self.detector.feed(text)
-                    visible[-1] = Content(last.text + text)
-                case Reasoning(text) if isinstance(last, Reasoning):
-                    visible[-1] = Reasoning(last.text + text)
-                case _:
-                    if isinstance(part, Content):
-                        self.detector.feed(part.text)
-                    if part.text:
-                        visible.append(part)
-        return visible
+            if isinstance(part, Content):
+                self._in_content = True
+                output += self._content(part)
+                continue
+            if self._aligner is not None:
+                self._aligner.skip(len(part.source))
+            if isinstance(part, Marker):
+                continue
+            self._in_content = False
+            output += self._flush()
+            if isinstance(part, ToolCall):
+                self.has_tool_calls = True
+                arguments = replace_escaped_surrogates(part.arguments)
+                part = ToolCall(part.name, arguments, part.source, self._id(part))
+            output.append((part, ()))
+        return output
+
+    def _content(self, part: Content) -> Iterator[Output]:
+        for text, logprobs in [(part.text, ())] if self._aligner is None else self._aligner.take(part.text):
+            if self._matcher is not None:
+                released, _ = self._matcher.feed(TextDelta(text, logprobs=logprobs))
+                text, logprobs = released.text, released.logprobs
+                self.stop = self._matcher.matched
+            self.detector.feed(text)
+            yield Content(text), logprobs
+            if self.stop is not None:
+                return
+
+    def _flush(self) -> Iterator[Output]:
+        """Yield content that may have become a stop string, and did not."""
+        if self._matcher is not None and self.stop is None:
+            released = self._matcher.flush(self.index)
+            self.detector.feed(released.text)
+            yield Content(released.text), released.logprobs
+
+    def _joined(self, output: list[Output]) -> list[ChoiceDelta]:
+        """Return one delta, or with log-probabilities one for each part, so that they are next to their text."""
+        parts: list[VisiblePart] = []
+        logprobs: list[tuple[Logprobs, ...]] = []
+        for part, part_logprobs in output:
+            last = parts[-1] if parts else None
+            if isinstance(part, Content) and isinstance(last, Content):
+                parts[-1] = Content(last.text + part.text)
+                logprobs[-1] += part_logprobs
+            elif isinstance(part, Reasoning) and isinstance(last, Reasoning):
+                parts[-1] = Reasoning(last.text + part.text)
+            elif isinstance(part, ToolCall) or part.text or part_logprobs:
+                parts.append(part)
+                logprobs.append(part_logprobs)
+        if any(logprobs):
+            return [
+                ChoiceDelta(self.index, [part] if part.source else [], each)
+                for part, each in zip(parts, logprobs, strict=True)
+            ]
+        return [ChoiceDelta(self.index, parts)] if parts else []
 
     def _id(self, call: ToolCall) -> str:
         # Clients match results to calls by id, and models may generate an id twice.
@@ -157,19 +229,25 @@ class OutputProcessor:
     def _start(self, started: Started) -> None:
         self._started = started
         parser_type = self._parsers.tools or self._parsers.reasoning or PassthroughParser
-        single_call = not self._request.parallel_tool_calls
         for index in range(self._request.n):
-            parser = make_parser(self._parsers, self._request, started.generation_prompt)
-            detector = UnparsedMarkupDetector(self._signatures)
-            self._choices[index] = ChoiceState(index, parser, parser_type.new_call_id, single_call, detector)
+            self._choices[index] = ChoiceState(
+                index,
+                make_parser(self._parsers, self._request, started.generation_prompt),
+                parser_type.new_call_id,
+                UnparsedMarkupDetector(self._signatures),
+                single_call=not self._request.parallel_tool_calls,
+                stops=self._request.stop,
+                include_stop=self._request.include_stop,
+                logprobs=self._request.top_logprobs is not None,
+            )
 
     def _flush(self, texts: dict[int, list[TextDelta]], out: list[ChatEvent]) -> None:
         for index, deltas in texts.items():
             choice = self._choices.get(index)
-            # With a single call, text after it is not counted: one by one, so that batching makes no difference.
-            for group in [[delta] for delta in deltas] if choice is not None and choice.single_call else [deltas]:
+            # Text after an early end is not counted: one by one, so that batching makes no difference.
+            for group in [[delta] for delta in deltas] if choice is not None and choice.ends_early else [deltas]:
                 tokens = sum(delta.token_count for delta in group)
-                if choice is None or choice.is_called:
+                if choice is None or choice.is_ended:
                     self._discarded_tokens += tokens
                     continue
                 self._tokens += tokens
@@ -177,19 +255,17 @@ class OutputProcessor:
         texts.clear()
 
     def _parse(self, choice: ChoiceState, texts: list[TextDelta], out: list[ChatEvent]) -> None:
-        parts = choice.parse(texts)
-        logprobs = tuple([lp for text in texts for lp in text.logprobs])
-        if parts or logprobs:
-            out.append(ChoiceDelta(choice.index, parts, logprobs))
-        if choice.is_called:
-            self._end(choice, "tool_calls", out)
+        out += choice.parse(texts)
+        if choice.is_ended:
+            self._end(choice, "tool_calls" if choice.has_tool_calls else "stop", out, choice.stop)
 
     def _finish(self, index: int, reason: StopReason, stop: str | None, out: list[ChatEvent]) -> None:
         choice = self._choices.get(index)
         if choice is None:
             return
-        if parts := choice.finish():
-            out.append(ChoiceDelta(index, parts))
+        out += choice.finish()
+        if choice.stop is not None:
+            reason, stop = "stop", choice.stop
         # Truncated output has the reason "length" even if it contains a tool call.
         self._end(choice, "tool_calls" if choice.has_tool_calls and reason == "stop" else reason, out, stop)
 

@@ -62,7 +62,8 @@ HOLDS_SLOT = frozenset({ReplyState.ADMITTED, ReplyState.STREAMING})
 class ModelReply:
     """A reply that yields the model's events; see `mlx_host.api.Reply`.
 
-    A wrapper that leaves the reply before its last event may set `outcome`, which is "cancelled" otherwise.
+    A wrapper that leaves the reply before its last event may set `outcome`, which is "cancelled" otherwise. It sets
+    `unparsed_markup` to a warning about markup in the output; `warning` is the model's.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class ModelReply:
         self.keep_alive = keep_alive
         self.outcome: str | None = None
         self.warning: str | None = None
+        self.unparsed_markup: str | None = None
         self._progress: Progress | None = QUEUED
         self.prompt_tokens = 0
         self.cached_tokens = 0
@@ -142,6 +144,7 @@ class ModelReply:
                     text_tokens += tokens
                 case Started():
                     self.prompt_tokens, self.cached_tokens = event.prompt_tokens, event.cached_tokens
+                    self.warning = event.warning
                     self._progress = None
                     if isinstance(event, TranscriptionStarted):
                         self._audio_seconds = event.duration
@@ -177,6 +180,11 @@ class ModelReply:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._end(error)
+
+    def stop_generation(self) -> None:
+        """Cancel the model's request, if it still runs, and release the slot: nothing more is needed."""
+        self.served.cancel(self._handle)
+        self._release()
 
     def _timeout(self) -> QueueTimeoutError:
         return QueueTimeoutError(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds")
@@ -217,7 +225,7 @@ class ModelReply:
                 prompt_tokens=self.prompt_tokens,
                 cached_tokens=self.cached_tokens,
                 completion_tokens=self.completion_tokens,
-                warning=self.warning,
+                warning=self.unparsed_markup,
                 gaps=tuple(self._gaps),
                 first_output_tokens=self._first_output_tokens or self.completion_tokens,
                 audio_seconds=self._audio_seconds,
@@ -245,9 +253,13 @@ class ModelReply:
 
 
 class ChatReply:
-    """A reply whose text is parsed into content, reasoning and tool calls."""
+    """A reply whose text is parsed into content, reasoning and tool calls.
 
-    def __init__(self, reply: ModelReply) -> None:
+    `request` is the prepared request; its stop strings are matched here, not by the model.
+    """
+
+    def __init__(self, reply: ModelReply, request: ChatRequest) -> None:
+        self.request = request
         self._reply = reply
         self._processor: OutputProcessor | None = None
 
@@ -256,16 +268,13 @@ class ChatReply:
         return self._reply.model
 
     @property
-    def request(self) -> Request:
-        return self._reply.request
-
-    @property
     def progress(self) -> Progress | None:
         return self._reply.progress
 
     @property
     def warning(self) -> str | None:
-        return self._reply.warning
+        warnings = filter(None, (self._reply.warning, self._reply.unparsed_markup))
+        return " ".join(warnings) or None
 
     @property
     def prompt_tokens(self) -> int:
@@ -285,11 +294,9 @@ class ChatReply:
 
     async def __aenter__(self) -> Self:
         await self._reply.__aenter__()
-        request = self._reply.request
-        assert isinstance(request, ChatRequest)
         served = self._reply.served
         # Not earlier: `--parser auto` is resolved when the model has loaded.
-        self._processor = OutputProcessor(request, served.parsers, served.markup_signatures)
+        self._processor = OutputProcessor(self.request, served.parsers, served.markup_signatures)
         return self
 
     async def __aexit__(
@@ -313,7 +320,8 @@ class ChatReply:
 
     def _finish(self, processor: OutputProcessor) -> None:
         reply = self._reply
+        reply.stop_generation()
         if processor.has_tool_calls and reply.outcome != "length":
             reply.outcome = "tool_calls"
         reply.outcome = reply.outcome or "stop"
-        reply.warning = processor.warning
+        reply.unparsed_markup = processor.warning

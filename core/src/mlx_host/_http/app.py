@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mlx_host import __version__
 from mlx_host._host import request_log
 from mlx_host._http import openapi
-from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestIdAndLog
+from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestIdAndLog, RequestWarnings
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
 from mlx_host.api.errors import (
     INTERNAL_ERROR,
@@ -212,7 +212,7 @@ def make_app(
     default = application(apis, disabled)
     app = PortDispatcher(default, by_port) if by_port else default
     # Around the framework, because its handler of unexpected errors is outside of all middleware added to it.
-    return RequestIdAndLog(HeadAsGet(BodyLimit(app, max_body_mb)))
+    return RequestIdAndLog(RequestWarnings(HeadAsGet(BodyLimit(app, max_body_mb))))
 
 
 def application(apis: Sequence[MountedApi], disabled: Mapping[str, Collection[str]] = {}) -> FastAPI:

@@ -16,6 +16,8 @@ from mlx_host._host.request_log import RequestLog
 from mlx_host._http.json_size import MAX_CONTAINERS, MAX_ITEMS, JsonSize
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.json_io import HTTPExceptionAdapter
+from mlx_host.api.responding import WARNING_HEADER
+from mlx_host.api.routing import WARNINGS
 from mlx_host.errors import InvalidRequestError, RequestError, RequestTooLargeError
 
 MEGABYTE = 1000 * 1000
@@ -61,6 +63,24 @@ class RequestIdAndLog:
 
         with request_log.logged(entry):
             await self._app(scope, receive, send_logged)
+
+
+class RequestWarnings:
+    """Adds the warnings about a request, for example about its body, to the warning header of the response."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        warnings: list[str] = []
+
+        async def send_with_warnings(message: Message) -> None:
+            if warnings and message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers[WARNING_HEADER] = " ".join(filter(None, [headers.get(WARNING_HEADER), *warnings]))
+            await send(message)
+
+        await self._app({**scope, WARNINGS: warnings}, receive, send_with_warnings)
 
 
 class HeadAsGet:

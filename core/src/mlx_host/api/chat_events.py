@@ -14,7 +14,10 @@ VisiblePart = Content | Reasoning | ToolCall
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDelta:
-    """New output of a choice: adjacent parts are of different types, and tool calls have ids."""
+    """New output of a choice: adjacent parts are of different types, and tool calls have ids.
+
+    `logprobs` are those of the content. A delta that has any has at most one part, the content.
+    """
 
     choice: int
     parts: list[VisiblePart]

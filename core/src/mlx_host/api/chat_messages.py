@@ -49,8 +49,8 @@ def _complete(messages: list[Message]) -> list[Message]:
     for number, message in enumerate(messages):
         if "role" not in message:
             raise _missing(f"messages[{number}].role")
-        # The content of an assistant message may be missing: it may have only tool calls or reasoning.
-        if message["role"] not in ("assistant", "function") and message.get("content") is None:
+        # An assistant message may have only tool calls or reasoning, and a tool may have no output.
+        if message["role"] not in ("assistant", "function", "tool") and message.get("content") is None:
             raise _missing(f"messages[{number}].content")
     return messages
 
@@ -89,6 +89,8 @@ def request_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 def _message(message: dict[str, Any]) -> dict[str, Any]:
     # SDKs serialize a response's message with null for every field that it did not have.
     kept = {key: value for key, value in message.items() if value is not None or key == "content"}
+    if kept["role"] == "tool" and kept.get("content") is None:
+        kept["content"] = ""
     if kept["role"] == "developer":
         kept["role"] = "system"
     return kept

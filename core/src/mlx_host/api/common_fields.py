@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, reject_removed_fields
 from mlx_host.api.service import ModelStatus
@@ -17,6 +17,8 @@ from mlx_host.requests import ChatRequest, Priority, Sampling
 PRIORITIES = {"flex": Priority.LOW, "priority": Priority.HIGH, "fast": Priority.HIGH, "ultrafast": Priority.HIGH}
 SAMPLING = tuple(name for name in Sampling.__dataclass_fields__ if name != "logit_bias")
 MAX_STOPS = 16
+# Characters of a stop string: each end of the output is compared with its beginnings.
+MAX_STOP_LENGTH = 1000
 MAX_TOKEN_IDS = 131_072
 MAX_BAD_WORDS = 256
 MAX_BAD_WORD_LENGTH = 256
@@ -141,14 +143,23 @@ class GenerationBody(SamplingBody):
         return PRIORITIES.get(self.service_tier or "", Priority.NORMAL)
 
     def stops(self) -> tuple[str, ...]:
-        """Return the stop strings that are not empty; InvalidRequestError if there are more than MAX_STOPS."""
-        stops = self._stop_list()
-        if len(stops) > MAX_STOPS:
-            raise InvalidRequestError(f"stop: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop")
-        return tuple(stop for stop in stops if stop)
+        """Return the stop strings, see `stop_strings`."""
+        return stop_strings(self._stop_list(), "stop")
 
     def _stop_list(self) -> list[str]:
         return [self.stop] if isinstance(self.stop, str) else self.stop or []
+
+
+def stop_strings(stops: Sequence[str], param: str) -> tuple[str, ...]:
+    """Return the stop strings of a request, without empty ones; InvalidRequestError for too many or too long ones."""
+    if len(stops) > MAX_STOPS:
+        raise InvalidRequestError(f"{param}: at most {MAX_STOPS} strings, got {len(stops)}.", param=param)
+    longest = max(map(len, stops), default=0)
+    if longest > MAX_STOP_LENGTH:
+        raise InvalidRequestError(
+            f"{param}: a string may have at most {MAX_STOP_LENGTH} characters, got {longest}.", param=param
+        )
+    return tuple(stop for stop in stops if stop)
 
 
 class ReasoningConfig(BaseModel):
@@ -169,12 +180,27 @@ class ThinkingConfig(BaseModel):
     budget_tokens: Annotated[int, Field(ge=0, lt=2**63)] | None = None
 
 
+def _with_booleans(kwargs: dict[str, Any]) -> dict[str, Any]:
+    # In a template, the text "false" is true.
+    if kwargs.get("enable_thinking") is None:
+        return kwargs
+    try:
+        return {**kwargs, "enable_thinking": _BOOLEAN.validate_python(kwargs["enable_thinking"])}
+    except ValidationError:
+        raise ValueError(f"enable_thinking must be a boolean, got {kwargs['enable_thinking']!r}") from None
+
+
+_BOOLEAN = TypeAdapter(bool)
+# Variables of the chat template.
+TemplateKwargs = Annotated[dict[str, Any], AfterValidator(_with_booleans)]
+
+
 class ConversationBody(GenerationBody):
     """The fields that the APIs for conversations share."""
 
     parallel_tool_calls: bool | None = None
     enable_thinking: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
     thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     reasoning: ReasoningConfig | None = None
     thinking: ThinkingConfig | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from mlx_host.errors import InvalidRequestError, RequestError
+from mlx_host.parsing.arguments import replace_surrogates
 
 # More than any JSON schema needs, and within Python's limit for code that recurses over a request.
 MAX_DEPTH = 100
@@ -47,18 +48,18 @@ def _reject_constant(name: str) -> NoReturn:
     raise _InvalidConstantError(f"{name} is not a JSON value")
 
 
-def loads(body: bytes, what: str = "The request body") -> Any:
+def loads(body: bytes, what: str = "The request body", *, replaced_surrogates: Callable[[], None] | None = None) -> Any:
     """Parse JSON strictly: valid UTF-8, standard numbers, at most MAX_DEPTH levels; raises InvalidRequestError.
 
-    `what` is the subject of the error message.
+    `what` is the subject of the error message. If `replaced_surrogates` is given, unpaired surrogates become U+FFFD,
+    and it is called if there are any.
     """
     too_deep = f"{what} is nested too deeply; the limit is {MAX_DEPTH} levels."
     try:
         # `json.loads(body)` would also accept UTF-16 and unpaired surrogates.
         value = json.loads(body.decode("utf-8-sig"), parse_constant=_reject_constant)
-        if b"\\u" in body:
-            _encode(value).encode()
-    except (UnicodeDecodeError, UnicodeEncodeError) as error:
+        surrogates = _unpaired_surrogates(value) if b"\\u" in body else None
+    except UnicodeDecodeError as error:
         raise InvalidRequestError(f"{what} is not valid Unicode: {error.reason}.") from None
     except RecursionError:
         raise InvalidRequestError(too_deep) from None
@@ -72,6 +73,30 @@ def loads(body: bytes, what: str = "The request body") -> Any:
     # With fewer brackets than that, it cannot be too deep.
     if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(value):
         raise InvalidRequestError(too_deep)
+    if surrogates is None:
+        return value
+    if replaced_surrogates is None:
+        raise InvalidRequestError(f"{what} is not valid Unicode: {surrogates.reason}.")
+    replaced_surrogates()
+    return _without_surrogates(value)
+
+
+def _unpaired_surrogates(value: Any) -> UnicodeEncodeError | None:
+    try:
+        _encode(value).encode()
+    except UnicodeEncodeError as error:
+        return error
+    return None
+
+
+def _without_surrogates(value: Any) -> Any:
+    match value:
+        case str():
+            return replace_surrogates(value)
+        case list():
+            return [_without_surrogates(each) for each in value]
+        case dict():
+            return {replace_surrogates(key): _without_surrogates(each) for key, each in value.items()}
     return value
 
 

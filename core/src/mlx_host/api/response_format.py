@@ -48,13 +48,21 @@ class ResponseFormat(BaseModel):
 
     type: Literal["text", "json_object", "json_schema"]
     json_schema: NamedSchema | None = None
+    # llama.cpp, Together and LM Studio document the schema at the top level, also with the type json_object.
+    flat_schema: Schema | None = Field(None, alias="schema")
 
     def output_format(self) -> Grammar | None:
         """Return the grammar of the content; None if it is unconstrained."""
-        if self.type == "json_schema" and self.json_schema is None:
-            raise _missing("response_format.json_schema", "an object with a name and a schema")
-        schema = self.json_schema.json_schema if self.json_schema is not None else None
-        return schema_output_format(self.type, schema, "response_format", "json_schema.schema")
+        if self.json_schema is None:
+            if self.type == "json_schema" and self.flat_schema is None:
+                raise _missing("response_format.json_schema", "an object with a name and a schema")
+            return schema_output_format(self.type, self.flat_schema, "response_format", "schema")
+        if self.flat_schema is not None:
+            raise InvalidRequestError(
+                "response_format.schema and response_format.json_schema cannot both be set.",
+                param="response_format.schema",
+            )
+        return schema_output_format(self.type, self.json_schema.json_schema, "response_format", "json_schema.schema")
 
 
 class TextFormat(BaseModel):
@@ -141,17 +149,22 @@ class StructuredOutputs(BaseModel):
 def schema_output_format(kind: str, schema: Schema | None, field: str, path: str) -> Grammar | None:
     """Return the grammar for a format of type text, json_object or json_schema; None for text.
 
+    The schema of a json_object is optional. A schema without a type allows only objects there.
     `field` is the name of the request field, and `path` that of the schema within it, for error messages.
     """
     match kind:
         case "text":
             return None
         case "json_object":
-            return JsonValue(ANY_OBJECT, field)
+            return JsonValue(ANY_OBJECT, field) if schema is None else JsonValue(_object(schema), f"{field}.{path}")
         case _:
             if schema is None:
                 raise _missing(f"{field}.{path}", "a JSON schema")
             return JsonValue(schema, f"{field}.{path}")
+
+
+def _object(schema: Schema) -> Schema:
+    return schema if schema.keys() & {"type", "$ref"} else {**schema, **ANY_OBJECT}
 
 
 def reject_removed_fields(fields: Mapping[str, Any]) -> None:

@@ -17,15 +17,23 @@ from mlx_host.api.service import LOCAL, Caller
 from mlx_host.errors import InvalidRequestError, PluginError
 
 CALLER = "mlx_host.caller"
+# The key of the list of warnings about a request, in the ASGI scope.
+WARNINGS = "mlx_host.warnings"
+SURROGATES_REPLACED = "The request body has unpaired surrogates; each was replaced by U+FFFD."
 JSON_MEDIA_TYPE = re.compile(r"application/([\w.-]+\+)?json")
 
 
 class JsonRequest(Request):
-    """A request whose JSON is parsed strictly."""
+    """A request whose JSON is parsed strictly, except that unpaired surrogates become U+FFFD.
+
+    JavaScript clients send them when they cut a text within an emoji; a conversation that contains one would otherwise
+    be rejected from then on.
+    """
 
     async def json(self) -> Any:
+        warnings: list[str] = self.scope.get(WARNINGS, [])
         try:
-            return loads(await self.body())
+            return loads(await self.body(), replaced_surrogates=lambda: warnings.append(SURROGATES_REPLACED))
         except InvalidRequestError as error:
             raise HTTPExceptionAdapter(error) from None
 

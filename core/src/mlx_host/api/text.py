@@ -2,13 +2,14 @@
 
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
 from mlx_host.api.common_fields import (
-    MAX_STOPS,
     ConversationBody,
     GenerationBody,
     SamplingBody,
     Seed,
     StreamOptions,
+    TemplateKwargs,
     Tokens,
+    stop_strings,
     unenforced_limits,
     unenforced_strict,
 )
@@ -18,7 +19,6 @@ from mlx_host.api.text_inputs import read_inputs
 from mlx_host.api.tool_choice import ToolFields, choose, is_strict, tool_fields
 
 __all__ = [
-    "MAX_STOPS",
     "MIN_LOGPROB",
     "ConversationBody",
     "GenerationBody",
@@ -27,6 +27,7 @@ __all__ = [
     "Seed",
     "StreamOptions",
     "StructuredOutputs",
+    "TemplateKwargs",
     "Tokens",
     "ToolFields",
     "Tools",
@@ -38,6 +39,7 @@ __all__ = [
     "request_messages",
     "request_tools",
     "schema_output_format",
+    "stop_strings",
     "tool_fields",
     "unenforced_limits",
     "unenforced_strict",

@@ -6,7 +6,16 @@ are common call formats; `JsonCall` and `FunctionXml` are common notations of on
 `Parser`.
 """
 
-from mlx_host.parsing.arguments import is_json, json_call, json_object, json_string, normalize_arguments, object_members
+from mlx_host.parsing.arguments import (
+    is_json,
+    json_call,
+    json_object,
+    json_string,
+    normalize_arguments,
+    object_members,
+    replace_escaped_surrogates,
+    replace_surrogates,
+)
 from mlx_host.parsing.call_blocks import CallBlock, TaggedCalls
 from mlx_host.parsing.call_format import (
     CallFormat,
@@ -103,6 +112,8 @@ __all__ = [
     "read_json",
     "read_typed_value",
     "read_value",
+    "replace_escaped_surrogates",
+    "replace_surrogates",
     "separated_list",
     "separated_parameters",
     "split_by_type",

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import NoReturn
 
 _SPACE = " \t\n\r"
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# A surrogate pair, an unpaired surrogate, or any other escape.
+_ESCAPE = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<unpaired>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
 
 
 def _reject_constant(name: str) -> NoReturn:
@@ -73,6 +80,19 @@ def object_members(raw: str) -> dict[str, str]:
 def json_object(members: Mapping[str, str]) -> str:
     """Return the JSON text of an object, given the JSON text of each member."""
     return "{" + ", ".join(f"{json_string(key)}: {value}" for key, value in members.items()) + "}"
+
+
+def replace_surrogates(text: str) -> str:
+    """Replace each unpaired surrogate, which UTF-8 cannot encode, by U+FFFD."""
+    return text if _is_unicode(text) else _SURROGATE.sub("\ufffd", text)
+
+
+def replace_escaped_surrogates(text: str) -> str:
+    """Replace each unpaired surrogate in JSON text, escaped or not, by U+FFFD."""
+    text = replace_surrogates(text)
+    if "\\u" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: "\\ufffd" if found["unpaired"] else found[0], text)
 
 
 def json_string(text: str) -> str:

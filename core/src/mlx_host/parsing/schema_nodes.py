@@ -11,6 +11,7 @@ from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing.arguments import is_name
 from mlx_host.parsing.schema import Schema, resolve_pointer
+from mlx_host.parsing.schema_normalization import DATA_KEYWORDS, SCHEMAS_BY_NAME, normalize_schema
 from mlx_host.requests import Json
 
 # Keywords that restrict values. All others are annotations.
@@ -21,19 +22,14 @@ _RESTRICTIONS |= {"$ref", "type", "properties", "additionalProperties", "require
 _RESTRICTIONS |= {"minProperties", "maxProperties", "items", "prefixItems", "contains", "minItems", "maxItems"}
 _RESTRICTIONS |= {"uniqueItems", "minLength", "maxLength", "pattern", "minimum", "maximum", "multipleOf"}
 _RESTRICTIONS |= {"exclusiveMinimum", "exclusiveMaximum"}
-# The formats that llguidance supports. JSON Schema treats a format as an annotation, and ignores unknown ones.
-_FORMATS = ("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri")
-_SCHEMAS_BY_NAME = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _KEYWORD_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys((*_SCHEMAS_BY_NAME, "not", "if"), Mapping),
+    **dict.fromkeys((*SCHEMAS_BY_NAME, "not", "if"), Mapping),
     **dict.fromkeys(("anyOf", "oneOf", "allOf", "enum", "required", "prefixItems"), list),
     **dict.fromkeys(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"), int),
     **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"), (int, float)),
     **dict.fromkeys(("pattern", "$ref"), str),
     "type": (str, list),
 }
-# Keywords whose value is data, not a schema.
-_DATA_KEYWORDS = ("enum", "const", "default", "examples", "required")
 
 
 @dataclass(frozen=True)
@@ -139,7 +135,7 @@ def _tool_function(declared: Mapping[str, Any]) -> ToolFunction:
         )
     if schema is None:
         schema = {"properties": {}}
-    root = _validated(SchemaNode({}, {}, name).subschema(schema).raw, name)
+    root = _validated(normalize_schema(SchemaNode({}, {}, name).subschema(schema).raw), name)
     if "object" not in (Schema(root, root).types() or {"object"}):
         SchemaNode(root, root, name).reject("type")
     root = root if "$ref" in root else {**root, "type": "object"}
@@ -233,7 +229,7 @@ def _references(raw: object) -> Iterable[str]:
         for key, inner in raw.items():
             if key == "$ref" and isinstance(inner, str):
                 yield inner
-            elif key not in _DATA_KEYWORDS:
+            elif key not in DATA_KEYWORDS:
                 yield from _references(inner)
     elif isinstance(raw, list):
         for inner in raw:
@@ -241,17 +237,15 @@ def _references(raw: object) -> Iterable[str]:
 
 
 def _validated(schema: Mapping[str, Any], tool: str) -> dict[str, Any]:
-    """Return the schema without unknown formats; reject it if a keyword has a value of the wrong type."""
+    """Return a copy of the schema; reject it if a keyword has a value of the wrong type."""
     kept: dict[str, Any] = {}
     for key, inner in schema.items():
         expected = _KEYWORD_TYPES.get(key, object)
         if key in _KEYWORD_TYPES and (not isinstance(inner, expected) or (isinstance(inner, bool) and key != "const")):
             SchemaNode({key: inner}, {}, tool).reject(key)
-        if key == "format" and inner not in _FORMATS:
-            continue
-        if key in _SCHEMAS_BY_NAME:
+        if key in SCHEMAS_BY_NAME:
             kept[key] = {name: _validated_part(node, tool) for name, node in inner.items()}
-        elif key in _DATA_KEYWORDS:
+        elif key in DATA_KEYWORDS:
             kept[key] = inner
         elif isinstance(inner, list):
             kept[key] = [_validated_part(node, tool) for node in inner]

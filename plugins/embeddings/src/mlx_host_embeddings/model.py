@@ -12,12 +12,12 @@ from mlx_host.events import Event
 from mlx_host.requests import EmbeddingRequest
 from mlx_host_text.embedder import EmbeddingConfig, TextEmbedder
 from mlx_host_text.embedding_scheduler import Embedder, EmbeddingScheduler
+from mlx_host_text.pooling_config import PoolingConfig, Prompts, prompts, read_pooling_config
 
 from mlx_host_embeddings.images import ImageLoader
 from mlx_host_embeddings.mlx_embeddings_api import LoadedModel, Qwen3Vl, Siglip, load
 from mlx_host_embeddings.multimodal import Qwen3VlEmbedder, SiglipEmbedder
 from mlx_host_embeddings.options import EmbeddingsOptions
-from mlx_host_embeddings.pooling_config import PoolingConfig, Prompts, prompts, read_pooling_config
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,18 @@ class EmbeddingModel(Model):
 def _embedder(
     loaded: LoadedModel | Siglip | Qwen3Vl, config: PoolingConfig, options: EmbeddingsOptions, images: ImageLoader
 ) -> Embedder:
-    text_prompts = prompts(config, options)
+    text_prompts = prompts(
+        config,
+        query_prefix=options.query_prefix,
+        document_prefix=options.document_prefix,
+        default_input_type=options.default_input_type,
+    )
+    if options.pooling is not None and not isinstance(loaded, LoadedModel):
+        # These networks pool their output themselves, or were trained with one mode.
+        raise LoadError(
+            f"--pooling {options.pooling} has no effect on a {loaded.config['model_type']} model, whose pooling is a "
+            "part of its architecture; remove --pooling."
+        )
     match loaded:
         case Siglip():
             return SiglipEmbedder(loaded, text_prompts, images, _context_length(loaded, loaded.positions, options))

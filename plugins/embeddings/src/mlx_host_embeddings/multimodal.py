@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Container, Generator, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import mlx.core as mx
 from mlx_host.errors import ContextLengthExceededError, InvalidRequestError
 from mlx_host_text.embedding_scheduler import EmbeddingInput, InputType
 from mlx_host_text.pooling import normalize, to_bytes
+from mlx_host_text.pooling_config import Prompts
 from PIL.Image import Image
 
 from mlx_host_embeddings.images import ImageLoader
 from mlx_host_embeddings.mlx_embeddings_api import Array, Qwen3Vl, Siglip
-from mlx_host_embeddings.pooling_config import Prompts
 
 
 class SiglipEmbedder:
@@ -88,8 +89,7 @@ class Qwen3VlEmbedder:
     def encode(
         self, texts: Sequence[str], input_type: InputType | None, limit: int | None = None
     ) -> list[EmbeddingInput]:
-        prompt = self._prompts[input_type]
-        return [EmbeddingInput(_tokens(self._model.process(text, None, prompt))[:limit]) for text in texts]
+        return [EmbeddingInput(self._encode_text(text, self._prompts[input_type], limit)) for text in texts]
 
     def encode_images(
         self, urls: Sequence[str], texts: Sequence[str], input_type: InputType | None
@@ -104,6 +104,17 @@ class Qwen3VlEmbedder:
 
     def embed(self, inputs: Sequence[EmbeddingInput]) -> list[bytes | None]:
         return [vector for each in inputs for vector in to_bytes(self._vector(each))]
+
+    def _encode_text(self, text: str, prompt: str, limit: int | None) -> list[int]:
+        """Tokens of a conversation; a limit shortens only the text, because the template's last token is pooled."""
+        tokens = _tokens(self._model.process(text, None, prompt))
+        if limit is None or len(tokens) <= limit:
+            return tokens
+        # The tokens that the conversations with two different texts end with.
+        other = _tokens(self._model.process("-", None, prompt))
+        pairs = zip(reversed(tokens), reversed(other), strict=False)
+        end = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        return [*tokens[: max(0, limit - end)], *tokens[len(tokens) - min(end, limit) :]]
 
     def _encode_image(self, image: Image, text: str, input_type: InputType | None) -> EmbeddingInput:
         inputs = self._model.process(text, image, self._prompts[input_type])

@@ -52,8 +52,13 @@ class FluxModel(Model):
         first = plan.images[0] if plan.images else None
         prompt = self._thread.run(lambda: pipeline.caption(request.prompt, first, plan.mask))
         text_tokens = self._thread.run(lambda: pipeline.count_text_tokens(request.prompt))
+        warning = None
         if text_tokens > pipeline.max_text_tokens:
-            log.warning("%s: prompt truncated to %d of %d tokens", request.id, pipeline.max_text_tokens, text_tokens)
+            warning = (
+                f"The prompt has {text_tokens} tokens, of which the model reads the first {pipeline.max_text_tokens}; "
+                "the rest has no effect."
+            )
+            log.warning("%s: %s", request.id, warning)
         input_tokens = sum(count_image_tokens(image.size) for image in plan.images)
         width, height = plan.size
         yield ImagesStarted(
@@ -62,6 +67,7 @@ class FluxModel(Model):
             width=width,
             height=height,
             steps=plan.steps,
+            warning=warning,
         )
         for index in range(request.n):
             spec = ImageSpec(prompt=prompt, seed=request.seed + index, size=plan.size, arguments=arguments)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 from mlx_host.backend import LoadContext
 from mlx_host_text.chat_template import ChatTemplate, read_template
-from mlx_host_text.embedder import TextEmbedder
+from mlx_host_text.embedder import TextEmbedder, stored_config
 from mlx_host_text.limits import TextLimits
 from mlx_host_text.loading import model_folder, warm_up
 from mlx_host_text.model import TextModel
@@ -34,7 +35,7 @@ def load_model(context: LoadContext[LmOptions]) -> TextModel:
         ),
         caches=cache_ops(network),
         prompt_logprobs=partial(next_logprobs, network),
-        embedder=_embedder(loaded, size, limits),
+        embedder=_embedder(folder, loaded, size, limits),
         vocabulary_size=size,
         limits=limits,
         options=options,
@@ -43,8 +44,10 @@ def load_model(context: LoadContext[LmOptions]) -> TextModel:
     return warm_up(context, model)
 
 
-def _embedder(loaded: LoadedModel, size: int, limits: TextLimits) -> TextEmbedder | None:
-    states = hidden_states(loaded.network)
-    if states is None:
+def _embedder(folder: Path, loaded: LoadedModel, size: int, limits: TextLimits) -> TextEmbedder | None:
+    states, config = hidden_states(loaded.network), stored_config(folder, loaded.config)
+    if states is None or config is None:
         return None
-    return TextEmbedder(states, loaded.tokenizer, vocabulary_size=size, context_length=limits.context_length)
+    return TextEmbedder(
+        states, loaded.tokenizer, vocabulary_size=size, context_length=limits.context_length, config=config
+    )

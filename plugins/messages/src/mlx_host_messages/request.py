@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mlx_host.api.text import MAX_STOPS, ToolFields, schema_output_format, tool_fields
+from mlx_host.api.text import ToolFields, schema_output_format, stop_strings, tool_fields
 from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
@@ -25,18 +25,13 @@ def to_prompt(body: PromptBody, normalize: Callable[[str], str]) -> ChatRequest:
 
 def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatRequest:
     """Convert a body. Raises InvalidRequestError for unsupported fields."""
-    stops = tuple(stop for stop in body.stop_sequences or () if stop)
-    if len(stops) > MAX_STOPS:
-        raise InvalidRequestError(
-            f"stop_sequences: at most {MAX_STOPS} strings, got {len(stops)}.", param="stop_sequences"
-        )
     return ChatRequest(
         **_prompt(body, normalize),
         parallel_tool_calls=body.tool_choice is None or body.tool_choice.disable_parallel_tool_use is not True,
         sampling=body.sampling(),
         max_tokens=body.max_tokens,
         max_reasoning_tokens=_max_reasoning_tokens(body),
-        stop=stops,
+        stop=stop_strings(body.stop_sequences or (), "stop_sequences"),
     )
 
 

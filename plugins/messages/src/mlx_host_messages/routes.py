@@ -16,7 +16,7 @@ from mlx_host_messages.plugin import MessagesSettings
 from mlx_host_messages.request import ignored, reasoning_limits, to_prompt, to_request
 from mlx_host_messages.response import MessageCollector, MessageEncoder
 from mlx_host_messages.schema import MessagesBody, PromptBody
-from mlx_host_messages.system_prompt_normalizer import normalize_system_prompt
+from mlx_host_messages.system_prompt_normalizer import SystemPromptNormalizer
 
 
 class MessagesEndpoints(Endpoints):
@@ -24,7 +24,7 @@ class MessagesEndpoints(Endpoints):
 
     def __init__(self, service: Service, settings: MessagesSettings) -> None:
         self._service = service
-        self._normalize = normalize_system_prompt if settings.normalize_system_prompt else str
+        self._normalizes = settings.normalize_system_prompt
 
     def error(self, error: RequestError) -> Response:
         return error_response(error)
@@ -39,7 +39,8 @@ class MessagesEndpoints(Endpoints):
 
     async def messages(self, body: MessagesBody, http: Request) -> Response:
         """Create a message, streamed or not."""
-        request, stream = to_request(body, self._normalize), body.stream is True
+        normalize = SystemPromptNormalizer(self._normalizes)
+        request, stream = to_request(body, normalize), body.stream is True
         reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
         prepared = reply.request
         assert isinstance(prepared, ChatRequest)
@@ -47,11 +48,14 @@ class MessagesEndpoints(Endpoints):
             *unenforced_strict(prepared, reply.model),
             *unenforced_limits(reasoning_limits(body), reply.model),
         ]
-        headers = ignored_header(sorted([*ignored(body), *unenforced]))
+        headers = ignored_header(sorted([*ignored(body), *normalize.ignored, *unenforced]))
         return await respond(http, reply, MessageEncoder(reply) if stream else MessageCollector(reply), headers)
 
     async def count_tokens(self, body: PromptBody, http: Request) -> Response:
         """Count the tokens of a request's prompt."""
-        counting = self._service.count_tokens(to_prompt(body, self._normalize), caller=caller(http))
+        normalize = SystemPromptNormalizer(self._normalizes)
+        counting = self._service.count_tokens(to_prompt(body, normalize), caller=caller(http))
         count = await while_connected(http.receive, counting)
-        return JsonResponse({"input_tokens": count}, headers=ignored_header(ignored(body)))
+        return JsonResponse(
+            {"input_tokens": count}, headers=ignored_header(sorted([*ignored(body), *normalize.ignored]))
+        )

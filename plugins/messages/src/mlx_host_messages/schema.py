@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from mlx_host.api.text import SamplingBody, Tokens
+from mlx_host.api.text import SamplingBody, TemplateKwargs, Tokens
 from pydantic import BaseModel, ConfigDict, Field
 
 Block = dict[str, Any]
@@ -62,7 +62,7 @@ class PromptBody(SamplingBody):
     output_config: OutputConfig | None = None
     output_format: OutputFormat | None = None
     thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
 
 
 class MessagesBody(PromptBody):

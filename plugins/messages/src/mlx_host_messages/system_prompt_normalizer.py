@@ -13,17 +13,33 @@ CHANGING_LINES = re.compile(
     ^(?:
         # The first block of Claude Code, with a version and a checksum of the request.
         x-[a-z-]+-billing-header: .*
-        # The number of tokens used or remaining in the context, added by coding agents.
-        | (?:<(?P<tag>system[_-]\w+)>)?
+        # The number of tokens used or remaining in the context, added by coding agents in a tag.
+        | <(?P<tag>system[_-]\w+)>
           token[ ]usage: [ ]*[\d,]+[ ]*/[ ]*[\d,]+ (?:;[ ]*[\d,]+[ ]remaining)?
-          (?(tag)</(?P=tag)>)
+          </(?P=tag)>
         | <(?P<left>total_tokens|tokens_left)> [^<\n]* </(?P=left)>
     )[ ]*(?:\n|\Z)
+    # The same without a tag, if it is the whole text: elsewhere it may be an example.
+    | \A token[ ]usage: [ ]*[\d,]+[ ]*/[ ]*[\d,]+ (?:;[ ]*[\d,]+[ ]remaining)? \s*\Z
     """,
     re.MULTILINE | re.IGNORECASE | re.VERBOSE,
 )
 
 
-def normalize_system_prompt(text: str) -> str:
-    """Return a system prompt without the lines that change in every request."""
-    return CHANGING_LINES.sub("", text)
+# The entry in the header of ignored fields.
+REMOVED = "system.changing_lines"
+
+
+class SystemPromptNormalizer:
+    """Normalizes the system prompts of one request, if `enabled`; `ignored` lists what was removed."""
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.ignored: list[str] = []
+        self._enabled = enabled
+
+    def __call__(self, text: str) -> str:
+        """Return a system prompt without the lines that change in every request."""
+        normalized = CHANGING_LINES.sub("", text) if self._enabled else text
+        if normalized != text:
+            self.ignored = [REMOVED]
+        return normalized

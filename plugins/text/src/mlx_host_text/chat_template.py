@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,10 +65,16 @@ class RenderedChat(NamedTuple):
     generation_prompt: str
 
 
+def reads_only_enable_thinking(source: str) -> bool:
+    """Whether a template has the variable `enable_thinking`, and none for the effort."""
+    return re.search(r"\benable_thinking\b", source) is not None and "reasoning_effort" not in source
+
+
 class ChatTemplate:
     """The chat template of one model.
 
-    `template` replaces the model's own template. `content` converts the content of messages.
+    `template` replaces the model's own template. `content` converts the content of messages. The reasoning effort
+    "none" disables thinking in templates that have a variable for that only.
     """
 
     def __init__(self, tokenizer: Tokenizer, template: str | None, content: ContentConverter = text_content) -> None:
@@ -77,6 +84,7 @@ class ChatTemplate:
         self._template = template
         self._content = content
         self.source = tokenizer.template_source if template is None else template
+        self._disables_thinking = reads_only_enable_thinking(self.source or "")
         self.format = detect_template_format(self._render_probe)
 
     def render(self, request: ChatRequest) -> RenderedChat:
@@ -97,13 +105,19 @@ class ChatTemplate:
                 )
         try:
             return self._apply(
-                messages, request.tools, request.template_kwargs, add_generation_prompt=add_generation_prompt
+                messages, request.tools, self._variables(request), add_generation_prompt=add_generation_prompt
             )
         except TEMPLATE_ERRORS as error:
             raise InvalidRequestError(
                 f"the model's chat template rejects these messages: {str(error) or type(error).__name__}",
                 param="messages",
             ) from error
+
+    def _variables(self, request: ChatRequest) -> Json:
+        variables = request.template_kwargs
+        if not self._disables_thinking or variables.get("reasoning_effort") != "none":
+            return variables
+        return {"enable_thinking": False, **variables}
 
     def _apply(
         self, messages: Sequence[Json], tools: Sequence[Json], variables: Json, *, add_generation_prompt: bool
@@ -118,7 +132,7 @@ class ChatTemplate:
 
     def _generation_prompt(self, text: str, request: ChatRequest, messages: Sequence[Json]) -> str:
         try:
-            closed = self._apply(messages, request.tools, request.template_kwargs, add_generation_prompt=False)
+            closed = self._apply(messages, request.tools, self._variables(request), add_generation_prompt=False)
         except TEMPLATE_ERRORS as error:
             log.debug("the chat template does not render without a generation prompt: %s", error)
         else:

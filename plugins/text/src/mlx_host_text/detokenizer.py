@@ -11,6 +11,8 @@ from typing import Any, Protocol
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 SPACE = "\u2581"
 INCOMPLETE = "\ufffd"
+# The maximum number of bytes of a character, each of which may be a token.
+MAX_PENDING = 4
 
 
 class Detokenizer(Protocol):
@@ -104,7 +106,9 @@ class WindowDetokenizer:
     def add(self, token: int) -> str:
         self._pending.append(token)
         text = self._text()
-        return "" if not text or text.endswith(INCOMPLETE) else self._emit(text)
+        # A text that still ends with U+FFFD then contains it.
+        is_incomplete = text.endswith(INCOMPLETE) and len(self._pending) < MAX_PENDING
+        return "" if not text or is_incomplete else self._emit(text)
 
     def finish(self) -> str:
         return self._emit(self._text())

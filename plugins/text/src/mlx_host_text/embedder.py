@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
-from mlx_host.errors import UnsupportedRequestError
+from mlx_host.errors import LoadError, UnsupportedRequestError
 
 from mlx_host_text.embedding_scheduler import EmbeddingInput, InputType
 from mlx_host_text.pooling import normalize, pool, to_bytes
+from mlx_host_text.pooling_config import prompts, read_pooling_config
 from mlx_host_text.sampling import Array
 from mlx_host_text.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
 
 HiddenStates = Callable[[Array, Array], Array]
 """Runs a network: token ids (inputs, tokens), padded on the right, and a mask of the same shape with 1 for tokens and 0
@@ -34,6 +40,27 @@ class EmbeddingConfig:
     lower_case: bool = False
     prefixes: Mapping[InputType | None, str] = field(default_factory=lambda: NO_PREFIXES)
     pool_prefix: bool = True
+
+
+def stored_config(folder: Path, config: Mapping[str, Any]) -> EmbeddingConfig | None:
+    """The configuration in the files of an embedding model, or the mean for a model without such files.
+
+    None, with a warning in the log, if the files specify something that a TextEmbedder does not support.
+    """
+    try:
+        stored = read_pooling_config(folder, config)
+        if stored.dense:
+            raise LoadError("modules.json has dense layers after the pooling")
+    except LoadError as error:
+        log.warning("the model serves no embeddings (use --backend embeddings): %s", error)
+        return None
+    return EmbeddingConfig(
+        pooling=stored.pooling or ("mean",),
+        normalize=stored.normalize,
+        lower_case=stored.lower_case,
+        prefixes=prompts(stored),
+        pool_prefix=stored.pool_prompt,
+    )
 
 
 class TextEmbedder:

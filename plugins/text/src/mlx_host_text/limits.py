@@ -13,7 +13,8 @@ from mlx_host.requests import ChatRequest, GenerationRequest
 class TextLimits:
     """`concurrency` is the maximum number of running requests, `max_n` of choices per request.
 
-    `context_length` is the maximum number of tokens of prompt and output together. None means no limit.
+    `context_length` is the maximum number of tokens of prompt and output together, so a prompt that fills it is
+    rejected unless no output is requested. None means no limit.
     """
 
     concurrency: int
@@ -28,7 +29,9 @@ class TextLimits:
             )
 
     def check_length(self, request: GenerationRequest, prompt_tokens: int) -> None:
-        if self.context_length is not None and prompt_tokens > self.context_length:
+        # Clients shorten a prompt that is rejected, but not one that has an empty output.
+        needed = prompt_tokens + (request.max_tokens != 0)
+        if self.context_length is not None and needed > self.context_length:
             param = "messages" if isinstance(request, ChatRequest) else "prompt"
             raise ContextLengthExceededError(self.context_length, prompt_tokens, param=param)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mlx_host.errors import InvalidRequestError
@@ -17,6 +18,8 @@ REASONING_KEYS: tuple[ReasoningKey, ...] = ("reasoning_content", "thinking", "re
 TEXT_PARTS = ("text", "input_text", "output_text")
 MEDIA_PARTS = ("image_url", "input_image", "input_audio")
 SHORT_ID_LENGTH = 9
+# Kimi's ids: the function's name and the number of the call in the conversation.
+NAMED_ID = re.compile(r"functions\.\S+:\d+")
 ContentConverter = Callable[[Any, str], Any]
 """Converts a message's content for the template; the second argument locates the message in error messages."""
 
@@ -52,7 +55,8 @@ class TemplateFormat:
 
     `arguments` is the type of a call's arguments. Without `parallel_calls` the template renders one call per message,
     without `long_ids` it accepts ids of nine characters only, and without `content_with_reasoning` it rejects messages
-    that have content, reasoning and calls at once.
+    that have content, reasoning and calls at once. With `named_ids` it renders a call's id in place of its function's
+    name, so that ids of other models are replaced by `functions.NAME:NUMBER`.
     """
 
     arguments: Literal["mapping", "string"] = "mapping"
@@ -60,36 +64,37 @@ class TemplateFormat:
     long_ids: bool = True
     reasoning_key: ReasoningKey = "reasoning_content"
     content_with_reasoning: bool = True
+    named_ids: bool = False
 
     def convert(self, messages: Sequence[Json], content: ContentConverter = text_content) -> list[dict[str, Any]]:
         """Convert messages to this format; InvalidRequestError for malformed ones."""
         if not messages:
             raise InvalidRequestError("messages is empty; send at least one message", param="messages")
-        names: dict[str, str] = {}
-        converted = [self._message(message, f"messages[{i}]", names, content) for i, message in enumerate(messages)]
+        calls = _Calls()
+        converted = [self._message(message, f"messages[{i}]", calls, content) for i, message in enumerate(messages)]
         return converted if self.parallel_calls else _pair_calls_with_results(converted)
 
-    def _message(self, message: Any, where: str, names: dict[str, str], content: ContentConverter) -> dict[str, Any]:
+    def _message(self, message: Any, where: str, calls: _Calls, content: ContentConverter) -> dict[str, Any]:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise InvalidRequestError(f"{where} is not a message: it must be an object with a role", param="messages")
         result = {key: value for key, value in message.items() if key not in REASONING_KEYS}
         result["content"] = content(message.get("content"), where)
         if message["role"] == "assistant":
-            self._add_calls(result, where, names)
+            self._add_calls(result, where, calls)
             self._add_reasoning(result, message, where)
         elif message["role"] == "tool":
-            self._add_function_name(result, names)
+            self._add_function_name(result, calls)
         return result
 
-    def _add_calls(self, result: dict[str, Any], where: str, names: dict[str, str]) -> None:
-        calls = result.pop("tool_calls", None)
-        if not calls:
+    def _add_calls(self, result: dict[str, Any], where: str, calls: _Calls) -> None:
+        given = result.pop("tool_calls", None)
+        if not given:
             return
-        if not isinstance(calls, Sequence) or isinstance(calls, str):
+        if not isinstance(given, Sequence) or isinstance(given, str):
             raise InvalidRequestError(f"{where}.tool_calls must be a list", param="messages")
-        result["tool_calls"] = [self._call(call, f"{where}.tool_calls[{i}]", names) for i, call in enumerate(calls)]
+        result["tool_calls"] = [self._call(call, f"{where}.tool_calls[{i}]", calls) for i, call in enumerate(given)]
 
-    def _call(self, call: Any, where: str, names: dict[str, str]) -> dict[str, Any]:
+    def _call(self, call: Any, where: str, calls: _Calls) -> dict[str, Any]:
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise InvalidRequestError(
@@ -98,17 +103,21 @@ class TemplateFormat:
         arguments = function.get("arguments")
         converted = _as_mapping(arguments) if self.arguments == "mapping" else _as_string(arguments)
         result = {**call, "type": "function", "function": {**function, "arguments": converted}}
-        if isinstance(call.get("id"), str):
-            names[call["id"]] = function["name"]
-            result["id"] = self._id(call["id"])
+        call_id = call.get("id")
+        if isinstance(call_id, str):
+            calls.names[call_id] = function["name"]
+            calls.ids[call_id] = self._id(call_id, function["name"], calls.count)
+        if isinstance(call_id, str) or self.named_ids:
+            result["id"] = calls.ids[call_id] if call_id else self._id("", function["name"], calls.count)
+        calls.count += 1
         return result
 
-    def _add_function_name(self, result: dict[str, Any], names: Mapping[str, str]) -> None:
+    def _add_function_name(self, result: dict[str, Any], calls: _Calls) -> None:
         call_id = result.get("tool_call_id")
         if isinstance(call_id, str):
-            result["tool_call_id"] = self._id(call_id)
-            if call_id in names and not result.get("name"):
-                result["name"] = names[call_id]
+            result["tool_call_id"] = calls.ids.get(call_id) or self._short_id(call_id)
+            if call_id in calls.names and not result.get("name"):
+                result["name"] = calls.names[call_id]
 
     def _add_reasoning(self, result: dict[str, Any], message: Json, where: str) -> None:
         reasoning = next((message[key] for key in REASONING_KEYS if message.get(key)), None)
@@ -120,10 +129,48 @@ class TemplateFormat:
             reasoning, result["content"] = f"{reasoning}\n\n{result['content']}", ""
         result[self.reasoning_key] = reasoning
 
-    def _id(self, call_id: str) -> str:
+    def _id(self, call_id: str, name: str, number: int) -> str:
+        if self.named_ids and not NAMED_ID.fullmatch(call_id):
+            return f"functions.{name}:{number}"
+        return self._short_id(call_id)
+
+    def _short_id(self, call_id: str) -> str:
         if self.long_ids or (len(call_id) == SHORT_ID_LENGTH and call_id.isalnum()):
             return call_id
         return hashlib.sha256(call_id.encode()).hexdigest()[:SHORT_ID_LENGTH]
+
+
+@dataclass
+class _Calls:
+    """The calls of a conversation so far: their number, and the names and rendered ids by id."""
+
+    count: int = 0
+    names: dict[str, str] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
+
+
+def order_results(messages: Sequence[Json]) -> list[Json]:
+    """Put each run of tool results in the order of the calls before it: many templates render no ids."""
+    ordered: list[Json] = []
+    numbers: dict[Any, int] = {}
+    start = 0
+    for message in messages:
+        is_message = isinstance(message, Mapping)
+        ordered.append(message)
+        if not is_message or message.get("role") != "tool":
+            calls = message.get("tool_calls") if is_message else None
+            ids = [call.get("id") for call in calls if isinstance(call, Mapping)] if isinstance(calls, list) else []
+            numbers = {id: number for number, id in enumerate(ids) if isinstance(id, str)}
+            start = len(ordered)
+        elif len(numbers) > 1 and len(ordered) - start > 1:
+            run = ordered[start:]
+            ordered[start:] = sorted(run, key=lambda result: numbers.get(_result_id(result), len(numbers)))
+    return ordered
+
+
+def _result_id(message: Json) -> str | None:
+    call_id = message.get("tool_call_id")
+    return call_id if isinstance(call_id, str) else None
 
 
 def _as_mapping(arguments: Any) -> dict[str, Any]:

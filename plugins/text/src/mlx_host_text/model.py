@@ -25,6 +25,7 @@ from mlx_host_text.completions import PromptLogprobs, echo_prompt
 from mlx_host_text.embedding_scheduler import Embedder, EmbeddingScheduler
 from mlx_host_text.generation_loop import GenerationLoop
 from mlx_host_text.limits import TextLimits
+from mlx_host_text.messages import order_results
 from mlx_host_text.options import SUPPORTED_REQUESTS, GenerationOptions
 from mlx_host_text.prefix_cache import PrefixCache
 from mlx_host_text.prompts import Prompt, PromptSource
@@ -100,9 +101,11 @@ class TextModel(Model):
     def generate(self, request: Request) -> Iterator[Event | None]:
         match request:
             case ChatRequest():
-                return self._chat(request)
+                return self._chat(_with_ordered_results(request))
             case CompletionRequest():
                 return self._complete(request)
+            case TokenizeRequest(prompt=ChatRequest() as chat):
+                return self._tokenize(replace(request, prompt=_with_ordered_results(chat)))
             case TokenizeRequest():
                 return self._tokenize(request)
             case DetokenizeRequest():
@@ -243,6 +246,11 @@ class TextModel(Model):
         if prompt.key is None or not self._loop.caches:
             return ()
         return (len(prompt.tokens) - 1,) if self._prefix_cache.trimmable else prompt.restore_points
+
+
+def _with_ordered_results(request: ChatRequest) -> ChatRequest:
+    """Order tool results before anything refers to a message by its position, such as the images of a result."""
+    return replace(request, messages=order_results(request.messages))
 
 
 def _started(plan: GenerationPlan, generation_prompt: str = "") -> Started:

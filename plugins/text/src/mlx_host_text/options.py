@@ -75,10 +75,14 @@ class GenerationOptions(Options):
         default=None, ge=0, le=1, description="Default minimum probability, relative to the most likely token."
     )
     repetition_penalty: float | None = Field(
-        default=None, gt=0, description="Default factor that makes recent tokens less likely; 1 disables it."
+        default=None,
+        gt=0,
+        description="Default factor that makes tokens of the prompt and the output less likely; 1 disables it.",
     )
     repetition_context_size: int | None = Field(
-        default=None, ge=1, description="Default number of recent tokens that the repetition penalty covers."
+        default=None,
+        ge=1,
+        description="Default number of recent tokens that the repetition penalty covers. Without it: all tokens.",
     )
     presence_penalty: float | None = Field(
         default=None,

@@ -28,14 +28,14 @@ MAX_SHARED_SAMPLERS = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSettings:
-    """Sampling parameters with all defaults resolved."""
+    """Sampling parameters with all defaults resolved; without `repetition_context_size` all tokens are penalized."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     min_p: float = 0.0
     repetition_penalty: float = 1.0
-    repetition_context_size: int = 20
+    repetition_context_size: int | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     xtc_probability: float = 0.0
@@ -158,12 +158,16 @@ def logits_processors(
     return chain
 
 
-def _repetition(penalty: float, context_size: int) -> LogitsProcessor:
+def _repetition(penalty: float, context_size: int | None) -> LogitsProcessor:
+    """As in transformers and vLLM, for which models' makers choose the penalty, unless `context_size` is set."""
+
     def process(tokens: Array, logits: Array) -> Array:
-        recent = tokens[-context_size:]
-        chosen = logits[:, recent]
-        logits[:, recent] = mx.where(chosen < 0, chosen * penalty, chosen / penalty)
-        return logits
+        recent = tokens if context_size is None else tokens[-context_size:]
+        # Images and audio are negative numbers, which cannot be penalized.
+        counts = (
+            mx.zeros(logits.shape[-1], dtype=mx.int32).at[mx.maximum(recent, 0)].add((recent >= 0).astype(mx.int32))
+        )
+        return mx.where(counts > 0, mx.where(logits < 0, logits * penalty, logits / penalty), logits)
 
     return process
 

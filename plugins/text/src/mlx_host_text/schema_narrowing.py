@@ -8,24 +8,24 @@ cannot be narrowed is rejected with the location in the schema.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Alternatives, Concat, Grammar, JsonValue, Repeat
+from mlx_host.parsing.schema_normalization import DATA_KEYWORDS, SCHEMAS_BY_NAME, normalize_schema
+from mlx_host.parsing.schema_regex import whole_regex
 
 from mlx_host_text.portable_regex import DOT, AmbiguousRegexError, to_portable_regex
 
 MAX_DEPTH = 100
 # Integers below this are exact in floating point.
 MAX_EXACT_INTEGER = 1 << 53
+# llguidance supports no larger bound of a number.
+MAX_NUMBER = 9e18
 # llguidance builds an automaton with at least this many states.
 MAX_MULTIPLE = 10_000
 
-_MAPS = frozenset({"properties", "patternProperties", "$defs", "definitions", "dependentSchemas"})
-_DATA = frozenset({"const", "enum", "default", "example", "examples", "required"})
-# Formats that describe display or storage instead of the value; JSON Schema treats them as annotations.
-_ANNOTATIONS = frozenset({"binary", "byte", "double", "float", "int32", "int64", "multi-line", "password", "textarea"})
 _LEAP = r"(?:[0-9]{2}(?:0[48]|[2468][048]|[13579][26])|(?:0[48]|[2468][048]|[13579][26])00)"
 _YEAR = r"(?:[1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 _DATE = rf"^(?:{_YEAR}-(?:0[13-9]|1[0-2]|02-(?:0[1-9]|1[0-9]|2[0-8]))|{_LEAP}-02-29)"
@@ -34,10 +34,11 @@ _STRICT_FORMATS = {"date": _DATE, "date-time": rf"{_DATE}[^:]*:[^:]*:[0-5]", "ti
 _NOT_WRITABLE = re.compile(r"[\x00-\x07\x0b\x0e-\x1f\x7f\ud800-\udfff]")
 
 Schema = Mapping[str, Any] | bool
+Exhausts = Callable[[Iterable[str], str], bool]
 
 
-def narrow_grammar(grammar: Grammar) -> Grammar:
-    """Narrow the schemas of a grammar; parts that several places share stay shared."""
+def narrow_grammar(grammar: Grammar, exhausts: Exhausts | None = None) -> Grammar:
+    """Narrow the schemas of a grammar, see `narrow_schema`; parts that several places share stay shared."""
     done: dict[int, Grammar] = {}
 
     def narrowed(part: Grammar) -> Grammar:
@@ -48,7 +49,7 @@ def narrow_grammar(grammar: Grammar) -> Grammar:
     def fresh(part: Grammar) -> Grammar:
         match part:
             case JsonValue(schema, param):
-                return JsonValue(narrow_schema(schema, param), param)
+                return JsonValue(narrow_schema(schema, param, exhausts), param)
             case Concat(parts):
                 return Concat(tuple(map(narrowed, parts)))
             case Alternatives(parts):
@@ -60,28 +61,36 @@ def narrow_grammar(grammar: Grammar) -> Grammar:
     return narrowed(grammar)
 
 
-def narrow_schema(schema: Schema, param: str | None) -> Schema:
-    """Narrow a schema to values that every validator accepts; InvalidRequestError names `param` and the location."""
-    draft = schema.get("$schema") if isinstance(schema, Mapping) else None
-    narrowed: Schema = _Narrower(param, draft if isinstance(draft, str) else "").schema(schema, "#")
+def narrow_schema(schema: Schema, param: str | None, exhausts: Exhausts | None = None) -> Schema:
+    """Narrow a schema to values that every validator accepts; InvalidRequestError names `param` and the location.
+
+    `exhausts(names, regex)` is whether no other text matches the regex; None: unknown.
+    """
+    if not isinstance(schema, Mapping):
+        return schema
+    draft = schema.get("$schema")
+    narrowed: Schema = _Narrower(param, draft if isinstance(draft, str) else "", exhausts).schema(
+        normalize_schema(schema), "#"
+    )
     return narrowed
 
 
 def find_keyword(schema: Any, keyword: str, at: str = "#") -> str | None:
     """The location of a keyword's first occurrence in a schema."""
     if isinstance(schema, Mapping):
-        if keyword in schema and not at.endswith(tuple(f"/{name}" for name in _MAPS)):
+        if keyword in schema and not at.endswith(tuple(f"/{name}" for name in SCHEMAS_BY_NAME)):
             return at
-        parts = [(f"{at}/{key}", part) for key, part in schema.items() if key not in _DATA]
+        parts = [(f"{at}/{key}", part) for key, part in schema.items() if key not in DATA_KEYWORDS]
     else:
         parts = [(f"{at}/{n}", part) for n, part in enumerate(schema)] if isinstance(schema, list) else []
     return next((found for at, part in parts if (found := find_keyword(part, keyword, at))), None)
 
 
 class _Narrower:
-    def __init__(self, param: str | None, draft: str) -> None:
+    def __init__(self, param: str | None, draft: str, exhausts: Exhausts | None) -> None:
         self._param = param
         self._draft = draft
+        self._exhausts = exhausts
 
     def schema(self, schema: Any, at: str, depth: int = 0) -> Any:
         if depth > MAX_DEPTH:
@@ -96,9 +105,9 @@ class _Narrower:
         return narrowed
 
     def _part(self, key: str, value: Any, at: str, depth: int) -> Any:
-        if key in _DATA:
+        if key in DATA_KEYWORDS:
             return value
-        if key in _MAPS and isinstance(value, Mapping):
+        if key in SCHEMAS_BY_NAME and isinstance(value, Mapping):
             return {name: self.schema(part, f"{at}/{name}", depth + 2) for name, part in value.items()}
         # A $ref may also point below an unknown keyword.
         return self.schema(value, at, depth + 1)
@@ -123,7 +132,9 @@ class _Narrower:
                 raise self._rejection(at, "multipleOf", f"{factor!r} is too large")
 
     def _bounds(self, schema: dict[str, Any], at: str) -> None:
-        whole = schema.get("type") == "integer"
+        types = schema.get("type")
+        whole = "integer" in types and "number" not in types if isinstance(types, list) else types == "integer"
+        widest = MAX_EXACT_INTEGER - 1 if whole else MAX_NUMBER
         for inclusive, exclusive, sign in (("minimum", "exclusiveMinimum", 1), ("maximum", "exclusiveMaximum", -1)):
             bound = schema.get(exclusive)
             if isinstance(bound, bool):
@@ -132,7 +143,12 @@ class _Narrower:
                 bound = schema.pop(inclusive, None) if schema.pop(exclusive) else None
                 if bound is not None:
                     schema[exclusive] = bound
-            outer, inner = _number(bound), _number(schema.get(inclusive))
+            for keyword in (inclusive, exclusive):
+                if (limit := _number(schema.get(keyword))) is not None and sign * limit < -widest:
+                    # Such as the range of 64-bit integers: values within `widest` satisfy it.
+                    del schema[keyword]
+                    schema[inclusive] = sign * max(-widest, sign * schema.get(inclusive, -sign * widest))
+            outer, inner = _number(schema.get(exclusive)), _number(schema.get(inclusive))
             if whole and any(abs(limit) >= MAX_EXACT_INTEGER for limit in (outer, inner) if limit is not None):
                 raise self._rejection(at, inclusive, f"the bounds of integers must be below {MAX_EXACT_INTEGER}")
             if not whole and outer is not None:
@@ -145,9 +161,7 @@ class _Narrower:
         if isinstance(pattern := schema.get("pattern"), str):
             schema["pattern"] = self._portable(pattern, at, "pattern")
         format_name = schema.get("format")
-        if format_name in _ANNOTATIONS:
-            del schema["format"]
-        elif format_name in _STRICT_FORMATS:
+        if format_name in _STRICT_FORMATS:
             others = schema.get("allOf")
             schema["allOf"] = [*(others if isinstance(others, list) else []), {"pattern": _STRICT_FORMATS[format_name]}]
 
@@ -166,6 +180,7 @@ class _Narrower:
             # If other keys are allowed, a key that the narrowed pattern does not match is one of them.
             if schema.get("additionalProperties") is False:
                 schema["patternProperties"] = narrow
+                self._drop_exhausted_patterns(schema)
             elif ambiguous := [
                 key for key, each in zip(patterns, narrow, strict=True) if each.replace(DOT, ".") != key
             ]:
@@ -175,6 +190,20 @@ class _Narrower:
                     f"validators differ in which keys match {ambiguous[0]!r}; write out its classes, such as [0-9], "
                     "or set additionalProperties to false",
                 )
+
+    def _drop_exhausted_patterns(self, schema: dict[str, Any]) -> None:
+        """Apply a pattern that matches declared properties only to them: llguidance would start another, and fail."""
+        properties = schema.get("properties")
+        if self._exhausts is None or not isinstance(properties, Mapping):
+            return
+        for pattern, part in list(schema["patternProperties"].items()):
+            regex = whole_regex(pattern)
+            if regex is None or not self._exhausts(properties, regex):
+                continue
+            del schema["patternProperties"][pattern]
+            schema["properties"] = properties = {
+                name: {"allOf": [own, part]} if re.fullmatch(regex, name) else own for name, own in properties.items()
+            }
 
     def _arrays(self, schema: dict[str, Any], at: str) -> None:
         if isinstance(schema.get("items"), list) and not re.search("draft-0|2019-09", self._draft):

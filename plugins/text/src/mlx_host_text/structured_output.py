@@ -24,7 +24,7 @@ from __future__ import annotations
 import pickle
 import re
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cached_property
 from hashlib import sha256
@@ -33,7 +33,7 @@ from typing import Any
 import mlx.core as mx
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from mlx_host.errors import InvalidRequestError
-from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, chain, iter_leaves
+from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, TextThrough, chain, iter_leaves
 
 from mlx_host_text.llguidance_grammar import to_llguidance
 from mlx_host_text.sampling import Array
@@ -53,6 +53,9 @@ STACK_BYTES = 512 * 2**20
 MAX_GRAMMAR_LENGTH = 2**20
 # Bytes of forced text that are tokenized at a time.
 FORCED_TEXT_BYTES = 64
+# Tokens that are tried when a grammar is compiled, because llguidance builds its lexer lazily.
+LOOKAHEAD = 4
+MAX_CHECKED_PARTS = 100
 # A step within the limits takes at most 0.2 s.
 STEP_MAX_ITEMS = 20_000
 MAX_ERROR_LENGTH = 300
@@ -101,17 +104,18 @@ class GrammarCompiler:
         key = sha256(pickle.dumps((constraint, generation_prompt, starts))).digest()
         compiled = self._compiled.pop(key, None)
         if compiled is None or compiled.retired:
-            compiled = self._compile(narrow_grammar(constraint.grammar(generation_prompt)), starts)
+            compiled = self._compile(narrow_grammar(constraint.grammar(generation_prompt), self._exhausts), starts)
         self._compiled[key] = compiled
         if len(self._compiled) > MAX_COMPILED_GRAMMARS:
             del self._compiled[next(iter(self._compiled))]
         return compiled
 
     def _compile(self, grammar: Grammar, starts: bool) -> CompiledGrammar:
+        self._check_parts(grammar)
         matcher = self._matcher(grammar)
-        if matcher.is_error():
-            raise self._rejection(grammar, matcher.get_error())
         first = self._first_mask(grammar, matcher)
+        if error := self._error_ahead(matcher, first):
+            raise self._rejection(grammar, error)
         if not (starts and self._vocabulary.drop_first_space):
             return CompiledGrammar(self._vocabulary, matcher, matcher, first)
         # The displayed output lacks the space that the generated output may begin with.
@@ -129,8 +133,49 @@ class GrammarCompiler:
             )
         return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
 
+    def _exhausts(self, names: Iterable[str], regex: str) -> bool:
+        """Whether no text but `names` matches a regex, or llguidance cannot tell."""
+        matcher = self._matcher(TextThrough(("\n",), (regex,), tuple(map(re.escape, names))))
+        if matcher.is_error():
+            return False
+        matcher.compute_bitmask()
+        return bool(matcher.is_error())
+
+    def _check_parts(self, grammar: Grammar) -> None:
+        """Reject regexes and grammars of the request that fail within LOOKAHEAD tokens, wherever they are reached."""
+        parts: dict[str, JsonValue | Pattern | LarkGrammar] = {}
+        for leaf in iter_leaves(grammar):
+            if isinstance(leaf, JsonValue):
+                parts.update(_counting_strings(leaf.schema, leaf.param))
+            elif isinstance(leaf, Pattern | LarkGrammar) and leaf.param is not None:
+                parts[leaf.regex if isinstance(leaf, Pattern) else leaf.source] = leaf
+        for text in sorted(parts, key=len, reverse=True)[:MAX_CHECKED_PARTS]:
+            if error := self._error_of(parts[text]):
+                raise self._rejection(parts[text], error)
+
+    def _error_of(self, grammar: Grammar) -> str | None:
+        """The error of a grammar by itself: at once or within LOOKAHEAD tokens."""
+        matcher = self._matcher(grammar)
+        mask = b"" if matcher.is_error() else matcher.compute_bitmask()
+        return matcher.get_error() if matcher.is_error() else self._error_ahead(matcher, mask)
+
+    def _error_ahead(self, matcher: LLMatcher, first: bytes) -> str | None:
+        """The error within LOOKAHEAD tokens that the mask `first` allows; None if there is none."""
+        ends = sum(1 << token for token in self._vocabulary.eos_ids)
+        for choose in (_lowest_bit, _highest_bit):
+            ahead, mask = matcher.deep_copy(), _number(first) & ~ends
+            for _ in range(LOOKAHEAD):
+                if ahead.is_error():
+                    return str(ahead.get_error())
+                if not mask or not ahead.consume_token(choose(mask)):
+                    break
+                mask = _number(ahead.compute_bitmask()) & ~ends
+            if ahead.is_error():
+                return str(ahead.get_error())
+        return None
+
     def _first_mask(self, grammar: Grammar, matcher: LLMatcher) -> bytes:
-        mask = matcher.compute_bitmask()
+        mask = b"" if matcher.is_error() else matcher.compute_bitmask()
         if matcher.is_error():
             raise self._rejection(grammar, matcher.get_error())
         if not mask.strip(b"\0"):
@@ -140,13 +185,13 @@ class GrammarCompiler:
     def _rejection(self, grammar: Grammar, error: str) -> InvalidRequestError:
         """Name the part of the grammar that is not supported by itself, or else the whole grammar."""
         for leaf in iter_leaves(grammar):
-            if isinstance(leaf, JsonValue | Pattern | LarkGrammar) and leaf.param is not None:
-                alone = self._matcher(leaf)
-                if alone.is_error() or (alone.compute_bitmask() and alone.is_error()):
-                    reason = readable_error(alone.get_error(), leaf.schema if isinstance(leaf, JsonValue) else None)
-                    return InvalidRequestError(
-                        f"{leaf.param}: unsupported {_NAMES[type(leaf)]}: {reason}", param=leaf.param
-                    )
+            if not isinstance(leaf, JsonValue | Pattern | LarkGrammar) or leaf.param is None:
+                continue
+            if alone := self._error_of(leaf):
+                reason = readable_error(alone, leaf.schema if isinstance(leaf, JsonValue) else None)
+                return InvalidRequestError(
+                    f"{leaf.param}: unsupported {_NAMES[type(leaf)]}: {reason}", param=leaf.param
+                )
         return InvalidRequestError(f"The output constraints of this request are not supported: {readable_error(error)}")
 
 
@@ -287,6 +332,7 @@ def readable_error(error: str, schema: Any = None) -> str:
     if message.endswith("regex parse error:"):
         found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         message = f"the pattern {_shortened(lines[1].strip())}: {' '.join(found)}"
+    message = message.replace("lexer error: too many expressions constructed", "it is too complex; count less")
     if keys := re.fullmatch(r"Unimplemented keys: \[(.*)\]", message):
         keywords = re.findall(r'"([^"]+)"', keys[1])
         places = [f"{keyword!r} at {find_keyword(schema, keyword) or '#'}" for keyword in keywords]
@@ -301,6 +347,26 @@ def _shortened(text: str, limit: int = 100) -> str:
 def _bit_mask(tokens: Iterable[int]) -> int:
     chosen = set(tokens)
     return int("".join("1" if number in chosen else "0" for number in range(max(chosen, default=0), -1, -1)), 2)
+
+
+def _lowest_bit(mask: int) -> int:
+    return (mask & -mask).bit_length() - 1
+
+
+def _highest_bit(mask: int) -> int:
+    return mask.bit_length() - 1
+
+
+def _counting_strings(schema: Any, param: str | None) -> Iterator[tuple[str, JsonValue]]:
+    """The patterns in a schema that count, such as `[a-z]{0,50}`: only these exhaust the lexer."""
+    if isinstance(schema, Mapping):
+        names = schema.get("patternProperties")
+        for pattern in [schema.get("pattern"), *(names if isinstance(names, Mapping) else ())]:
+            if isinstance(pattern, str) and "{" in pattern:
+                yield pattern, JsonValue({"type": "string", "pattern": pattern}, param)
+    if isinstance(schema, Mapping | list):
+        for part in schema.values() if isinstance(schema, Mapping) else schema:
+            yield from _counting_strings(part, param)
 
 
 def _number(mask: bytes) -> int:

@@ -17,6 +17,8 @@ Render = Callable[[Sequence[Json], Sequence[Json]], str | None]
 KEY = "probekey"
 VALUES = ("probevalueone", "probevaluetwo")
 NAME = "probetool"
+OTHER_NAME = "probeother"
+CALL_ID = f"call_{VALUES[0]}"
 THINKING = "probethinking"
 PARAMETERS = {"type": "object", "properties": {KEY: {"type": "string"}}}
 TOOLS = [{"type": "function", "function": {"name": NAME, "description": NAME, "parameters": PARAMETERS}}]
@@ -33,6 +35,9 @@ def detect_template_format(render: Render) -> TemplateFormat:
     # A mapping concatenated to text is rendered as a Python repr, which no model was trained on.
     if as_string is not None and (as_mapping is None or f"{{'{KEY}'" in as_mapping):
         detected = replace(detected, arguments="string")
+    alone = _render(render, detected, name=OTHER_NAME, results=False)
+    if alone is not None and CALL_ID in alone and OTHER_NAME not in alone:
+        detected = replace(detected, named_ids=True)
     both = _render(render, detected, calls=2)
     if both is None or (VALUES[0] in both and VALUES[1] not in both):
         detected = replace(detected, parallel_calls=False)
@@ -51,21 +56,23 @@ def _render(
     arguments: str = "",
     calls: int = 1,
     extra: Mapping[str, str] | None = None,
+    name: str = NAME,
+    results: bool = True,
 ) -> str | None:
     """Render a question, an assistant message with calls, and their results."""
     shape = arguments or detected.arguments
-    tool_calls = [_call(value, shape, detected.long_ids) for value in VALUES[:calls]]
-    results = [
-        {"role": "tool", "tool_call_id": call["id"], "name": NAME, "content": "proberesult"} for call in tool_calls
+    tool_calls = [_call(name, value, shape, detected.long_ids) for value in VALUES[:calls]]
+    outputs = [
+        {"role": "tool", "tool_call_id": call["id"], "name": name, "content": "proberesult"} for call in tool_calls
     ]
     message = {"role": "assistant", "content": "", "tool_calls": tool_calls, **(extra or {})}
-    return render([{"role": "user", "content": "probequestion"}, message, *results], TOOLS)
+    return render([{"role": "user", "content": "probequestion"}, message, *(outputs if results else ())], TOOLS)
 
 
-def _call(value: str, shape: str, long_id: bool) -> dict[str, Any]:
+def _call(name: str, value: str, shape: str, long_id: bool) -> dict[str, Any]:
     arguments = {KEY: value}
     return {
         "type": "function",
         "id": f"call_{value}" if long_id else value[-SHORT_ID_LENGTH:],
-        "function": {"name": NAME, "arguments": json.dumps(arguments) if shape == "string" else arguments},
+        "function": {"name": name, "arguments": json.dumps(arguments) if shape == "string" else arguments},
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from mlx_host.parsing import replace_surrogates
 from transformers import PreTrainedTokenizerBase
 
 from mlx_host_text.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
@@ -153,7 +154,10 @@ class Tokenizer:
         template: str | None,
         variables: Mapping[str, Any],
     ) -> str:
-        """Render the chat template, or `template` in its place; raises one of `chat_template.TEMPLATE_ERRORS`."""
+        """Render the chat template, or `template` in its place; raises one of `chat_template.TEMPLATE_ERRORS`.
+
+        An unpaired surrogate, which no tokenizer accepts and JSON arguments may contain, becomes U+FFFD.
+        """
         arguments: dict[str, Any] = {
             **variables,
             "tools": list(tools) or None,
@@ -163,8 +167,8 @@ class Tokenizer:
         if template is not None:
             arguments["chat_template"] = template
         elif self._inner.chat_template is None and self._template_function is not None:
-            return str(self._template_function(list(messages), **arguments))
-        return str(self._inner.apply_chat_template(list(messages), **arguments))
+            return replace_surrogates(str(self._template_function(list(messages), **arguments)))
+        return replace_surrogates(str(self._inner.apply_chat_template(list(messages), **arguments)))
 
     def vocabulary(self) -> Vocabulary | None:
         """The vocabulary; None if the bytes of single tokens or the end-of-sequence token are unknown."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from mlx_host.backend import LoadContext
 from mlx_host.requests import Json
 from mlx_host_media.fetcher import Fetcher, FetchLimits
 from mlx_host_text.chat_template import TEMPLATE_ERRORS, ChatTemplate, read_template
-from mlx_host_text.embedder import TextEmbedder
+from mlx_host_text.embedder import TextEmbedder, stored_config
 from mlx_host_text.limits import TextLimits
 from mlx_host_text.loading import model_folder, warm_up
 from mlx_host_text.model import TextModel
@@ -52,7 +53,7 @@ def load_model(context: LoadContext[VlmOptions]) -> TextModel:
         batch=batches,
         caches=loaded.caches,
         prompt_logprobs=loaded.next_logprobs,
-        embedder=_embedder(loaded, prompts, size, limits),
+        embedder=_embedder(folder, loaded, prompts, size, limits),
         vocabulary_size=size,
         limits=limits,
         options=options,
@@ -114,12 +115,19 @@ def _layout(loaded: LoadedModel, template: str | None) -> ContentLayout:
     return detect_layout(render, loaded.add_placeholders, placeholders)
 
 
-def _embedder(loaded: LoadedModel, prompts: VlmPrompts, size: int, limits: TextLimits) -> VisionEmbedder | None:
-    states = loaded.text_states()
-    if states is None:
+def _embedder(
+    folder: Path, loaded: LoadedModel, prompts: VlmPrompts, size: int, limits: TextLimits
+) -> VisionEmbedder | None:
+    states, config = loaded.text_states(), stored_config(folder, loaded.config)
+    if states is None or config is None:
+        return None
+    if config.pooling != ("mean",):
+        log.warning("the model serves no embeddings: its pooling is %s; use --backend embeddings", config.pooling)
         return None
     try:
-        texts = TextEmbedder(states, loaded.tokenizer, vocabulary_size=size, context_length=limits.context_length)
+        texts = TextEmbedder(
+            states, loaded.tokenizer, vocabulary_size=size, context_length=limits.context_length, config=config
+        )
     except INPUT_ERRORS as error:
         log.info("this model does not support embeddings: %s: %s", type(error).__name__, error)
         return None

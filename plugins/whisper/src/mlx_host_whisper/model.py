@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from mlx_host.backend import LoadContext, Model
@@ -25,6 +25,7 @@ from mlx_host_whisper.mlx_whisper_api import (
     language_name,
 )
 from mlx_host_whisper.options import WhisperOptions
+from mlx_host_whisper.speech_regions import Region, find_speech
 from mlx_host_whisper.transcriber import TEMPERATURES, DecodingSettings, Transcriber
 
 log = logging.getLogger(__name__)
@@ -61,21 +62,31 @@ class WhisperModel(Model):
             samples = yield from self._decoders.decode_audio(request.audio, SAMPLE_RATE, self._audio_limits)
             audio = self._whisper.spectrogram(samples)
             duration = len(samples) / SAMPLE_RATE
+            regions = find_speech(samples, SAMPLE_RATE) if self._options.skip_silence else [Region(0.0, duration)]
             del samples
-            yield from self._transcribe(request, audio, duration, language)
+            yield from self._transcribe(request, audio, duration, regions, language)
         except MediaError as error:
             raise error.as_request_error("file", "file") from None
         finally:
             self._whisper.release()
 
     def _transcribe(
-        self, request: TranscriptionRequest, audio: Spectrogram, duration: float, language: str | None
+        self,
+        request: TranscriptionRequest,
+        audio: Spectrogram,
+        duration: float,
+        regions: Sequence[Region],
+        language: str | None,
     ) -> Iterator[Event]:
         if language is None:
-            language = self._whisper.detect_language(audio.window(0, WINDOW_FRAMES))
+            language = self._whisper.detect_language(
+                audio.window(round(regions[0].start * FRAMES_PER_SECOND), WINDOW_FRAMES)
+            )
         tokenizer = self._whisper.task_tokenizer(language, translate=isinstance(request, TranslationRequest))
         settings = self._decoding_settings(request.temperature)
-        transcriber = Transcriber(self._whisper, audio, tokenizer, settings, request.prompt, request.word_timestamps)
+        transcriber = Transcriber(
+            self._whisper, audio, tokenizer, settings, request.prompt, request.word_timestamps, regions
+        )
         # The audio is one token per 20 ms.
         positions = math.ceil(audio.content * self._whisper.tokens_per_window / WINDOW_FRAMES)
         yield TranscriptionStarted(

@@ -32,6 +32,11 @@ class WhisperOptions(Options):
         True,
         description="Pass the previous text as a prompt to each window: more coherent text, but errors may repeat.",
     )
+    skip_silence: bool = Field(
+        True,
+        description="Skip silences of more than three seconds, after which Whisper loses sentences and in which it "
+        "invents text. Timestamps are those of the whole audio.",
+    )
     no_speech_threshold: float = Field(
         0.6,
         ge=0,

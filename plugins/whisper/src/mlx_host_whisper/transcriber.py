@@ -1,7 +1,8 @@
 """Decodes audio window by window like Whisper and yields the segments of each window as soon as it is decoded.
 
-The algorithm and its results are those of `mlx_whisper.transcribe`, which a test compares. A window has 30 seconds. If
-its tokens end with two timestamps, the next window starts at the second of them; otherwise after the window.
+The algorithm and its results are those of `mlx_whisper.transcribe`, which a test compares, except that long silences
+are skipped. A window has 30 seconds, and ends at a long silence. If its tokens end with two timestamps, the next window
+starts at the second of them; otherwise after the window.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from mlx_host_whisper.mlx_whisper_api import (
     TaskTokenizer,
     Whisper,
 )
+from mlx_host_whisper.speech_regions import Region
 
 # Temperature fallback: tried in order until a result passes the thresholds.
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -88,7 +90,7 @@ def split_window(tokens: Sequence[int], first_timestamp: int) -> SplitWindow:
 class Transcriber:
     """Transcribes or translates one audio clip; iterating decodes it.
 
-    `seek` is the frame at which the next window starts.
+    `seek` is the frame at which the next window starts. `regions` are the parts to decode, in order; None: all.
     """
 
     def __init__(
@@ -99,8 +101,12 @@ class Transcriber:
         settings: DecodingSettings,
         prompt: str | None,
         word_timestamps: bool,
+        regions: Sequence[Region] | None = None,
     ) -> None:
         self.seek = 0
+        self._regions = [(0, audio.content)]
+        if regions is not None:
+            self._regions = [_frames(region, audio.content) for region in regions]
         self._whisper = whisper
         self._audio = audio
         self._tokenizer = tokenizer
@@ -118,12 +124,15 @@ class Transcriber:
 
     def __iter__(self) -> Iterator[Segment | None]:
         """Yield the segments, and None after each window and each decoding attempt."""
-        while self.seek < self._audio.content:
-            yield from self._transcribe_window()
-            yield None
+        for start, end in self._regions:
+            self.seek = max(self.seek, start)
+            while self.seek < end:
+                yield from self._transcribe_window(end)
+                yield None
+        self.seek = self._audio.content
 
-    def _transcribe_window(self) -> Iterator[Segment | None]:
-        size = min(WINDOW_FRAMES, self._audio.content - self.seek)
+    def _transcribe_window(self, region_end: int) -> Iterator[Segment | None]:
+        size = min(WINDOW_FRAMES, region_end - self.seek)
         window = self._audio.window(self.seek, size)
         result = yield from self._decode(window)
         if self._settings.is_silence(result):
@@ -140,6 +149,7 @@ class Transcriber:
             if segment["start"] == segment["end"] or not segment["text"].strip():
                 segment |= {"text": "", "tokens": [], "words": []}
             self._context += segment["tokens"]
+            segment["end"] = min(segment["end"], region_end / FRAMES_PER_SECOND)
             yield self._event(segment, begin, result)
         if not self._settings.condition_on_previous_text or result.temperature > MAX_CONTEXT_TEMPERATURE:
             self._context.clear()
@@ -194,6 +204,10 @@ class Transcriber:
             no_speech_prob=_finite_or(result.no_speech_prob, 0.0),
             words=tuple(Word(*word) for word in words),
         )
+
+
+def _frames(region: Region, content: int) -> tuple[int, int]:
+    return round(region.start * FRAMES_PER_SECOND), min(round(region.end * FRAMES_PER_SECOND), content)
 
 
 class TimestampClamp:

@@ -116,10 +116,10 @@ class PromptOutput:
             yield self.choices[number].delta("".join([event.text for event in events]), logprobs)
         texts.clear()
 
-    def best(self, count: int) -> list[int]:
+    def best(self, count: int | None) -> list[int]:
         """Return the numbers of the `count` choices with the highest mean log-probability, best first."""
         numbers = range(len(self.choices))
-        if count == len(self.choices):
+        if count in (None, len(self.choices)):
             return list(numbers)
         return sorted(numbers, key=lambda number: -_mean(self.choices[number].logprobs))[:count]
 
@@ -164,9 +164,9 @@ def prompt_outputs(reply: CompletionReply, prompts: int, *, logprobs: bool) -> l
 
 
 class CompletionCollector(Collector[NumberedEvent]):
-    """Builds a non-streaming completion with the best `n_returned` of the choices generated for each prompt."""
+    """Builds a non-streaming completion with the best `n_returned` choices of each prompt; None: all."""
 
-    def __init__(self, reply: CompletionReply, prompts: int, n_returned: int, *, logprobs: bool) -> None:
+    def __init__(self, reply: CompletionReply, prompts: int, n_returned: int | None, *, logprobs: bool) -> None:
         self._reply = reply
         self._n_returned = n_returned
         self._prompts = prompt_outputs(reply, prompts, logprobs=logprobs)

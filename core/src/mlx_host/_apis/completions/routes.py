@@ -29,7 +29,9 @@ class CompletionEndpoints(Endpoints):
             headers, prompts = ignored_header(body.ignored()), len(body.prompt)
             logprobs = body.logprobs is not None
             if not body.stream:
-                collector = CompletionCollector(reply, prompts, body.n_returned, logprobs=logprobs)
+                # Without best_of, all choices are returned: a plugin may have changed their number.
+                best = body.n_returned if body.n_generated > body.n_returned else None
+                collector = CompletionCollector(reply, prompts, best, logprobs=logprobs)
                 return await respond(http, reply, collector, headers)
             encoder = ChunkEncoder(reply, prompts, body.stream_options or StreamOptions(), logprobs=logprobs)
             return await respond(http, reply, encoder, headers)

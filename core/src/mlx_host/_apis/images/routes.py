@@ -14,6 +14,7 @@ from mlx_host._apis.images.service import FILES, JOBS, ImageService
 from mlx_host._apis.images.settings import ImageSettings
 from mlx_host.api import Endpoints, Service
 from mlx_host.api.http import RouteNotFoundError, caller, examples, new_router, read_form
+from mlx_host.api.responding import WARNING_HEADER, header_value
 
 FORM = "multipart/form-data"
 
@@ -58,9 +59,13 @@ class ImageEndpoints(Endpoints):
         # Names are unguessable and never reused.
         return Response(image.content, media_type=image.media_type, headers={"cache-control": "private, immutable"})
 
-    async def get_job(self, id: str, http: Request) -> dict[str, Any]:
+    async def get_job(self, id: str, http: Request, response: Response) -> dict[str, Any]:
         """Get an image job, with its images once it is completed."""
-        return self._images.job_body(http, self._images.jobs.get(id, caller(http)))
+        job = self._images.jobs.get(id, caller(http))
+        started = job.results.started
+        if started is not None and started.warning is not None:
+            response.headers[WARNING_HEADER] = header_value(started.warning)
+        return self._images.job_body(http, job)
 
     async def delete_job(self, id: str, http: Request) -> dict[str, Any]:
         """Cancel an image job, or delete it if it has ended."""

@@ -238,8 +238,6 @@ class ResponseBuilder:
     def _add_call(self, call: ToolCall) -> Iterator[Event]:
         yield from self._close_item("completed")
         self._transition("add_call")
-        # Drops the log-probabilities of the call's tokens, which no item contains.
-        self._logprobs = []
         item = function_call_item(call)
         self.response["output"].append(item)
         yield from function_call_events(item, len(self.response["output"]) - 1)

@@ -77,7 +77,9 @@ def _item(item: Item, where: str, stored: Mapping[str, Item]) -> Item:
             return _base("function_call", "fc", item) | call
         case "function_call_output":
             output = item.get("output")
-            if not isinstance(output, str):
+            if output is None:
+                output = ""
+            elif not isinstance(output, str):
                 output = _parts(output, f"{where}.output")
             return _base("function_call_output", "fco", item) | {
                 "call_id": _string(item, "call_id", where),

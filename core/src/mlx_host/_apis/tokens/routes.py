@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlx_host.api import Endpoints, Service
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
+from mlx_host.api.common_fields import TemplateKwargs
 from mlx_host.api.http import Collector, JsonResponse, caller, examples, ignored_header, new_router, respond
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Event, TextDelta, Tokenized, TokenizerInfo
@@ -45,7 +46,7 @@ class TokenizeBody(TokenBody):
     prompt: str | None = None
     messages: Messages | None = None
     tools: Tools | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: TemplateKwargs | None = None
     add_special_tokens: bool | None = None
     add_generation_prompt: bool | None = None
     return_token_strs: bool | None = None

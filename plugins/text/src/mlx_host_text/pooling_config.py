@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from mlx_host.errors import LoadError
-from mlx_host_text.embedding_scheduler import InputType
 
-from mlx_host_embeddings.options import EmbeddingsOptions
+from mlx_host_text.embedding_scheduler import InputType
 
 Prompts = Mapping[InputType | None, str]
 """The text prepended to an input, by the input type of its request."""
@@ -122,13 +121,19 @@ def _read(path: Path) -> Mapping[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def prompts(config: PoolingConfig, options: EmbeddingsOptions) -> Prompts:
-    """The prompt that is prepended to a text, by the input type of its request."""
+def prompts(
+    config: PoolingConfig,
+    *,
+    query_prefix: str | None = None,
+    document_prefix: str | None = None,
+    default_input_type: InputType | None = None,
+) -> Prompts:
+    """The prompt that is prepended to a text, by the input type of its request; a prefix replaces that of the files."""
 
     def prompt(names: Sequence[str]) -> str:
         return next((config.prompts[name] for name in names if name in config.prompts), "")
 
-    query = prompt(QUERY_PROMPTS) if options.query_prefix is None else options.query_prefix
-    document = prompt(DOCUMENT_PROMPTS) if options.document_prefix is None else options.document_prefix
+    query = prompt(QUERY_PROMPTS) if query_prefix is None else query_prefix
+    document = prompt(DOCUMENT_PROMPTS) if document_prefix is None else document_prefix
     defaults = {"query": query, "document": document, None: config.prompts.get(config.default_prompt or "", "")}
-    return {"query": query, "document": document, None: defaults[options.default_input_type]}
+    return {"query": query, "document": document, None: defaults[default_input_type]}
