@@ -8,13 +8,12 @@ from pathlib import Path
 
 from mlx_host._plugins.acceptance import accepting_backends
 from mlx_host._plugins.manager import Plugins
-from mlx_host._settings import FileValues
 
 
-def without_backend(plugins: Plugins, model: str | None, where: str) -> str:
+def without_backend(plugins: Plugins, model: str | None, where: str, *, in_file: bool) -> str:
     """Return the error for a missing `--backend`: it lists the backends, or those that can load a local model.
 
-    `where` is the table of the configuration file that lacks it.
+    `where` is the place for it in the configuration file; `in_file`: there is one.
     """
     backends = plugins.backends.found
     lines = [f"--backend is required; set it on the command line, as MLX_HOST_BACKEND or in {where}."]
@@ -23,7 +22,7 @@ def without_backend(plugins: Plugins, model: str | None, where: str) -> str:
         return f"{lines[0]} {model!r} can be loaded with {' or '.join(f'--backend {name}' for name in names)}."
     if not backends:
         return f"{lines[0]} No backend is installed; install one, for example: pip install mlx-host-lm"
-    if where != FileValues({}).where:
+    if in_file:
         return f"{lines[0]} Installed backends: {', '.join(sorted(backends))}."
     width = max(map(len, backends))
     lines.append("Installed backends:")

@@ -64,6 +64,7 @@ def read_settings(
             params,
             table,
             f"[[models]] number {number} of {where}" if tables else f"a [[models]] table of {where}",
+            in_file=config is not None,
         )
         for number, table in enumerate(tables or [{}], start=1)
     ]
@@ -86,12 +87,16 @@ def _reject_identity(params: Mapping[str, Any]) -> None:
             raise UsageError(f"{origin} applies to one model, but the configuration file has several.")
 
 
-def configure_model(plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, Any], where: str) -> ModelConfig:
+def configure_model(
+    plugins: Plugins, params: Mapping[str, Any], table: Mapping[str, Any], where: str, *, in_file: bool = True
+) -> ModelConfig:
     """Merge and validate the settings of one model and its backend's options."""
     own = {key: value for key, value in table.items() if key in ModelSettings.model_fields}
     given = flags.given(params, MODEL)
     if "backend" not in {**own, **given, **environment_values(MODEL)}:
-        raise UsageError(choices.without_backend(plugins, given.get("model") or own.get("model"), where))
+        raise UsageError(
+            choices.without_backend(plugins, given.get("model") or own.get("model"), where, in_file=in_file)
+        )
     backend = plugins.backend(merge_settings(MODEL, given, FileValues(own, where)).backend)
     settings = merge_settings(MODEL, given, FileValues(backend.settings, where), FileValues(own, where))
     names = option_names(backend.options)
