@@ -12,7 +12,7 @@ from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
 
 from mlx_host_messages.content import to_messages
-from mlx_host_messages.schema import MessagesBody, PromptBody
+from mlx_host_messages.schema import MessagesBody, PromptBody, is_builtin
 
 # Values of `enable_thinking` by type of `thinking`. With other types, the model decides.
 ENABLE_THINKING = {"enabled": True, "disabled": False}
@@ -35,15 +35,6 @@ def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatReque
     )
 
 
-def ignored(body: PromptBody) -> list[str]:
-    """Return the names of fields that are set but have no effect."""
-    fields = body.given_extra()
-    if isinstance(body, MessagesBody) and "" in (body.stop_sequences or ()):
-        fields.append("stop_sequences")
-    fields += [f"tools.{tool['type']}" for tool in body.tools or () if _is_builtin(tool)]
-    return sorted(set(fields))
-
-
 def reasoning_limits(body: PromptBody) -> dict[str, int]:
     """Return the fields that limit the reasoning tokens; -1 means no limit."""
     enabled = body.thinking is not None and body.thinking.type == "enabled"
@@ -62,7 +53,7 @@ def _max_reasoning_tokens(body: PromptBody) -> int | None:
 
 
 def _prompt(body: PromptBody, normalize: Callable[[str], str]) -> dict[str, Any]:
-    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(body.tools or ()) if not _is_builtin(tool)]
+    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(body.tools or ()) if not is_builtin(tool)]
     return {
         "id": f"msg_{uuid.uuid4().hex}",
         "model": body.model or "",
@@ -109,11 +100,6 @@ def _template_kwargs(body: PromptBody) -> dict[str, Any]:
     if body.output_config is not None and body.output_config.effort is not None:
         kwargs["reasoning_effort"] = body.output_config.effort
     return kwargs | (body.chat_template_kwargs or {})
-
-
-def _is_builtin(tool: dict[str, Any]) -> bool:
-    """Return whether Anthropic defines the tool or runs it on its servers."""
-    return isinstance(tool.get("type"), str) and tool["type"] != "custom"
 
 
 def _tool(tool: dict[str, Any], path: str) -> dict[str, Any]:
