@@ -109,9 +109,11 @@ def _tool(tool: dict[str, Any], path: str) -> dict[str, Any]:
         raise InvalidRequestError(f"{path}.name must be a non-empty string.", param=f"{path}.name")
     if not isinstance(tool.get("input_schema"), dict):
         raise InvalidRequestError(f"{path}.input_schema must be an object.", param=f"{path}.input_schema")
-    function: dict[str, Any] = {"name": tool["name"], "parameters": tool["input_schema"]}
+    # In the order of the other APIs, because templates write tools as JSON.
+    function: dict[str, Any] = {"name": tool["name"]}
     if isinstance(tool.get("description"), str):
         function["description"] = tool["description"]
+    function["parameters"] = tool["input_schema"]
     if tool.get("strict") is True:
         function["strict"] = True
     return {"type": "function", "function": function}
