@@ -37,6 +37,12 @@ def test_min_tokens_is_a_lower_bound(tokenizer: Tokenizer, composing: Tokenizer,
         assert each.min_tokens(text) <= len(each.encode(text))
 
 
+@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.one_of(TEXTS, st.text("a <|im_start|>\n", max_size=60)))
+def test_encoding_is_that_of_transformers(tokenizer: Tokenizer, text: str) -> None:
+    assert tokenizer.encode(text) == tokenizer._inner.encode(text, add_special_tokens=False)
+
+
 def test_min_tokens_of_long_text_is_positive(tokenizer: Tokenizer) -> None:
     assert tokenizer.min_tokens("The quick brown fox. " * 1000) > 100
 

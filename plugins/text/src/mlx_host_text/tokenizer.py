@@ -11,7 +11,7 @@ from threading import Lock
 from typing import Any
 
 from mlx_host.parsing import replace_surrogates
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mlx_host_text.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
 
@@ -55,6 +55,7 @@ class Tokenizer:
             inner.backend_tokenizer.no_truncation()
             inner.backend_tokenizer.no_padding()
         self._truncation_lock = Lock()
+        self._encodes_directly = inner.is_fast and not _overrides_encoding(inner)
         own = inner.eos_token_id
         self.eos_ids: frozenset[int] = frozenset(eos_ids) | ({own} if own is not None else set())
         self.has_template: bool = inner.chat_template is not None or template_function is not None
@@ -82,6 +83,10 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, which contains its special tokens already."""
+        if self._encodes_directly:
+            # Without the offsets, which take as long as the rest and delay other threads when they are freed.
+            (encoded,) = self._inner.backend_tokenizer.encode_batch_fast([text], add_special_tokens=False)
+            return list(encoded.ids)
         return list(self._inner.encode(text, add_special_tokens=False))
 
     def encode_batch(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
@@ -248,6 +253,14 @@ def _keeps_ascii(state: Mapping[str, Any]) -> bool:
         case {"type": "Sequence", "normalizers": list(parts)}:
             return all(map(_keeps_ascii, parts))
     return False
+
+
+def _overrides_encoding(inner: Any) -> bool:
+    """Whether the tokenizer's class or settings encode text in another way than its backend."""
+    own = any(
+        getattr(type(inner), name) is not getattr(PreTrainedTokenizerFast, name) for name in ("encode", "_encode_plus")
+    )
+    return own or bool(getattr(inner, "split_special_tokens", False))
 
 
 def _overrides_template(inner: Any) -> bool:
