@@ -159,7 +159,59 @@ def test_calls_cannot_be_forced_without_a_parser(tiny: ServerProcess) -> None:
 def test_strict_is_reported_as_ignored_without_a_parser(tiny: ServerProcess) -> None:
     strict = [{"type": "function", "function": {**WEATHER[0]["function"], "strict": True}}]
     body = {"messages": user("Hi"), "tools": strict, "max_tokens": 2}
-    assert post(tiny, body).headers["x-mlx-host-ignored"] == "tools.strict"
+    # The template does not show the tools to the model either.
+    assert post(tiny, body).headers["x-mlx-host-ignored"] == "tools, tools.strict"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "ignored"),
+    [
+        (
+            "/v1/chat/completions",
+            {"reasoning_effort": "low", "enable_thinking": False, "chat_template_kwargs": {"add_bos": True}},
+            "chat_template_kwargs.add_bos, enable_thinking, reasoning_effort",
+        ),
+        ("/v1/responses", {"reasoning": {"effort": "low"}}, "reasoning.effort"),
+        (
+            "/v1/messages",
+            {"thinking": {"type": "disabled"}, "output_config": {"effort": "low"}},
+            "output_config.effort, thinking",
+        ),
+        ("/tokenize", {"chat_template_kwargs": {"add_bos": True}}, "chat_template_kwargs.add_bos"),
+    ],
+)
+def test_variables_that_the_template_does_not_read_are_listed(
+    tiny: ServerProcess, path: str, body: dict[str, Any], ignored: str
+) -> None:
+    conversation = {"input": "Hi"} if path == "/v1/responses" else {"messages": user("Hi")}
+    limit = {"/v1/responses": "max_output_tokens", "/tokenize": None}.get(path, "max_tokens")
+    response = post(tiny, {**conversation, **body, **({limit: 1} if limit else {})}, path)
+    assert response.status_code == 200, response.text
+    assert response.headers["x-mlx-host-ignored"] == ignored
+
+
+def test_message_fields_are_listed_unless_the_template_reads_them(tiny: ServerProcess) -> None:
+    parts = [{"type": "text", "text": "Hi", "cache_control": {"type": "ephemeral"}}]
+    message = {"role": "user", "content": parts, "channel": "final", "refusal": None}
+    response = post(tiny, {"messages": [message], "max_tokens": 1})
+    assert response.headers["x-mlx-host-ignored"] == "messages.channel, messages.content.cache_control"
+
+
+def test_a_stream_continues_while_a_long_text_is_tokenized(tiny: ServerProcess) -> None:
+    async def main() -> int:
+        endless: dict[str, Any] = {"max_tokens": 400, "logit_bias": {"2": -100}}
+        long = {"prompt": "The quick brown fox jumps over the lazy dog. " * 10_000}
+        async with openai.AsyncOpenAI(base_url=f"{tiny.url}/v1", api_key="none", timeout=60) as client:
+            stream = await client.chat.completions.create(model="any", messages=user("Hi"), stream=True, **endless)
+            tokenizing = asyncio.create_task(client.post(f"{tiny.url}/tokenize", body=long, cast_to=object))
+            chunks = 0
+            async for _ in stream:
+                chunks += not tokenizing.done()
+            await tokenizing
+            return chunks
+
+    # Before the response; without a separate thread, none but those of the first steps.
+    assert asyncio.run(main()) > 100
 
 
 def test_a_seed_is_deterministic_in_a_batch(tiny: ServerProcess) -> None:

@@ -82,15 +82,20 @@ class InvalidRequestError(RequestError):
 
 
 class ContextLengthExceededError(InvalidRequestError):
-    """The prompt exceeds the model's context length; both numbers are in tokens."""
+    """The prompt exceeds the model's context length; both numbers are in tokens.
+
+    `at_least`: the prompt may have more tokens; it was rejected without counting them all.
+    """
 
     code = "context_length_exceeded"
 
-    def __init__(self, limit: int, prompt_tokens: int, *, param: str | None = "messages") -> None:
+    def __init__(
+        self, limit: int, prompt_tokens: int, *, param: str | None = "messages", at_least: bool = False
+    ) -> None:
         # Client frameworks match this wording to decide whether to shorten the prompt and retry.
         super().__init__(
             f"This model's maximum context length is {limit} tokens. However, your prompt is too long: "
-            f"it has {prompt_tokens} tokens (context_length_exceeded).",
+            f"it has {'at least ' if at_least else ''}{prompt_tokens} tokens (context_length_exceeded).",
             param=param,
         )
         self.limit = limit

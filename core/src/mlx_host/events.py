@@ -110,6 +110,13 @@ class Tokenized(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenCount(Event):
+    """The output of a TokenizeRequest with `count_only`."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenizerInfo(Event):
     """The output of a TokenizerInfoRequest: the tokenizer's configuration as JSON values.
 

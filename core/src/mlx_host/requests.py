@@ -146,6 +146,8 @@ class CompletionRequest(GenerationRequest):
 class TokenizeRequest(Request):
     """Tokenize a text or a chat prompt; the output is Tokenized. The context length does not limit it.
 
+    With `count_only`, only the number of tokens is needed: a model may yield TokenCount instead.
+
     Of a ChatRequest, only the fields that determine the prompt matter. `add_generation_prompt` False omits what the
     chat template appends after the last message. `special_tokens` is as in CompletionRequest and applies to text only:
     chat templates insert special tokens themselves.
@@ -156,6 +158,7 @@ class TokenizeRequest(Request):
     prompt: str | ChatRequest
     special_tokens: bool = True
     add_generation_prompt: bool = True
+    count_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

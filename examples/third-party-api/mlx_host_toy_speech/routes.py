@@ -7,7 +7,7 @@ from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 from mlx_host.api import Deadline, Endpoints, Service
-from mlx_host.api.http import Encoder, RawBytes, caller, ignored_header, new_router, respond
+from mlx_host.api.http import Encoder, RawBytes, caller, ignored_fields, ignored_header, new_router, respond
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Event, Started
 from pydantic import BaseModel, ConfigDict, Field
@@ -57,7 +57,7 @@ class SpeechEndpoints(Endpoints):
             pitch = {"low": 110.0, "high": 440.0}[body.voice]
             request = SpeechRequest(id=f"speech-{uuid.uuid4().hex}", model=body.model, text=body.input, pitch=pitch)
             reply = self.service.submit(request, caller=caller(http), deadline=Deadline.FIRST_OUTPUT)
-            headers = ignored_header(sorted(body.model_extra or ()))
+            headers = ignored_header(ignored_fields(body))
             return await respond(http, reply, AudioEncoder(body.response_format), headers)
 
         return router

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 import httpx2
 import pytest
 from fastapi import Request
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx_host.api import multipart
 from mlx_host.api.errors import UnsupportedMediaTypeError
@@ -97,3 +98,19 @@ def test_the_content_type_must_be_multipart() -> None:
 def test_a_disconnect_is_not_an_invalid_form() -> None:
     with pytest.raises(ClientDisconnectError):
         read([FORM[:50]], disconnect=True)
+
+
+@settings(max_examples=300)
+@given(
+    st.integers(0, len(FORM)), st.integers(0, 40), st.binary(max_size=8) | st.sampled_from((b"--b", b"\r\n", b"--b--"))
+)
+def test_damaged_forms_are_parsed_or_rejected(at: int, removed: int, inserted: bytes) -> None:
+    with suppress(InvalidRequestError):
+        form = read([FORM[:at] + inserted + FORM[at + removed :]])
+        assert all(isinstance(text, str) for texts in form.fields.values() for text in texts)
+
+
+@given(st.text(max_size=40).map(lambda text: text.encode("latin-1", "replace").decode("latin-1")))
+def test_any_content_type_is_parsed_or_rejected(parameters: str) -> None:
+    with suppress(InvalidRequestError, UnsupportedMediaTypeError):
+        read([FORM], f"multipart/form-data; {parameters}")

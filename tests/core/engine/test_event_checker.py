@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from mlx_host.events import (
     Segment,
     Started,
     TextDelta,
+    TokenCount,
     Tokenized,
     TranscriptionStarted,
 )
@@ -58,6 +60,7 @@ def segment() -> Segment:
 
 AUDIO = TranscriptionRequest(id="r", model="m", audio=b"")
 TOKENIZE = TokenizeRequest(id="r", model="m", prompt="p")
+COUNT = replace(TOKENIZE, count_only=True)
 FLOAT = b"\0\0\0\0"
 
 
@@ -89,6 +92,8 @@ def check(request: Request, steps: Sequence[object]) -> None:
         (images(2), [IMAGES, PartialImage(0, 0, b""), ImageCompleted(1, 1, 1, b""), ImageCompleted(0, 1, 1, b""), END]),
         (AUDIO, [TRANSCRIPT, Progress("audio", 1, 2), segment(), END]),
         (TOKENIZE, [START, Tokenized((1, 2), ("a", "b")), END]),
+        (COUNT, [START, Tokenized((1, 2), ("a", "b")), END]),
+        (COUNT, [START, TokenCount(2), END]),
         (Request(id="r", model="m"), [START, TextDelta("whatever"), END]),
     ],
 )
@@ -140,6 +145,7 @@ def test_output_that_follows_the_protocol_passes(request_: Request, steps: Seque
         (AUDIO, [TRANSCRIPT, TextDelta("a")], "expected Segment"),
         (TOKENIZE, [START, Tokenized((1, 2), ("a",))], "1 token_strs for 2 tokens"),
         (TOKENIZE, [START, END], "Finished without Tokenized"),
+        (TOKENIZE, [START, TokenCount(2)], "TokenCount in a request for the tokens"),
     ],
 )
 def test_each_violation_is_named(request_: Request, steps: Sequence[object], message: str) -> None:

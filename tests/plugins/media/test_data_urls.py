@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+from contextlib import suppress
+from urllib.parse import quote
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mlx_host_media.data_urls import decode_base64, decode_data_url, is_data_url
 from mlx_host_media.errors import MediaError
 
@@ -31,3 +37,19 @@ def test_invalid_data_urls_are_rejected(url: str) -> None:
 @pytest.mark.parametrize("url", ["http://example.org/data:", "file:///etc/passwd", "", "data", "/data:"])
 def test_other_urls_are_not_data_urls(url: str) -> None:
     assert not is_data_url(url)
+
+
+@given(st.binary(max_size=40), st.sampled_from(("image/png", "", "image/png;charset=utf-8", "x")))
+def test_encoded_bytes_are_decoded(content: bytes, media_type: str) -> None:
+    encoded = base64.b64encode(content).decode()
+    assert decode_data_url(f"data:{media_type};base64,{encoded}") == content
+    assert decode_data_url(f"data:{media_type},{quote(content)}") == content
+    assert decode_base64(encoded, "invalid_audio") == content
+
+
+@settings(max_examples=300)
+@given(st.text("data:image/png;base64,=%+-_AZ09\n é\0", max_size=40) | st.text(max_size=40))
+def test_any_text_is_decoded_or_rejected(text: str) -> None:
+    for decode in (decode_data_url, lambda text: decode_base64(text, "invalid_image")):
+        with suppress(MediaError):
+            assert isinstance(decode(text), bytes)

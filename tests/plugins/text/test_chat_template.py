@@ -9,6 +9,7 @@ import pytest
 from mlx_host.errors import InvalidRequestError, LoadError
 from mlx_host.requests import ChatRequest, Json
 from mlx_host_text.chat_template import ChatTemplate
+from mlx_host_text.limits import TextLimits
 from mlx_host_text.messages import TemplateFormat
 from mlx_host_text.prompts import Prompt, TextPrompts
 from mlx_host_text.tokenizer import Tokenizer
@@ -45,7 +46,7 @@ def render(
 
 
 def prompt_of(tokenizer: Tokenizer, template: str | None, request: ChatRequest) -> Prompt:
-    source = TextPrompts(tokenizer, ChatTemplate(tokenizer, template), len(tokenizer))
+    source = TextPrompts(tokenizer, ChatTemplate(tokenizer, template), len(tokenizer), TextLimits(1, None))
     return result(source.chat(request))
 
 

@@ -15,6 +15,7 @@ from mlx_host.api.http import (
     JsonResponse,
     caller,
     collect,
+    ignored_fields,
     ignored_header,
     new_router,
     respond,
@@ -97,7 +98,7 @@ class ValidApi(Endpoints):
         return self.service.chat(request, caller=caller(http), deadline=Deadline.of(stream=body.stream))
 
     async def respond(self, body: Body, http: Request, reply: Reply[ChatEvent]) -> Response:
-        headers = ignored_header(sorted(body.model_extra or ()))
+        headers = ignored_header(ignored_fields(body))
         return await respond(http, reply, self.encoder() if body.stream else TextCollector(), headers)
 
     def encoder(self) -> Encoder[ChatEvent]:
@@ -126,7 +127,7 @@ class TwoFormats(ValidApi):
                 events = [event async for batch in reply for event in batch]
         except RequestError as error:
             return JSONResponse({"detail": error.message}, error.status)
-        return JsonResponse({"text": text_of(events)}, headers=ignored_header(sorted(body.model_extra or ())))
+        return JsonResponse({"text": text_of(events)}, headers=ignored_header(ignored_fields(body)))
 
 
 class IgnoresSilently(ValidApi):
@@ -164,7 +165,7 @@ class KeepsRunning(ValidApi):
         collector = TextCollector()
         await collect(reply, collector)
         response = await collector.response()
-        response.headers.update(ignored_header(sorted(body.model_extra or ())))
+        response.headers.update(ignored_header(ignored_fields(body)))
         return response
 
 
@@ -172,7 +173,7 @@ class StreamsTooSoon(ValidApi):
     async def respond(self, body: Body, http: Request, reply: Reply[ChatEvent]) -> Response:
         if not body.stream:
             return await super().respond(body, http, reply)
-        headers = ignored_header(sorted(body.model_extra or ()))
+        headers = ignored_header(ignored_fields(body))
         return StreamingResponse(self.stream(reply), media_type="text/event-stream", headers=headers)
 
     async def stream(self, reply: Reply[ChatEvent]) -> AsyncIterator[str]:

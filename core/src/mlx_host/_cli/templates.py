@@ -199,7 +199,8 @@ mlx-host run --backend $name
   a `Collector` for a non-streaming response;
 * an API for existing backends submits one of the requests of `mlx_host.requests` and does not need a backend; a
   `ChatRequest` is submitted with `service.chat`;
-* reject unsupported parameters with `InvalidRequestError`, and list parameters without effect in `ignored_header`.
+* reject unsupported parameters with `InvalidRequestError`, and list parameters without effect, which `ignored_fields`
+  finds, in `ignored_header`.
 
 `tests/test_contract.py` starts a server with the API and tests it the way clients use it.
 """,
@@ -295,6 +296,7 @@ from mlx_host.api.http import (
     caller,
     dumps,
     examples,
+    ignored_fields,
     ignored_header,
     new_router,
     respond,
@@ -362,7 +364,7 @@ class TextEndpoints(Endpoints):
                 text=body.text,
             )
             reply = self.service.submit(request, caller=caller(http), deadline=Deadline.of(stream=body.stream))
-            headers = ignored_header(sorted(body.model_extra or ()))
+            headers = ignored_header(ignored_fields(body))
             return await respond(http, reply, TextEncoder() if body.stream else TextCollector(), headers)
 
         return router

@@ -18,6 +18,7 @@ from mlx_host.events import (
     Segment,
     Started,
     TextDelta,
+    TokenCount,
     Tokenized,
     TranscriptionStarted,
     iter_events,
@@ -125,12 +126,17 @@ class TranscriptionRules(Rules):
 
 
 class TokenizeRules(Rules):
-    """There is a Tokenized event with as many strings as tokens."""
+    """There is a Tokenized event with as many strings as tokens, or a TokenCount if that is all that is needed."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: TokenizeRequest) -> None:
+        self._count_only = request.count_only
         self._missing = True
 
     def check(self, event: Event) -> None:
+        if isinstance(event, TokenCount):
+            self._missing = False
+            if not self._count_only:
+                raise EventProtocolError("TokenCount in a request for the tokens, expected Tokenized")
         if isinstance(event, Tokenized):
             self._missing = False
             if len(event.tokens) != len(event.token_strs):
@@ -153,7 +159,7 @@ def rules_for(request: Request) -> Rules:
         case TranscriptionRequest():
             return TranscriptionRules()
         case TokenizeRequest():
-            return TokenizeRules()
+            return TokenizeRules(request)
     return Rules()
 
 

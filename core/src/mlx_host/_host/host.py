@@ -15,7 +15,7 @@ from mlx_host._host.served_model import ServedModel
 from mlx_host._plugins.manager import Plugins
 from mlx_host.api import LOCAL, Caller, Deadline, ModelStatus
 from mlx_host.errors import RequestError, UnsupportedRequestError
-from mlx_host.events import Tokenized
+from mlx_host.events import TokenCount, Tokenized
 from mlx_host.requests import ChatRequest, Request, TokenizeRequest
 
 RequestT = TypeVar("RequestT", bound=Request)
@@ -74,10 +74,12 @@ class Host:
 
     async def count_tokens(self, request: ChatRequest, *, caller: Caller = LOCAL) -> int:
         count = 0
-        tokenize = TokenizeRequest(id=request.id, model=request.model, prompt=request)
+        tokenize = TokenizeRequest(id=request.id, model=request.model, prompt=request, count_only=True)
         async with self.submit(tokenize, caller=caller) as reply:
             async for events in reply:
-                count += sum(len(event.tokens) for event in events if isinstance(event, Tokenized))
+                for event in events:
+                    if isinstance(event, TokenCount | Tokenized):
+                        count = event.count if isinstance(event, TokenCount) else len(event.tokens)
         return count
 
     def cancel(self, request_id: str, error: RequestError) -> bool:

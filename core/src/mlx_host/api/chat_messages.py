@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from mlx_host.api.ignored_fields import ByType, KnownFields
 from mlx_host.errors import InvalidRequestError
 
 # No real conversation is this long; the limits bound the time for validation.
@@ -34,7 +35,7 @@ class MessageToolCall(TypedDict, total=False):
 
 
 class Message(TypedDict, total=False):
-    """A message of a conversation; unknown fields are kept."""
+    """A message of a conversation; unknown fields are kept for the chat template."""
 
     __pydantic_config__ = ConfigDict(extra="allow")  # type: ignore[misc]
 
@@ -59,7 +60,26 @@ def _missing(field: str) -> InvalidRequestError:
     return InvalidRequestError(f"{field}: is required.", param=field)
 
 
-Messages = Annotated[list[Message], Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_complete)]
+_TEXT = KnownFields("type", "text")
+CONTENT_PARTS = ByType(
+    {
+        "text": _TEXT,
+        "input_text": _TEXT,
+        "output_text": _TEXT,
+        "refusal": KnownFields("type", "refusal"),
+        "image_url": KnownFields("type", image_url=KnownFields("url", "detail")),
+        "input_audio": KnownFields("type", input_audio=KnownFields("data", "format")),
+    }
+)
+MESSAGE_FIELDS = KnownFields(
+    *("role", "name", "tool_call_id", "reasoning_content", "reasoning", "thinking"),
+    content=CONTENT_PARTS,
+    tool_calls=KnownFields("id", "type", function=KnownFields("name", "arguments")),
+)
+
+Messages = Annotated[
+    list[Message], Field(min_length=1, max_length=MAX_MESSAGES), AfterValidator(_complete), MESSAGE_FIELDS
+]
 
 
 class Function(BaseModel):
@@ -69,6 +89,9 @@ class Function(BaseModel):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+    # Schemas of the result, which the templates of some families describe to the model.
+    result: dict[str, Any] | None = Field(None, alias="return")
+    response: dict[str, Any] | None = None
 
 
 class Tool(BaseModel):
@@ -97,5 +120,11 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def request_tools(tools: Sequence[Tool] | None) -> list[dict[str, Any]]:
-    """Convert tools for a ChatRequest."""
-    return [tool.model_dump(exclude_unset=True) for tool in tools or ()]
+    """Convert tools for a ChatRequest, without unknown fields: templates would show them to the model."""
+    return [_tool(tool) for tool in tools or ()]
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    unknown: dict[str, Any] = dict.fromkeys(tool.model_extra or (), True)
+    unknown["function"] = set(tool.function.model_extra or ())
+    return tool.model_dump(by_alias=True, exclude_unset=True, exclude=unknown)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mlx_host.api.ignored_fields import ignored_fields
 from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, reject_removed_fields
 from mlx_host.api.service import ModelStatus
 from mlx_host.api.tool_choice import is_strict
@@ -95,9 +98,9 @@ class SamplingBody(BaseModel):
             if value is not None and value not in neutral:
                 raise InvalidRequestError(f"{name} is not supported by this server; remove it.", param=name)
 
-    def given_extra(self) -> list[str]:
-        """Return the names of fields that are set and have no effect: by default the unknown ones that are not null."""
-        return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
+    def ignored(self) -> list[str]:
+        """Return the paths of fields that are set and have no effect, with any model."""
+        return ignored_fields(self)
 
 
 class StreamOptions(BaseModel):
@@ -119,11 +122,9 @@ class GenerationBody(SamplingBody):
     priority: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     cache_salt: Annotated[str, Field(min_length=1, max_length=128)] | None = None
 
-    def given_extra(self) -> list[str]:
-        nested = self.structured_outputs.ignored() if self.structured_outputs is not None else []
+    def ignored(self) -> list[str]:
         # An empty stop string would end every output at once; clients send it for "none".
-        empty = ["stop"] if "" in self._stop_list() else []
-        return sorted([*super().given_extra(), *nested, *empty])
+        return sorted([*super().ignored(), *(["stop"] if "" in self._stop_list() else [])])
 
     def output_format(self, response_format: Grammar | None, param: str) -> Grammar | None:
         """Return the output format: `response_format`, from the API's own field `param`, or structured_outputs."""
@@ -196,7 +197,7 @@ TemplateKwargs = Annotated[dict[str, Any], AfterValidator(_with_booleans)]
 
 
 class ConversationBody(GenerationBody):
-    """The fields that the APIs for conversations share."""
+    """The fields that OpenAI's APIs for conversations share."""
 
     parallel_tool_calls: bool | None = None
     enable_thinking: bool | None = None
@@ -238,18 +239,8 @@ class ConversationBody(GenerationBody):
             )
         return next(iter(limits.values()), None)
 
-    def given_extra(self) -> list[str]:
-        nested = {"reasoning": self.reasoning, "thinking": self.thinking}
-        fields = [
-            f"{name}.{key}"
-            for name, part in nested.items()
-            for key, value in ((part.model_extra or {}) if part is not None else {}).items()
-            if value is not None
-        ]
-        return sorted([*super().given_extra(), *fields])
 
-
-def unenforced_limits(limits: Mapping[str, int], model: ModelStatus) -> list[str]:
+def _unenforced_limits(limits: Mapping[str, int], model: ModelStatus) -> list[str]:
     """Return the fields in `limits`, for the header of ignored fields, if the model cannot limit its reasoning."""
     info = model.capabilities
     if info is None or (info.reasoning and "max_reasoning_tokens" in info.supported_parameters):
@@ -257,7 +248,53 @@ def unenforced_limits(limits: Mapping[str, int], model: ModelStatus) -> list[str
     return [field for field, tokens in limits.items() if tokens >= 0]
 
 
-def unenforced_strict(request: ChatRequest, model: ModelStatus) -> list[str]:
-    """Return `tools.strict`, for the header of ignored fields, if it is set and the model cannot enforce it."""
-    ignored = model.enforces_tool_schemas is False and any(map(is_strict, request.tools))
-    return ["tools.strict"] if ignored else []
+class TemplateBody(Protocol):
+    """The body of a request whose prompt is rendered with the chat template."""
+
+    chat_template_kwargs: dict[str, Any] | None
+
+    def ignored(self) -> list[str]: ...
+
+
+def ignored_by_model(
+    body: TemplateBody,
+    request: ChatRequest,
+    model: ModelStatus,
+    variables: Mapping[str, Sequence[str]],
+    reasoning_limits: Mapping[str, int] = MappingProxyType({}),
+) -> list[str]:
+    """Return the paths of all fields of a body that have no effect with this model.
+
+    `variables` are the variables of the chat template with the fields that set each, apart from `chat_template_kwargs`.
+    A variable has no effect if the template does not contain its name. `reasoning_limits` are the limits of reasoning
+    tokens by field.
+    """
+    ignored = [path for path in body.ignored() if not _is_read(path, model)]
+    for name in request.template_kwargs:
+        if template_contains(model, name) is False:
+            fields = [field for field in variables.get(name, ()) if _is_set(body, field)]
+            own = name in (body.chat_template_kwargs or {})
+            ignored += [f"chat_template_kwargs.{name}"] if own else fields
+    if request.tools and request.tool_choice == "auto" and template_contains(model, "tools") is False:
+        ignored.append("tools")
+    if model.enforces_tool_schemas is False and any(map(is_strict, request.tools)):
+        ignored.append("tools.strict")
+    return sorted({*ignored, *_unenforced_limits(reasoning_limits, model)})
+
+
+def _is_set(body: Any, path: str) -> bool:
+    for name in path.split("."):
+        body = getattr(body, name, None)
+    return body is not None
+
+
+def _is_read(path: str, model: ModelStatus) -> bool:
+    """Whether a path is an unknown field of messages, which are passed to the template, and the template reads it."""
+    parent, _, name = path.rpartition(".")
+    return parent == "messages" and template_contains(model, name) is True
+
+
+def template_contains(model: ModelStatus, name: str) -> bool | None:
+    """Return whether the source of a model's chat template contains a name; None if the source is unknown."""
+    template = model.capabilities.chat_template if model.capabilities is not None else None
+    return None if template is None else re.search(rf"\b{re.escape(name)}\b", template) is not None

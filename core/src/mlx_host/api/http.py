@@ -11,6 +11,7 @@ from mlx_host.api.errors import (
     retry_headers,
     validation_error,
 )
+from mlx_host.api.ignored_fields import ByType, KnownFields, ignored_fields
 from mlx_host.api.json_io import JsonResponse, dumps, ignored_header, loads, utf8
 from mlx_host.api.multipart import MultipartForm, UploadedFile
 from mlx_host.api.multipart import read as read_form
@@ -36,6 +37,7 @@ __all__ = [
     "NDJSON",
     "SSE",
     "BackendContractError",
+    "ByType",
     "ClientDisconnectError",
     "Collector",
     "Encoder",
@@ -43,6 +45,7 @@ __all__ = [
     "HttpStatusError",
     "InternalError",
     "JsonResponse",
+    "KnownFields",
     "MergedReply",
     "Message",
     "Messages",
@@ -56,6 +59,7 @@ __all__ = [
     "collect",
     "dumps",
     "examples",
+    "ignored_fields",
     "ignored_header",
     "loads",
     "new_router",

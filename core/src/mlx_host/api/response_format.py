@@ -33,12 +33,13 @@ REMOVED_FIELDS = {
 
 
 class NamedSchema(BaseModel):
-    """A schema with the name that OpenAI requires; the name has no effect."""
+    """A schema with the name that OpenAI requires; the name has no effect, and schemas are always strict."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str = Field(min_length=1)
     json_schema: Schema = Field(alias="schema")
+    strict: bool | None = None
 
 
 class ResponseFormat(BaseModel):
@@ -73,6 +74,7 @@ class TextFormat(BaseModel):
     type: Literal["text", "json_object", "json_schema"]
     name: str | None = Field(None, min_length=1)
     json_schema: Schema | None = Field(None, alias="schema")
+    strict: bool | None = None
 
     def output_format(self) -> Grammar | None:
         """Return the grammar of the content; None if it is unconstrained."""
@@ -140,10 +142,6 @@ class StructuredOutputs(BaseModel):
         if not isinstance(schema, dict):
             raise InvalidRequestError(f"{where} must be a JSON schema, which is an object.", param=where)
         return schema
-
-    def ignored(self) -> list[str]:
-        """Return the names of fields that are not null and have no effect."""
-        return [f"{STRUCTURED}.{name}" for name, value in (self.model_extra or {}).items() if value is not None]
 
 
 def schema_output_format(kind: str, schema: Schema | None, field: str, path: str) -> Grammar | None:

@@ -9,9 +9,8 @@ from mlx_host.api.common_fields import (
     StreamOptions,
     TemplateKwargs,
     Tokens,
+    ignored_by_model,
     stop_strings,
-    unenforced_limits,
-    unenforced_strict,
 )
 from mlx_host.api.openai_format import MIN_LOGPROB, finite, logprobs_json, usage_json, usage_so_far
 from mlx_host.api.response_format import StructuredOutputs, schema_output_format
@@ -33,6 +32,7 @@ __all__ = [
     "Tools",
     "choose",
     "finite",
+    "ignored_by_model",
     "is_strict",
     "logprobs_json",
     "read_inputs",
@@ -41,8 +41,6 @@ __all__ = [
     "schema_output_format",
     "stop_strings",
     "tool_fields",
-    "unenforced_limits",
-    "unenforced_strict",
     "usage_json",
     "usage_so_far",
 ]

@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
+from mlx_host.api.ignored_fields import ByType, KnownFields
 from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import Json
 
 Mode = Literal["auto", "none", "required"]
 MODES: dict[Any, Mode] = {"auto": "auto", "none": "none", "required": "required"}
+_NAMED = ByType({"function": KnownFields("type", "name", function=KnownFields("name"))})
+TOOL_CHOICE_FIELDS = ByType(
+    {
+        "function": KnownFields("type", "name", function=KnownFields("name")),
+        "allowed_tools": KnownFields(*("type", "mode"), tools=_NAMED, allowed_tools=KnownFields("mode", tools=_NAMED)),
+    }
+)
 # The maximum number of names in an error message.
 MAX_LISTED = 20
 

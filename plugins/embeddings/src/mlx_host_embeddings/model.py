@@ -70,6 +70,7 @@ class EmbeddingModel(Model):
         return self._embeddings.generate(request)
 
     def close(self) -> None:
+        self._embeddings.close()
         self._images.close()
         mx.clear_cache()
 

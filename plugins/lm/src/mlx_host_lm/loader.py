@@ -29,7 +29,9 @@ def load_model(context: LoadContext[LmOptions]) -> TextModel:
     size = vocabulary_size(loaded.config, tokenizer)
     model = TextModel(
         tokenizer=tokenizer,
-        prompts=TextPrompts(tokenizer, ChatTemplate(tokenizer, read_template(options.chat_template_file)), size),
+        prompts=TextPrompts(
+            tokenizer, ChatTemplate(tokenizer, read_template(options.chat_template_file)), size, limits
+        ),
         batch=lambda: LmBatch(
             network, stop_tokens=tokenizer.eos_ids, size=CONCURRENCY, prefill_step_size=options.prefill_step_size
         ),

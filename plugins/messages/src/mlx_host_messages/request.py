@@ -12,7 +12,7 @@ from mlx_host.grammar import Grammar
 from mlx_host.requests import ChatRequest, Json
 
 from mlx_host_messages.content import to_messages
-from mlx_host_messages.schema import MessagesBody, PromptBody
+from mlx_host_messages.schema import MessagesBody, PromptBody, is_builtin
 
 # Values of `enable_thinking` by type of `thinking`. With other types, the model decides.
 ENABLE_THINKING = {"enabled": True, "disabled": False}
@@ -35,15 +35,6 @@ def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatReque
     )
 
 
-def ignored(body: PromptBody) -> list[str]:
-    """Return the names of fields that are set but have no effect."""
-    fields = body.given_extra()
-    if isinstance(body, MessagesBody) and "" in (body.stop_sequences or ()):
-        fields.append("stop_sequences")
-    fields += [f"tools.{tool['type']}" for tool in body.tools or () if _is_builtin(tool)]
-    return sorted(set(fields))
-
-
 def reasoning_limits(body: PromptBody) -> dict[str, int]:
     """Return the fields that limit the reasoning tokens; -1 means no limit."""
     enabled = body.thinking is not None and body.thinking.type == "enabled"
@@ -62,7 +53,7 @@ def _max_reasoning_tokens(body: PromptBody) -> int | None:
 
 
 def _prompt(body: PromptBody, normalize: Callable[[str], str]) -> dict[str, Any]:
-    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(body.tools or ()) if not _is_builtin(tool)]
+    tools = [_tool(tool, f"tools.{index}") for index, tool in enumerate(body.tools or ()) if not is_builtin(tool)]
     return {
         "id": f"msg_{uuid.uuid4().hex}",
         "model": body.model or "",
@@ -111,11 +102,6 @@ def _template_kwargs(body: PromptBody) -> dict[str, Any]:
     return kwargs | (body.chat_template_kwargs or {})
 
 
-def _is_builtin(tool: dict[str, Any]) -> bool:
-    """Return whether Anthropic defines the tool or runs it on its servers."""
-    return isinstance(tool.get("type"), str) and tool["type"] != "custom"
-
-
 def _tool(tool: dict[str, Any], path: str) -> dict[str, Any]:
     if tool.get("type") not in (None, "custom"):
         raise InvalidRequestError(f"{path}.type must be a string.", param=f"{path}.type")
@@ -123,9 +109,11 @@ def _tool(tool: dict[str, Any], path: str) -> dict[str, Any]:
         raise InvalidRequestError(f"{path}.name must be a non-empty string.", param=f"{path}.name")
     if not isinstance(tool.get("input_schema"), dict):
         raise InvalidRequestError(f"{path}.input_schema must be an object.", param=f"{path}.input_schema")
-    function: dict[str, Any] = {"name": tool["name"], "parameters": tool["input_schema"]}
+    # In the order of the other APIs, because templates write tools as JSON.
+    function: dict[str, Any] = {"name": tool["name"]}
     if isinstance(tool.get("description"), str):
         function["description"] = tool["description"]
+    function["parameters"] = tool["input_schema"]
     if tool.get("strict") is True:
         function["strict"] = True
     return {"type": "function", "function": function}

@@ -6,17 +6,20 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from mlx_host.api import Deadline, Endpoints, Service
 from mlx_host.api.http import JsonResponse, caller, examples, ignored_header, new_router, respond, while_connected
-from mlx_host.api.text import unenforced_limits, unenforced_strict
+from mlx_host.api.text import ignored_by_model
 from mlx_host.errors import RequestError
 from mlx_host.requests import ChatRequest
 
 from mlx_host_messages.errors import error_response
 from mlx_host_messages.examples import COUNT, REQUEST, RESPONSE, STREAM
 from mlx_host_messages.plugin import MessagesSettings
-from mlx_host_messages.request import ignored, reasoning_limits, to_prompt, to_request
+from mlx_host_messages.request import reasoning_limits, to_prompt, to_request
 from mlx_host_messages.response import MessageCollector, MessageEncoder
-from mlx_host_messages.schema import MessagesBody, PromptBody
+from mlx_host_messages.schema import CountTokensBody, MessagesBody
 from mlx_host_messages.system_prompt_normalizer import SystemPromptNormalizer
+
+# The variables of the chat template by the fields that set each.
+VARIABLES = {"enable_thinking": ("thinking",), "reasoning_effort": ("output_config.effort",)}
 
 
 class MessagesEndpoints(Endpoints):
@@ -44,18 +47,15 @@ class MessagesEndpoints(Endpoints):
         reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
         prepared = reply.request
         assert isinstance(prepared, ChatRequest)
-        unenforced = [
-            *unenforced_strict(prepared, reply.model),
-            *unenforced_limits(reasoning_limits(body), reply.model),
-        ]
-        headers = ignored_header(sorted([*ignored(body), *normalize.ignored, *unenforced]))
+        ignored = ignored_by_model(body, prepared, reply.model, VARIABLES, reasoning_limits(body))
+        headers = ignored_header(sorted([*ignored, *normalize.ignored]))
         return await respond(http, reply, MessageEncoder(reply) if stream else MessageCollector(reply), headers)
 
-    async def count_tokens(self, body: PromptBody, http: Request) -> Response:
+    async def count_tokens(self, body: CountTokensBody, http: Request) -> Response:
         """Count the tokens of a request's prompt."""
         normalize = SystemPromptNormalizer(self._normalizes)
-        counting = self._service.count_tokens(to_prompt(body, normalize), caller=caller(http))
+        request = to_prompt(body, normalize)
+        ignored = ignored_by_model(body, request, self._service.model(request.model, caller(http)), VARIABLES)
+        counting = self._service.count_tokens(request, caller=caller(http))
         count = await while_connected(http.receive, counting)
-        return JsonResponse(
-            {"input_tokens": count}, headers=ignored_header(sorted([*ignored(body), *normalize.ignored]))
-        )
+        return JsonResponse({"input_tokens": count}, headers=ignored_header(sorted([*ignored, *normalize.ignored])))

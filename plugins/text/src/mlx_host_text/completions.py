@@ -11,6 +11,7 @@ from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Logprobs, PromptEcho
 from mlx_host.requests import CompletionRequest
 
+from mlx_host_text.limits import TextLimits
 from mlx_host_text.logprobs import token_logprob, top_logprobs
 from mlx_host_text.sampling import Array
 from mlx_host_text.sampling_defaults import check_tokens
@@ -50,7 +51,8 @@ FIM_TOKENS = (
 class CompletionPrompts:
     """The prompts of one model's completions."""
 
-    def __init__(self, tokenizer: Tokenizer, vocabulary_size: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, vocabulary_size: int, limits: TextLimits) -> None:
+        self._limits = limits
         self._tokenizer = tokenizer
         self._vocabulary_size = vocabulary_size
         self._fim = next((fim for fim in FIM_TOKENS if self._has(fim)), None)
@@ -70,6 +72,7 @@ class CompletionPrompts:
 
     def _encode(self, request: CompletionRequest) -> list[int]:
         if isinstance(request.prompt, str):
+            self._limits.check_length(request, self._tokenizer.min_tokens(request.prompt), at_least=True)
             return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
         check_tokens(request.prompt, self._vocabulary_size, "prompt")
         return list(request.prompt)
@@ -85,6 +88,9 @@ class CompletionPrompts:
             raise InvalidRequestError("echo cannot be combined with suffix; remove one of them", param="echo")
         if isinstance(request.prompt, str):
             start = self._tokenizer.encode_start("", special_tokens=request.special_tokens)
+            self._limits.check_length(
+                request, self._tokenizer.min_tokens(request.prompt) + self._tokenizer.min_tokens(suffix), at_least=True
+            )
             before = self._tokenizer.encode(request.prompt)
         else:
             start, before = [], self._encode(request)

@@ -18,11 +18,13 @@ from mlx_host.errors import ContextLengthExceededError, EngineError, InvalidRequ
 from mlx_host.events import EmbeddingBatch, Event, Finished, Started
 from mlx_host.requests import EmbeddingRequest
 
+from mlx_host_text.background import BackgroundThreads
+
 log = logging.getLogger(__name__)
 
 InputType = Literal["query", "document"]
 
-# The number of texts that are tokenized in one turn.
+# The number of texts that are tokenized at a time.
 TEXTS_PER_TURN = 256
 FLOAT32_BYTES = 4
 # Maximum fraction of a pass that may be padding.
@@ -57,7 +59,7 @@ class Embedder(Protocol):
     def encode(
         self, texts: Sequence[str], input_type: InputType | None, limit: int | None = None
     ) -> list[EmbeddingInput]:
-        """Tokenize with special tokens; truncate to `limit` tokens, if given."""
+        """Tokenize with special tokens; truncate to `limit` tokens, if given. Called on threads without MLX."""
 
     def encode_images(
         self, urls: Sequence[str], texts: Sequence[str], input_type: InputType | None
@@ -160,6 +162,7 @@ class EmbeddingScheduler:
     def __init__(self, embedder: Embedder, *, batch_tokens: int, max_padding_tokens: int) -> None:
         self.passes = 0
         self._embedder = embedder
+        self._threads = BackgroundThreads("embeddings")
         self._queue = LengthBucketQueue(batch_tokens, max_padding_tokens)
 
     def generate(self, request: EmbeddingRequest) -> Iterator[Event | None]:
@@ -186,6 +189,10 @@ class EmbeddingScheduler:
             yield Finished()
         finally:
             self._queue.remove(task)
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.close()
 
     def _check_dimensions(self, wanted: int | None) -> int | None:
         embedder = self._embedder
@@ -216,7 +223,7 @@ class EmbeddingScheduler:
         while len(inputs) < len(request.inputs):
             if inputs:
                 yield None
-            inputs += self._encode_some(request, len(inputs))
+            inputs += yield from self._threads.run(self._encode_some, request, len(inputs))
         return inputs
 
     def _encode_some(self, request: EmbeddingRequest, start: int) -> list[EmbeddingInput]:

@@ -28,12 +28,13 @@ class TextLimits:
                 param="n",
             )
 
-    def check_length(self, request: GenerationRequest, prompt_tokens: int) -> None:
+    def check_length(self, request: GenerationRequest, prompt_tokens: int, *, at_least: bool = False) -> None:
+        """Raise ContextLengthExceededError for a prompt that is too long; `at_least`: it may have more tokens."""
         # Clients shorten a prompt that is rejected, but not one that has an empty output.
         needed = prompt_tokens + (request.max_tokens != 0)
         if self.context_length is not None and needed > self.context_length:
             param = "messages" if isinstance(request, ChatRequest) else "prompt"
-            raise ContextLengthExceededError(self.context_length, prompt_tokens, param=param)
+            raise ContextLengthExceededError(self.context_length, prompt_tokens, param=param, at_least=at_least)
 
     def max_new_tokens(self, request: GenerationRequest, prompt_tokens: int, default: int | None) -> int:
         """The number of tokens to generate: the request's limit or `default`, at most what fits after the prompt."""

@@ -9,7 +9,7 @@ from typing import Any
 import mlx.core as mx
 from mlx_host.backend import Model
 from mlx_host.errors import UnsupportedRequestError
-from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta, Tokenized, TokenizerInfo
+from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta, TokenCount, Tokenized, TokenizerInfo
 from mlx_host.requests import (
     ChatRequest,
     CompletionRequest,
@@ -21,6 +21,7 @@ from mlx_host.requests import (
     TokenizerInfoRequest,
 )
 
+from mlx_host_text.background import BackgroundThreads
 from mlx_host_text.completions import PromptLogprobs, echo_prompt
 from mlx_host_text.embedding_scheduler import Embedder, EmbeddingScheduler
 from mlx_host_text.generation_loop import GenerationLoop
@@ -84,6 +85,7 @@ class TextModel(Model):
         self._generation_config = generation_config
         self._tokenizer = tokenizer
         self._prompts = prompts
+        self._threads = BackgroundThreads("tokens")
         self._prompt_logprobs = prompt_logprobs
         self._vocabulary_size = vocabulary_size
         self._samplers = SamplerFactory(xtc_exempt=sorted({*tokenizer.encode("\n"), *tokenizer.eos_ids}))
@@ -122,6 +124,9 @@ class TextModel(Model):
     def close(self) -> None:
         self._loop.close()
         self._prompts.close()
+        self._threads.close()
+        if self._embeddings is not None:
+            self._embeddings.close()
         if self._grammars is not None:
             self._grammars.close()
         mx.clear_cache()
@@ -151,7 +156,11 @@ class TextModel(Model):
         tokens = yield from self._prompts.tokens(request)
         # Not prompt_tokens: the network does not process them.
         yield Started(prompt_tokens=0)
-        yield Tokenized(tuple(tokens), tuple(self._tokenizer.symbols(tokens)))
+        if request.count_only:
+            yield TokenCount(len(tokens))
+        else:
+            symbols = yield from self._threads.run(self._tokenizer.symbols, tokens)
+            yield Tokenized(tuple(tokens), tuple(symbols))
         yield Finished()
 
     def _detokenize(self, request: DetokenizeRequest) -> Iterator[Event | None]:

@@ -9,8 +9,10 @@ from typing import Protocol
 from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest, CompletionRequest, TokenizeRequest
 
-from mlx_host_text.chat_template import ChatTemplate
+from mlx_host_text.background import BackgroundThreads
+from mlx_host_text.chat_template import ChatTemplate, RenderedChat
 from mlx_host_text.completions import CompletionPrompts
+from mlx_host_text.limits import TextLimits
 from mlx_host_text.tokenizer import Tokenizer
 
 
@@ -64,20 +66,46 @@ class PromptSource(Protocol):
 
 
 class TextPrompts:
-    """The PromptSource of models that take text only."""
+    """The PromptSource of models that take text only: renders and tokenizes on separate threads.
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, vocabulary_size: int) -> None:
+    Prompts that are certainly too long are rejected before they are tokenized, which takes two seconds per megabyte.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, vocabulary_size: int, limits: TextLimits) -> None:
         self._tokenizer = tokenizer
         self._template = template
-        self._completions = CompletionPrompts(tokenizer, vocabulary_size)
+        self._limits = limits
+        self._completions = CompletionPrompts(tokenizer, vocabulary_size, limits)
+        self._threads = BackgroundThreads("prompts")
 
     @property
     def chat_template(self) -> str | None:
         return self._template.source
 
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]:
-        yield from ()
-        text, generation_prompt = self._template.render(request)
+        return (yield from self._threads.run(self._chat, request))
+
+    def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]:
+        tokens = yield from self._threads.run(self._completions.tokens, request)
+        return Prompt(tokens, key=tokens)
+
+    def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
+        return (yield from self._threads.run(self._tokens, request))
+
+    def render(self, request: ChatRequest) -> Generator[None, None, RenderedChat]:
+        """Render a conversation that may have more tokens than its text, because of images or audio."""
+        return (yield from self._threads.run(self._render, request))
+
+    def close(self) -> None:
+        self._threads.close()
+
+    def _render(self, request: ChatRequest) -> RenderedChat:
+        rendered = self._template.render(request)
+        self._limits.check_length(request, self._tokenizer.min_tokens(rendered.text), at_least=True)
+        return rendered
+
+    def _chat(self, request: ChatRequest) -> Prompt:
+        text, generation_prompt = self._render(request)
         tokens = self._tokenizer.encode(text)
         return Prompt(
             tokens,
@@ -86,20 +114,11 @@ class TextPrompts:
             generation_prompt=generation_prompt,
         )
 
-    def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]:
-        yield from ()
-        tokens = self._completions.tokens(request)
-        return Prompt(tokens, key=tokens)
-
-    def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
-        yield from ()
+    def _tokens(self, request: TokenizeRequest) -> list[int]:
         if isinstance(request.prompt, ChatRequest):
             text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
             return self._tokenizer.encode(text)
         return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
-
-    def close(self) -> None:
-        """Do nothing: text prompts have no resources."""
 
 
 def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ Grammars are compiled on a separate thread and matched on the model's thread:
 
 | state       | event                                                | next                                           |
 | ----------- | ---------------------------------------------------- | ---------------------------------------------- |
-| compiling   | turn of the request                                  | yield, up to COMPILE_WAIT seconds later        |
+| compiling   | turn of the request                                  | yield, the first time after FIRST_WAIT seconds |
 | compiling   | request closed                                       | cancelled                                      |
 | compiling   | compiled, or InvalidRequestError                     | constrained, or the request fails              |
 | constrained | logits of step N; the token of step N-1 is read now  | mask of step N, computed during forward pass N |
@@ -25,7 +25,7 @@ import pickle
 import re
 import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
@@ -35,13 +35,12 @@ from llguidance import LLMatcher, LLParserLimits, LLTokenizer, TokenizerWrapper
 from mlx_host.errors import InvalidRequestError
 from mlx_host.grammar import Constraint, Grammar, JsonValue, LarkGrammar, Pattern, TextThrough, chain, iter_leaves
 
+from mlx_host_text.background import result_of
 from mlx_host_text.llguidance_grammar import to_llguidance
 from mlx_host_text.sampling import Array
 from mlx_host_text.schema_narrowing import find_keyword, narrow_grammar
 from mlx_host_text.tokenizer import Vocabulary
 
-# Seconds that the model waits for a grammar before it continues with other requests; most need less.
-COMPILE_WAIT = 0.005
 MAX_COMPILED_GRAMMARS = 32
 # All matchers of a grammar share its lexer, which adds states of 1 to 2 kB each and never drops any. A grammar retires
 # before a normal one comes near the limit, so that no request fails because of the states of others.
@@ -78,13 +77,7 @@ class GrammarCompiler:
 
         InvalidRequestError names the field of the request whose part of the grammar is not supported.
         """
-        future = self._executor.submit(self._get, constraint, generation_prompt, starts)
-        try:
-            while not wait([future], timeout=COMPILE_WAIT).done:
-                yield
-        finally:
-            future.cancel()
-        return future.result()
+        return (yield from result_of(self._executor.submit(self._get, constraint, generation_prompt, starts)))
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -7,13 +7,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from threading import Lock
 from typing import Any
 
 from mlx_host.parsing import replace_surrogates
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from mlx_host_text.detokenizer import ByteDetokenizer, ByteTable, Detokenizer, WindowDetokenizer, byte_table
 
+ASCII_WHITESPACE = [chr(code) for code in range(128) if code <= ord(" ") or code == 127]
 # transformers marks a tokenizer without a maximum length by a number of this size or more.
 NO_MAX_LENGTH = 10**9
 
@@ -48,6 +50,12 @@ class Tokenizer:
         if template_function is None and _overrides_template(inner):
             template_function = inner.apply_chat_template
         self._template_function = template_function
+        if inner.is_fast:
+            # Set once, so that encoding on several threads does not change it.
+            inner.backend_tokenizer.no_truncation()
+            inner.backend_tokenizer.no_padding()
+        self._truncation_lock = Lock()
+        self._encodes_directly = inner.is_fast and not _overrides_encoding(inner)
         own = inner.eos_token_id
         self.eos_ids: frozenset[int] = frozenset(eos_ids) | ({own} if own is not None else set())
         self.has_template: bool = inner.chat_template is not None or template_function is not None
@@ -75,22 +83,33 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, which contains its special tokens already."""
+        if self._encodes_directly:
+            # Without the offsets, which take as long as the rest and delay other threads when they are freed.
+            (encoded,) = self._inner.backend_tokenizer.encode_batch_fast([text], add_special_tokens=False)
+            return list(encoded.ids)
         return list(self._inner.encode(text, add_special_tokens=False))
 
     def encode_batch(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         """Token ids of texts with the special tokens that the tokenizer adds; `limit` truncates the text only."""
         if not texts:
             return []
-        encoded = self._inner(
-            list(texts),
-            padding=False,
-            truncation=limit is not None,
-            max_length=limit,
-            return_attention_mask=False,
-            return_token_type_ids=False,
-            verbose=False,
-        )
+        options = {"padding": False, "return_attention_mask": False, "return_token_type_ids": False, "verbose": False}
+        if limit is None:
+            encoded = self._inner(list(texts), truncation=False, **options)
+        else:
+            with self._truncation_lock:
+                encoded = self._truncating(list(texts), truncation=True, max_length=limit, **options)
         return [list(ids) for ids in encoded["input_ids"]]
+
+    def min_tokens(self, text: str) -> int:
+        """A lower bound of the number of a text's tokens, much faster than counting them; 0 if there is no bound.
+
+        It counts the visible ASCII characters, which no tokenizer drops.
+        """
+        if self._max_token_length is None:
+            return 0
+        characters = len(text.encode("ascii", "ignore")) - sum(map(text.count, ASCII_WHITESPACE))
+        return characters // self._max_token_length
 
     def encode_start(self, text: str, *, special_tokens: bool) -> list[int]:
         """Token ids of a text to complete; a BOS token that the text starts with is not added again."""
@@ -188,6 +207,24 @@ class Tokenizer:
         return Vocabulary(self._bytes.tokens, special, self.eos_ids, encode, self._bytes.drop_first_space)
 
     @cached_property
+    def _truncating(self) -> Any:
+        """A copy for truncation, which is a state of fast tokenizers; used under the lock."""
+        return copy.deepcopy(self._inner)
+
+    @cached_property
+    def _max_token_length(self) -> int | None:
+        """The maximum length of the text of one token without whitespace; None if it is unknown.
+
+        A token for unknown text, or a normalizer that shortens text, could represent text of any length.
+        """
+        if not self._bytes or not keeps_ascii(self._inner.backend_tokenizer.normalizer):
+            return None
+        tokens = set(self._bytes.tokens)
+        if not all(bytes([byte]) in tokens for byte in range(ord("!"), ord("~") + 1)):
+            return None
+        return max(len(b"".join(token.split())) for token in tokens)
+
+    @cached_property
     def _bytes(self) -> ByteTable | None:
         if not self._inner.is_fast:
             return None
@@ -200,6 +237,30 @@ class Tokenizer:
             set(self._inner.added_tokens_decoder),
             json.loads(decoder.__getstate__()),
         )
+
+
+def keeps_ascii(normalizer: Any) -> bool:
+    """Whether a normalizer is known to keep at least one byte for each visible ASCII character."""
+    return normalizer is None or _keeps_ascii(json.loads(normalizer.__getstate__()))
+
+
+def _keeps_ascii(state: Mapping[str, Any]) -> bool:
+    match state:
+        case {"type": "NFC" | "Prepend"}:
+            return True
+        case {"type": "Replace", "pattern": {"String": str(pattern)}, "content": str(content)}:
+            return len(content) >= len(pattern)
+        case {"type": "Sequence", "normalizers": list(parts)}:
+            return all(map(_keeps_ascii, parts))
+    return False
+
+
+def _overrides_encoding(inner: Any) -> bool:
+    """Whether the tokenizer's class or settings encode text in another way than its backend."""
+    own = any(
+        getattr(type(inner), name) is not getattr(PreTrainedTokenizerFast, name) for name in ("encode", "_encode_plus")
+    )
+    return own or bool(getattr(inner, "split_special_tokens", False))
 
 
 def _overrides_template(inner: Any) -> bool:

@@ -100,7 +100,8 @@ def _prompts(
         sample_rate=loaded.sample_rate,
         max_seconds=loaded.max_audio_seconds,
     )
-    return VlmPrompts(loaded, TextPrompts(loaded.tokenizer, template, size), template, layout, media, limits)
+    texts = TextPrompts(loaded.tokenizer, template, size, limits)
+    return VlmPrompts(loaded, texts, template, layout, media, limits)
 
 
 def _layout(loaded: LoadedModel, template: str | None) -> ContentLayout:

@@ -57,13 +57,14 @@ class VlmPrompts:
 
     def close(self) -> None:
         self._media.close()
+        self._texts.close()
 
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]:
         parts = find_parts(request.messages)
         if not parts:
             return self._cacheable((yield from self._texts.chat(request)))
         # Rendered before anything is fetched or decoded, to reject early what the template does not support.
-        text, generation_prompt = self._template.render(request)
+        text, generation_prompt = yield from self._texts.render(request)
         self._check_number(parts)
         media = yield from self._media.load(parts)
         processed = self._process(text, media)

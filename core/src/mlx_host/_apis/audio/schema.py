@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlx_host.api.ignored_fields import ignored_fields
 from mlx_host.errors import InvalidRequestError
 
 
@@ -39,7 +40,7 @@ class AudioForm(BaseModel):
     def ignored(self) -> list[str]:
         """Return the names of fields that have no effect."""
         chunking = ["chunking_strategy"] if self.chunking_strategy else []
-        return sorted([*chunking, *(self.model_extra or {})])
+        return sorted([*chunking, *ignored_fields(self)])
 
     def check(self) -> None:
         """Raise InvalidRequestError for fields that cannot be combined."""

@@ -11,7 +11,14 @@ from mlx_host._apis.chat.response import ChunkEncoder, CompletionCollector
 from mlx_host._apis.chat.schema import ChatBody
 from mlx_host.api import Deadline, Endpoints, Service
 from mlx_host.api.http import caller, examples, ignored_header, new_router, respond
-from mlx_host.api.text import StreamOptions, unenforced_limits, unenforced_strict
+from mlx_host.api.text import StreamOptions, ignored_by_model
+
+# The variables of the chat template by the fields that set each.
+VARIABLES = {
+    "reasoning_effort": ("reasoning_effort", "reasoning.effort"),
+    "enable_thinking": ("enable_thinking", "thinking.type"),
+    "documents": ("documents",),
+}
 
 
 class ChatEndpoints(Endpoints):
@@ -32,9 +39,7 @@ class ChatEndpoints(Endpoints):
             """Create a chat completion, as one object or as a stream."""
             request, stream = to_request(body), body.stream is True
             reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
-            model = reply.model
-            ignored = [*unenforced_strict(request, model), *unenforced_limits(body.reasoning_limits(), model)]
-            headers = ignored_header(sorted([*body.ignored(), *ignored]))
+            headers = ignored_header(ignored_by_model(body, request, reply.model, VARIABLES, body.reasoning_limits()))
             if not stream:
                 return await respond(http, reply, CompletionCollector(reply), headers)
             return await respond(http, reply, ChunkEncoder(reply, body.stream_options or StreamOptions()), headers)

@@ -13,6 +13,7 @@ from pydantic import Field
 from mlx_host.api.chat_messages import Messages, Tools
 from mlx_host.api.common_fields import ConversationBody, StreamOptions, Tokens
 from mlx_host.api.response_format import ResponseFormat
+from mlx_host.api.tool_choice import TOOL_CHOICE_FIELDS
 from mlx_host.errors import InvalidRequestError
 
 
@@ -29,7 +30,7 @@ class ChatBody(ConversationBody):
     top_logprobs: int | None = Field(None, ge=0, le=20)
 
     tools: Tools | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tool_choice: Annotated[str | dict[str, Any] | None, TOOL_CHOICE_FIELDS] = None
     response_format: ResponseFormat | None = None
 
     reasoning_effort: str | None = None
@@ -47,8 +48,7 @@ class ChatBody(ConversationBody):
         return None if self.max_tokens == -1 else self.max_tokens
 
     def ignored(self) -> list[str]:
-        """Return the names of fields that are not null and have no effect."""
-        fields = self.given_extra()
+        fields = super().ignored()
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")
         if self.max_completion_tokens is not None and self.max_tokens not in (None, self.max_completion_tokens):

@@ -51,8 +51,7 @@ class CompletionBody(GenerationBody):
         return self.best_of or self.n_returned
 
     def ignored(self) -> list[str]:
-        """Return the names of fields that are not null and have no effect."""
-        fields = self.given_extra()
+        fields = super().ignored()
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")
         return sorted(fields)

@@ -20,7 +20,7 @@ INPUT_TYPES: dict[str, Literal["query", "document"]] = {
 
 def embedding_request(body: EmbeddingBody) -> EmbeddingRequest:
     """Translate a body; InvalidRequestError names an invalid field."""
-    images = body.image_url or []
+    images = [image["url"] for image in body.image_url or ()]
     inputs: list[Any] = list(body.input)
     if images:
         if inputs == [""]:

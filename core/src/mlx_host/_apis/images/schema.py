@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from mlx_host.api.ignored_fields import ignored_fields
 from mlx_host.errors import InvalidRequestError
 
 # JavaScript's numbers represent integers up to 2**53 exactly, and ten images use ten consecutive seeds.
@@ -50,9 +51,9 @@ class ImageBody(BaseModel):
     async_mode: bool | None = None
 
     def ignored(self) -> list[str]:
-        """Return the names of fields that are not null and have no effect."""
+        """Return the paths of fields that are set and have no effect."""
         no_effect = ["output_compression"] if self.output_compression is not None and self.format == "png" else []
-        return sorted([*no_effect, *(name for name, value in (self.model_extra or {}).items() if value is not None)])
+        return sorted([*no_effect, *ignored_fields(self)])
 
     def check(self) -> None:
         """Raise InvalidRequestError for fields that cannot be combined."""

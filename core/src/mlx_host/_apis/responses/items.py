@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlx_host.api.ignored_fields import ByType, KnownFields
 from mlx_host.errors import InvalidRequestError
 
 Item = dict[str, Any]
@@ -17,6 +18,27 @@ Item = dict[str, Any]
 ROLES = ("user", "assistant", "system", "developer")
 ITEM_TYPES = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
 TEXT_PART_TYPES = ("input_text", "output_text", "text")
+# All output items of a response have this status.
+_COMPLETED = {"status": "completed"}
+_TEXT = KnownFields("type", "text")
+PART_FIELDS = ByType(
+    {
+        **dict.fromkeys(TEXT_PART_TYPES, _TEXT),
+        "refusal": KnownFields("type", "refusal"),
+        "input_image": KnownFields("type", "image_url", "detail"),
+        "input_audio": KnownFields("type", input_audio=KnownFields("data", "format")),
+    }
+)
+ITEM_FIELDS = ByType(
+    {
+        "message": KnownFields("type", "id", "role", content=PART_FIELDS, unset=_COMPLETED),
+        "function_call": KnownFields("type", "id", "call_id", "name", "arguments", unset=_COMPLETED),
+        "function_call_output": KnownFields("type", "id", "call_id", output=PART_FIELDS, unset=_COMPLETED),
+        "reasoning": KnownFields("type", "id", summary=_TEXT, content=_TEXT, unset=_COMPLETED),
+        "item_reference": KnownFields("type", "id"),
+    },
+    default="message",
+)
 # More than any conversation needs; each reference may require parsing another stored response.
 MAX_REFERENCES = 1000
 

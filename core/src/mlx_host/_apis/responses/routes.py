@@ -39,11 +39,17 @@ from mlx_host.api.http import (
     respond,
     while_connected,
 )
-from mlx_host.api.text import unenforced_limits, unenforced_strict
+from mlx_host.api.text import ignored_by_model
 from mlx_host.errors import InvalidRequestError, RequestError
 from mlx_host.requests import ChatRequest
 
 MEGABYTE = 1_000_000
+# The variables of the chat template by the fields that set each.
+VARIABLES = {
+    "reasoning_effort": ("reasoning.effort",),
+    "enable_thinking": ("enable_thinking", "thinking.type"),
+    "documents": ("documents",),
+}
 
 
 class ResponsesEndpoints(Endpoints):
@@ -90,11 +96,7 @@ class ResponsesEndpoints(Endpoints):
         reply = self._reply(body, to_request(body, [*history, *items]), http)
         prepared = reply.request
         assert isinstance(prepared, ChatRequest)
-        ignored = [
-            *unenforced_strict(prepared, reply.model),
-            *unenforced_limits(body.reasoning_limits(), reply.model),
-        ]
-        headers = ignored_header(sorted([*body.ignored(), *ignored]))
+        headers = ignored_header(ignored_by_model(body, prepared, reply.model, VARIABLES, body.reasoning_limits()))
         builder = ResponseBuilder(new_response(body, prepared.id, reply.model.name))
         output = ResponseEncoder if body.stream else ResponseCollector
         return await respond(
@@ -116,11 +118,12 @@ class ResponsesEndpoints(Endpoints):
     async def input_tokens(self, body: InputTokensBody, http: Request) -> Response:
         """Count the tokens of a request's prompt."""
         history, items = await self._responses.read(body)
-        counting = self._service.count_tokens(to_prompt(body, [*history, *items]), caller=caller(http))
+        request = to_prompt(body, [*history, *items])
+        ignored = ignored_by_model(body, request, self._service.model(request.model, caller(http)), VARIABLES)
+        counting = self._service.count_tokens(request, caller=caller(http))
         count = await while_connected(http.receive, counting)
-        return JsonResponse(
-            {"object": "response.input_tokens", "input_tokens": count}, headers=ignored_header(body.ignored())
-        )
+        content = {"object": "response.input_tokens", "input_tokens": count}
+        return JsonResponse(content, headers=ignored_header(ignored))
 
     async def retrieve(self, id: str, stream: bool = False) -> Response:
         """Return a response that is stored or in progress."""

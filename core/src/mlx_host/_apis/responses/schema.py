@@ -10,13 +10,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from mlx_host._apis.responses.items import ITEM_FIELDS
 from mlx_host.api.common_fields import ConversationBody, Tokens
+from mlx_host.api.ignored_fields import ByType, KnownFields
 from mlx_host.api.response_format import TextFormat
+from mlx_host.api.tool_choice import TOOL_CHOICE_FIELDS
 
 Key = Annotated[str, StringConstraints(max_length=64)]
 Value = Annotated[str, StringConstraints(max_length=512)]
 
 LOGPROBS = "message.output_text.logprobs"
+TOOL_FIELDS = ByType({"function": KnownFields("type", "name", "description", "parameters", "strict")})
 PROMPT_FIELDS = (
     *("model", "input", "instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning"),
     *("enable_thinking", "chat_template_kwargs"),
@@ -32,24 +36,17 @@ class TextConfig(BaseModel):
 class InputBody(ConversationBody):
     """The fields that determine the prompt."""
 
-    input: str | list[dict[str, Any]] | None = None
+    input: Annotated[str | list[dict[str, Any]] | None, ITEM_FIELDS] = None
     instructions: str | None = None
     previous_response_id: str | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: Annotated[list[dict[str, Any]] | None, TOOL_FIELDS] = None
+    tool_choice: Annotated[str | dict[str, Any] | None, TOOL_CHOICE_FIELDS] = None
     text: TextConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
 
     # Fields that are rejected: they would change the response and are not supported.
     conversation: str | dict[str, Any] | None = None
     prompt: dict[str, Any] | None = None
-
-    def ignored(self) -> list[str]:
-        """Return the names of fields that are not null and have no effect."""
-        fields = self.given_extra()
-        extra = self.text.model_extra if self.text is not None else None
-        fields += [f"text.{key}" for key, value in (extra or {}).items() if value is not None]
-        return sorted(fields)
 
 
 class ResponsesBody(InputBody):

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlx_host.api import Endpoints, Service
 from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
-from mlx_host.api.common_fields import TemplateKwargs
+from mlx_host.api.common_fields import TemplateKwargs, ignored_by_model
 from mlx_host.api.http import Collector, JsonResponse, caller, examples, ignored_header, new_router, respond
+from mlx_host.api.ignored_fields import ignored_fields
 from mlx_host.errors import InvalidRequestError
 from mlx_host.events import Event, TextDelta, Tokenized, TokenizerInfo
 from mlx_host.requests import ChatRequest, DetokenizeRequest, TokenizeRequest, TokenizerInfoRequest
@@ -36,8 +37,8 @@ class TokenBody(BaseModel):
     model: str | None = None
 
     def ignored(self) -> list[str]:
-        """Return the names of fields that are not null and have no effect."""
-        return sorted(name for name, value in (self.model_extra or {}).items() if value is not None)
+        """Return the paths of fields that are set and have no effect."""
+        return ignored_fields(self)
 
 
 class TokenizeBody(TokenBody):
@@ -112,7 +113,8 @@ class TokenEndpoints(Endpoints):
         @router.post("/tokenize", response_model=None, **examples(*TOKENIZE))
         async def tokenize(body: TokenizeBody, http: Request) -> Response:
             """Convert text or messages to token ids."""
-            reply = self._service.submit(to_tokenize(body), caller=caller(http))
+            request = to_tokenize(body)
+            reply = self._service.submit(request, caller=caller(http))
 
             def build(events: list[Event]) -> dict[str, Any]:
                 (found,) = [event for event in events if isinstance(event, Tokenized)]
@@ -125,7 +127,10 @@ class TokenEndpoints(Endpoints):
                     "token_strs": found.token_strs if body.return_token_strs else None,
                 }
 
-            return await respond(http, reply, EventCollector(build), ignored_header(body.ignored()))
+            ignored = body.ignored()
+            if isinstance(request.prompt, ChatRequest):
+                ignored = ignored_by_model(body, request.prompt, reply.model, {})
+            return await respond(http, reply, EventCollector(build), ignored_header(ignored))
 
         @router.post("/detokenize", response_model=None, **examples(*DETOKENIZE))
         async def detokenize(body: DetokenizeBody, http: Request) -> Response:
