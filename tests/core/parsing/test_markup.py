@@ -117,7 +117,8 @@ def test_calls_inside_reasoning(text: str, expected: str) -> None:
         (f"{CALL[:-7]}{CALL}", "[f][f]"),
         ('<calls>[{"name": "f"}, {"name": "g"', '[f] {"name": "g"'),
         ('<calls>[{"name": "f"}, {"x": 1}, {"name": "g"}]</calls>', '[f] {"x": 1},[g]'),
-        ("<function=f><parameter=s>a</function>", "<function=f><parameter=s>a</function>"),
+        ("<function=f><parameter=s>a</function>", "[f]"),
+        ("<function=f><parameter=s>a", "<function=f><parameter=s>a"),
     ],
 )
 def test_malformed_or_truncated_calls_are_text(text: str, expected: str) -> None:

@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from mlx_host.parsing import Schema, literal_json
+from mlx_host.parsing import Tools, literal_json
 
 PROPERTIES: dict[str, Any] = {
     "string": {"type": "string"},
@@ -76,25 +76,25 @@ TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"properti
     ],
 )
 def test_unquoted_text_is_typed_by_the_schema(key: str, text: str, value: object) -> None:
-    read = json.loads(Schema.of(TOOLS, "f").member(key).json(text))
+    read = json.loads(Tools(TOOLS).schema("f").member(key).json(text))
     assert (type(read), read) == (type(value), value)
 
 
 def test_function_without_schema_accepts_anything() -> None:
-    assert Schema.of(TOOLS, "g").member("x").json("[1]") == "[1]"
+    assert Tools(TOOLS).schema("g").member("x").json("[1]") == "[1]"
 
 
 def test_references_are_followed() -> None:
     parameters = {"properties": {"list": {"$ref": "#/$defs/L"}}, "$defs": {"L": {"items": {"type": "string"}}}}
     tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
-    assert Schema.of(tools, "f").member("list").item().json("1") == '"1"'
+    assert Tools(tools).schema("f").member("list").item().json("1") == '"1"'
 
 
 def test_members_of_combined_schemas() -> None:
     parameters = {"properties": {"a": {}}, "anyOf": [{"properties": {"b": {}}}, {"type": "object"}]}
     tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
-    assert Schema.of(tools, "f").members() == {"a", "b"}
-    assert Schema.of(tools, "g").members() == frozenset()
+    assert Tools(tools).schema("f").members() == {"a", "b"}
+    assert Tools(tools).schema("g").members() == frozenset()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from mlx_host.parsing.arguments import (
     replace_escaped_surrogates,
     replace_surrogates,
 )
+from mlx_host.parsing.bare_calls import BareJsonCalls
 from mlx_host.parsing.call_blocks import CallBlock, TaggedCalls
 from mlx_host.parsing.call_format import (
     CallFormat,
@@ -37,11 +38,13 @@ from mlx_host.parsing.call_grammars import (
     undeclared_key,
 )
 from mlx_host.parsing.constraint import OutputConstraint
+from mlx_host.parsing.damaged_json import open_fence, read_arguments, read_call_object
 from mlx_host.parsing.json_notation import JsonArrayCalls, JsonCall
 from mlx_host.parsing.json_scanner import MAX_DEPTH, read_balanced, read_json
 from mlx_host.parsing.literal_matcher import LiteralMatcher
 from mlx_host.parsing.markup import MarkupParser
 from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolChoice
+from mlx_host.parsing.python_calls import PythonCalls
 from mlx_host.parsing.scanner import NAME, SPACE, CallSyntaxError, ReadFunction, ScanGenerator, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
 from mlx_host.parsing.schema_nodes import (
@@ -54,13 +57,15 @@ from mlx_host.parsing.schema_nodes import (
     tool_functions,
 )
 from mlx_host.parsing.tag_arguments import FunctionXml, TagArguments
+from mlx_host.parsing.tools import Tools
 from mlx_host.parsing.unquoted_values import UnquotedValue
-from mlx_host.parsing.value_readers import read_typed_value, read_value
+from mlx_host.parsing.value_readers import ValueTags, at_natural_end, json_starts, read_typed_value, read_value
 
 __all__ = [
     "MAX_DEPTH",
     "NAME",
     "SPACE",
+    "BareJsonCalls",
     "CallBlock",
     "CallFormat",
     "CallReader",
@@ -80,6 +85,7 @@ __all__ = [
     "Parser",
     "Part",
     "Property",
+    "PythonCalls",
     "ReadFunction",
     "ReadOnlyCalls",
     "Reasoning",
@@ -92,23 +98,30 @@ __all__ = [
     "ToolCall",
     "ToolChoice",
     "ToolFunction",
+    "Tools",
     "UnquotedValue",
+    "ValueTags",
     "alternatives",
+    "at_natural_end",
     "check_function_name",
     "check_key",
     "enum_values",
     "is_json",
     "json_call",
     "json_object",
+    "json_starts",
     "json_string",
     "literal_json",
     "normalize_arguments",
     "object_members",
     "object_properties",
     "one_or_more",
+    "open_fence",
     "parameters",
     "python_literal",
+    "read_arguments",
     "read_balanced",
+    "read_call_object",
     "read_json",
     "read_typed_value",
     "read_value",

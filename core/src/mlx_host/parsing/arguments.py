@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 _SPACE = " \t\n\r"
@@ -14,6 +14,11 @@ _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<unpaired>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
+# The keys under which models write arguments. The first two mean nothing else.
+_ARGUMENT_ALIASES = ("input", "args", "params")
+_ARGUMENT_KEYS = ("arguments", "parameters", *_ARGUMENT_ALIASES)
+# Other members of a call, which are not arguments.
+_CALL_KEYS = ("function", "type", "id", "call_id", "tool_call_id", "index")
 
 
 def _reject_constant(name: str) -> NoReturn:
@@ -47,17 +52,53 @@ def normalize_arguments(raw: str) -> str | None:
     return raw if isinstance(value, dict) and _is_unicode(raw) else None
 
 
-def json_call(raw: str, *, need_arguments: bool = False, id_key: str = "") -> tuple[str, str, str | None] | None:
-    """Return name, arguments (unchanged JSON text) and id of a call as a JSON object; None if it is not a call."""
+def json_call(
+    raw: str,
+    parameters: Callable[[str], Collection[str] | None] = lambda name: None,
+    *,
+    need_arguments: bool = False,
+    id_key: str = "",
+) -> tuple[str, str, str | None] | None:
+    """Return name, arguments (unchanged JSON text) and id of a call as a JSON object; None if it is not a call.
+
+    `parameters` returns the names of a function's parameters, None if the function is unknown. Models write the
+    arguments under one of several keys, or next to the name; the latter are arguments only if the function has
+    parameters of all these names.
+    """
     members = object_members(raw)
     if "name" not in members and "function" in members:
         members = object_members(members["function"]) or {"name": members["function"], **members}
-    name = _decode(members.get("name", ""))
-    arguments = members.get("arguments", members.get("parameters"))
-    if not isinstance(name, str) or (need_arguments and arguments is None):
+    name = _decode(members.pop("name", ""))
+    if not isinstance(name, str):
         return None
+    name = name.strip()
     id = _decode(members.get(id_key, "null"))
-    return name.strip(), arguments or "", id if isinstance(id, str) and _is_unicode(id) else None
+    arguments = _arguments(members, parameters(name), {*_CALL_KEYS, id_key})
+    if arguments is None or (need_arguments and not arguments):
+        return None
+    return name, arguments, id if isinstance(id, str) and _is_unicode(id) else None
+
+
+def _arguments(members: Mapping[str, str], declared: Collection[str] | None, call_keys: Collection[str]) -> str | None:
+    """Return the arguments among the members of a call; "" if it has none, None if it is not a call."""
+    parameters = declared or ()
+    others = {key: value for key, value in members.items() if key in parameters or key not in call_keys}
+    key = next((key for key in _ARGUMENT_KEYS if key in members), None)
+    if key is None:
+        if others and not others.keys() <= set(parameters):
+            return None
+        return json_object(others) if others else ""
+    value = members[key]
+    beside = {other: text for other, text in others.items() if other not in _ARGUMENT_KEYS or other in parameters}
+    if key in _ARGUMENT_ALIASES and key in parameters and beside.keys() <= set(parameters):
+        # The function has a parameter of this name: `{"name": "ask", "input": "…"}`.
+        nested = object_members(normalize_arguments(value) or "")
+        if not nested or not nested.keys() <= set(parameters):
+            return json_object(beside)
+    beside.pop(key, None)
+    if beside and beside.keys() <= set(parameters) and normalize_arguments(value) == "{}":
+        return json_object(beside)
+    return value
 
 
 def object_members(raw: str) -> dict[str, str]:

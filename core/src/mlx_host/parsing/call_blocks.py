@@ -81,7 +81,7 @@ class CallBlock(CallFormat):
         if not (yield from s.lookahead(*self.notation.starts)):
             raise CallSyntaxError
         while (yield from s.lookahead(*self.notation.starts)):
-            yield from read_call(s)
+            yield from read_call(s, *self.syntax)
             yield from s.space()
         yield from s.optional(*self.syntax)
 

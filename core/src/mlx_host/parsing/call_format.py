@@ -24,12 +24,18 @@ class CallStart:
     """A string that begins a call.
 
     The reader starts after it, or before it if `inclusive`. A `leading` call start counts only if nothing but
-    whitespace precedes it since the start of the output, the end of the reasoning or the previous call.
+    whitespace precedes it since the start of the output, the end of the reasoning or the previous call. One that begins
+    with a newline does not count inside a Markdown fence.
     """
 
     text: str
     inclusive: bool = False
     leading: bool = False
+
+    @property
+    def is_markup(self) -> bool:
+        """Whether the string begins calls only."""
+        return not (self.leading or self.text.startswith("\n"))
 
 
 class CallReader(ABC):
@@ -43,6 +49,11 @@ class CallReader(ABC):
     @property
     def syntax(self) -> tuple[str, ...]:
         """Other strings that may become part of a Marker: those between and after calls."""
+        return ()
+
+    @property
+    def lookalikes(self) -> tuple[str, ...]:
+        """Regexes of texts that may contain such a call without markup; they match the whole text."""
         return ()
 
     @abstractmethod
@@ -81,6 +92,10 @@ class ReadOnlyCalls(CallReader):
     @property
     def syntax(self) -> tuple[str, ...]:
         return self.reader.syntax
+
+    @property
+    def lookalikes(self) -> tuple[str, ...]:
+        return self.reader.lookalikes
 
     def read(self, s: Scanner) -> ScanGenerator[None]:
         return self.reader.read(s)

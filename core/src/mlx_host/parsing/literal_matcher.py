@@ -42,6 +42,10 @@ class LiteralMatcher:
         longest = min(self._max_length - 1, len(text))
         return next((n for n in range(longest, 0, -1) if text[len(text) - n :] in self._prefixes), 0)
 
+    def replace(self, text: str, replacement: str) -> str:
+        """Return `text` with `replacement` in place of each of the strings."""
+        return self._pattern.sub(replacement, text)
+
     def is_proper_prefix(self, text: str) -> bool:
         """Return whether `text` begins one of the strings without being complete."""
         return text in self._prefixes

@@ -4,7 +4,8 @@ A family declares its markers and call formats. Rules for all families:
 
 * The output starts in reasoning if the generation prompt opens reasoning without closing it. A repeated opening marker
   is removed. Reasoning that is never closed lasts to the end; a closing marker in content is removed. In content, a
-  reasoning marker directly after a quotation mark or backtick is text: the output is quoting it.
+  reasoning marker directly after a quotation mark or backtick is text, and so is a call start after a backtick that is
+  still open on its line: the output is quoting it.
 * Text that a reader rejects is text. The calls that it has emitted before are kept.
 * A call in reasoning is pending. If the reasoning is closed later, the call was part of it and is not emitted; if the
   output ends first, the model forgot the closing marker, and the call is emitted. A closing marker inside a complete
@@ -70,7 +71,8 @@ class MarkupParser(Parser):
         starts = [start for reader in cls.calls for start in reader.call_starts]
         syntax = [text for reader in cls.calls for text in reader.syntax]
         thinking = (*cls.think_open, *cls.think_close)
-        cls.call_starts = tuple(dict.fromkeys(start.text for start in starts if not start.leading))
+        cls.call_starts = tuple(dict.fromkeys(start.text for start in starts if start.is_markup))
+        cls.bare_calls = any(reader.lookalikes for reader in cls.calls)
         cls.markers = tuple(dict.fromkeys((*thinking, *cls.ignored_tokens, *(start.text for start in starts), *syntax)))
         if "signatures" not in cls.__dict__:
             cls.signatures = tuple(dict.fromkeys((*cls.call_starts, *thinking)))
@@ -91,6 +93,10 @@ class MarkupParser(Parser):
     def write_calls(cls, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         return [call_format.write(calls) for call_format in cls.formats()]
 
+    @classmethod
+    def call_lookalikes(cls) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(regex for reader in cls.calls for regex in reader.lookalikes))
+
     def grammar(self, tools: Sequence[Json], choice: ToolChoice) -> Grammar:
         """Return the grammar of calls in each format; the model's first token selects the format."""
         formats = self.formats()
@@ -99,9 +105,18 @@ class MarkupParser(Parser):
         functions = tool_functions(tools)
         return one_of(*(call_format.grammar(functions, choice) for call_format in formats))
 
-    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
-        super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
-        self._scanner = Scanner(tools)
+    def __init__(
+        self,
+        *,
+        generation_prompt: str = "",
+        tools: Sequence[Json] = (),
+        reasoning: bool = True,
+        repair_calls: bool = True,
+    ) -> None:
+        super().__init__(
+            generation_prompt=generation_prompt, tools=tools, reasoning=reasoning, repair_calls=repair_calls
+        )
+        self._scanner = Scanner(tools, repair=repair_calls)
         self._builder = PartBuilder(in_reasoning=self.starts_in_reasoning, reasoning=reasoning)
         self._reader: ScanGenerator[None] | None = None
         self._start_length = 0
@@ -114,8 +129,8 @@ class MarkupParser(Parser):
         leading = {start.text for start, _ in self._readers.values() if start.leading}
         self._leading = LiteralMatcher(leading)
         self._without_calls = LiteralMatcher((*self.think_open, *self.think_close, *self.ignored_tokens))
-        starts = (start for start in self._readers if start not in leading)
-        self._all_markers = LiteralMatcher((*self._without_calls.literals, *starts))
+        self._scanner.call_starts = tuple(start for start in self._readers if start not in leading)
+        self._all_markers = LiteralMatcher((*self._without_calls.literals, *self._scanner.call_starts))
         self._closing = LiteralMatcher(self.think_close)
 
     def feed(self, text: str) -> list[Part]:
@@ -124,6 +139,7 @@ class MarkupParser(Parser):
 
     def finish(self) -> list[Part]:
         self._scanner.ended = True
+        self._scanner.truncated = self.truncated
         parts = self._parse()
         self._builder.end()
         return parts + self._builder.take()
@@ -190,7 +206,15 @@ class MarkupParser(Parser):
             return False
         marker = s.text[begin:end]
         if marker in self._readers:
-            return self._start_call(marker)
+            is_markup = self._readers[marker][0].is_markup
+            if not (builder.in_code_span if is_markup else builder.in_fence):
+                return self._start_call(marker)
+            if not is_markup:
+                # The next call may begin on this line.
+                end = begin + 1
+            builder.text(s.text[begin:end])
+            s.pos = end
+            return True
         s.pos = end
         self._handle_marker(marker)
         return True
@@ -247,7 +271,9 @@ class MarkupParser(Parser):
             self._start_length = 0
             self._called = bool(decision.name)
             if self._called:
-                self._builder.call(ToolCall(decision.name, decision.arguments, decision.source, decision.id))
+                self._builder.call(
+                    ToolCall(decision.name, decision.arguments, decision.source, decision.id, decision.repaired)
+                )
             elif rest := self._emit_text(decision.source):
                 later = "".join(following.source for following in decisions[n + 1 :])
                 self._scanner.unread(rest + later + self._scanner.take_source())

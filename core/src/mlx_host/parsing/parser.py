@@ -54,13 +54,14 @@ class Marker:
 class ToolCall:
     """A complete call: `arguments` is the JSON text of an object, `source` the text that the model generated.
 
-    `id` is set only by families whose format contains one.
+    `id` is set only by families whose format contains one. `repaired` is whether the arguments were damaged JSON.
     """
 
     name: str
     arguments: str
     source: str
     id: str | None = None
+    repaired: bool = False
 
 
 Part = Content | Reasoning | Marker | ToolCall
@@ -84,7 +85,9 @@ class Parser(ABC):
 
     An instance parses one output. `generation_prompt` is the text that the chat template appends after the last
     message. Without `tools`, calls are text. If `reasoning` is False, reasoning stays in the content, markers included.
-    No input raises an exception: text that cannot be parsed is returned as content.
+    `repair_calls` False leaves calls with damaged JSON as text. Set `truncated` before `finish` if the output was cut
+    off instead of being ended by the model. No input raises an exception: text that cannot be parsed is returned as
+    content.
 
     name: the name for `--parser`; `aliases` are other names.
     description: what the parser supports, for `mlx-host parser list` and the documentation.
@@ -93,6 +96,8 @@ class Parser(ABC):
         strings of one set.
     signatures: strings that reveal unparsed calls or reasoning of the family in an output.
     call_starts: strings that begin a call anywhere in an output.
+    bare_calls: whether calls without markup are parsed, such as a JSON object with the name of a tool.
+    history_markers: strings that the family's chat template does not accept in the content of an assistant message.
     """
 
     name: ClassVar[str]
@@ -102,11 +107,22 @@ class Parser(ABC):
     template_signatures: ClassVar[tuple[tuple[str, ...], ...]] = ()
     signatures: ClassVar[tuple[str, ...]] = ()
     call_starts: ClassVar[tuple[str, ...]] = ()
+    bare_calls: ClassVar[bool] = False
+    history_markers: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        generation_prompt: str = "",
+        tools: Sequence[Json] = (),
+        reasoning: bool = True,
+        repair_calls: bool = True,
+    ) -> None:
         self.generation_prompt = generation_prompt
         self.tools = tools
         self.reasoning = reasoning
+        self.repair_calls = repair_calls
+        self.truncated = False
 
     @classmethod
     def can_force_calls(cls) -> bool:
@@ -185,18 +201,24 @@ class Parser(ABC):
 
     def text_with_calls(self, calls: Grammar, choice: ToolChoice) -> Grammar:
         """Return the grammar of text in which each call start begins one of `calls`."""
-        text = FreeText(excluding=self.call_starts)
+        lookalikes = self.call_lookalikes()
+        text = FreeText(excluding=self.call_starts, not_matching=lookalikes)
         triggered = []
         for start in self.call_starts:
             if (rest := strip_prefix(calls, start)) is not None:
                 others = tuple(re.escape(other) for other in self.call_starts if other != start)
                 unless = (f"(?s:.*)(?:{'|'.join(others)})(?s:.*)",) if others else ()
-                triggered.append(chain(TextThrough((start,), not_matching=unless), rest))
+                triggered.append(chain(TextThrough((start,), not_matching=(*unless, *lookalikes)), rest))
         if not triggered:
             raise PluginError(
                 f"the grammar of the parser {self.name!r} begins with none of its call_starts {self.call_starts}"
             )
         return chain(Repeat(one_of(*triggered), 0, None if choice.parallel else 1), text)
+
+    @classmethod
+    def call_lookalikes(cls) -> tuple[str, ...]:
+        """Return regexes of texts that may contain a call without markup, which text must not match."""
+        return ()
 
     @classmethod
     def new_call_id(cls) -> str:

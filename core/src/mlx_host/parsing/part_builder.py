@@ -37,6 +37,39 @@ from itertools import groupby
 from mlx_host.parsing.parser import Content, Marker, Part, Reasoning, ToolCall
 
 
+class CodeTracker:
+    """Follows the backticks of content, in chunks of any size.
+
+    in_span: whether the current line has an odd number of backticks.
+    in_fence: whether an odd number of the lines before begin with three backticks.
+    """
+
+    def __init__(self) -> None:
+        self.in_fence = False
+        self._count = 0
+        self._leading = 0
+        self._at_start = True
+
+    @property
+    def in_span(self) -> bool:
+        return self._count % 2 == 1
+
+    def feed(self, text: str) -> None:
+        if "`" not in text and "\n" not in text:
+            self._at_start = self._at_start and not self._leading and text.isspace()
+            return
+        for n, segment in enumerate(text.split("\n")):
+            if n:
+                self.in_fence ^= self._leading >= 3
+                self._count, self._leading, self._at_start = 0, 0, True
+            if self._at_start:
+                rest = segment if self._leading else segment.lstrip()
+                body = rest.lstrip("`")
+                self._leading += len(rest) - len(body)
+                self._at_start = not body
+            self._count += segment.count("`")
+
+
 class PartBuilder:
     """Collects the parts of one output.
 
@@ -54,6 +87,17 @@ class PartBuilder:
         self._pending_only_whitespace = True
         self._whitespace: list[str] = []
         self._after = ""
+        self._code = CodeTracker()
+
+    @property
+    def in_code_span(self) -> bool:
+        """Whether a backtick on the current line of content is still open."""
+        return not self.may_be_reasoning and self._code.in_span
+
+    @property
+    def in_fence(self) -> bool:
+        """Whether content is inside a Markdown fence, or in the line that opens or closes one."""
+        return not self.may_be_reasoning and (self._code.in_fence or self._code.in_span)
 
     @property
     def may_be_reasoning(self) -> bool:
@@ -85,6 +129,7 @@ class PartBuilder:
             self._whitespace.append(text[len(body) :])
         else:
             self._add(Content(text))
+            self._code.feed(text)
         self.last_char = text[-1]
 
     def open(self, marker: str) -> None:
@@ -111,6 +156,7 @@ class PartBuilder:
         self._add(call)
         self.last_char = ""
         self.in_reasoning, self.only_whitespace, self._after = False, True, "call"
+        self._code = CodeTracker()
 
     def ignored(self, token: str) -> None:
         """Remove a token that has no effect on the state."""

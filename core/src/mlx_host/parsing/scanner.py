@@ -14,6 +14,7 @@ from typing import TypeVar
 from mlx_host.parsing.arguments import is_name, json_call, normalize_arguments
 from mlx_host.parsing.literal_matcher import literal_matcher
 from mlx_host.parsing.schema import Schema
+from mlx_host.parsing.tools import Tools
 from mlx_host.requests import Json
 
 T = TypeVar("T")
@@ -35,16 +36,25 @@ class Decision:
     name: str = ""
     arguments: str = ""
     id: str | None = None
+    repaired: bool = False
 
 
 class Scanner:
-    """The unread text, `text[pos:]`, and the text that the reader has consumed since its last decision."""
+    """The unread text, `text[pos:]`, and the text that the reader has consumed since its last decision.
 
-    def __init__(self, tools: Sequence[Json] = ()) -> None:
-        self.tools = tools
+    `ended` means that no text follows, `truncated` that the output was cut off there. `call_starts` are the strings
+    that begin calls. With `repair`, damaged JSON may be repaired; `repaired` is whether it was since the last decision.
+    """
+
+    def __init__(self, tools: Sequence[Json] = (), *, repair: bool = True) -> None:
+        self.tools = Tools(tools)
         self.text = ""
         self.pos = 0
         self.ended = False
+        self.truncated = False
+        self.call_starts: tuple[str, ...] = ()
+        self.repair = repair
+        self.repaired = False
         self._consumed: list[str] = []
         self._decisions: list[Decision] = []
 
@@ -83,12 +93,15 @@ class Scanner:
         """Emit the text since the last decision as a call; if the call is invalid, emit it as text and return False.
 
         `arguments` is the JSON text of an object, or of a string that contains one; empty or null means no arguments.
+        A name that differs from that of exactly one tool only in case or by the prefix `functions.` becomes the tool's.
         """
         checked = normalize_arguments(arguments)
         if checked is None or not is_name(name):
             self.emit_text()
             return False
-        self._decisions.append(Decision(self.take_source(), name, checked, id or None))
+        name = self.tools.resolve(name)
+        self._decisions.append(Decision(self.take_source(), name, checked, id or None, self.repaired))
+        self.repaired = False
         return True
 
     def emit_json_call(
@@ -96,29 +109,37 @@ class Scanner:
         raw: str,
         *,
         need_arguments: bool = False,
+        only_tools: bool = False,
         id_key: str = "",
         id_pattern: re.Pattern[str] | None = None,
     ) -> bool:
-        """Emit a call given as a JSON object with `name` and `arguments` (or `parameters`), as `emit_call` does.
+        """Emit a call given as a JSON object with a name and arguments, as `emit_call` does; see `json_call`.
 
         `id_key` is the key of the call's id; an id that does not match `id_pattern` is dropped. With `need_arguments`
-        an object without arguments is text.
+        an object without arguments is text, with `only_tools` one of an unknown function.
         """
-        found = json_call(raw, need_arguments=need_arguments, id_key=id_key)
-        if found is None:
+        found = json_call(raw, self.tools.parameters, need_arguments=need_arguments, id_key=id_key)
+        if found is None or (only_tools and found[0] not in self.tools):
             self.emit_text()
             return False
         name, arguments, id = found
         known = id is not None and (id_pattern is None or id_pattern.fullmatch(id))
         return self.emit_call(name, arguments, id if known else None)
 
+    def accepts_json_call(self, raw: str) -> bool:
+        """Return whether `raw` is a call as a JSON object, of one of the tools, that its schema allows."""
+        found = json_call(raw, self.tools.parameters)
+        arguments = normalize_arguments(found[1]) if found else None
+        return bool(found and arguments and self.tools.accepts(found[0], arguments))
+
     def emit_text(self) -> None:
         """Emit the text since the last decision as text that is not a call."""
         self._decisions.append(Decision(self.take_source()))
+        self.repaired = False
 
     def schema(self, function: str) -> Schema:
         """Return the JSON Schema of a function's parameters; it allows anything if the function is unknown."""
-        return Schema.of(self.tools, function)
+        return self.tools.schema(function)
 
     # Operations of readers.
 
@@ -213,4 +234,5 @@ class Scanner:
             yield
 
 
-ReadFunction = Callable[[Scanner], ScanGenerator[None]]
+ReadFunction = Callable[..., ScanGenerator[None]]
+"""Reads calls from a Scanner; a notation's function also takes the closers of the surrounding format."""

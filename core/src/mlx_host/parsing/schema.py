@@ -6,11 +6,10 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from mlx_host.parsing.arguments import is_json, json_string
-from mlx_host.requests import Json
 
 _ALL = frozenset({"null", "boolean", "integer", "number", "object", "array", "string"})
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
@@ -28,15 +27,6 @@ class Schema:
         self._root = root
         self._node = self._follow(node)
 
-    @classmethod
-    def of(cls, tools: Sequence[Json], function: str) -> Schema:
-        """Return the schema of a function's parameters; `tools` are in OpenAI's format."""
-        for tool in tools:
-            declared = tool.get("function", tool)
-            if isinstance(declared, Mapping) and declared.get("name") == function:
-                return cls(declared.get("parameters"), declared.get("parameters"))
-        return cls(None, None)
-
     def member(self, key: str) -> Schema:
         """Return the schema of an object's member."""
         for node in self._nodes(self._node, set()):
@@ -49,6 +39,11 @@ class Schema:
         """Return the keys of the declared members of an object."""
         declared = (node.get("properties") for node in self._nodes(self._node, set()))
         return frozenset(key for properties in declared if isinstance(properties, Mapping) for key in properties)
+
+    def required(self) -> frozenset[str]:
+        """Return the keys of the members that an object must have."""
+        listed = (_parts(node, "required") for node in self._nodes(self._node, set()) if "anyOf" not in node)
+        return frozenset(key for keys in listed for key in keys if isinstance(key, str))
 
     def item(self) -> Schema:
         """Return the schema of an array's items."""
@@ -81,6 +76,20 @@ class Schema:
             if name in types and stripped.startswith(bracket):
                 return literal_json(stripped, python) or json_string(text)
         return json_string(text)
+
+    def tagged_json(self, text: str, *, is_string: bool) -> str:
+        """Return `text` as JSON that the model has marked as a string or as another type.
+
+        The schema decides if it does not allow what the mark says and `text` is a value that it allows.
+        """
+        types = self.types()
+        if is_string:
+            written = self.json(text) if types and "string" not in types else ""
+            return written if written and not written.startswith('"') else json_string(text)
+        if is_json(text):
+            stripped = text.strip()
+            return json_string(text) if types == {"string"} and not stripped.startswith('"') else stripped
+        return self.json(text)
 
     def _first(self, keyword: str) -> Schema:
         found = (node[keyword] for node in self._nodes(self._node, set()) if isinstance(node.get(keyword), Mapping))

@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlx_host.grammar import Grammar, chain
-from mlx_host.parsing.arguments import json_object
+from mlx_host.parsing.arguments import json_object, json_string
 from mlx_host.parsing.call_format import Notation
 from mlx_host.parsing.call_grammars import check_function_name, parameters
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.parsing.scanner import ScanGenerator, Scanner
+from mlx_host.parsing.scanner import CallSyntaxError, ScanGenerator, Scanner
 from mlx_host.parsing.schema import Schema
 from mlx_host.parsing.schema_nodes import SchemaNode, ToolFunction
 from mlx_host.parsing.unquoted_values import UnquotedValue
-from mlx_host.parsing.value_readers import read_typed_value
+from mlx_host.parsing.value_readers import ValueTags, at_natural_end, json_starts, read_value
+
+_IN_KEY = re.compile(r"[^<>\n]*")
+_IN_QUOTED_KEY = {'"': re.compile(r'[^<>\n"]*'), "'": re.compile(r"[^<>\n']*")}
+_IN_KEY_ELEMENT = re.compile(r"[^<>]*")
 
 
 @dataclass(frozen=True)
@@ -25,9 +29,9 @@ class TagArguments:
     """Arguments as key and value between tags; values are unquoted and typed by the schema.
 
     The models write `opener`, the key, `key_closer`, `gap`, `value_opener`, the value, the closer of `values`, `after`.
-    `key` matches the keys that the format can represent. A key is parsed up to `key_closer`; with `key_run` it may
-    contain only the characters of that pattern, and with `strip_key` whitespace around it is removed. If `values` have
-    a pad or are trimmed, one newline on either side of a value belongs to the tags.
+    `key` matches the keys that the format can represent. `variants` are pairs of an opener and a key's closer that are
+    accepted, too. Whitespace around a key is removed with `strip_key`. If `values` have a pad or are trimmed, one
+    newline on either side of a value belongs to the tags. With `glued`, tags need not begin on a line.
     """
 
     opener: str
@@ -37,33 +41,68 @@ class TagArguments:
     value_opener: str = ""
     gap: str = ""
     after: str = ""
-    key_run: re.Pattern[str] | None = None
+    variants: tuple[tuple[str, str], ...] = ()
     strip_key: bool = True
+    glued: bool = False
 
-    def read(self, s: Scanner, schema: Schema, *ends: str) -> ScanGenerator[dict[str, str]]:
-        """Parse all arguments and one of `ends`; return the JSON text of each value."""
+    def read(
+        self, s: Scanner, schema: Schema, ends: tuple[str, ...], outer: tuple[str, ...] = ()
+    ) -> ScanGenerator[dict[str, str]]:
+        """Parse all arguments and one of `ends`; return the JSON text of each value.
+
+        The end may be missing before one of `outer`, which end what is around the call, and at the end of the output.
+        """
+        key_closers = dict(((self.opener, self.key_closer), *self.variants))
+        tags = ValueTags(self.values.closers, tuple(key_closers), ends, outer, self.glued)
         arguments: dict[str, str] = {}
-        while True:
-            yield from s.space()
-            if (yield from s.expect(self.opener, *ends)) != self.opener:
-                return arguments
-            key = yield from self._read_key(s)
+        current = ""
+
+        def read_key(opener: str) -> ScanGenerator[str | None]:
+            """Consume the rest of an opening tag and return its key; None if it is not a tag."""
+            closer = key_closers[opener]
+            key = yield from s.take_while(_key_pattern(closer))
+            if not (yield from s.optional(closer)):
+                return None
             if self.value_opener:
                 yield from s.space()
-                yield from s.expect(self.value_opener)
+                if not (yield from s.optional(self.value_opener)):
+                    return None
+            return key.strip() if self.strip_key else key
+
+        def is_argument(opener: str) -> ScanGenerator[bool]:
+            key = yield from read_key(opener)
+            return key != current and key not in arguments and key in schema.members()
+
+        while True:
+            yield from s.space()
+            found = yield from s.lookahead(*key_closers, *ends, *outer)
+            if found not in key_closers:
+                break
+            yield from s.expect(found)
+            key = yield from read_key(found)
+            if key is None:
+                raise CallSyntaxError
+            current = key
             member = schema.member(key)
-            value = yield from read_typed_value(s, member, self.values.closer)
+            value = yield from read_value(s, tags, is_argument, json=json_starts(member))
             if self._padded:
                 value = value.removeprefix("\n").removesuffix("\n")
             arguments[key] = member.json(value)
+        if found in ends:
+            yield from s.expect(found)
+        elif not found:
+            if not arguments or not (yield from at_natural_end(s, *ends, *outer)):
+                raise CallSyntaxError
+            yield from s.optional(*ends, *outer)
+        self._check(arguments, schema)
+        return arguments
 
-    def _read_key(self, s: Scanner) -> ScanGenerator[str]:
-        if self.key_run is None:
-            key, _ = yield from s.until(self.key_closer)
-        else:
-            key = yield from s.take_while(self.key_run)
-            yield from s.expect(self.key_closer)
-        return key.strip() if self.strip_key else key
+    def _check(self, arguments: Mapping[str, str], schema: Schema) -> None:
+        """Raise CallSyntaxError if a value contains the tag of a required argument that is missing."""
+        for key in schema.required() - arguments.keys():
+            tag = json_string(f"{self.opener}{key}{self.key_closer}")[1:-1]
+            if any(tag in value for value in arguments.values()):
+                raise CallSyntaxError
 
     @property
     def _padded(self) -> bool:
@@ -94,11 +133,16 @@ class TagArguments:
         return text
 
 
-_IN_TAG = re.compile(r"[^<>\n]*")
 _NAME = re.compile(r"[^<>\s]+")
-_PARAMETERS = TagArguments(
-    "<parameter=", ">", UnquotedValue("</parameter>", pad="\n"), _NAME, gap="\n", after="\n", key_run=_IN_TAG
-)
+
+
+def _key_pattern(closer: str) -> re.Pattern[str]:
+    if closer.startswith("</"):
+        return _IN_KEY_ELEMENT
+    return _IN_QUOTED_KEY.get(closer[0], _IN_KEY)
+
+
+_PARAMETERS = TagArguments("<parameter=", ">", UnquotedValue("</parameter>", pad="\n"), _NAME, gap="\n", after="\n")
 _FUNCTION, _END_FUNCTION = "<function=", "</function>"
 
 
@@ -115,13 +159,16 @@ class FunctionXml(Notation):
 
     def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
         yield from s.space()
-        yield from s.expect(_FUNCTION)
-        name = (yield from s.take_while(_IN_TAG)).strip()
-        yield from s.expect(">")
-        arguments = yield from _PARAMETERS.read(s, s.schema(name), _END_FUNCTION)
-        yield from s.space()
-        yield from s.optional(*closers)
-        s.emit_call(name, json_object(arguments))
+        another = _FUNCTION
+        while another:
+            yield from s.expect(_FUNCTION)
+            name = (yield from s.take_while(_IN_KEY)).strip()
+            yield from s.expect(">")
+            arguments = yield from _PARAMETERS.read(s, s.schema(name), (_END_FUNCTION,), closers)
+            yield from s.space()
+            closed = yield from s.optional(*closers)
+            another = "" if closed else (yield from s.lookahead(_FUNCTION))
+            s.emit_call(name, json_object(arguments))
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
         return chain(

@@ -102,7 +102,7 @@ class ParserContract:
             # Calls in reasoning that is not closed any more are parsed.
             allowed = calls_of(whole) + calls_of(self.parse(Case(reasoning, tools=sample.tools), [reasoning]))
             for n in positions(sample.text):
-                calls = calls_of(self.check(replace(case, text=sample.text[:n])))
+                calls = calls_of(self.check(replace(case, text=sample.text[:n], truncated=True)))
                 invented = [call for call in calls if call not in allowed]
                 assert not invented, (
                     f"sample {sample.name!r} truncated to {sample.text[:n]!r} gives the calls {invented!r}"
@@ -207,6 +207,7 @@ class ParserContract:
     def parse(self, case: Case, chunks: Iterable[str]) -> list[Part]:
         parser = self.parser(generation_prompt=case.generation_prompt, tools=case.tools, reasoning=case.reasoning)
         parts = [part for chunk in chunks for part in parser.feed(chunk)]
+        parser.truncated = case.truncated
         return list(joined(parts + parser.finish()))
 
     def check(self, case: Case, chunks: Sequence[str] = ()) -> list[Part]:
@@ -236,7 +237,8 @@ def check_call(call: ToolCall) -> None:
     assert isinstance(arguments, dict), f"the arguments are not a JSON object: {call!r}"
     assert call.name, f"a call without a name: {call!r}"
     spellings = (call.name, json.dumps(call.name)[1:-1], json.dumps(call.name, ensure_ascii=False)[1:-1])
-    written = any(name in call.source for name in spellings) or call.name in unescape(call.source)
+    source = call.source.casefold()  # A tool's name may be written in another case.
+    written = any(name.casefold() in source for name in spellings) or call.name.casefold() in unescape(source)
     assert written, f"the name is not in the source: {call!r}"
 
 

@@ -45,6 +45,7 @@ class Case:
     generation_prompt: str = ""
     tools: Sequence[Json] = ()
     reasoning: bool = True
+    truncated: bool = False
 
     @classmethod
     def of(cls, sample: Sample) -> Case:
@@ -72,6 +73,7 @@ def cases(draw: st.DrawFn, samples: Sequence[Sample], text: str, sample: Sample)
         generation_prompt=draw(st.sampled_from([sample.generation_prompt, *prompts])),
         tools=draw(st.sampled_from([sample.tools or (ANY_TOOL,), (ANY_TOOL,), ()])),
         reasoning=draw(st.sampled_from([True, True, False])),
+        truncated=draw(st.booleans()),
     )
 
 

@@ -22,7 +22,7 @@ from mlx_host.parsing import (
     ToolChoice,
     ToolFunction,
     check_function_name,
-    read_json,
+    read_arguments,
 )
 
 BEGIN, END = "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>"
@@ -56,7 +56,7 @@ class DeepSeekCall(Notation):
             yield from s.space()
         arguments = ""
         if not (yield from s.lookahead(CALL_END)):
-            arguments = yield from read_json(s, first="{")
+            arguments = yield from read_arguments(s, name, "```", CALL_END, CALL, END)
             yield from s.take_while(_SPACE_OR_FENCE)
         yield from s.optional(CALL_END)
         s.emit_call(name, arguments)

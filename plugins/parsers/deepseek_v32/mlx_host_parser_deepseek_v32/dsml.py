@@ -18,6 +18,7 @@ from mlx_host.grammar import Grammar, chain, one_of
 from mlx_host.parsing import (
     CallFormat,
     CallStart,
+    CallSyntaxError,
     CallValues,
     ScanGenerator,
     Scanner,
@@ -26,14 +27,14 @@ from mlx_host.parsing import (
     ToolChoice,
     ToolFunction,
     UnquotedValue,
+    ValueTags,
+    at_natural_end,
     check_function_name,
-    is_json,
     json_object,
-    json_string,
     normalize_arguments,
     one_or_more,
     parameters,
-    read_json,
+    read_arguments,
     read_value,
     split_by_type,
 )
@@ -41,6 +42,10 @@ from mlx_host.parsing import (
 BLOCKS = ("function_calls", "tool_calls", "calls")
 
 _KEY = re.compile(r'[^\s<>"]+')
+_IN_ATTRIBUTE = {'"': re.compile(r'[^"\n]*'), "'": re.compile(r"[^'\n]*")}
+_IN_TAG = re.compile(r"[^<>\n]*")
+_STRING, _OTHER = 'string="true"', 'string="false"'
+_KINDS = (_STRING, _OTHER)
 _WRAPPERS = ("arguments", "input")
 _BLOCK_NAME = re.compile(r"[ \w]*")
 
@@ -52,9 +57,12 @@ class _Tags:
         self.any = f"<{mark}"
         self.invoke = tuple(f"<{mark}{gap}invoke" for gap in ("", " "))
         self.parameter = tuple(f"<{mark}{gap}parameter" for gap in ("", " "))
-        self.end_parameter = tuple(f"</{mark}{gap}parameter>" for gap in ("", " "))
-        self.end_invoke = tuple(f"</{mark}{gap}invoke>" for gap in ("", " "))
-        self.end_block = tuple(f"</{mark}{gap}{block}>" for block in BLOCKS for gap in ("", " "))
+        # The models sometimes omit the mark of closing tags.
+        marks = (mark, f"{mark} ", "")
+        self.marked_end_parameter = tuple(f"</{each}parameter>" for each in marks[:2])
+        self.end_parameter = tuple(f"</{each}parameter>" for each in marks)
+        self.end_invoke = tuple(f"</{each}invoke>" for each in marks)
+        self.end_block = tuple(f"</{each}{block}>" for block in BLOCKS for each in marks)
         self.closers = self.end_parameter + self.end_invoke + self.end_block
 
 
@@ -110,7 +118,7 @@ class DsmlCalls(CallFormat):
         """Return the grammar of the text after `string=`."""
         [tags, _] = _SPELLINGS.values()
         _, closer = self._element("parameter")
-        text = UnquotedValue(closer, variants=tags.end_parameter)
+        text = UnquotedValue(closer, variants=tags.marked_end_parameter)
         texts, others = split_by_type(node)
         strings = [chain('"true">', text.strings(part), self.newline) for part in texts]
         return one_of(*strings, *(chain('"false">', part.json(), closer, self.newline) for part in others))
@@ -140,37 +148,44 @@ def _read_invoke(s: Scanner, tags: _Tags) -> ScanGenerator[None]:
         return
     yield from s.space()
     ends = tags.end_invoke + tags.end_block
-    if (yield from s.lookahead("{")):
-        raw = yield from read_json(s, first="{")
+    if (yield from s.lookahead("{", "```")):
+        raw = yield from read_arguments(s, name, *ends)
         yield from s.space()
         yield from s.expect(*ends)
         s.emit_call(name, raw)
         return
     arguments: dict[str, str] = {}
-    while (yield from s.expect(*tags.parameter, *ends)) in tags.parameter:
+    around = ValueTags(tags.end_parameter, tags.parameter, tags.end_invoke, tags.end_block, glued=True)
+    key = ""
+
+    def is_argument(opener: str) -> ScanGenerator[bool]:
+        try:
+            other, _ = yield from _read_attributes(s)
+        except CallSyntaxError:
+            return False
+        return other != key and other not in arguments and other in schema.members()
+
+    while (yield from s.lookahead(*tags.parameter)):
+        yield from s.expect(*tags.parameter)
         key, kind = yield from _read_attributes(s)
-        value = yield from read_value(s, *tags.end_parameter, json="" if kind == 'string="true"' else '{["')
-        arguments[key] = _typed(value, kind, schema.member(key))
+        value = yield from read_value(s, around, is_argument, json="" if kind == _STRING else '{["')
+        member = schema.member(key)
+        arguments[key] = member.tagged_json(value, is_string=kind == _STRING) if kind in _KINDS else member.json(value)
         yield from s.space()
+    if not (yield from s.optional(*ends)) and not (arguments and (yield from at_natural_end(s))):
+        raise CallSyntaxError
     s.emit_call(name, _unwrapped(arguments, schema))
 
 
 def _read_attributes(s: Scanner) -> ScanGenerator[tuple[str, str]]:
     """Consume text through the end of a tag; return its name attribute and the text after that."""
     yield from s.space()
-    yield from s.expect('name="')
-    name, _ = yield from s.until('"')
-    rest, _ = yield from s.until(">")
+    quote = (yield from s.expect('name="', "name='"))[-1]
+    name = yield from s.take_while(_IN_ATTRIBUTE[quote])
+    yield from s.expect(quote)
+    rest = yield from s.take_while(_IN_TAG)
+    yield from s.expect(">")
     return name, rest.strip()
-
-
-def _typed(value: str, kind: str, schema: Schema) -> str:
-    """Return a value as JSON, typed by the tag's `string` attribute or else by the schema."""
-    if kind == 'string="true"':
-        return json_string(value)
-    if kind == 'string="false"' and is_json(value):
-        return value.strip()
-    return schema.json(value)
 
 
 def _unwrapped(arguments: dict[str, str], schema: Schema) -> str:

@@ -25,7 +25,7 @@ from mlx_host.parsing import (
 )
 
 _NAME = re.compile(r"[^\s<>{}()\"',]*")
-_KEY = re.compile(r"[^\s:,{}\[\]<>\"'`|]*")
+_KEY = re.compile(r"[^\s:=,{}\[\]<>\"'`|]*")
 _UNDELIMITED = re.compile(r"[^,}\]<]*")
 _SPACE_OR_BRACES = re.compile(r"[\s}]*")
 _IN_QUOTES = {'"': re.compile(r'[^"\\<]*'), "'": re.compile(r"[^'\\<]*")}
@@ -137,7 +137,7 @@ class CallParser:
         if quote and not (yield from s.optional(quote)):
             return ""
         yield from s.space()
-        return key if (yield from s.optional(":")) else ""
+        return key if (yield from s.optional(":", "=")) else ""
 
     def _value(self, schema: Schema, follows: Follows, depth: int) -> ScanGenerator[tuple[str, str]]:
         """Parse a value and the text that follows it; return both."""
@@ -146,7 +146,7 @@ class CallParser:
         start = yield from s.lookahead(self._delimiter, "{", "[")
         if start == self._delimiter:
             yield from s.expect(start)
-            return (yield from self._string(follows))
+            return (yield from self._string(schema, follows))
         if not start:
             return (yield from self._undelimited(schema, follows))
         if depth == MAX_DEPTH:
@@ -157,7 +157,7 @@ class CallParser:
             raise CallSyntaxError
         return value, following
 
-    def _string(self, follows: Follows) -> ScanGenerator[tuple[str, str]]:
+    def _string(self, schema: Schema, follows: Follows) -> ScanGenerator[tuple[str, str]]:
         s = self._s
         pieces: list[str] = []
         while True:
@@ -165,7 +165,7 @@ class CallParser:
             mark = s.mark()
             following = yield from follows(True)
             if following is not None:
-                return json_string("".join([*pieces, text])), following
+                return schema.tagged_json("".join([*pieces, text]), is_string=True), following
             self._unambiguous = False
             pieces += text, self._tokens.inner, s.since(mark)
 
@@ -213,7 +213,7 @@ class CallParser:
 
 def _typed(text: str, schema: Schema, *, delimited: bool, quoted: bool) -> str:
     if delimited:
-        return json_string(text)
+        return schema.tagged_json(text, is_string=True)
     stripped = text.strip()
     if not stripped:
         raise CallSyntaxError

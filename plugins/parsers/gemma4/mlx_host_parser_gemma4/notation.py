@@ -40,7 +40,7 @@ from mlx_host.parsing import (
 from mlx_host_parser_gemma4.call_parser import CallParser, CallTokens
 
 _NAMES = re.compile(r"[^\s<>{}()\"',]+")
-_KEYS = re.compile(r"[^\s:,{}\[\]<>\"'`|]+")
+_KEYS = re.compile(r"[^\s:=,{}\[\]<>\"'`|]+")
 # The depth of values without a schema; the grammar is expanded for each level.
 _MAX_FREE_DEPTH = 4
 

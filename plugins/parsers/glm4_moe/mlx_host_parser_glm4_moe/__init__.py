@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from mlx_host import hookimpl
 from mlx_host.grammar import Grammar, Repeat, chain, one_of
-from mlx_host.parsing import MarkupParser, Parser, TaggedCalls
+from mlx_host.parsing import EitherNotation, JsonCall, MarkupParser, Parser, TaggedCalls
 
 from mlx_host_parser_glm4_moe.notation import GlmCall
 
@@ -21,8 +21,8 @@ class Glm4MoeParser(MarkupParser):
     think_close = ("</think>",)
     ignored_tokens = ("<|user|>", "<|observation|>", "<|endoftext|>", "<|begin_of_box|>", "<|end_of_box|>")
     calls = (
-        TaggedCalls("<tool_call>", GlmCall("\n"), "</tool_call>", between="\n"),
-        TaggedCalls("<tool_call>", GlmCall(""), "</tool_call>"),
+        TaggedCalls("<tool_call>", EitherNotation(GlmCall("\n"), JsonCall()), "</tool_call>", between="\n"),
+        TaggedCalls("<tool_call>", EitherNotation(GlmCall(""), JsonCall()), "</tool_call>"),
     )
 
     def reasoning_grammar(self) -> Grammar:

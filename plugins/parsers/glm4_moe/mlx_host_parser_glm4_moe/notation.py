@@ -18,7 +18,7 @@ from mlx_host.parsing import (
     UnquotedValue,
     check_function_name,
     json_object,
-    read_json,
+    read_arguments,
 )
 
 _KEY = re.compile(r"[^\s<>{}]+")
@@ -41,6 +41,7 @@ class GlmCall(Notation):
             gap=self.gap,
             value_opener="<arg_value>",
             after=self.gap,
+            glued=True,
         )
 
     def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
@@ -48,14 +49,14 @@ class GlmCall(Notation):
         name = yield from s.take_while(_FUNCTION_NAME)
         yield from s.space()
         # GLM-5 Flash sometimes writes its arguments as JSON after a stray bracket.
-        if (yield from s.lookahead("{", ">")):
+        if (yield from s.lookahead("{", ">", "```")):
             yield from s.optional(">")
-            raw = yield from read_json(s, first="{")
+            raw = yield from read_arguments(s, name, *closers)
             yield from s.space()
             yield from s.optional(*closers)
             s.emit_call(name, raw)
         else:
-            arguments = yield from self._arguments.read(s, s.schema(name), *closers)
+            arguments = yield from self._arguments.read(s, s.schema(name), closers)
             s.emit_call(name, json_object(arguments))
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:

@@ -53,8 +53,17 @@ class GraniteParser(MarkupParser):
     # Without the phrases, which any output may contain.
     signatures = ("<|tool_call|>", "<tool_call>", "<function_call>", "<think>", "</think>")
 
-    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
-        super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
+    def __init__(
+        self,
+        *,
+        generation_prompt: str = "",
+        tools: Sequence[Json] = (),
+        reasoning: bool = True,
+        repair_calls: bool = True,
+    ) -> None:
+        super().__init__(
+            generation_prompt=generation_prompt, tools=tools, reasoning=reasoning, repair_calls=repair_calls
+        )
         self._in_response = False
 
     def is_marker(self, marker: str, *, in_reasoning: bool, at_content_start: bool) -> bool:

@@ -34,7 +34,7 @@ from mlx_host.parsing import (
     ToolCall,
     ToolChoice,
     check_function_name,
-    read_json,
+    read_arguments,
     tool_functions,
 )
 from mlx_host.requests import Json, ReasoningMarkup
@@ -44,6 +44,12 @@ _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|endoftext|>")
 _IN_TEXT = LiteralMatcher((_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS))
 _QUOTES = ("`", '"', "'")
 _WORDS = ("assistant", "analysis", "commentary", "final", "json", "code", "text", "to=assistant", "to=user", "to=all")
+
+# The model sometimes omits <|start|>.
+_HEADER_STARTS = (
+    *(_START, _CHANNEL, _CONSTRAIN, _MESSAGE, "to="),
+    *(f"assistant{after}" for after in (_CHANNEL, f" {_CHANNEL}", _MESSAGE, " to=")),
+)
 
 _NAME = re.compile(r"[^\s<]+")
 _JSON = ("json", f"{_CONSTRAIN}json")
@@ -77,11 +83,22 @@ class HarmonyParser(Parser):
     aliases = ("openai", "gpt_oss", "openai_gptoss")
     description = "channels and calls of gpt-oss"
     template_signatures = ((_CHANNEL,),)
+    signatures = (_CHANNEL, _MESSAGE)
+    history_markers = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS)
     markers = (_START, _CHANNEL, _CONSTRAIN, _MESSAGE, *_ENDS, *_WORDS)
 
-    def __init__(self, *, generation_prompt: str = "", tools: Sequence[Json] = (), reasoning: bool = True) -> None:
-        super().__init__(generation_prompt=generation_prompt, tools=tools, reasoning=reasoning)
-        self._scanner = Scanner(tools)
+    def __init__(
+        self,
+        *,
+        generation_prompt: str = "",
+        tools: Sequence[Json] = (),
+        reasoning: bool = True,
+        repair_calls: bool = True,
+    ) -> None:
+        super().__init__(
+            generation_prompt=generation_prompt, tools=tools, reasoning=reasoning, repair_calls=repair_calls
+        )
+        self._scanner = Scanner(tools, repair=repair_calls)
         self._parts: list[Part] = []
         self._reader = self._parse_output(self._scanner)
 
@@ -91,6 +108,7 @@ class HarmonyParser(Parser):
 
     def finish(self) -> list[Part]:
         self._scanner.ended = True
+        self._scanner.truncated = self.truncated
         return self._parse()
 
     def _parse(self) -> list[Part]:
@@ -114,7 +132,7 @@ class HarmonyParser(Parser):
         """Parse a header, if any, and the call that it introduces; return whether the following text is reasoning."""
         start = s.mark()
         yield from s.space()
-        if not (yield from s.lookahead(_START, _CHANNEL, _CONSTRAIN, _MESSAGE, "to=")):
+        if not (yield from s.lookahead(*_HEADER_STARTS)):
             yield from self._whitespace(s, reasoning)
             return reasoning
         yield from s.optional(_START)
@@ -153,13 +171,15 @@ class HarmonyParser(Parser):
             # At the end of the output missing arguments mean a truncated call, unless the function has no parameters.
             empty = _has_no_parameters(self.tools, name)
         try:
-            arguments = "" if empty else (yield from read_json(s, first='{"'))
+            arguments = "" if empty else (yield from read_arguments(s, name, _START, _CHANNEL, *_ENDS))
         except CallSyntaxError:
             return False
         if not s.emit_call(name, arguments):
             self._parts += [self._text(reasoning)(decision.source) for decision in s.take_decisions()]
         else:
-            self._parts += [ToolCall(call.name, call.arguments, call.source) for call in s.take_decisions()]
+            self._parts += [
+                ToolCall(call.name, call.arguments, call.source, repaired=call.repaired) for call in s.take_decisions()
+            ]
         return True
 
     def _whitespace(self, s: Scanner, reasoning: bool) -> ScanGenerator[None]:

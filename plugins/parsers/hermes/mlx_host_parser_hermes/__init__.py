@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlx_host import hookimpl
-from mlx_host.parsing import JsonCall, MarkupParser, Parser, TaggedCalls
+from mlx_host.parsing import BareJsonCalls, JsonCall, MarkupParser, Parser, ReadOnlyCalls, TaggedCalls
 
 
 class HermesParser(MarkupParser):
@@ -14,7 +14,12 @@ class HermesParser(MarkupParser):
     think_open = ("<think>",)
     think_close = ("</think>",)
     ignored_tokens = ("<|im_end|>", "<|endoftext|>", "<|end_of_text|>")
-    calls = (TaggedCalls("<tool_call>", JsonCall(), "</tool_call>", gap="\n", between="\n"),)
+    calls = (
+        TaggedCalls("<tool_call>", JsonCall(), "</tool_call>", gap="\n", between="\n"),
+        # Qwen2.5-Coder writes calls in the tag of its tools, or without a tag.
+        ReadOnlyCalls(TaggedCalls("<tools>", JsonCall(), "</tools>")),
+        BareJsonCalls(),
+    )
 
 
 @hookimpl

@@ -9,7 +9,7 @@ from __future__ import annotations
 from mlx_host import hookimpl
 from mlx_host.parsing import CallBlock, MarkupParser, Parser
 
-from mlx_host_parser_kimi_k2.notation import BEGIN, KimiCall
+from mlx_host_parser_kimi_k2.notation import BEGIN, SECTION_ENDS, KimiCall
 
 
 class KimiK2Parser(MarkupParser):
@@ -24,10 +24,10 @@ class KimiK2Parser(MarkupParser):
         CallBlock(
             "<|tool_calls_section_begin|>",
             KimiCall(),
-            "<|tool_calls_section_end|>",
+            SECTION_ENDS[0],
             bare_starts=(BEGIN,),
             other_openers=("<|tool_call_section_begin|>",),
-            other_closers=("<|tool_call_section_end|>",),
+            other_closers=SECTION_ENDS[1:],
         ),
     )
 

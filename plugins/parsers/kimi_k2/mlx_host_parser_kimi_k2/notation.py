@@ -17,17 +17,23 @@ from mlx_host.parsing import (
     Scanner,
     ToolChoice,
     ToolFunction,
+    Tools,
     check_function_name,
-    read_json,
+    read_arguments,
 )
 
 BEGIN, ARGUMENT, END = "<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"
+
+SECTION_ENDS = ("<|tool_calls_section_end|>", "<|tool_call_section_end|>")
 
 _IN_ID = re.compile(r"[^<{]*")
 _NAME = re.compile(r"[^\s<{]+")
 _NUMBER = Pattern("0|[1-9][0-9]{0,3}")
 _ID = re.compile(r"(?:functions\.)?(\S+?)(:[0-9]+)?")
 _SPACE_OR_BRACES = re.compile(r"[\s}]*")
+# An id in which punctuation is missing: functionsNAME5, functions.NAME5.
+_PREFIX = re.compile(r"functions?[.:_]?")
+_SUFFIX = re.compile(r"[.:_]?[0-9]*")
 
 
 @dataclass(frozen=True)
@@ -39,26 +45,27 @@ class KimiCall(Notation):
         return (BEGIN,)
 
     def block_reader(self) -> ReadFunction:
-        return partial(self._read, ids=set())
+        return partial(self._read, set())
 
     def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
-        return self._read(s, set())
+        return self._read(set(), s)
 
-    def _read(self, s: Scanner, ids: set[str]) -> ScanGenerator[None]:
+    def _read(self, ids: set[str], s: Scanner, *closers: str) -> ScanGenerator[None]:
         """Parse a call; `ids` are those of the previous calls in the same block."""
         yield from s.expect(BEGIN)
         id = (yield from s.take_while(_IN_ID)).strip()
         yield from s.optional(ARGUMENT)
         yield from s.space()
         empty = bool((yield from s.lookahead(END)))
-        arguments = "" if empty else (yield from read_json(s, first='{"'))
+        match = _ID.fullmatch(id)
+        name = _function(id, match[1] if match else "", s.tools)
+        arguments = "" if empty else (yield from read_arguments(s, name, END, BEGIN, *SECTION_ENDS))
         yield from s.take_while(_SPACE_OR_BRACES)
         yield from s.optional(END)
-        match = _ID.fullmatch(id)
         # An id without a number, or one that another call has, does not identify this call.
         known = match is not None and match[2] is not None and id not in ids
         ids.add(id)
-        s.emit_call(match[1] if match else "", arguments, id if known else None)
+        s.emit_call(name, arguments, id if known else None)
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
         return chain(
@@ -67,3 +74,18 @@ class KimiCall(Notation):
 
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:
         return f"{BEGIN}functions.{name}:{number}{ARGUMENT}{json.dumps(arguments, ensure_ascii=False)}{END}"
+
+
+def _function(id: str, name: str, tools: Tools) -> str:
+    """Return the tool that an id names if it is not `name`: exactly one whose name the id contains."""
+    if name in tools:
+        return name
+    folded = id.casefold()
+    prefix = _PREFIX.match(folded)
+    bare = folded[prefix.end() :] if prefix else folded
+    named = [
+        tool
+        for tool in tools.names()
+        if bare.startswith(tool.casefold()) and _SUFFIX.fullmatch(bare[len(tool.casefold()) :])
+    ]
+    return named[0] if len(named) == 1 else name

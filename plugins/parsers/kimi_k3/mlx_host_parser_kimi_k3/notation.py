@@ -25,13 +25,13 @@ from mlx_host.parsing import (
     ToolChoice,
     ToolFunction,
     UnquotedValue,
+    ValueTags,
+    at_natural_end,
     check_function_name,
-    is_json,
     json_object,
-    json_string,
     object_members,
     parameters,
-    read_json,
+    read_arguments,
     read_value,
     split_by_type,
 )
@@ -49,6 +49,7 @@ _NAMES = {type(None): "null", bool: "boolean", int: "number", float: "number", d
 _KEY = re.compile(r"[^<>\n]+")
 _PLAIN_KEY = re.compile(r'[^\s<>"&]+')
 _INDEX = Pattern("[1-9][0-9]{0,2}")
+_IN_TAG = re.compile(r"[^<>\n]*")
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 
 
@@ -65,25 +66,36 @@ class KimiK3Call(Notation):
         name = (yield from _attributes(s)).get("tool", "")
         schema = s.schema(name)
         arguments: dict[str, str] = {}
+        key = ""
+
+        def is_argument(opener: str) -> ScanGenerator[bool]:
+            text = yield from s.take_while(_IN_TAG)
+            if not (yield from s.optional(_SEP)):
+                return False
+            other = _unescaped(text).get("key")
+            return other != key and other not in arguments and other in schema.members()
+
+        tags = ValueTags((_ARGUMENT_END,), (_ARGUMENT,), (_CALL_END,), closers, glued=True)
         while True:
             yield from s.space()
-            found = yield from s.expect(_ARGUMENT, _JSON, _CALL_END)
+            found = yield from s.lookahead(_ARGUMENT, _JSON, _CALL_END)
+            if not found and arguments and (yield from at_natural_end(s, _CALL_END)):
+                yield from s.optional(_CALL_END)
+                break
+            yield from s.expect(_ARGUMENT, _JSON, _CALL_END)
             if found == _CALL_END:
                 break
             attributes = yield from _attributes(s)
             if found == _JSON:
-                arguments |= object_members((yield from read_json(s, first="{")))
+                arguments |= object_members((yield from read_arguments(s, name, _JSON_END)))
                 yield from s.space()
                 yield from s.expect(_JSON_END)
                 yield from s.space()
                 yield from s.optional(_CALL_END)
                 break
             key, is_text = attributes.get("key", ""), attributes.get("type") == "string"
-            value = yield from read_value(s, _ARGUMENT_END, json="" if is_text else '{["')
-            if is_text:
-                arguments[key] = json_string(value)
-            else:
-                arguments[key] = value.strip() if is_json(value) else schema.member(key).json(value)
+            value = yield from read_value(s, tags, is_argument, json="" if is_text else '{["')
+            arguments[key] = schema.member(key).tagged_json(value, is_string=is_text)
         s.emit_call(name, json_object(arguments))
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
@@ -103,7 +115,10 @@ class KimiK3Call(Notation):
 
 
 def _attributes(s: Scanner) -> ScanGenerator[dict[str, str]]:
-    attributes, _ = yield from s.until(_SEP)
+    return _unescaped((yield from s.until(_SEP))[0])
+
+
+def _unescaped(attributes: str) -> dict[str, str]:
     return {key: value.replace("&quot;", '"').replace("&amp;", "&") for key, value in _ATTRIBUTE.findall(attributes)}
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from mlx_host import hookimpl
-from mlx_host.parsing import MarkupParser, Parser
-
-from mlx_host_parser_lfm2.notation import PythonCalls
+from mlx_host.parsing import MarkupParser, Parser, PythonCalls
 
 
 class Lfm2Parser(MarkupParser):

@@ -25,10 +25,19 @@ from mlx_host.parsing import (
 )
 
 _INVOKE, _END_INVOKE = '<invoke name="', "</invoke>"
+# Models also write attributes in single quotes or none.
+_BARE_INVOKE = "<invoke name="
+_QUOTES = ('"', "'")
 _KEY = re.compile(r'[^\s<>"]+')
 # The chat template writes values without padding; some versions of the model add a newline on either side.
 _PARAMETERS = TagArguments(
-    '<parameter name="', '">', UnquotedValue("</parameter>", trimmed=True), _KEY, after="\n", strip_key=False
+    '<parameter name="',
+    '">',
+    UnquotedValue("</parameter>", trimmed=True),
+    _KEY,
+    after="\n",
+    variants=(("<parameter name='", "'>"), ("<parameter name=", ">")),
+    strip_key=False,
 )
 
 
@@ -38,12 +47,13 @@ class MiniMaxCall(Notation):
 
     @property
     def starts(self) -> tuple[str, ...]:
-        return (_INVOKE,)
+        return (_BARE_INVOKE,)
 
     def read(self, s: Scanner, *closers: str) -> ScanGenerator[None]:
-        yield from s.expect(_INVOKE)
-        name, _ = yield from s.until('">')
-        arguments = yield from _PARAMETERS.read(s, s.schema(name), _END_INVOKE)
+        yield from s.expect(_BARE_INVOKE)
+        quote = yield from s.optional(*_QUOTES)
+        name, _ = yield from s.until(f"{quote}>")
+        arguments = yield from _PARAMETERS.read(s, s.schema(name), (_END_INVOKE,), closers)
         s.emit_call(name, json_object(arguments))
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
@@ -61,7 +71,11 @@ class MiniMaxParser(MarkupParser):
     think_open = ("<think>",)
     think_close = ("</think>",)
     ignored_tokens = ("[e~[",)
-    calls = (CallBlock("<minimax:tool_call>", MiniMaxCall(), "</minimax:tool_call>", gap="\n"),)
+    calls = (
+        CallBlock(
+            "<minimax:tool_call>", MiniMaxCall(), "</minimax:tool_call>", gap="\n", bare_starts=MiniMaxCall().starts
+        ),
+    )
 
 
 @hookimpl

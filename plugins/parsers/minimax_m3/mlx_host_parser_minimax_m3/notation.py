@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from mlx_host.parsing import (
     ToolFunction,
     UnquotedValue,
     alternatives,
+    at_natural_end,
     check_function_name,
     check_key,
     enum_values,
@@ -56,9 +57,12 @@ class MiniMaxM3Call(Notation):
         yield from s.expect(*self.starts)
         name, _ = yield from s.until('">')
         schema = s.schema(name)
-        yield from s.space()
-        yield from s.expect(NS)
-        s.emit_call(name, _object((yield from _read_children(s, "invoke", schema, 1)), schema))
+        first = yield from _read_first_element(s, schema)
+        elements: list[tuple[str, ElementContent]] = []
+        if not (first and (yield from _is_end(s, closers))):
+            yield from s.expect(NS)
+            elements = yield from _read_children(s, "invoke", schema, 1, closers)
+        s.emit_call(name, _object([*first, *elements], schema))
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
         opener = f'{INVOKE}{check_function_name(function, _KEY)}">\n'
@@ -89,11 +93,54 @@ def _element(tag: str, value: object) -> str:
     return f"{NS}<{tag}>{inner}{NS}</{tag}>"
 
 
-def _read_element(s: Scanner, tag: str, schema: Schema, depth: int) -> ScanGenerator[ElementContent]:
-    """Parse text after an opening tag through its closing tag; return the element's content."""
+def _read_first_element(s: Scanner, schema: Schema) -> ScanGenerator[list[tuple[str, ElementContent]]]:
+    """Parse a first parameter whose opening tag is missing, if there is one, and whitespace after it."""
+    mark = s.mark()
+    yield from s.space()
+    if (yield from s.lookahead(NS)):
+        return []
+    s.rewind(mark)
+    text, _ = yield from s.until(NS)
+    yield from s.expect("</")
+    key = yield from s.take_while(_TAG_NAME)
+    yield from s.expect(">")
+    if key not in schema.members():
+        raise CallSyntaxError
+    yield from s.space()
+    return [(key, text.removeprefix("\n"))]
+
+
+def _is_end(s: Scanner, closers: tuple[str, ...]) -> ScanGenerator[bool]:
+    """Return whether a call ends here without its closing tag: before `closers`, or at the end of the output."""
+    end = f"{NS}</invoke>"
+    if (yield from s.lookahead(*closers, end)) in closers:
+        return bool(closers)
+    if not (yield from at_natural_end(s, end)):
+        return False
+    yield from s.optional(end)
+    return True
+
+
+def _read_element(
+    s: Scanner, tag: str, schema: Schema, depth: int, siblings: Collection[str]
+) -> ScanGenerator[ElementContent]:
+    """Parse text after an opening tag through its closing tag; return the element's content.
+
+    Of text, the closing tag may be missing before the opening tag of one of `siblings` or the end of the call.
+    """
     if schema.types() == {"string"}:
-        text, _ = yield from s.until(f"{NS}</{tag}>")
-        return text
+        pieces: list[str] = []
+        while True:
+            start = s.mark()
+            text, _ = yield from s.until(NS)
+            pieces.append(text)
+            if (yield from s.optional(f"</{tag}>")):
+                return "".join(pieces)
+            if (yield from s.lookahead(*(f"<{key}>" for key in siblings), "</invoke>")):
+                s.rewind(start)
+                s.take(s.pos + len(text))
+                return "".join(pieces).removesuffix("\n")
+            pieces.append(NS)
     text = yield from read_typed_value(s, schema, NS)
     children = yield from _read_children(s, tag, schema, depth)
     if children and not text.isspace() and text:
@@ -101,8 +148,13 @@ def _read_element(s: Scanner, tag: str, schema: Schema, depth: int) -> ScanGener
     return children or text
 
 
-def _read_children(s: Scanner, tag: str, schema: Schema, depth: int) -> ScanGenerator[list[tuple[str, ElementContent]]]:
-    """Parse child elements through the closing tag of `tag`, starting after the token of the next tag."""
+def _read_children(
+    s: Scanner, tag: str, schema: Schema, depth: int, closers: tuple[str, ...] = ()
+) -> ScanGenerator[list[tuple[str, ElementContent]]]:
+    """Parse child elements through the closing tag of `tag`, starting after the token of the next tag.
+
+    At depth 1 the closing tag may be missing before `closers` and at the end of the output.
+    """
     if depth > MAX_DEPTH:
         raise CallSyntaxError
     children: list[tuple[str, ElementContent]] = []
@@ -112,8 +164,11 @@ def _read_children(s: Scanner, tag: str, schema: Schema, depth: int) -> ScanGene
             raise CallSyntaxError
         yield from s.expect(">")
         inner = schema.item() if _is_item(child, schema) else schema.member(child)
-        children.append((child, (yield from _read_element(s, child, inner, depth + 1))))
+        siblings = schema.members() - {child, *(name for name, _ in children)} if depth == 1 else ()
+        children.append((child, (yield from _read_element(s, child, inner, depth + 1, siblings))))
         yield from s.space()
+        if depth == 1 and (yield from _is_end(s, closers)):
+            break
         yield from s.expect(NS)
     return children
 

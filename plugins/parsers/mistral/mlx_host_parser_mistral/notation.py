@@ -29,7 +29,7 @@ from mlx_host.parsing import (
     ToolFunction,
     check_function_name,
     one_or_more,
-    read_json,
+    read_arguments,
 )
 
 _TOOL_CALLS = "[TOOL_CALLS]"
@@ -50,7 +50,7 @@ class MistralCalls(CallFormat):
 
     def read(self, s: Scanner) -> ScanGenerator[None]:
         yield from s.space()
-        yield from (_OBJECT.read(s) if (yield from s.lookahead("[", "{")) else _read_named(s))
+        yield from (_OBJECT.read(s) if (yield from s.lookahead(*_OBJECT.starts)) else _read_named(s))
 
     def grammar(self, functions: Sequence[ToolFunction], choice: ToolChoice) -> Grammar:
         return self._calls(one_of(*map(self._call, functions)), choice)
@@ -101,5 +101,5 @@ def _read_named(s: Scanner) -> ScanGenerator[None]:
         id = (yield from s.take_while(_NAME_OR_EMPTY)).strip()
     # Some detokenizers drop this token.
     yield from s.optional("[ARGS]")
-    arguments = yield from read_json(s, first='{"')
+    arguments = yield from read_arguments(s, name, _TOOL_CALLS)
     s.emit_call(name, arguments, id if _ID.fullmatch(id) else None)

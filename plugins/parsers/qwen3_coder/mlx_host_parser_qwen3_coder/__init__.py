@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlx_host import hookimpl
-from mlx_host.parsing import FunctionXml, MarkupParser, Parser, TaggedCalls
+from mlx_host.parsing import EitherNotation, FunctionXml, JsonCall, MarkupParser, Parser, TaggedCalls
 
 
 class Qwen3CoderParser(MarkupParser):
@@ -14,7 +14,13 @@ class Qwen3CoderParser(MarkupParser):
     ignored_tokens = ("<|im_end|>", "<|endoftext|>")
     calls = (
         TaggedCalls(
-            "<tool_call>", FunctionXml(), "</tool_call>", gap="\n", between="\n", bare_starts=FunctionXml().starts
+            "<tool_call>",
+            # Qwen3-Coder falls back to JSON in long sessions.
+            EitherNotation(FunctionXml(), JsonCall()),
+            "</tool_call>",
+            gap="\n",
+            between="\n",
+            bare_starts=FunctionXml().starts,
         ),
     )
 

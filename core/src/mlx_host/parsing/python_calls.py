@@ -8,28 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlx_host.grammar import Grammar, chain, one_of
-from mlx_host.parsing import (
-    NAME,
-    CallFormat,
-    CallStart,
-    CallSyntaxError,
-    CallValues,
-    ScanGenerator,
-    Scanner,
-    Schema,
-    SchemaNode,
-    ToolChoice,
-    ToolFunction,
-    check_function_name,
-    enum_values,
-    json_object,
-    literal_json,
-    one_or_more,
-    read_balanced,
-    read_json,
-    separated_parameters,
-    split_by_type,
-)
+from mlx_host.parsing.arguments import json_object
+from mlx_host.parsing.call_format import CallFormat, CallStart, CallValues
+from mlx_host.parsing.call_grammars import check_function_name, one_or_more, separated_parameters, split_by_type
+from mlx_host.parsing.damaged_json import read_call_object
+from mlx_host.parsing.json_scanner import read_balanced
+from mlx_host.parsing.parser import ToolChoice
+from mlx_host.parsing.scanner import NAME, CallSyntaxError, ScanGenerator, Scanner
+from mlx_host.parsing.schema import Schema, literal_json
+from mlx_host.parsing.schema_nodes import SchemaNode, ToolFunction, enum_values
 
 _QUOTES = ('"""', "'''", '"', "'")
 _KEY = re.compile(f"{NAME.pattern[:-1]}+")
@@ -38,18 +25,27 @@ _WORD = re.compile(r"[\w.+-]*")
 
 @dataclass(frozen=True)
 class PythonCalls(CallFormat):
-    """`[NAME(KEY=LITERAL, …), …]` between an opener and an optional closer; the brackets may be missing."""
+    """`[NAME(KEY=LITERAL, …), …]` between an opener and an optional closer; the brackets may be missing.
 
-    opener: str
-    closer: str
+    Without an opener, calls are a list at the start of the output or of a line, and their functions must be tools.
+    """
+
+    opener: str = ""
+    closer: str = ""
 
     @property
     def call_starts(self) -> tuple[CallStart, ...]:
-        return (CallStart(self.opener),)
+        if self.opener:
+            return (CallStart(self.opener),)
+        return CallStart("[", inclusive=True, leading=True), CallStart("\n[", inclusive=True)
 
     @property
     def syntax(self) -> tuple[str, ...]:
-        return (self.closer,)
+        return (self.closer,) if self.closer else ()
+
+    @property
+    def lookalikes(self) -> tuple[str, ...]:
+        return () if self.opener else (rf"(?:(?s:.*)\n)?\s*\[\s*{NAME.pattern[:-1]}+\((?s:.*)",)
 
     def read(self, s: Scanner) -> ScanGenerator[None]:
         yield from s.space()
@@ -57,15 +53,16 @@ class PythonCalls(CallFormat):
         separator = ","
         while separator == ",":
             yield from s.space()
-            call = yield from _read_call(s)
+            call = yield from _read_call(s, only_tools=not self.opener)
             yield from s.space()
             separator = (yield from s.optional(",", "]")) if listed else ""
             if isinstance(call, str):
                 s.emit_json_call(call)
             else:
                 s.emit_call(*call)
-        yield from s.space()
-        yield from s.optional(self.closer)
+        if self.closer:
+            yield from s.space()
+            yield from s.optional(self.closer)
 
     def grammar(self, functions: Sequence[ToolFunction], choice: ToolChoice) -> Grammar:
         calls = [
@@ -86,11 +83,13 @@ class PythonCalls(CallFormat):
         return f"{self.opener}[{', '.join(listed)}]{self.closer}"
 
 
-def _read_call(s: Scanner) -> ScanGenerator[tuple[str, str] | str]:
+def _read_call(s: Scanner, *, only_tools: bool) -> ScanGenerator[tuple[str, str] | str]:
     """Parse a name and its arguments, or a JSON call, which the models write if the prompt asks for it."""
-    if (yield from s.lookahead("{")):
-        return (yield from read_json(s))
+    if not only_tools and (yield from s.lookahead("{")):
+        return (yield from read_call_object(s, in_array=True))
     name = yield from s.name()
+    if only_tools and name not in s.tools:
+        raise CallSyntaxError
     schema = s.schema(name)
     yield from s.expect("(")
     arguments: dict[str, str] = {}
