@@ -148,4 +148,5 @@ def select_parsers(plugins: Plugins, settings: ModelSettings) -> ParserSelection
         reasoning=find("reasoning_parser", settings.reasoning_parser) or both,
         tools=find("tool_call_parser", settings.tool_call_parser) or both,
         auto_tools=settings.enable_auto_tool_choice,
+        repair_calls=settings.repair_tool_calls,
     )

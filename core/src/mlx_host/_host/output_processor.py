@@ -15,7 +15,7 @@ The output is finished when every choice is. A choice that is FINISHED has been 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from mlx_host._engine.stop_strings import StopMatcher
 from mlx_host._host.logprob_alignment import LogprobAligner
@@ -25,7 +25,7 @@ from mlx_host._host.unparsed_markup import MarkupSignatures, UnparsedMarkupDetec
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, FinishReason, OutputCompleted, VisiblePart
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Progress, Started, StopReason, TextDelta
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall, replace_escaped_surrogates
-from mlx_host.requests import ChatRequest
+from mlx_host.requests import ChatRequest, Json
 
 # A visible part, and the log-probabilities of its tokens if it is content.
 Output = tuple[VisiblePart, tuple[Logprobs, ...]]
@@ -49,15 +49,19 @@ class ChoiceState:
         stops: Sequence[str],
         include_stop: bool,
         logprobs: bool,
+        tool_names: Collection[str] = (),
     ) -> None:
         self.index = index
         self.single_call = single_call
         self.detector = detector
         self.has_tool_calls = False
+        self.repaired_calls: list[str] = []
+        self.unknown_calls: list[str] = []
         self.reasoning_tokens = 0
         self.stop: str | None = None
         # Tokens of text that the parser has not emitted yet.
         self._pending_tokens = 0
+        self._tool_names = tool_names
         self._call_ids: set[str] = set()
         self._parser = parser
         self._new_call_id = new_call_id
@@ -89,9 +93,15 @@ class ChoiceState:
             parts += new_parts
         return self._deltas(parts)
 
-    def finish(self) -> list[ChoiceDelta]:
-        """Return what was held back until the end of the text."""
+    def finish(self, *, truncated: bool, only_calls: bool) -> list[ChoiceDelta]:
+        """Return what was held back until the end of the text.
+
+        With `only_calls` the output can only be calls, so that other text is a call that was cut off; it is dropped.
+        """
+        self._parser.truncated = truncated
         parts = self._parser.finish()
+        if only_calls and truncated:
+            parts = [part for part in parts if not isinstance(part, Content)]
         self._count(0, parts)
         output = self._visible(parts)
         output += self._flush()
@@ -129,6 +139,10 @@ class ChoiceState:
             output += self._flush()
             if isinstance(part, ToolCall):
                 self.has_tool_calls = True
+                if part.repaired:
+                    self.repaired_calls.append(part.name)
+                if part.name not in self._tool_names:
+                    self.unknown_calls.append(part.name)
                 arguments = replace_escaped_surrogates(part.arguments)
                 part = ToolCall(part.name, arguments, part.source, self._id(part))
             output.append((part, ()))
@@ -183,7 +197,8 @@ class ChoiceState:
 class OutputProcessor:
     """Converts batches of a model's events to batches of chat events.
 
-    `warning` reports unparsed markup. `finished` is whether every choice is.
+    `warning` reports unparsed markup, repaired calls and calls of unknown functions; `has_unparsed_markup` and
+    `repaired_calls` are for the metrics. `finished` is whether every choice is.
     """
 
     def __init__(self, request: ChatRequest, parsers: ParserSelection, signatures: MarkupSignatures) -> None:
@@ -195,7 +210,14 @@ class OutputProcessor:
         self._tokens = self._discarded_tokens = self._reasoning_tokens = 0
         self.finished = False
         self.has_tool_calls = False
-        self.warning: str | None = None
+        self.has_unparsed_markup = False
+        self.repaired_calls = 0
+        self._warnings: dict[str, None] = {}
+        self._tool_names = frozenset(name for tool in request.tools if (name := _tool_name(tool)))
+
+    @property
+    def warning(self) -> str | None:
+        return "; ".join(self._warnings) or None
 
     def process(self, events: list[Event]) -> list[ChatEvent]:
         """Process one batch; consecutive text of a choice becomes one ChoiceDelta."""
@@ -234,11 +256,12 @@ class OutputProcessor:
                 index,
                 make_parser(self._parsers, self._request, started.generation_prompt),
                 parser_type.new_call_id,
-                UnparsedMarkupDetector(self._signatures),
+                UnparsedMarkupDetector(self._signatures, self._tool_names),
                 single_call=not self._request.parallel_tool_calls,
                 stops=self._request.stop,
                 include_stop=self._request.include_stop,
                 logprobs=self._request.top_logprobs is not None,
+                tool_names=self._tool_names,
             )
 
     def _flush(self, texts: dict[int, list[TextDelta]], out: list[ChatEvent]) -> None:
@@ -263,7 +286,9 @@ class OutputProcessor:
         choice = self._choices.get(index)
         if choice is None:
             return
-        out += choice.finish()
+        # Output that a stop string ends is cut off, too.
+        truncated = reason != "stop" or stop is not None
+        out += choice.finish(truncated=truncated, only_calls=self._request.tool_choice == "required")
         if choice.stop is not None:
             reason, stop = "stop", choice.stop
         # Truncated output has the reason "length" even if it contains a tool call.
@@ -272,8 +297,26 @@ class OutputProcessor:
     def _end(self, choice: ChoiceState, reason: FinishReason, out: list[ChatEvent], stop: str | None = None) -> None:
         self.has_tool_calls = self.has_tool_calls or choice.has_tool_calls
         self._reasoning_tokens += choice.reasoning_tokens
-        if choice.detector.found is not None:
-            used = (self._parsers.reasoning, self._parsers.tools)
-            self.warning = self._signatures.suggestion(choice.detector.found, used)
+        self._warn(choice)
         del self._choices[choice.index]
         out.append(ChoiceCompleted(choice.index, reason, stop))
+
+    def _warn(self, choice: ChoiceState) -> None:
+        used = (self._parsers.reasoning, self._parsers.tools)
+        detector = choice.detector
+        if detector.found is not None:
+            self._warnings[self._signatures.suggestion(detector.found, used)] = None
+        elif detector.call is not None:
+            self._warnings[self._signatures.call_suggestion(detector.call, used)] = None
+        self.has_unparsed_markup = self.has_unparsed_markup or detector.found is not None or detector.call is not None
+        self.repaired_calls += len(choice.repaired_calls)
+        for name in choice.repaired_calls:
+            self._warnings[f"the call of {name!r} was damaged JSON and has been repaired"] = None
+        for name in choice.unknown_calls:
+            self._warnings[f"the output calls {name!r}, which is not one of the request's tools"] = None
+
+
+def _tool_name(tool: Json) -> str | None:
+    function = tool.get("function", tool)
+    name = function.get("name") if isinstance(function, Mapping) else None
+    return name if isinstance(name, str) else None

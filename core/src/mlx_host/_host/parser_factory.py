@@ -38,6 +38,7 @@ class SerialParser(Parser):
         return self._parse_content(self._first.feed(text))
 
     def finish(self) -> list[Part]:
+        self._first.truncated = self._second.truncated = self.truncated
         return self._parse_content(self._first.finish()) + self._second.finish()
 
     def _parse_content(self, parts: list[Part]) -> list[Part]:
@@ -68,6 +69,7 @@ class ConstrainedContentParser(Parser):
         return self._to_content(self._parser.feed(text))
 
     def finish(self) -> list[Part]:
+        self._parser.truncated = self.truncated
         return self._to_content(self._parser.finish()) + self._pending_markers
 
     def _to_content(self, parts: list[Part]) -> list[Part]:
@@ -86,22 +88,24 @@ class ConstrainedContentParser(Parser):
 
 def make_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
     """Create the parser for one choice of a response."""
-    parser = _make_parser(parsers, request, generation_prompt)
+    parser = make_plain_parser(parsers, request, generation_prompt)
     if request.output_format is None or isinstance(parser, PassthroughParser):
         return parser
     return ConstrainedContentParser(parser)
 
 
-def _make_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
+def make_plain_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
+    """Create the parser for an output without an output format."""
     tools = request.tools if parsers.tools else ()
+    repair = parsers.repair_calls
     if parsers.tools is None and parsers.reasoning is None:
         return PassthroughParser()
     if parsers.reasoning is None and parsers.tools is not None:
-        return parsers.tools(generation_prompt=generation_prompt, tools=tools, reasoning=False)
+        return parsers.tools(generation_prompt=generation_prompt, tools=tools, reasoning=False, repair_calls=repair)
     assert parsers.reasoning is not None
     if parsers.tools is None or parsers.tools is parsers.reasoning:
-        return parsers.reasoning(generation_prompt=generation_prompt, tools=tools)
+        return parsers.reasoning(generation_prompt=generation_prompt, tools=tools, repair_calls=repair)
     return SerialParser(
         parsers.reasoning(generation_prompt=generation_prompt),
-        parsers.tools(generation_prompt="", tools=tools, reasoning=False),
+        parsers.tools(generation_prompt="", tools=tools, reasoning=False, repair_calls=repair),
     )

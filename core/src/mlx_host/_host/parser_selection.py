@@ -16,12 +16,14 @@ log = logging.getLogger(__name__)
 class ParserSelection:
     """The parsers for reasoning and for tool calls, which may be the same; None leaves the markup in the content.
 
-    `auto_tools` is whether the model is offered the request's tools if tool_choice is auto.
+    `auto_tools` is whether the model is offered the request's tools if tool_choice is auto. `repair_calls` is whether
+    calls with damaged JSON are repaired.
     """
 
     reasoning: type[Parser] | None = None
     tools: type[Parser] | None = None
     auto_tools: bool = True
+    repair_calls: bool = True
 
 
 NO_PARSERS = ParserSelection()

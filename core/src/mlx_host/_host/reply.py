@@ -63,7 +63,7 @@ class ModelReply:
     """A reply that yields the model's events; see `mlx_host.api.Reply`.
 
     A wrapper that leaves the reply before its last event may set `outcome`, which is "cancelled" otherwise. It sets
-    `unparsed_markup` to a warning about markup in the output; `warning` is the model's.
+    `output_warning` to a warning about the output; `warning` is the model's.
     """
 
     def __init__(
@@ -78,7 +78,9 @@ class ModelReply:
         self.keep_alive = keep_alive
         self.outcome: str | None = None
         self.warning: str | None = None
-        self.unparsed_markup: str | None = None
+        self.output_warning: str | None = None
+        self.has_unparsed_markup = False
+        self.repaired_calls = 0
         self._progress: Progress | None = QUEUED
         self.prompt_tokens = 0
         self.cached_tokens = 0
@@ -225,7 +227,9 @@ class ModelReply:
                 prompt_tokens=self.prompt_tokens,
                 cached_tokens=self.cached_tokens,
                 completion_tokens=self.completion_tokens,
-                warning=self.unparsed_markup,
+                warning=self.output_warning,
+                has_unparsed_markup=self.has_unparsed_markup,
+                repaired_calls=self.repaired_calls,
                 gaps=tuple(self._gaps),
                 first_output_tokens=self._first_output_tokens or self.completion_tokens,
                 audio_seconds=self._audio_seconds,
@@ -273,7 +277,7 @@ class ChatReply:
 
     @property
     def warning(self) -> str | None:
-        warnings = filter(None, (self._reply.warning, self._reply.unparsed_markup))
+        warnings = filter(None, (self._reply.warning, self._reply.output_warning))
         return " ".join(warnings) or None
 
     @property
@@ -324,4 +328,6 @@ class ChatReply:
         if processor.has_tool_calls and reply.outcome != "length":
             reply.outcome = "tool_calls"
         reply.outcome = reply.outcome or "stop"
-        reply.unparsed_markup = processor.warning
+        reply.output_warning = processor.warning
+        reply.has_unparsed_markup = processor.has_unparsed_markup
+        reply.repaired_calls = processor.repaired_calls

@@ -13,6 +13,7 @@ from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
 from mlx_host._host.catalog import DEFAULT_LIMITS, ModelLimits
 from mlx_host._host.constraints import enforces_tool_schemas, with_constraint
+from mlx_host._host.history import with_parsed_history
 from mlx_host._host.lifecycle import STARTING, Lifecycle
 from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, resolve_auto_parser
 from mlx_host._host.request_queue import RequestQueue, clamp_retry_after
@@ -214,7 +215,8 @@ class ServedModel:
         """Run an admitted request in the current process, or in the next one if it has exited."""
         self.check_available()
         assert self.capabilities is not None  # The queue admits no request before the model is loaded.
-        handle.request = with_constraint(handle.request, self.name, self.capabilities, self.parsers)
+        request = with_parsed_history(handle.request, self.parsers)
+        handle.request = with_constraint(request, self.name, self.capabilities, self.parsers)
         engine = self._supervisor.engine
         if engine is not None and engine.alive and self.state is ModelState.READY:
             engine.submit(handle)

@@ -41,6 +41,11 @@ class ModelSettings(BaseModel):
         True,
         description="Offer tools to the model when `tool_choice` is `auto`. If disabled, `auto` behaves like `none`.",
     )
+    repair_tool_calls: bool = Field(
+        True,
+        description="Repair tool calls whose JSON is damaged, if the result conforms to the tool's schema. "
+        "If disabled, they are text.",
+    )
     max_concurrency: int | None = Field(
         None, ge=1, description="Maximum number of running requests. Defaults to the backend's own limit."
     )

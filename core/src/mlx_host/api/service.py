@@ -66,7 +66,8 @@ class RequestRecord:
     the model was available and had a free slot; `first_token` is the time to first token (TTFT), which includes
     `queued`, None if there was no output. `gaps` are the inter-token latencies (ITL). `first_output_tokens` is the
     number of tokens in the first output. `audio_seconds` is the length of the audio, if it was an input. `warning`
-    reports unparsed markup.
+    reports unparsed markup, repaired calls and calls of unknown functions; `has_unparsed_markup` and `repaired_calls`
+    count the first two.
     """
 
     id: str
@@ -85,6 +86,8 @@ class RequestRecord:
     first_output_tokens: int = 1
     audio_seconds: float | None = None
     error: str | None = None
+    has_unparsed_markup: bool = False
+    repaired_calls: int = 0
 
     @property
     def tokens_per_second(self) -> float | None:

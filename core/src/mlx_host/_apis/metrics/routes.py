@@ -39,6 +39,7 @@ class RequestCounters:
         self._unparsed = counter(
             "unparsed_answers", "Responses with unparsed tool-call or reasoning markup in the content."
         )
+        self._repaired = counter("repaired_tool_calls", "Tool calls whose JSON was damaged and has been repaired.")
         self._prompt = counter("prompt_tokens", "Prompt tokens, including cached ones.")
         self._cached = counter("cached_tokens", "Prompt tokens found in the prefix cache.")
         self._completion = counter("completion_tokens", "Completion tokens.")
@@ -52,7 +53,9 @@ class RequestCounters:
     def add(self, record: RequestRecord) -> None:
         model = record.model
         self._requests.labels(model, record.task, record.outcome).inc()
-        if record.warning is not None:
+        if record.repaired_calls:
+            self._repaired.labels(model).inc(record.repaired_calls)
+        if record.has_unparsed_markup:
             self._unparsed.labels(model).inc()
         self._prompt.labels(model).inc(record.prompt_tokens)
         self._cached.labels(model).inc(record.cached_tokens)
