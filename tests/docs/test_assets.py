@@ -38,9 +38,11 @@ def expressions() -> list[str]:
 
 
 def test_the_dashboard_and_the_queries_use_existing_metrics_and_labels() -> None:
-    with running_server("--backend", "scripted") as server:
-        # Counters have no labels before they count, so the output has unparsed markup.
-        post(server, {"messages": text_script('<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>')})
+    with running_server("--backend", "scripted", "--parser", "qwen3") as server:
+        # Counters have no labels before they count, so the outputs have unparsed markup and a damaged call.
+        call = '<tool_call>\n{"name": "f", "arguments": {},}\n</tool_call>'
+        for tools in ([], [{"type": "function", "function": {"name": "f"}}]):
+            post(server, {"messages": text_script(call), "tools": tools})
         families = list(text_string_to_metric_families(get(server, "/metrics").text))
     labels = {sample.name: set(sample.labels) for family in families for sample in family.samples}
     page = (ROOT / "docs" / "api" / "metrics.md").read_text(encoding="utf-8")

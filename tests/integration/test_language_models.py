@@ -286,3 +286,34 @@ def test_the_context_length_can_be_configured(tiny: ServerProcess, tmp_path: Pat
         assert response.usage.prompt_tokens < whole(sdk(tiny), user("Hi."), max_tokens=2).usage.prompt_tokens
         with pytest.raises(openai.BadRequestError, match="maximum context length is 20 tokens"):
             whole(sdk(server), user("word " * 30))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_markup_in_the_history_does_not_end_the_conversation(gpt_oss_template: ServerProcess, stream: bool) -> None:
+    history = [
+        *user("Hi."),
+        {"role": "assistant", "content": '<|channel|>commentary to=functions.f json<|message|>{"a": <|call|>'},
+        *user("And?"),
+    ]
+    with sdk(gpt_oss_template) as client:
+        assert client.chat.completions.create(model="any", messages=history, max_tokens=2, stream=stream)
+        client.responses.create(model="any", input=history, max_output_tokens=2)
+    response = post(gpt_oss_template, {"messages": history, "max_tokens": 2}, "/v1/messages")
+    assert response.status_code == 200, response.text
+    assert post(gpt_oss_template, {"messages": history}, "/tokenize").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def gpt_oss_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server whose chat template rejects channel markers in content, like that of gpt-oss."""
+    folder = write_tiny_llama(tmp_path_factory.mktemp("channels"))
+    template = folder / "channels.jinja"
+    template.write_text(
+        "{% for m in messages %}{% if '<|channel|>' in (m.content or '') or '<|message|>' in (m.content or '') %}"
+        "{{ raise_exception('channel markers in content') }}{% endif %}"
+        "<|start|>{{ m.role }}<|message|>{{ m.content }}<|end|>{% endfor %}<|start|>assistant",
+        encoding="utf-8",
+    )
+    flags = ["--chat-template-file", str(template), "--parser", "harmony"]
+    with running_server("--backend", "lm", "--model", str(folder), *flags, *FAST_BLAS) as server:
+        yield server

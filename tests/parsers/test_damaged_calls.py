@@ -455,3 +455,60 @@ def test_minimax_attributes_and_block(quote: str, block: bool) -> None:
     text = INVOKE.replace('"', quote) + "</parameter>\n</invoke>\n"
     text = f"{text}</minimax:tool_call>" if block else text.removeprefix("<minimax:tool_call>\n")
     assert parse("minimax", text) == ([OSLO], "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'The tag `<tool_call>{"name": "now"}</tool_call>` is how.',
+        "Write `<tool_call>` first.",
+        '```<tool_call>{"name": "now"}</tool_call>```',
+    ],
+)
+@pytest.mark.parametrize("parser", ["qwen3", "hermes", "qwen3_coder"])
+def test_a_call_in_backticks_is_text(parser: str, text: str) -> None:
+    assert parse(parser, text) == ([], text)
+
+
+def test_a_call_after_closed_backticks() -> None:
+    call = wrapped('{"name": "now"}')
+    for text in ("Use `ls`", "Use it:\n```\nls\n```\n", "```\n"):
+        assert parse("qwen3", text + call) == ([("now", {})], text)
+
+
+OSLO_CALL = '{"name": "get_weather", "parameters": {"city": "Oslo"}}'
+
+
+@pytest.mark.parametrize("parser", ["llama3_json", "hermes"])
+@pytest.mark.parametrize(("before", "after"), [("", ""), ("Sure, let me check.", "\n"), ("```\nls\n```\nSo:", "\n\n")])
+def test_a_json_call_on_a_line(parser: str, before: str, after: str) -> None:
+    calls, content = parse(parser, before + after + OSLO_CALL)
+    assert (calls, content.strip()) == ([OSLO], before)
+
+
+@pytest.mark.parametrize("parser", ["llama3_json", "hermes"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"So {OSLO_CALL}",
+        f"As:\n```json\n{OSLO_CALL}\n```",
+        f"As:\n```json\n[\n{OSLO_CALL}\n]\n```",
+        'As:\n{"name": "other", "parameters": {}}',
+        'As:\n{"city": "Oslo"}',
+    ],
+)
+def test_other_json_is_text(parser: str, text: str) -> None:
+    assert parse(parser, text) == ([], text)
+
+
+@pytest.mark.parametrize("before", ["", "<|python_tag|>", "I look.\n"])
+def test_python_calls_of_llama(before: str) -> None:
+    text = before + '[get_weather(city="Oslo"), now()]'
+    calls, content = parse("llama3_json", text)
+    assert calls == [OSLO, ("now", {})]
+    assert content == before.removeprefix("<|python_tag|>").rstrip()
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "[other()]", "[now](https://example.com)", "See\n[now]"])
+def test_lists_are_text(text: str) -> None:
+    assert parse("llama3_json", text) == ([], text)

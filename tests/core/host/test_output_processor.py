@@ -9,7 +9,7 @@ from mlx_host._host.output_processor import OutputProcessor
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import MarkupSignatures
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted
-from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, TextDelta
+from mlx_host.events import ChoiceFinished, Event, Finished, Progress, Started, StopReason, TextDelta
 from mlx_host.grammar import JsonValue
 from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall
 from mlx_host.requests import ChatRequest
@@ -171,3 +171,15 @@ class Closed(Bracketed):
 def test_markers_are_parsed_only_after_constrained_content() -> None:
     out = read(ask(output_format=JsonValue(True)), answer_of(".1.5.."), 1, ParserSelection(Closed, Closed))
     assert summary(out) == ("1.5", "", [], "stop")
+
+
+@pytest.mark.parametrize(("reason", "stop"), [("length", None), ("stop", "!")])
+def test_a_forced_call_that_is_cut_off_is_dropped(reason: StopReason, stop: str | None) -> None:
+    events = answer_of("[f]", reason=reason, stop=stop)
+    events[-1:-1] = [TextDelta("[g")]
+    assert summary(read(ask(tools=TOOLS, tool_choice="required"), events, 1)) == ("", "", ["f"], finish_of(reason))
+    assert summary(read(ask(tools=TOOLS), events, 1)) == ("[g", "", ["f"], finish_of(reason))
+
+
+def finish_of(reason: StopReason) -> str:
+    return "tool_calls" if reason == "stop" else reason

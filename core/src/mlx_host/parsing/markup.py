@@ -4,8 +4,8 @@ A family declares its markers and call formats. Rules for all families:
 
 * The output starts in reasoning if the generation prompt opens reasoning without closing it. A repeated opening marker
   is removed. Reasoning that is never closed lasts to the end; a closing marker in content is removed. In content, a
-  reasoning marker directly after a quotation mark or backtick is text, and so is a call start after a backtick that is
-  still open on its line: the output is quoting it.
+  reasoning marker directly after a quotation mark or backtick is text, and so is a call start directly after a backtick
+  that opens code: the output is quoting it.
 * Text that a reader rejects is text. The calls that it has emitted before are kept.
 * A call in reasoning is pending. If the reasoning is closed later, the call was part of it and is not emitted; if the
   output ends first, the model forgot the closing marker, and the call is emitted. A closing marker inside a complete
@@ -207,7 +207,7 @@ class MarkupParser(Parser):
         marker = s.text[begin:end]
         if marker in self._readers:
             is_markup = self._readers[marker][0].is_markup
-            if not (builder.in_code_span if is_markup else builder.in_fence):
+            if not (builder.after_open_backtick if is_markup else builder.in_fence):
                 return self._start_call(marker)
             if not is_markup:
                 # The next call may begin on this line.

@@ -90,9 +90,9 @@ class PartBuilder:
         self._code = CodeTracker()
 
     @property
-    def in_code_span(self) -> bool:
-        """Whether a backtick on the current line of content is still open."""
-        return not self.may_be_reasoning and self._code.in_span
+    def after_open_backtick(self) -> bool:
+        """Whether content ends with a backtick that opens code."""
+        return not self.may_be_reasoning and self.last_char == "`" and self._code.in_span
 
     @property
     def in_fence(self) -> bool:

@@ -121,8 +121,21 @@ def _is_end(s: Scanner, closers: tuple[str, ...]) -> ScanGenerator[bool]:
     return True
 
 
+def _ends_value(s: Scanner, siblings: Collection[str], closers: tuple[str, ...]) -> ScanGenerator[bool]:
+    """Return whether the tag after a token ends text whose closing tag is missing."""
+    found = yield from s.lookahead(*(f"<{key}>" for key in siblings), "</invoke>")
+    if found != "</invoke>":
+        return bool(found)
+    mark = s.mark()
+    yield from s.expect(found)
+    yield from s.space()
+    ends = bool(closers and (yield from s.lookahead(*closers))) or (yield from at_natural_end(s, *closers))
+    s.rewind(mark)
+    return ends
+
+
 def _read_element(
-    s: Scanner, tag: str, schema: Schema, depth: int, siblings: Collection[str]
+    s: Scanner, tag: str, schema: Schema, depth: int, siblings: Collection[str], closers: tuple[str, ...]
 ) -> ScanGenerator[ElementContent]:
     """Parse text after an opening tag through its closing tag; return the element's content.
 
@@ -136,7 +149,7 @@ def _read_element(
             pieces.append(text)
             if (yield from s.optional(f"</{tag}>")):
                 return "".join(pieces)
-            if (yield from s.lookahead(*(f"<{key}>" for key in siblings), "</invoke>")):
+            if (yield from _ends_value(s, siblings, closers)):
                 s.rewind(start)
                 s.take(s.pos + len(text))
                 return "".join(pieces).removesuffix("\n")
@@ -165,7 +178,7 @@ def _read_children(
         yield from s.expect(">")
         inner = schema.item() if _is_item(child, schema) else schema.member(child)
         siblings = schema.members() - {child, *(name for name, _ in children)} if depth == 1 else ()
-        children.append((child, (yield from _read_element(s, child, inner, depth + 1, siblings))))
+        children.append((child, (yield from _read_element(s, child, inner, depth + 1, siblings, closers))))
         yield from s.space()
         if depth == 1 and (yield from _is_end(s, closers)):
             break
