@@ -1,7 +1,7 @@
 """Parsing of damaged JSON in calls, and its repair if the damage has only one sensible reading.
 
-`json-repair` is not used: it needs the whole text, but the end of a call is found by parsing its JSON; it returns a value
-for every text, including truncated strings and prose; and it takes 20 seconds for a string of 1 MB.
+`json-repair` is not used: it needs the whole text, but the end of a call is found by parsing its JSON; it returns a
+value for every text, including truncated strings and prose; and it takes 20 seconds for a string of 1 MB.
 """
 
 from __future__ import annotations

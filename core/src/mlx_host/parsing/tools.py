@@ -69,7 +69,11 @@ class Tools:
             return False
 
     def _parameters(self, function: str) -> object:
-        return self._functions.get(self.resolve(function), {}).get("parameters")
+        parameters = self._functions.get(self.resolve(function), {}).get("parameters")
+        if not isinstance(parameters, dict):
+            return parameters
+        # Some clients send null for keywords without a value.
+        return {key: value for key, value in parameters.items() if value is not None}
 
 
 def _reject_reference(reference: str) -> NoReturn:
