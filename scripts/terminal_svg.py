@@ -31,7 +31,7 @@ COLUMNS, LINES = 100, 40
 
 
 def record() -> tuple[str, str]:
-    """Return what the server writes to a terminal until it has logged REQUEST, with escape codes, and REQUEST's output."""
+    """Return what the server writes to a terminal until it has logged the request, and the output of the request."""
     main, side = pty.openpty()
     termios.tcsetwinsize(side, (LINES, COLUMNS))
     process = subprocess.Popen(
@@ -50,7 +50,7 @@ def record() -> tuple[str, str]:
                 continue
             if b"ready: " in output and response is None:
                 response = subprocess.run(REQUEST, shell=True, capture_output=True, text=True, check=True).stdout
-            if b"chat/completions" in output and response is not None:
+            if b" ttft " in output and response is not None:
                 return output.decode(), response
     finally:
         process.send_signal(signal.SIGINT)
