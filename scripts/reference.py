@@ -82,14 +82,15 @@ def _setting(name: str, names: SettingNames[Any], anchor: str = "") -> str:
     field = names.schema.model_fields[name]
     kind = plain(field.annotation)
     flag = names.name(name)
-    flags = [flag, *(negation for negation in names.negations(name)[:1] if negation)]
+    (opposite, *_) = names.negations(name)
     facts = {
         "Type": _kind(kind),
         "Default": _default(field, kind),
+        "Opposite": f"`{flag_name(opposite)}`" if opposite else "",
         "Variable": f"`{variable_name(flag)}`",
     }
     lines = [f"{fact}: {value}" for fact, value in facts.items() if value]
-    heading = f"### {', '.join(f'`{flag_name(each)}`' for each in flags)} {{ #{anchor}{flag.replace('_', '-')} }}"
+    heading = f"### `{flag_name(flag)}` {{ #{anchor}{flag.replace('_', '-')} }}"
     return "\n\n".join((heading, escaped(field.description or ""), " · ".join(lines) + "\n{ .facts }"))
 
 

@@ -1,6 +1,6 @@
 """Records docs/assets/terminal.svg from a real server: `uv run python -m scripts.terminal_svg`.
 
-Runs `mlx-host run` in a pseudo-terminal until it is ready, sends one request, and draws both outputs.
+Runs `mlx-host run` in a pseudo-terminal, sends one request when it is ready, and draws both outputs.
 Needs curl, jq and the port 8000.
 """
 
@@ -31,7 +31,7 @@ COLUMNS, LINES = 100, 40
 
 
 def record() -> tuple[str, str]:
-    """Return what the server writes to a terminal until it is ready, with escape codes, and the output of REQUEST."""
+    """Return what the server writes to a terminal until it has logged the request, and the output of the request."""
     main, side = pty.openpty()
     termios.tcsetwinsize(side, (LINES, COLUMNS))
     process = subprocess.Popen(
@@ -42,13 +42,16 @@ def record() -> tuple[str, str]:
         env={**os.environ, "TERM": "xterm-256color", "COLUMNS": str(COLUMNS)},
     )
     os.close(side)
-    output = b""
+    output, response = b"", None
     try:
         for chunk in _read(main):
             output += chunk
-            if b"ready: " in output and output.endswith(b"\n"):
-                done = subprocess.run(REQUEST, shell=True, capture_output=True, text=True, check=True)
-                return output.decode(), done.stdout
+            if not output.endswith(b"\n"):
+                continue
+            if b"ready: " in output and response is None:
+                response = subprocess.run(REQUEST, shell=True, capture_output=True, text=True, check=True).stdout
+            if b" ttft " in output and response is not None:
+                return output.decode(), response
     finally:
         process.send_signal(signal.SIGINT)
         # The server blocks when the terminal's buffer is full, so the rest is read before waiting for it.
