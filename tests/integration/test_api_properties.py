@@ -43,7 +43,7 @@ TEMPLATE = """\
 {% endfor -%}
 {%- if add_generation_prompt %}<assistant>{% endif -%}"""
 PNG = "iVBORw0KGgo="
-LIMITS = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+LIMITS: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.strip)
 NAMES = st.sampled_from(("get_weather", "search", "run"))
