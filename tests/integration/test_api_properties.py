@@ -43,7 +43,7 @@ TEMPLATE = """\
 {% endfor -%}
 {%- if add_generation_prompt %}<assistant>{% endif -%}"""
 PNG = "iVBORw0KGgo="
-LIMITS = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+LIMITS: Any = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.strip)
 NAMES = st.sampled_from(("get_weather", "search", "run"))
@@ -393,7 +393,7 @@ def of_message(message: Any) -> Content:
 
 async def contents(apis: Apis) -> dict[str, Content]:
     """The content of the model's output in each API, plain and streamed."""
-    model = {"model": "m"}
+    model: Any = {"model": "m"}
     chat, response, message = as_chat(OFFERED), as_response(OFFERED), as_message(OFFERED)
     del message["system"]
     found = {
