@@ -357,7 +357,8 @@ def flux(folder: Path) -> Backend:
         **connection_requests("/images/generations", image),
     }
     stream = Stream("/images/generations", json.dumps(image).encode())
-    return Backend("flux", str(write_tiny_flux(folder)), (), stream, heavy)
+    options = ("--config-name", "flux2-klein-4b", "--quantize", "16")
+    return Backend("flux", str(write_tiny_flux(folder)), options, stream, heavy)
 
 
 BACKENDS = (lm, vlm, embeddings, whisper, flux)

@@ -102,4 +102,6 @@ def read_arguments(block: Block, args: Sequence[str]) -> None:
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         assert words[0] in command.commands, f"{block}: unknown command {words[0]!r}"
         command = command.commands[words.pop(0)]
-    command.make_context(command.name, words, obj=cli.context_settings["obj"])
+    # A group without a command prints its help.
+    with contextlib.suppress(click.exceptions.NoArgsIsHelpError):
+        command.make_context(command.name, words, obj=cli.context_settings["obj"])

@@ -393,7 +393,7 @@ def of_message(message: Any) -> Content:
 
 async def contents(apis: Apis) -> dict[str, Content]:
     """The content of the model's output in each API, plain and streamed."""
-    model = {"model": "m"}
+    model: Any = {"model": "m"}
     chat, response, message = as_chat(OFFERED), as_response(OFFERED), as_message(OFFERED)
     del message["system"]
     found = {

@@ -200,7 +200,7 @@ def test_message_fields_are_listed_unless_the_template_reads_them(tiny: ServerPr
 def test_a_stream_continues_while_a_long_text_is_tokenized(tiny: ServerProcess) -> None:
     async def main() -> int:
         endless: dict[str, Any] = {"max_tokens": 400, "logit_bias": {"2": -100}}
-        long = {"prompt": "The quick brown fox jumps over the lazy dog. " * 10_000}
+        long = {"prompt": "The quick brown fox jumps over the lazy dog. " * 40_000}
         async with openai.AsyncOpenAI(base_url=f"{tiny.url}/v1", api_key="none", timeout=60) as client:
             stream = await client.chat.completions.create(model="any", messages=user("Hi"), stream=True, **endless)
             tokenizing = asyncio.create_task(client.post(f"{tiny.url}/tokenize", body=long, cast_to=object))
@@ -211,7 +211,7 @@ def test_a_stream_continues_while_a_long_text_is_tokenized(tiny: ServerProcess) 
             return chunks
 
     # Before the response; without a separate thread, none but those of the first steps.
-    assert asyncio.run(main()) > 100
+    assert asyncio.run(main()) > 30
 
 
 def test_a_seed_is_deterministic_in_a_batch(tiny: ServerProcess) -> None:

@@ -14,11 +14,11 @@ from mlx_host._apis.images.progress import ProgressBars, ProgressContext
 from mlx_host._apis.images.schema import ImageBody
 from mlx_host._apis.images.service import ImageService
 from mlx_host._apis.images.settings import ImageSettings
+from mlx_host._logs.formats import TerminalHandler
 from mlx_host.api import Service
 from mlx_host.events import Event, Finished, ImageCompleted, ImagesStarted, Progress
 from mlx_host.requests import ImageGenerationRequest
 from rich.console import Console
-from rich.logging import RichHandler
 
 from tests.support.fake_service import ListedService, connected
 
@@ -29,7 +29,7 @@ STARTED = ImagesStarted(prompt_tokens=1, width=16, height=16, steps=2)
 def terminal() -> Iterator[io.StringIO]:
     """Log to a terminal."""
     screen = io.StringIO()
-    handler = RichHandler(console=Console(file=screen, force_terminal=True, width=100))
+    handler = TerminalHandler(console=Console(file=screen, force_terminal=True, width=100))
     logging.getLogger().addHandler(handler)
     yield screen
     logging.getLogger().removeHandler(handler)

@@ -44,6 +44,10 @@ def install(app: FastAPI, apis: Iterable[MountedApi]) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+# The members of an error in OpenAI's format that only some errors have.
+NULLABLE = ("param", "code")
+
+
 def _describe(document: dict[str, Any], apis: Iterable[MountedApi]) -> None:
     for api in apis:
         for route in api.routes:
@@ -60,6 +64,8 @@ def _describe(document: dict[str, Any], apis: Iterable[MountedApi]) -> None:
                 if "requestBody" in operation and api.submits:
                     for error in MODEL_ERRORS:
                         _add_error(responses, api, error)
+                # Other statuses, such as 404, 409 and 413, have the same format.
+                _add_error(responses, api, INVALID, "4XX")
     for name in FASTAPI_ERRORS:
         document.get("components", {}).get("schemas", {}).pop(name, None)
 
@@ -85,7 +91,8 @@ def _restore_nulls(operation: dict[str, Any], route: Route) -> None:
                 described["content"][media_type]["example"] = content["example"]
 
 
-def _add_error(responses: dict[str, Any], api: MountedApi, error: RequestError) -> None:
+def _add_error(responses: dict[str, Any], api: MountedApi, error: RequestError, statuses: str | None = None) -> None:
+    """Describe the response for an error, for its status or a range of statuses such as `4XX`."""
     try:
         response = api.endpoints.error(error)
         text = bytes(response.body).decode()
@@ -95,15 +102,17 @@ def _add_error(responses: dict[str, Any], api: MountedApi, error: RequestError) 
         log.exception("%s failed to format an error for the OpenAPI document", api)
         return
     content = {response.media_type or "text/plain": {"schema": _schema(example), "example": example}}
-    description = HTTPStatus(response.status_code).phrase
-    responses.setdefault(str(response.status_code), {"description": description, "content": content})
+    status = statuses or str(response.status_code)
+    description = HTTPStatus(response.status_code).phrase if statuses is None else "Another error of the request"
+    responses.setdefault(status, {"description": description, "content": content})
 
 
 def _schema(example: Any) -> dict[str, Any]:
-    """Return the schema of an error's body; a null may be a string in another error."""
+    """Return the schema of an error's body; what is null may be a string in another error, and the reverse."""
     match example:
         case dict():
-            return {"type": "object", "properties": {name: _schema(value) for name, value in example.items()}}
+            properties = {name: _schema(None if name in NULLABLE else value) for name, value in example.items()}
+            return {"type": "object", "properties": properties}
         case str():
             return {"type": "string"}
         case None:
