@@ -30,7 +30,7 @@ def commands() -> Iterator[tuple[str, str]]:
 def test_commands_in_sentences_are_valid(page: str, command: str) -> None:
     words = command.split()
     # A command's name, or its beginning, can be mentioned without its required arguments.
-    complete = "--model" in words or words[0] not in ("run", "launch", "bench", "parser")
+    complete = "--model" in words or words[0] not in ("run", "launch", "bench", "parser", "service")
     complete = complete and command != "plugins new"
     read_arguments(Block(page, 0, "sh", "", command), words if complete else [*words, "--help"])
 
