@@ -72,7 +72,7 @@ class Capabilities:
 
     `concurrency` is the maximum number of running requests, `context_length` is in tokens, `chat_template` is the
     template's source. `structured_outputs`: whether the model honours `GenerationRequest.constraint`.
-    `supported_parameters` are the optional parameters that it honours, see Model. The host sets `tools` and
+    `supported_parameters`, `sampling_defaults` and `input_modalities` are as in Model. The host sets `tools` and
     `reasoning`: whether a parser extracts the model's tool calls and reasoning.
     """
 
@@ -84,6 +84,8 @@ class Capabilities:
     tools: bool = False
     reasoning: bool = False
     supported_parameters: frozenset[str] = frozenset()
+    sampling_defaults: Mapping[str, float] = field(default_factory=dict)
+    input_modalities: frozenset[str] | None = None
 
 
 class Model(ABC):
@@ -94,6 +96,9 @@ class Model(ABC):
     selects a parser. `supports_structured_outputs`: whether `GenerationRequest.constraint` is honoured.
     `supported_parameters` names the optional parameters that are honoured: fields of Sampling from `min_tokens` on, and
     "max_reasoning_tokens". Core rejects requests that use other ones, and reports `max_reasoning_tokens` as ignored.
+    `sampling_defaults` are the values of fields of Sampling that are in force if a request does not set them; APIs
+    report them. `input_modalities` are the kinds of input that messages may contain: "text", "image", "audio"; None:
+    unknown. APIs omit others from the history of a conversation, which a client cannot change.
     """
 
     supported_requests: ClassVar[tuple[type[Request], ...]] = (ChatRequest,)
@@ -102,6 +107,8 @@ class Model(ABC):
     chat_template: str | None = None
     supports_structured_outputs: bool = False
     supported_parameters: frozenset[str] = frozenset()
+    sampling_defaults: Mapping[str, float] = {}
+    input_modalities: frozenset[str] | None = None
 
     @abstractmethod
     def generate(self, request: Any) -> Iterator[Event | None]:

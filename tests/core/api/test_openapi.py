@@ -104,7 +104,10 @@ def shape(value: Any) -> Any:
             return ...
 
 
-@pytest.mark.parametrize("name", [name for name, each in OPERATIONS.items() if "requestBody" in each])
+# Paths with a parameter need an object that exists.
+@pytest.mark.parametrize(
+    "name", [name for name, each in OPERATIONS.items() if "requestBody" in each and "{" not in name]
+)
 def test_an_example_request_has_a_response_like_the_example(name: str) -> None:
     operation = OPERATIONS[name]
     method, path = name.split()

@@ -36,7 +36,7 @@ def completion_form(**more: Any) -> Grammar | None:
 
 def response_form(**more: Any) -> Grammar | None:
     body = ResponsesBody.model_validate({"input": "x", **more})
-    return responses_request(body, [{"type": "message", "role": "user", "content": "x"}]).output_format
+    return responses_request(body, [], [{"type": "message", "role": "user", "content": "x"}]).chat.output_format
 
 
 @pytest.mark.parametrize("read", [chat_form, completion_form])

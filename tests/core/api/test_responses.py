@@ -202,6 +202,14 @@ def test_request_fields_are_in_the_response(server: ServerProcess) -> None:
         "tool_choice": "none",
         "truncation": "auto",
         "store": False,
+        "presence_penalty": 0.25,
+        "frequency_penalty": 0.5,
+        "max_tool_calls": 3,
+        "prompt_cache_key": "k",
+        "safety_identifier": "s",
+        "service_tier": "flex",
+        "reasoning": {"effort": "low", "summary": "auto"},
+        "text": {"format": {"type": "text"}, "verbosity": "low"},
     }
     body = post(server, {"model": "m", "input": text_script("x"), "tools": [TOOL], **asked}, RESPONSES).json()
     assert {key: body[key] for key in asked} == asked
@@ -213,14 +221,14 @@ def test_request_fields_are_in_the_response(server: ServerProcess) -> None:
 def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
     body = {
         "input": text_script("x"),
-        "include": ["reasoning.encrypted_content", "message.output_text.logprobs"],
+        "include": ["file_search_call.results", "reasoning.encrypted_content", "message.output_text.logprobs"],
         "reasoning": {"effort": "low", "summary": "auto"},
         "text": {"format": {"type": "text"}, "verbosity": "low"},
         "tools": [{**TOOL, "strict": True}],
         "prompt_cache_key": "k",
         "user": None,
     }
-    names = "include.reasoning.encrypted_content, prompt_cache_key, reasoning.summary, text.verbosity, tools.strict"
+    names = "include.file_search_call.results, prompt_cache_key, reasoning.summary, text.verbosity, tools.strict"
     for stream in (False, True):
         response = post(server, {**body, "stream": stream}, RESPONSES)
         assert response.headers["x-mlx-host-ignored"] == names
@@ -232,11 +240,13 @@ def test_fields_without_effect_are_listed(server: ServerProcess) -> None:
         ({}, "input", "missing"),
         ({"input": []}, "input", "missing"),
         ({"input": 5}, "input", "must be a string or a list, got 5"),
-        ({"input": "x", "background": True}, "background", "not supported"),
-        ({"input": "x", "conversation": "conv_1"}, "conversation", "not supported"),
+        ({"input": "x", "background": True, "store": False}, "background", "store"),
+        ({"input": "x", "conversation": "c", "previous_response_id": "r"}, "conversation", "combined"),
         ({"input": "x", "prompt": {"id": "p"}}, "prompt", "not supported"),
         ({"input": "x", "tools": [{**TOOL, "strict": "very"}]}, "tools[0].strict", "must be a boolean"),
-        ({"input": "x", "tools": [{"type": "web_search"}]}, "tools[0].type", "'web_search'"),
+        ({"input": "x", "tools": [{"type": 5}]}, "tools[0].type", "must be a string"),
+        ({"input": "x", "tool_choice": {"type": "web_search"}}, "tool_choice.type", "'web_search'"),
+        ({"input": "x", "tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice", "no tools"),
         ({"input": "x", "tools": [{"type": "function"}]}, "tools[0].name", "non-empty string"),
         ({"input": "x", "tools": [{**TOOL, "parameters": "p"}]}, "tools[0].parameters", "must be an object"),
         ({"input": "x", "max_output_tokens": 0}, "max_output_tokens", "at least 1"),

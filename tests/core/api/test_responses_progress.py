@@ -14,7 +14,7 @@ from mlx_host._apis.responses import RESPONSES, ResponsesSettings
 from mlx_host._apis.responses.builder import ResponseBuilder
 from mlx_host._apis.responses.service import ResponseService
 from mlx_host._http.app import make_app, mount
-from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, ModelState, ModelStatus, OutputCompleted
+from mlx_host.api import Caller, ChatEvent, ChoiceCompleted, ChoiceDelta, ModelState, ModelStatus, OutputCompleted
 from mlx_host.errors import EngineError, RequestError
 from mlx_host.events import Progress, Started
 from mlx_host.parsing import Content
@@ -69,6 +69,9 @@ class ScriptedService:
         self.keep_alive = 0.0
         self.replies: asyncio.Queue[ScriptedReply] = asyncio.Queue()
         self._by_id: dict[str, ScriptedReply] = {}
+
+    def model(self, name: str, caller: Caller) -> ModelStatus:
+        return ScriptedReply.model
 
     def chat(self, request: ChatRequest, **_: Any) -> ScriptedReply:
         reply = self._by_id[request.id] = ScriptedReply(request, self.keep_alive)

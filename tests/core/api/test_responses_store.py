@@ -13,9 +13,10 @@ from typing import Any
 
 import openai
 import pytest
+from mlx_host._apis.responses.conversation_store import StoreLimits
 from mlx_host._apis.responses.schema import InputBody
 from mlx_host._apis.responses.service import ResponseService
-from mlx_host._apis.responses.store import ResponseStore, StoredResponse, StoreLimits
+from mlx_host._apis.responses.store import ResponseStore, StoredResponse
 
 from tests.core.api.test_responses import RESPONSES, text_script
 from tests.support.client import error_of, get, post, sdk

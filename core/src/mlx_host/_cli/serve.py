@@ -100,7 +100,8 @@ async def _serve(
     disabled = {
         name: plugins.apis.found[name].prefixes for name in settings.host.disable_api if name in plugins.apis.found
     }
-    http = server.Server(make_app(apis, settings.host.max_body_mb, ports, disabled))
+    app = make_app(apis, settings.host.max_body_mb, ports, disabled)
+    http = server.Server(app, max_frame_bytes=int(settings.host.max_body_mb * 1_000_000))
     # After the checks of the APIs, so that no server is announced that does not start.
     log.info("listening at %s", server.url(listening[0]))
     for socket_ in listening[1:]:

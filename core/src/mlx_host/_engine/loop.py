@@ -135,6 +135,8 @@ def capabilities(model: Model) -> Capabilities:
         model.chat_template,
         model.supports_structured_outputs,
         supported_parameters=model.supported_parameters,
+        sampling_defaults=dict(model.sampling_defaults),
+        input_modalities=model.input_modalities,
     )
 
 

@@ -36,7 +36,8 @@ SHORT_ID = 6
 class RequestLog:
     """The log entry of one HTTP request, or of work that continues in the background after one.
 
-    `id` is the value of the header `x-request-id`. `status` is None until the response has started.
+    `id` is the value of the header `x-request-id`. `status` is None until the response has started. The replies of a
+    WebSocket are logged one by one (`logs_each_reply`), because its connection may last for an hour.
     """
 
     id: str
@@ -46,16 +47,20 @@ class RequestLog:
     status: int | None = None
     complete: bool = False
     in_background: bool = False
+    logs_each_reply: bool = False
     error: RequestError | None = None
     records: list[RequestRecord] = field(default_factory=list)
     started_at: float = field(default_factory=time.monotonic)
 
     def add(self, record: RequestRecord) -> None:
         """Add a model's reply to the request; one in the background is logged at once, in a line without a status."""
-        if not self.in_background:
+        if self.in_background:
+            entry = RequestLog(self.id, "", f"({record.task} in background)", complete=True, records=[record])
+        elif self.logs_each_reply:
+            entry = RequestLog(self.id, self.method, self.path, complete=True, records=[record])
+        else:
             self.records.append(record)
             return
-        entry = RequestLog(self.id, "", f"({record.task} in background)", complete=True, records=[record])
         entry._write(record.duration)
 
     def finish(self) -> None:

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from mlx_host import __version__
 from mlx_host._host import request_log
 from mlx_host._http import openapi
-from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestIdAndLog, RequestWarnings
+from mlx_host._http.middleware import BodyLimit, HeadAsGet, RequestIdAndLog, RequestWarnings, SameOrigin
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
 from mlx_host.api.errors import (
     INTERNAL_ERROR,
@@ -212,7 +212,7 @@ def make_app(
     default = application(apis, disabled)
     app = PortDispatcher(default, by_port) if by_port else default
     # Around the framework, because its handler of unexpected errors is outside of all middleware added to it.
-    return RequestIdAndLog(RequestWarnings(HeadAsGet(BodyLimit(app, max_body_mb))))
+    return RequestIdAndLog(SameOrigin(RequestWarnings(HeadAsGet(BodyLimit(app, max_body_mb)))))
 
 
 def application(apis: Sequence[MountedApi], disabled: Mapping[str, Collection[str]] = {}) -> FastAPI:
@@ -231,5 +231,19 @@ def application(apis: Sequence[MountedApi], disabled: Mapping[str, Collection[st
     for api in apis:
         app.include_router(api.router, tags=[api.name])
     ErrorFormats(apis, disabled).install(app)
+    app.router.default = _with_websocket_errors(app.router.default)
     openapi.install(app, apis)
     return app
+
+
+def _with_websocket_errors(not_found: ASGIApp) -> ASGIApp:
+    """Respond to a WebSocket without an endpoint with a 404, where Starlette would close it with a 403."""
+
+    async def default(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            error = RouteNotFoundError(f"No WebSocket endpoint at {scope['path']}.")
+            await openai_error(error)(scope, receive, send)
+        else:
+            await not_found(scope, receive, send)
+
+    return default

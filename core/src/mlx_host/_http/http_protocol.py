@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol with timeouts and limits against slow clients, and without protocol upgrades."""
+"""uvicorn's HTTP/1.1 protocol with timeouts and limits against slow clients, and no upgrades but to WebSocket."""
 
 from __future__ import annotations
 
@@ -97,8 +97,12 @@ class TimeoutHttpProtocol(HttpToolsProtocol):
 
     @property
     def ignores_upgrade(self) -> bool:
-        """Whether the current request offers an upgrade, and is not CONNECT, which has no other purpose."""
-        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+        """Whether the current request offers an upgrade that is not to WebSocket, and is not CONNECT."""
+        if not self.parser.should_upgrade() or self.parser.get_method() == b"CONNECT":
+            return False
+        names = {name for name, _ in self.headers}
+        is_handshake = self.parser.get_method() == b"GET" and b"sec-websocket-key" in names
+        return not (is_handshake and self._should_upgrade())
 
     def head_without_upgrade(self) -> bytes:
         """Return the request line and headers of the current request without the offer of an upgrade."""

@@ -1,4 +1,4 @@
-"""ASGI middleware around every endpoint: request ids, the log, HEAD, and limits on bodies.
+"""ASGI middleware around every endpoint: request ids, the log, HEAD, the origin of WebSockets, and limits on bodies.
 
 Pure ASGI: under Starlette's BaseHTTPMiddleware endpoints do not notice that the client disconnects.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from http import HTTPStatus
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from mlx_host._host import request_log
 from mlx_host._host.request_log import RequestLog
 from mlx_host._http.json_size import MAX_CONTAINERS, MAX_ITEMS, JsonSize
-from mlx_host.api.errors import UnsupportedMediaTypeError
+from mlx_host.api.errors import UnsupportedMediaTypeError, openai_error
 from mlx_host.api.json_io import HTTPExceptionAdapter
 from mlx_host.api.responding import WARNING_HEADER
 from mlx_host.api.routing import WARNINGS
@@ -23,6 +25,17 @@ from mlx_host.errors import InvalidRequestError, RequestError, RequestTooLargeEr
 MEGABYTE = 1000 * 1000
 # Seconds in which the next chunk of a body must arrive.
 BODY_TIMEOUT = 30.0
+# The method of WebSocket connections in the log.
+WEBSOCKET = "WS"
+# WebSocket's close code.
+MESSAGE_TOO_BIG = 1009
+
+
+class ForbiddenOriginError(InvalidRequestError):
+    """A web page of another origin has opened a WebSocket."""
+
+    status = 403
+    code = "forbidden_origin"
 
 
 class BodyTimeoutError(InvalidRequestError):
@@ -47,18 +60,23 @@ class RequestIdAndLog:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        entry = RequestLog(new_request_id(), scope["method"], scope["path"])
+        is_websocket = scope["type"] == "websocket"
+        method = WEBSOCKET if is_websocket else scope["method"]
+        entry = RequestLog(new_request_id(), method, scope["path"], logs_each_reply=is_websocket)
 
         async def send_logged(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+            kind = message["type"].removeprefix("websocket.")
+            if kind in ("http.response.start", "accept"):
+                headers = MutableHeaders(raw=list(message.get("headers", ())))
                 headers["x-request-id"] = headers["request-id"] = entry.id
-                entry.status = message["status"]
+                message["headers"] = headers.raw
+                entry.status = message.get("status", HTTPStatus.SWITCHING_PROTOCOLS.value)
             await send(message)
-            if message["type"] == "http.response.body" and not message.get("more_body", False):
+            # A connection is complete when it has been accepted: either side may close it.
+            if kind == "accept" or (kind == "http.response.body" and not message.get("more_body", False)):
                 entry.complete = True
 
         with request_log.logged(entry):
@@ -81,6 +99,31 @@ class RequestWarnings:
             await send(message)
 
         await self._app({**scope, WARNINGS: warnings}, receive, send_with_warnings)
+
+
+class SameOrigin:
+    """Rejects WebSockets that a web page of another origin opens, with a 403.
+
+    Browsers open them to any server without a CORS preflight, so that any page could otherwise use a local server.
+    Other clients send no origin.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            headers = Headers(scope=scope)
+            origin = headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+                error = ForbiddenOriginError(
+                    f"Origin {origin!r} is not this server's; web pages of other origins cannot open a WebSocket."
+                )
+                if (entry := request_log.current()) is not None:
+                    entry.error = error
+                await openai_error(error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 class HeadAsGet:
@@ -109,6 +152,9 @@ class BodyLimit:
         self._timeout = timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._app(scope, self._limited_frames(receive, send), send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -141,6 +187,27 @@ class BodyLimit:
             return message
 
         await self._app(scope, receive_body, send)
+
+    def _limited_frames(self, receive: Receive, send: Send) -> Receive:
+        """Return a `receive` that closes the connection after a frame with too many values.
+
+        The server itself limits the size of frames, with the same close code.
+        """
+
+        async def receive_frame() -> Message:
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return message
+            size = JsonSize()
+            size.add((message.get("text") or "").encode(errors="replace"))
+            try:
+                self._check(size)
+            except HTTPExceptionAdapter:
+                await send({"type": "websocket.close", "code": MESSAGE_TOO_BIG, "reason": "too many JSON values"})
+                return {"type": "websocket.disconnect", "code": MESSAGE_TOO_BIG}
+            return message
+
+        return receive_frame
 
     def _invalid_headers(self, headers: Headers) -> RequestError | None:
         encoding = headers.get("content-encoding", "identity")

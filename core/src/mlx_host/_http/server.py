@@ -11,11 +11,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mlx_host._http.http_protocol import TimeoutHttpProtocol
+from mlx_host._http.websocket_protocol import DrainingWebSocketProtocol
 from mlx_host.errors import UsageError
 
 BACKLOG = 2048
 # Longer than clients keep idle connections: a server that closes one first can lose a request that is on its way.
 KEEP_ALIVE_TIMEOUT = 75
+MAX_FRAME_BYTES = 16_000_000
 # Seconds that the handlers of aborted connections have to release their resources.
 ABORT_TIMEOUT = 1.0
 
@@ -46,11 +48,14 @@ def url(listening: socket.socket) -> str:
 class Server(uvicorn.Server):
     """uvicorn without its signal handlers: set `should_exit` to stop, and `force_exit` not to wait for connections."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
         config = uvicorn.Config(
             app,
             http=TimeoutHttpProtocol,
-            ws="none",
+            ws=DrainingWebSocketProtocol,
+            ws_max_size=max_frame_bytes,
+            # The size of a compressed frame would be known only after decompression.
+            ws_per_message_deflate=False,
             log_config=None,
             access_log=False,
             lifespan="off",

@@ -1,4 +1,4 @@
-"""For request handlers: routers, request bodies, responses and errors. Imports the web framework."""
+"""For request handlers: routers, request bodies, responses, WebSockets and errors. Imports the web framework."""
 
 from mlx_host.api.errors import (
     BackendContractError,
@@ -32,6 +32,7 @@ from mlx_host.api.responding import (
     while_connected,
 )
 from mlx_host.api.routing import caller, new_router
+from mlx_host.api.websockets import FrameReader, frame_text, send_reply
 
 __all__ = [
     "NDJSON",
@@ -41,6 +42,7 @@ __all__ = [
     "ClientDisconnectError",
     "Collector",
     "Encoder",
+    "FrameReader",
     "Framing",
     "HttpStatusError",
     "InternalError",
@@ -59,6 +61,7 @@ __all__ = [
     "collect",
     "dumps",
     "examples",
+    "frame_text",
     "ignored_fields",
     "ignored_header",
     "loads",
@@ -68,6 +71,7 @@ __all__ = [
     "read_form",
     "respond",
     "retry_headers",
+    "send_reply",
     "utf8",
     "validation_error",
     "while_connected",

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
 
 from mlx_host.api.errors import UnsupportedMediaTypeError
 from mlx_host.api.json_io import HTTPExceptionAdapter, loads
@@ -93,7 +94,7 @@ def new_router() -> APIRouter:
     return APIRouter(route_class=JsonRoute)
 
 
-def caller(http: Request) -> Caller:
+def caller(http: HTTPConnection) -> Caller:
     """Return the caller set by the authentication middleware; LOCAL without authentication."""
     found: Caller = http.scope.get("state", {}).get(CALLER, LOCAL)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import mlx.core as mx
@@ -17,6 +17,7 @@ from mlx_host.requests import (
     EmbeddingRequest,
     GenerationRequest,
     Request,
+    Sampling,
     TokenizeRequest,
     TokenizerInfoRequest,
 )
@@ -55,7 +56,8 @@ class TextModel(Model):
 
     `batch` creates an empty batch, `caches` are the operations on its caches. `prompt_logprobs` computes the
     log-probabilities of echoed prompts. `embedder` None means that the model does not serve embeddings.
-    `generation_config` contains the sampling defaults from the model's generation_config.json.
+    `generation_config` contains the sampling defaults from the model's generation_config.json. `input_modalities` are
+    as in Model.
     """
 
     supported_requests = SUPPORTED_REQUESTS
@@ -76,13 +78,16 @@ class TextModel(Model):
         limits: TextLimits,
         options: GenerationOptions,
         generation_config: Mapping[str, Any],
+        input_modalities: frozenset[str] = frozenset({"text"}),
     ) -> None:
+        self.input_modalities = input_modalities
         self.concurrency = limits.concurrency
         self.context_length = limits.context_length
         self.chat_template = prompts.chat_template
         self._limits = limits
         self._options = options
         self._generation_config = generation_config
+        self.sampling_defaults = asdict(resolve(Sampling(), options, generation_config))
         self._tokenizer = tokenizer
         self._prompts = prompts
         self._threads = BackgroundThreads("tokens")

@@ -58,8 +58,14 @@ def load_model(context: LoadContext[VlmOptions]) -> TextModel:
         limits=limits,
         options=options,
         generation_config=read_generation_config(folder),
+        input_modalities=_modalities(loaded),
     )
     return warm_up(context, model)
+
+
+def _modalities(loaded: LoadedModel) -> frozenset[str]:
+    supported = {"text": True, "image": loaded.supports_images, "audio": loaded.supports_audio}
+    return frozenset(name for name, is_supported in supported.items() if is_supported)
 
 
 class BatchFactory:

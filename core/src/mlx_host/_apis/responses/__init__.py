@@ -24,14 +24,18 @@ class ResponsesSettings(ApiSettings):
 
     store: Path | None = Field(
         None,
-        description="SQLite file that stores responses, for previous_response_id; by default they are in memory.",
+        description="SQLite file that stores responses and conversations; by default they are in memory.",
     )
     store_entries: int = Field(
-        1000, ge=0, description="Maximum number of stored responses; the least recently used are evicted first."
+        1000,
+        ge=0,
+        description="Maximum number of stored responses and of conversations; the least recently used are evicted.",
     )
-    store_mb: float = Field(100, ge=0, description="Maximum size of all stored responses, in megabytes.")
+    store_mb: float = Field(
+        100, ge=0, description="Maximum size of all stored responses and conversations, in megabytes."
+    )
     store_ttl: float = Field(
-        30 * 24 * 3600, gt=0, description="Seconds after its last use until a stored response expires."
+        30 * 24 * 3600, gt=0, description="Seconds after its last use until a stored response or conversation expires."
     )
 
 
@@ -47,6 +51,6 @@ RESPONSES = Api(
     summary="OpenAI's Responses API",
     settings=ResponsesSettings,
     create=create,
-    prefixes=("/v1/responses",),
+    prefixes=("/v1/responses", "/v1/conversations"),
     request_types=(ChatRequest,),
 )

@@ -9,8 +9,9 @@ The order of the events, as a state machine (`add_text` and `add_call` add a par
 | ITEM_OPEN | add_text   | ITEM_OPEN | response.output_text.delta or response.reasoning_text.delta               |
 | ITEM_OPEN | close_item | IDLE      | response.(output_text or reasoning_text).done, response.content_part.done, |
 |           |            |           | response.output_item.done                                                 |
-| IDLE      | add_call   | IDLE      | response.output_item.added, response.function_call_arguments.delta,       |
-|           |            |           | response.function_call_arguments.done, response.output_item.done          |
+| IDLE      | add_call   | IDLE      | response.output_item.added, response.(…).delta, response.(…).done         |
+|           |            |           | (function_call_arguments or custom_tool_call_input),                      |
+|           |            |           | response.output_item.done                                                 |
 | IDLE      | end        | FINISHED  | response.completed, response.incomplete or response.failed                |
 
 Text opens an item of its type if none is open, and closes an open one of the other type; a call, the end and an error
@@ -25,16 +26,19 @@ from enum import Enum, auto
 from typing import Any, Literal
 
 from mlx_host._apis.responses.output_items import (
+    EncodedReasoningItem,
     Event,
     ItemStatus,
     MessageItem,
     ReasoningItem,
     TextItem,
-    function_call_events,
-    function_call_item,
+    call_events,
+    call_item,
 )
-from mlx_host._apis.responses.schema import ResponsesBody
+from mlx_host._apis.responses.response_object import usage_json
+from mlx_host._apis.responses.tools import ToolCatalog
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, VisiblePart
+from mlx_host.api.openai_format import TokenCounts
 from mlx_host.errors import InvalidRequestError, RequestError
 from mlx_host.events import Logprobs, Progress, Started
 from mlx_host.parsing import Content, Reasoning, ToolCall
@@ -70,59 +74,26 @@ class ResponseCancelledError(RequestError):
     retryable = False
 
 
-def new_response(body: ResponsesBody, id: str, model: str) -> dict[str, Any]:
-    """Return the response object without output; omitted fields are null or have OpenAI's default."""
-    format = body.text.format if body.text is not None else None
-    return {
-        "id": id,
-        "object": "response",
-        "created_at": int(time.time()),
-        "status": "in_progress",
-        "background": False,
-        "error": None,
-        "incomplete_details": None,
-        "instructions": body.instructions,
-        "max_output_tokens": body.max_output_tokens,
-        "metadata": body.metadata or {},
-        "model": model,
-        "output": [],
-        "parallel_tool_calls": body.parallel_tool_calls is not False,
-        "previous_response_id": body.previous_response_id,
-        "reasoning": {"effort": body.reasoning.effort if body.reasoning else None, "summary": None},
-        "store": body.store is not False,
-        "temperature": body.temperature,
-        "text": {
-            "format": {"type": "text"} if format is None else format.model_dump(by_alias=True, exclude_unset=True)
-        },
-        "tool_choice": body.tool_choice or "auto",
-        "tools": [{"description": None, "parameters": None, "strict": None, **tool} for tool in body.tools or ()],
-        "top_logprobs": body.top_logprobs or 0,
-        "top_p": body.top_p,
-        "truncation": body.truncation or "disabled",
-        "usage": None,
-    }
-
-
-def usage_json(output: OutputCompleted) -> dict[str, Any]:
-    """Return the usage object of the Responses API, with all fields that any version of the SDKs requires."""
-    return {
-        "input_tokens": output.prompt_tokens,
-        "input_tokens_details": {"cached_tokens": output.cached_tokens, "cache_write_tokens": 0},
-        "output_tokens": output.completion_tokens,
-        "output_tokens_details": {"reasoning_tokens": output.reasoning_tokens},
-        "total_tokens": output.prompt_tokens + output.completion_tokens,
-    }
-
-
 class ResponseBuilder:
     """Builds a response object and the events that describe each step; `response` is the object so far.
 
     The events refer to the object: serialize them before the next call. A transition that is not in NEXT_STATE raises
-    KeyError.
+    KeyError. `catalog` has the tools that calls refer to. With `encodes_reasoning`, reasoning items have an encrypted
+    content. `counts` are the token counts of the reply, for the usage of a response that fails.
     """
 
-    def __init__(self, response: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        response: dict[str, Any],
+        catalog: ToolCatalog | None = None,
+        *,
+        encodes_reasoning: bool = False,
+        counts: TokenCounts | None = None,
+    ) -> None:
         self.response = response
+        self._catalog = catalog or ToolCatalog()
+        self._reasoning_item = EncodedReasoningItem if encodes_reasoning else ReasoningItem
+        self._counts = counts
         self.id: str = response["id"]
         self._state = State.PENDING
         self._sequence_number = 0
@@ -143,6 +114,16 @@ class ResponseBuilder:
     def complete(self) -> list[Event]:
         """End the response after the last batch."""
         return self._numbered(self._complete())
+
+    def complete_without_output(self) -> list[Event]:
+        """Start and end a response that has no output."""
+
+        def events() -> Iterator[Event]:
+            yield from self._start()
+            self.response["completed_at"] = int(time.time())
+            yield self._end("completed", "completed")
+
+        return self._numbered(events())
 
     def fail(self, error: RequestError) -> list[Event]:
         """End the response with an error; its output so far remains, marked as incomplete."""
@@ -186,6 +167,10 @@ class ResponseBuilder:
     def _fail(self, error: RequestError) -> Iterator[Event]:
         if self._state is State.PENDING:
             yield from self._start()
+        elif self._counts is not None:
+            counts = self._counts
+            known = OutputCompleted(counts.prompt_tokens, counts.cached_tokens, counts.completion_tokens)
+            self.response["usage"] = usage_json(known)
         yield from self._close_item("incomplete")
         if isinstance(error, ResponseCancelledError):
             # OpenAI has no event for cancelled responses; the response's status is "cancelled".
@@ -197,6 +182,8 @@ class ResponseBuilder:
 
     def _start(self) -> Iterator[Event]:
         self._transition("start")
+        # Background responses are queued until here.
+        self.response["status"] = "in_progress"
         for step in ("created", "in_progress"):
             yield {"type": f"response.{step}", "response": {**self.response, "output": []}}
 
@@ -210,7 +197,7 @@ class ResponseBuilder:
             case Content(text):
                 yield from self._add_text(MessageItem, text)
             case Reasoning(text):
-                yield from self._add_text(ReasoningItem, text)
+                yield from self._add_text(self._reasoning_item, text)
             case ToolCall():
                 yield from self._add_call(part)
 
@@ -238,6 +225,6 @@ class ResponseBuilder:
     def _add_call(self, call: ToolCall) -> Iterator[Event]:
         yield from self._close_item("completed")
         self._transition("add_call")
-        item = function_call_item(call)
+        item = call_item(call, self._catalog.origin(call.name))
         self.response["output"].append(item)
-        yield from function_call_events(item, len(self.response["output"]) - 1)
+        yield from call_events(item, len(self.response["output"]) - 1)

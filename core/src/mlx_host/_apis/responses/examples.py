@@ -11,12 +11,12 @@ RESPONSE: dict[str, Any] = {
     "id": ID,
     "object": "response",
     "created_at": 1795980652,
+    "completed_at": 1795980652,
     "status": "completed",
     "background": False,
     "error": None,
     "incomplete_details": None,
     "instructions": None,
-    "max_output_tokens": None,
     "metadata": {},
     "model": "demo:smollm2",
     "output": [
@@ -36,15 +36,13 @@ RESPONSE: dict[str, Any] = {
         }
     ],
     "parallel_tool_calls": True,
-    "previous_response_id": None,
     "reasoning": {"effort": None, "summary": None},
+    "service_tier": "default",
     "store": True,
-    "temperature": 0,
     "text": {"format": {"type": "text"}},
     "tool_choice": "auto",
     "tools": [],
     "top_logprobs": 0,
-    "top_p": None,
     "truncation": "disabled",
     "usage": {
         "input_tokens": 37,
@@ -53,7 +51,15 @@ RESPONSE: dict[str, Any] = {
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 45,
     },
-    "completed_at": 1795980652,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "temperature": 0,
+    "top_p": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
 }
 STREAM = (
     'event: response.output_text.delta\ndata: {"type":"response.output_text.delta","sequence_number":4,'
@@ -61,7 +67,7 @@ STREAM = (
     "\n\n"
 )
 INPUT_TOKENS = {"object": "response.input_tokens", "input_tokens": 37}
-INPUT_ITEMS = {
+INPUT_ITEMS: dict[str, Any] = {
     "object": "list",
     "data": [
         {
@@ -78,3 +84,26 @@ INPUT_ITEMS = {
 }
 DELETED = {"id": ID, "object": "response", "deleted": True}
 CANCELLED = {**RESPONSE, "status": "cancelled"}
+COMPACTION = {
+    "id": ID,
+    "object": "response.compaction",
+    "created_at": 1795980652,
+    "output": [
+        {
+            "type": "compaction",
+            "id": "cmp_5bd8c9dc2a2f4f9db43bd2f64a4dd2e1",
+            "encrypted_content": "mlx-host.1.eyJpdGVtcyI6W119",
+        }
+    ],
+    "usage": RESPONSE["usage"],
+}
+CONVERSATION_ITEMS: dict[str, Any] = {"items": [{"role": "user", "content": "What is the capital of France?"}]}
+CONVERSATION_CREATE = {**CONVERSATION_ITEMS, "metadata": {"topic": "travel"}}
+CONVERSATION_ID = "conv_1d0fd1c7a4d44b2c8b9dd0d2c76d8a54"
+CONVERSATION = {
+    "id": CONVERSATION_ID,
+    "object": "conversation",
+    "created_at": 1795980652,
+    "metadata": {"topic": "travel"},
+}
+CONVERSATION_DELETED = {"id": CONVERSATION_ID, "object": "conversation.deleted", "deleted": True}

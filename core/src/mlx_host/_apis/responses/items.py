@@ -10,14 +10,25 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlx_host.api.http import dumps
 from mlx_host.api.ignored_fields import ByType, KnownFields
 from mlx_host.errors import InvalidRequestError
 
 Item = dict[str, Any]
 
 ROLES = ("user", "assistant", "system", "developer")
-ITEM_TYPES = ("message", "function_call", "function_call_output", "reasoning", "item_reference")
-TEXT_PART_TYPES = ("input_text", "output_text", "text")
+TEXT_PART_TYPES = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
+PHASES = ("commentary", "final_answer")
+# The prefixes of ids by type; other types have the prefix "item".
+ID_PREFIXES = {
+    "message": "msg",
+    "function_call": "fc",
+    "function_call_output": "fco",
+    "reasoning": "rs",
+    "custom_tool_call": "ctc",
+    "custom_tool_call_output": "ctco",
+    "compaction": "cmp",
+}
 # All output items of a response have this status.
 _COMPLETED = {"status": "completed"}
 _TEXT = KnownFields("type", "text")
@@ -25,16 +36,20 @@ PART_FIELDS = ByType(
     {
         **dict.fromkeys(TEXT_PART_TYPES, _TEXT),
         "refusal": KnownFields("type", "refusal"),
-        "input_image": KnownFields("type", "image_url", "detail"),
+        "input_image": KnownFields("type", "image_url", "file_id", "detail"),
         "input_audio": KnownFields("type", input_audio=KnownFields("data", "format")),
     }
 )
+_CALL = ("type", "id", "call_id", "name", "namespace")
+_OUTPUT = KnownFields("type", "id", "call_id", output=PART_FIELDS, unset=_COMPLETED)
 ITEM_FIELDS = ByType(
     {
-        "message": KnownFields("type", "id", "role", content=PART_FIELDS, unset=_COMPLETED),
-        "function_call": KnownFields("type", "id", "call_id", "name", "arguments", unset=_COMPLETED),
-        "function_call_output": KnownFields("type", "id", "call_id", output=PART_FIELDS, unset=_COMPLETED),
-        "reasoning": KnownFields("type", "id", summary=_TEXT, content=_TEXT, unset=_COMPLETED),
+        "message": KnownFields("type", "id", "role", "phase", content=PART_FIELDS, unset=_COMPLETED),
+        "function_call": KnownFields(*_CALL, "arguments", unset=_COMPLETED),
+        "function_call_output": _OUTPUT,
+        "custom_tool_call": KnownFields(*_CALL, "input", unset=_COMPLETED),
+        "custom_tool_call_output": _OUTPUT,
+        "reasoning": KnownFields(*("type", "id", "encrypted_content"), summary=_TEXT, content=_TEXT, unset=_COMPLETED),
         "item_reference": KnownFields("type", "id"),
     },
     default="message",
@@ -65,7 +80,7 @@ def referenced_ids(items: str | Sequence[Item] | None) -> list[str]:
         return []
     ids: dict[str, None] = {}
     for number, item in enumerate(items):
-        if item.get("type") != "item_reference" or not isinstance(item.get("id"), str):
+        if not is_reference(item) or not isinstance(item.get("id"), str):
             continue
         if item["id"] in ids:
             raise InvalidRequestError(
@@ -90,53 +105,84 @@ def normalize_items(items: str | Sequence[Item] | None, stored: Mapping[str, Ite
     return [_item(item, f"input[{number}]", stored) for number, item in enumerate(items)]
 
 
+def is_reference(item: Item) -> bool:
+    """Whether an item refers to a stored one: its type may be missing if it has an id only."""
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and not item.keys() - {"id", "type"})
+
+
 def _item(item: Item, where: str, stored: Mapping[str, Item]) -> Item:
+    if is_reference(item):
+        id = _string(item, "id", where)
+        if id not in stored:
+            raise ItemNotFoundError(
+                f"{where}: item with id {id!r} not found; it is unknown, deleted, expired or was not stored. "
+                "Send the item itself.",
+                param="input",
+            )
+        return stored[id]
     match item.get("type"):
         case "message" | None:
             return _message(item, where)
         case "function_call":
-            call = {key: _string(item, key, where) for key in ("call_id", "name", "arguments")}
-            return _base("function_call", "fc", item) | call
-        case "function_call_output":
-            output = item.get("output")
-            if output is None:
-                output = ""
-            elif not isinstance(output, str):
-                output = _parts(output, f"{where}.output")
-            return _base("function_call_output", "fco", item) | {
+            call = {
+                "call_id": _call_id(item),
+                "name": _string(item, "name", where),
+                "arguments": _arguments(item, where),
+            }
+            return _base(item) | call | _namespace(item)
+        case "custom_tool_call":
+            call = {key: _string(item, key, where) for key in ("name", "input")}
+            return _base(item) | {"call_id": _call_id(item)} | call | _namespace(item)
+        case "function_call_output" | "custom_tool_call_output":
+            return _base(item) | {
                 "call_id": _string(item, "call_id", where),
-                "output": output,
+                "output": _output(item.get("output"), f"{where}.output"),
             }
         case "reasoning":
+            encrypted = item.get("encrypted_content")
             return {
                 "type": "reasoning",
-                "id": _id(item, "rs"),
+                "id": _id(item),
                 "summary": _texts(item.get("summary"), f"{where}.summary"),
                 "content": _texts(item.get("content"), f"{where}.content"),
+                **({"encrypted_content": encrypted} if isinstance(encrypted, str) else {}),
             }
-        case "item_reference":
-            id = _string(item, "id", where)
-            if id not in stored:
-                raise ItemNotFoundError(
-                    f"{where}: item with id {id!r} not found; it is unknown, deleted, expired or was not stored. "
-                    "Send the item itself.",
-                    param="input",
-                )
-            return stored[id]
+        case str():
+            # Kept as it is, for the list of input items; how it is passed to the model is decided elsewhere.
+            return {**item, "id": _id(item)}
         case kind:
-            raise InvalidRequestError(
-                f"{where} has the unsupported type {kind!r}. Available: {', '.join(ITEM_TYPES)}.",
-                param="input",
-            )
+            raise InvalidRequestError(f"{where}.type must be a string, got {kind!r}.", param="input")
 
 
-def _base(kind: str, prefix: str, item: Item) -> Item:
-    return {"type": kind, "id": _id(item, prefix), "status": "completed"}
+def _base(item: Item) -> Item:
+    return {"type": item["type"], "id": _id(item), "status": "completed"}
 
 
-def _id(item: Item, prefix: str) -> str:
+def _id(item: Item) -> str:
     id = item.get("id")
-    return id if isinstance(id, str) and id else new_id(prefix)
+    return id if isinstance(id, str) and id else new_id(ID_PREFIXES.get(item.get("type", "message"), "item"))
+
+
+def _call_id(item: Item) -> str:
+    id = item.get("call_id")
+    return id if isinstance(id, str) and id else _id(item)
+
+
+def _namespace(item: Item) -> Item:
+    return {"namespace": item["namespace"]} if isinstance(item.get("namespace"), str) else {}
+
+
+def _arguments(item: Item, where: str) -> str:
+    arguments = item.get("arguments")
+    # Some clients parse the arguments that they received.
+    return dumps(arguments) if isinstance(arguments, dict) else _string(item, "arguments", where)
+
+
+def _output(output: Any, where: str) -> str | list[Item]:
+    if output is None:
+        return ""
+    return output if isinstance(output, str) else _parts(output, where)
 
 
 def _message(item: Item, where: str) -> Item:
@@ -144,12 +190,15 @@ def _message(item: Item, where: str) -> Item:
     if role not in ROLES:
         raise InvalidRequestError(f"{where}.role must be one of {', '.join(ROLES)}, got {role!r}.", param="input")
     content = item.get("content")
+    if content is None and role == "assistant":
+        content = []
     if isinstance(content, str):
         content = [{"type": "input_text", "text": content}]
     parts = _parts(content, f"{where}.content")
     if role == "assistant":
         parts = [_output_part(part) for part in parts]
-    return _base("message", "msg", item) | {"role": role, "content": parts}
+    phase = {"phase": item["phase"]} if role == "assistant" and item.get("phase") in PHASES else {}
+    return _base({**item, "type": "message"}) | {"role": role, "content": parts} | phase
 
 
 def _output_part(part: Item) -> Item:
@@ -162,33 +211,37 @@ def _parts(parts: Any, where: str) -> list[Item]:
     if not isinstance(parts, list):
         raise InvalidRequestError(f"{where} must be a string or a list of parts.", param="input")
     for number, part in enumerate(parts):
+        if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+            raise InvalidRequestError(
+                f"{where}[{number}] must be an object with a type, for example 'input_text'.", param="input"
+            )
         chat_part(part, f"{where}[{number}]")
     return parts
 
 
-def chat_part(part: Any, where: str) -> Item:
-    """Convert a part of an item to a part of a chat message; raises InvalidRequestError."""
-    kind = part.get("type") if isinstance(part, dict) else None
-    match kind:
-        case "input_text" | "output_text" | "text":
+def chat_part(part: Item, where: str) -> Item | None:
+    """Convert a part of an item to a part of a chat message; None if its type is not supported.
+
+    Raises InvalidRequestError for a malformed part.
+    """
+    match part["type"]:
+        case "input_text" | "output_text" | "text" | "summary_text" | "reasoning_text":
             return {"type": "text", "text": _string(part, "text", where)}
         case "refusal":
             return {"type": "refusal", "refusal": _string(part, "refusal", where)}
-        case "input_image":
-            if not isinstance(part.get("image_url"), str):
-                raise InvalidRequestError(
-                    f"{where}.image_url must be a string; this server does not support file ids.", param="input"
-                )
+        case "input_image" | "computer_screenshot":
+            url = part.get("image_url")
+            if not isinstance(url, str):
+                if part.get("file_id"):
+                    return None
+                raise InvalidRequestError(f"{where}.image_url must be a string, got {url!r}.", param="input")
             detail = {"detail": part["detail"]} if part.get("detail") else {}
-            return {"type": "image_url", "image_url": {"url": part["image_url"], **detail}}
+            return {"type": "image_url", "image_url": {"url": url, **detail}}
         case "input_file":
             return {"type": "file", "file": {key: value for key, value in part.items() if key != "type" and value}}
         case "input_audio":
             return {"type": "input_audio", "input_audio": part.get("input_audio")}
-    raise InvalidRequestError(
-        f"{where} has the unsupported type {kind!r}; use 'input_text', 'input_image', 'input_file' or 'input_audio'.",
-        param="input",
-    )
+    return None
 
 
 def _texts(parts: Any, where: str) -> list[Item]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from mlx_host._apis.responses import opaque
 from mlx_host._apis.responses.items import Item, new_id
+from mlx_host._apis.responses.tools import ToolOrigin, custom_input
 from mlx_host.api.openai_format import logprobs_json
 from mlx_host.events import Logprobs
 from mlx_host.parsing import ToolCall
 
 Event = dict[str, Any]
 ItemStatus = Literal["completed", "incomplete"]
+# The field that is streamed, and the name of its events, by the type of the item.
+CALL_EVENTS = {
+    "function_call": ("arguments", "function_call_arguments"),
+    "custom_tool_call": ("input", "custom_tool_call_input"),
+}
 
 
 class TextItem(ABC):
@@ -93,25 +101,49 @@ class ReasoningItem(TextItem):
         return {"type": "reasoning_text", "text": text}
 
 
-def function_call_item(call: ToolCall) -> Item:
-    """Return the item of a complete function call."""
-    return {
-        "type": "function_call",
-        "id": new_id("fc"),
-        "call_id": call.id,
-        "name": call.name,
-        "arguments": call.arguments,
-        "status": "completed",
-    }
+class EncodedReasoningItem(ReasoningItem):
+    """The model's reasoning, also as opaque text, which some clients send back instead of the reasoning."""
+
+    def done(self, status: ItemStatus) -> Iterator[Event]:
+        self.item["encrypted_content"] = opaque.encode("".join(self._texts))
+        return super().done(status)
 
 
-def function_call_events(item: Item, output_index: int) -> Iterator[Event]:
-    """Yield all events of a function call."""
+def call_item(call: ToolCall, origin: ToolOrigin) -> Item:
+    """Return the item of a complete call to the tool `origin`."""
+    namespace = {} if origin.namespace is None else {"namespace": origin.namespace}
+    fields: dict[str, Any]
+    match origin.kind:
+        case "custom":
+            type, prefix = "custom_tool_call", "ctc"
+            fields = {"name": origin.name, "input": custom_input(call.arguments), **namespace}
+        case "tool_search":
+            type, prefix = "tool_search_call", "tsc"
+            fields = {"execution": "client", "arguments": _json_object(call.arguments)}
+        case "function":
+            type, prefix = "function_call", "fc"
+            fields = {"name": origin.name, "arguments": call.arguments, **namespace}
+    return {"type": type, "id": new_id(prefix), "call_id": call.id, **fields, "status": "completed"}
+
+
+def call_events(item: Item, output_index: int) -> Iterator[Event]:
+    """Yield all events of a call."""
     position = {"output_index": output_index}
     item_position = {"item_id": item["id"], **position}
-    added = {**item, "arguments": "", "status": "in_progress"}
-    yield {"type": "response.output_item.added", **position, "item": added}
-    yield {"type": "response.function_call_arguments.delta", **item_position, "delta": item["arguments"]}
-    done = {"name": item["name"], "arguments": item["arguments"]}
-    yield {"type": "response.function_call_arguments.done", **item_position, **done}
+    field, event = CALL_EVENTS.get(item["type"], (None, None))
+    unfinished = {"status": "in_progress"} if field is None else {"status": "in_progress", field: ""}
+    yield {"type": "response.output_item.added", **position, "item": {**item, **unfinished}}
+    if field is not None:
+        yield {"type": f"response.{event}.delta", **item_position, "delta": item[field]}
+        # Only the event of a function call has a name.
+        done = {key: item[key] for key in ("name", field) if key != "name" or item["type"] == "function_call"}
+        yield {"type": f"response.{event}.done", **item_position, **done}
     yield {"type": "response.output_item.done", **position, "item": item}
+
+
+def _json_object(arguments: str) -> dict[str, Any]:
+    try:
+        value = json.loads(arguments)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"query": arguments}

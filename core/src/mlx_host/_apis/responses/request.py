@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
-from mlx_host._apis.responses.chat_messages import to_messages
+from mlx_host._apis.responses.chat_messages import Conversation, to_conversation
 from mlx_host._apis.responses.items import Item, new_id
 from mlx_host._apis.responses.schema import InputBody, ResponsesBody
+from mlx_host._apis.responses.tools import ToolCatalog
 from mlx_host.api.tool_choice import choose
 from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest
 
 
-def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
-    """Convert a body whose conversation is `items`; InvalidRequestError names an unsupported field."""
-    if body.background:
-        raise InvalidRequestError("background is not supported by this server; use stream.", param="background")
-    return replace(
-        to_prompt(body, items),
+@dataclass(frozen=True)
+class TranslatedRequest:
+    """A chat request, with what is needed to translate its output and its errors back."""
+
+    chat: ChatRequest
+    catalog: ToolCatalog
+    conversation: Conversation
+
+    @property
+    def ignored(self) -> list[str]:
+        """The tools, items and parts that were dropped."""
+        return [*self.catalog.ignored, *self.conversation.ignored]
+
+
+def to_request(
+    body: ResponsesBody, history: Sequence[Item], items: Sequence[Item], modalities: Collection[str] | None = None
+) -> TranslatedRequest:
+    """Convert a body whose input is `items`, after `history`; InvalidRequestError names an unsupported field."""
+    translated = to_prompt(body, history, items, modalities)
+    chat = replace(
+        translated.chat,
         priority=body.queue_priority(),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),
@@ -30,43 +45,31 @@ def to_request(body: ResponsesBody, items: Sequence[Item]) -> ChatRequest:
         cache_salt=body.cache_salt,
         top_logprobs=(body.top_logprobs or 0) if body.wants_logprobs else None,
     )
+    return replace(translated, chat=chat)
 
 
-def to_prompt(body: InputBody, items: Sequence[Item]) -> ChatRequest:
+def to_prompt(
+    body: InputBody, history: Sequence[Item], items: Sequence[Item], modalities: Collection[str] | None = None
+) -> TranslatedRequest:
     """Convert the fields that determine the prompt."""
-    for name in ("conversation", "prompt"):
-        if getattr(body, name):
-            raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
+    if body.prompt:
+        raise InvalidRequestError("prompt is not supported by this server.", param="prompt")
     format = body.text.format if body.text is not None else None
-    tools = [_tool(tool, f"tools[{number}]") for number, tool in enumerate(body.tools or ())]
-    messages = to_messages(body.instructions, items)
-    if not messages:
+    catalog = ToolCatalog()
+    catalog.add_all(body.tools or (), "tools")
+    conversation_items = [*history, *items]
+    catalog.add_found(conversation_items)
+    conversation = to_conversation(
+        body.instructions, conversation_items, catalog, history=len(history), modalities=modalities
+    )
+    if not conversation.messages:
         raise InvalidRequestError("input is missing; send a string or a list of items.", param="input")
-    return ChatRequest(
+    chat = ChatRequest(
         id=new_id("resp"),
         model=body.model or "",
-        messages=messages,
-        **choose(body.tool_choice, tools),
+        messages=conversation.messages,
+        **choose(catalog.choice(body.tool_choice), catalog.functions),
         output_format=body.output_format(format.output_format() if format is not None else None, "text.format"),
         template_kwargs=body.template_kwargs(None),
     )
-
-
-def _tool(tool: dict[str, Any], where: str) -> dict[str, Any]:
-    if tool.get("type") != "function":
-        raise InvalidRequestError(
-            f"{where} has the unsupported type {tool.get('type')!r}; use 'function'.",
-            param=f"{where}.type",
-        )
-    if not isinstance(tool.get("name"), str) or not tool["name"]:
-        raise InvalidRequestError(f"{where}.name must be a non-empty string.", param=f"{where}.name")
-    for key, kind, expected in (
-        ("description", str, "a string"),
-        ("parameters", dict, "an object"),
-        ("strict", bool, "a boolean"),
-    ):
-        if not isinstance(tool.get(key), kind | None):
-            raise InvalidRequestError(f"{where}.{key} must be {expected}.", param=f"{where}.{key}")
-    # OpenAI's default of `strict` is true. Here it is false, because not every schema can be enforced.
-    fields = ("name", "description", "parameters", "strict")
-    return {"type": "function", "function": {key: tool[key] for key in fields if tool.get(key) is not None}}
+    return TranslatedRequest(chat, catalog, conversation)

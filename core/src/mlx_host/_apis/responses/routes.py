@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, WebSocket
 from fastapi.responses import Response
 
 from mlx_host._apis.responses import ResponsesSettings
-from mlx_host._apis.responses.builder import ResponseBuilder, ResponseCancelledError, new_response
+from mlx_host._apis.responses.builder import ResponseCancelledError
+from mlx_host._apis.responses.compaction import SummaryCollector, expanded, fits_verbatim, summary_request, verbatim
+from mlx_host._apis.responses.conversation_store import StoreLimits
+from mlx_host._apis.responses.conversations import ConversationEndpoints, page
+from mlx_host._apis.responses.event_log import EventLog
 from mlx_host._apis.responses.examples import (
     CANCELLED,
+    COMPACTION,
     DELETED,
     INPUT_ITEMS,
     INPUT_TOKENS,
@@ -22,13 +27,14 @@ from mlx_host._apis.responses.examples import (
     STREAM,
 )
 from mlx_host._apis.responses.items import Item
-from mlx_host._apis.responses.request import to_prompt, to_request
-from mlx_host._apis.responses.response import ResponseCollector, ResponseEncoder
-from mlx_host._apis.responses.schema import InputTokensBody, ResponsesBody
+from mlx_host._apis.responses.request import to_prompt
+from mlx_host._apis.responses.response import EventLogEncoder, FollowingReply, ResponseCollector, ResponseEncoder
+from mlx_host._apis.responses.schema import CompactBody, InputTokensBody, ResponsesBody
 from mlx_host._apis.responses.service import ResponseService
-from mlx_host._apis.responses.store import ResponseStore, StoreLimits
-from mlx_host._apis.responses.truncation import truncated
-from mlx_host.api import ChatEvent, Deadline, Endpoints, Reply, Service
+from mlx_host._apis.responses.store import ResponseStore
+from mlx_host._apis.responses.turn import VARIABLES, chat, check_outputs, modalities, run_in_background, submit
+from mlx_host._apis.responses.websocket import ResponsesConnection
+from mlx_host.api import Deadline, Endpoints, Service
 from mlx_host.api.http import (
     JsonResponse,
     caller,
@@ -40,16 +46,9 @@ from mlx_host.api.http import (
     while_connected,
 )
 from mlx_host.api.text import ignored_by_model
-from mlx_host.errors import InvalidRequestError, RequestError
-from mlx_host.requests import ChatRequest
+from mlx_host.errors import InvalidRequestError, ModelUnavailableError, RequestError
 
 MEGABYTE = 1_000_000
-# The variables of the chat template by the fields that set each.
-VARIABLES = {
-    "reasoning_effort": ("reasoning.effort",),
-    "enable_thinking": ("enable_thinking", "thinking.type"),
-    "documents": ("documents",),
-}
 
 
 class ResponsesEndpoints(Endpoints):
@@ -82,56 +81,98 @@ class ResponsesEndpoints(Endpoints):
         create = examples(REQUEST, RESPONSE, stream=STREAM)
         count = examples(PROMPT, INPUT_TOKENS)
         router.post("/v1/responses", response_model=None, **create)(self.create)
+        router.websocket("/v1/responses")(self.connect)
         router.post("/v1/responses/input_tokens", response_model=None, **count)(self.input_tokens)
+        router.post("/v1/responses/compact", response_model=None, **examples(PROMPT, COMPACTION))(self.compact)
         one = "/v1/responses/{id}"
         router.get(one, response_model=None, **examples(response=RESPONSE))(self.retrieve)
         router.delete(one, response_model=None, **examples(response=DELETED))(self.delete)
         router.post(f"{one}/cancel", response_model=None, **examples(response=CANCELLED))(self.cancel)
         router.get(f"{one}/input_items", response_model=None, **examples(response=INPUT_ITEMS))(self.input_items)
+        ConversationEndpoints(lambda: self._responses).add_routes(router)
         return router
 
     async def create(self, body: ResponsesBody, http: Request) -> Response:
         """Create a response, as one object or as a stream."""
         history, items = await self._responses.read(body)
-        reply = self._reply(body, to_request(body, [*history, *items]), http)
-        prepared = reply.request
-        assert isinstance(prepared, ChatRequest)
-        headers = ignored_header(ignored_by_model(body, prepared, reply.model, VARIABLES, body.reasoning_limits()))
-        builder = ResponseBuilder(new_response(body, prepared.id, reply.model.name))
+        if body.previous_response_id:
+            check_outputs(history, items)
+        if body.background:
+            return await self._create_in_background(body, history, items, http)
+        turn = submit(self._service, body, history, items, caller(http), Deadline.of(stream=body.stream is True))
         output = ResponseEncoder if body.stream else ResponseCollector
         return await respond(
             http,
-            reply,
-            output(builder, items, self._responses),
-            headers,
-            during=self._responses.in_progress(builder),
+            turn.reply,
+            output(turn.builder, items, self._responses),
+            ignored_header(turn.ignored),
+            during=self._responses.in_progress(turn.builder),
         )
 
-    def _reply(self, body: ResponsesBody, request: ChatRequest, http: Request) -> Reply[ChatEvent]:
-        deadline = Deadline.of(stream=body.stream is True)
+    async def _create_in_background(
+        self, body: ResponsesBody, history: Sequence[Item], items: Sequence[Item], http: Request
+    ) -> Response:
+        if body.store is False:
+            raise InvalidRequestError("background requires that store is true.", param="background")
+        if self._service.stopping:
+            raise ModelUnavailableError("The server is shutting down.")
+        turn = submit(self._service, body, history, items, caller(http), Deadline.NONE)
+        builder, events = turn.builder, EventLog()
+        builder.response["status"] = "queued"
+        queued = {**builder.response}
+        # So that it is known to have been interrupted if the server does not complete it.
+        await self._responses.store(builder.response, items)
+        self._service.spawn(run_in_background(turn, self._responses, events), name=f"response {builder.id}")
+        headers = ignored_header(turn.ignored)
+        if body.stream:
+            return await respond(http, FollowingReply(turn.reply, events.follow()), EventLogEncoder(), headers)
+        return JsonResponse(queued, headers=headers)
 
-        def chat(request: ChatRequest) -> Reply[ChatEvent]:
-            return self._service.chat(request, caller=caller(http), deadline=deadline)
+    async def connect(self, socket: WebSocket) -> None:
+        """Create responses over a WebSocket."""
+        await ResponsesConnection(socket, self._service, self._responses, caller(socket)).serve()
 
-        return truncated(chat, request) if body.truncation == "auto" else chat(request)
+    async def compact(self, body: CompactBody, http: Request) -> Response:
+        """Compact a conversation to one item, which replaces it as the input of later requests."""
+        history, items = await self._responses.read(body)
+        conversation = expanded([*history, *items])
+        who = caller(http)
+        if not conversation:
+            raise InvalidRequestError("input is missing; send a string or a list of items.", param="input")
+        if fits_verbatim(conversation):
+            # An unknown model is an error all the same.
+            self._service.model(body.model, who)
+            return JsonResponse(verbatim(conversation), headers=ignored_header(body.ignored()))
+        translated = summary_request(body, conversation)
+        reply = chat(self._service, translated, who, Deadline.COMPLETE, truncate=True)
+        ignored = sorted([*body.ignored(), *translated.ignored])
+        return await respond(http, reply, SummaryCollector(conversation), ignored_header(ignored))
 
     async def input_tokens(self, body: InputTokensBody, http: Request) -> Response:
         """Count the tokens of a request's prompt."""
         history, items = await self._responses.read(body)
-        request = to_prompt(body, [*history, *items])
-        ignored = ignored_by_model(body, request, self._service.model(request.model, caller(http)), VARIABLES)
-        counting = self._service.count_tokens(request, caller=caller(http))
-        count = await while_connected(http.receive, counting)
+        who = caller(http)
+        translated = to_prompt(body, history, items, modalities(self._service, body, who))
+        status = self._service.model(translated.chat.model, who)
+        ignored = {*ignored_by_model(body, translated.chat, status, VARIABLES), *translated.ignored}
+        counting = self._service.count_tokens(translated.chat, caller=who)
+        try:
+            count = await while_connected(http.receive, counting)
+        except RequestError as error:
+            translated.conversation.translate(error)
+            raise
         content = {"object": "response.input_tokens", "input_tokens": count}
-        return JsonResponse(content, headers=ignored_header(ignored))
+        return JsonResponse(content, headers=ignored_header(sorted(ignored)))
 
-    async def retrieve(self, id: str, stream: bool = False) -> Response:
-        """Return a response that is stored or in progress."""
-        if stream:
-            raise InvalidRequestError(
-                "stream must be false: only the response is stored, not its events.", param="stream"
-            )
-        return JsonResponse(await self._responses.get(id))
+    async def retrieve(
+        self, id: str, http: Request, stream: bool = False, starting_after: Annotated[int, Query(ge=-1)] = -1
+    ) -> Response:
+        """Return a response that is stored or in progress, or the events of a background response."""
+        if not stream:
+            ignored = ["starting_after"] if "starting_after" in http.query_params else []
+            return JsonResponse(await self._responses.get(id), headers=ignored_header(ignored))
+        events = await self._responses.events(id)
+        return await respond(http, FollowingReply(None, events.follow(starting_after)), EventLogEncoder())
 
     async def delete(self, id: str) -> Response:
         """Delete a stored response."""
@@ -154,22 +195,4 @@ class ResponsesEndpoints(Endpoints):
     ) -> Response:
         """List the input items of a stored response."""
         items = await self._responses.input_items(id)
-        return JsonResponse(_page(items[::-1] if order == "desc" else items, after, limit))
-
-
-def _page(items: Sequence[Item], after: str | None, limit: int) -> dict[str, Any]:
-    """Return a list object with at most `limit` items, starting after the item with id `after`."""
-    start = 0
-    if after is not None:
-        ids = [item["id"] for item in items]
-        if after not in ids:
-            raise InvalidRequestError(f"after: item with id {after!r} not found.", param="after")
-        start = ids.index(after) + 1
-    data = items[start : start + limit]
-    return {
-        "object": "list",
-        "data": data,
-        "first_id": data[0]["id"] if data else "",
-        "last_id": data[-1]["id"] if data else "",
-        "has_more": start + limit < len(items),
-    }
+        return JsonResponse(page(items[::-1] if order == "desc" else items, after, limit))

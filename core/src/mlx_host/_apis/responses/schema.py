@@ -18,12 +18,20 @@ from mlx_host.api.tool_choice import TOOL_CHOICE_FIELDS
 
 Key = Annotated[str, StringConstraints(max_length=64)]
 Value = Annotated[str, StringConstraints(max_length=512)]
+Metadata = Annotated[dict[Key, Value], Field(max_length=16)]
 
 LOGPROBS = "message.output_text.logprobs"
-TOOL_FIELDS = ByType({"function": KnownFields("type", "name", "description", "parameters", "strict")})
+ENCRYPTED_REASONING = "reasoning.encrypted_content"
+SUMMARIES = ("auto", "concise", "detailed")
+# Fields that are returned in the response, and have no other effect.
+ECHOED_ONLY = ("max_tool_calls", "prompt_cache_key", "safety_identifier")
+_FUNCTION = KnownFields("type", "name", "description", "parameters", "strict")
+_CUSTOM = KnownFields("type", "name", "description", format=KnownFields("type", "syntax", "definition"))
+_NAMESPACE = KnownFields("type", "name", "description", tools=ByType({"function": _FUNCTION, "custom": _CUSTOM}))
+TOOL_FIELDS = ByType({"function": _FUNCTION, "custom": _CUSTOM, "namespace": _NAMESPACE})
 PROMPT_FIELDS = (
     *("model", "input", "instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning"),
-    *("enable_thinking", "chat_template_kwargs"),
+    *("enable_thinking", "chat_template_kwargs", "conversation"),
 )
 
 
@@ -31,6 +39,11 @@ class TextConfig(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     format: TextFormat | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class ConversationReference(BaseModel):
+    id: str
 
 
 class InputBody(ConversationBody):
@@ -43,10 +56,18 @@ class InputBody(ConversationBody):
     tool_choice: Annotated[str | dict[str, Any] | None, TOOL_CHOICE_FIELDS] = None
     text: TextConfig | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    conversation: str | ConversationReference | None = None
 
-    # Fields that are rejected: they would change the response and are not supported.
-    conversation: str | dict[str, Any] | None = None
+    # Rejected: it would change the response and is not supported.
     prompt: dict[str, Any] | None = None
+
+    def conversation_id(self) -> str | None:
+        """Return the id of the conversation that the request belongs to."""
+        return self.conversation.id if isinstance(self.conversation, ConversationReference) else self.conversation
+
+    def ignored(self) -> list[str]:
+        verbosity = self.text.verbosity if self.text is not None else None
+        return sorted([*super().ignored(), *(["text.verbosity"] if verbosity is not None else [])])
 
 
 class ResponsesBody(InputBody):
@@ -55,9 +76,22 @@ class ResponsesBody(InputBody):
     max_output_tokens: Tokens | None = None
     top_logprobs: int | None = Field(None, ge=0, le=20)
     include: list[str] | None = None
-    metadata: Annotated[dict[Key, Value], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
     store: bool | None = None
     background: bool | None = None
+    max_tool_calls: int | None = Field(None, ge=1, lt=2**63)
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
+
+    def reasoning_summary(self) -> str | None:
+        """Return the kind of summary that was requested; the response never has one."""
+        requested = (self.reasoning.model_extra or {}).get("summary") if self.reasoning is not None else None
+        return requested if requested in SUMMARIES else None
+
+    @property
+    def encodes_reasoning(self) -> bool:
+        """Whether reasoning items have an encrypted content."""
+        return ENCRYPTED_REASONING in (self.include or ())
 
     @property
     def wants_logprobs(self) -> bool:
@@ -65,8 +99,35 @@ class ResponsesBody(InputBody):
         return bool(self.top_logprobs) or LOGPROBS in (self.include or ())
 
     def ignored(self) -> list[str]:
-        includes = [f"include.{name}" for name in self.include or () if name != LOGPROBS]
-        return sorted([*super().ignored(), *includes])
+        includes = [f"include.{name}" for name in self.include or () if name not in (LOGPROBS, ENCRYPTED_REASONING)]
+        echoed = [name for name in ECHOED_ONLY if getattr(self, name) is not None]
+        return sorted([*super().ignored(), *includes, *echoed])
+
+
+class ConversationCreateBody(BaseModel):
+    """POST /v1/conversations."""
+
+    items: list[dict[str, Any]] | None = None
+    metadata: Metadata | None = None
+
+
+class ConversationUpdateBody(BaseModel):
+    """POST /v1/conversations/{id}."""
+
+    metadata: Metadata
+
+
+class ItemsBody(BaseModel):
+    """POST /v1/conversations/{id}/items."""
+
+    items: list[dict[str, Any]]
+
+
+class CompactBody(InputBody):
+    """POST /v1/responses/compact; the model is required, unlike elsewhere."""
+
+    model: str = Field(min_length=1)
+    prompt_cache_key: str | None = None
 
 
 class InputTokensBody(InputBody):

@@ -14,6 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mlx_host._apis.responses.conversation_store import (
+    CONVERSATION_TABLES,
+    ConversationStore,
+    StoreLimits,
+    dumps,
+    evict,
+)
 from mlx_host.errors import UsageError
 
 TABLES = """
@@ -26,6 +33,16 @@ CREATE INDEX IF NOT EXISTS oldest ON responses (used);
 CREATE INDEX IF NOT EXISTS items_of ON items (response);
 CREATE TRIGGER IF NOT EXISTS gone AFTER DELETE ON responses
     BEGIN DELETE FROM items WHERE response = old.id; END;
+CREATE TABLE IF NOT EXISTS events (response TEXT PRIMARY KEY, events TEXT NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS gone_events AFTER DELETE ON responses
+    BEGIN DELETE FROM events WHERE response = old.id; END;
+"""
+# Background responses that a restart of the server has interrupted.
+INTERRUPTED = """
+UPDATE responses SET response = json_set(
+    response, '$.status', 'failed', '$.error',
+    json('{"code": "server_error", "message": "The server was restarted before the response was complete."}')
+) WHERE json_extract(response, '$.status') IN ('queued', 'in_progress')
 """
 # `depth` counts back from the requested response.
 CONVERSATION = """
@@ -39,10 +56,14 @@ WITH RECURSIVE conversation (id, previous, depth) AS (
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """A response and the items of its input, without those of earlier responses."""
+    """A response and the items of its input, without those of earlier responses.
+
+    `events` are the events of its stream as JSON, for a background response.
+    """
 
     response: dict[str, Any]
     input: Sequence[dict[str, Any]]
+    events: Sequence[str] = ()
 
     @property
     def previous_id(self) -> str | None:
@@ -53,15 +74,6 @@ class StoredResponse:
     def items(self) -> list[dict[str, Any]]:
         """The items of the input and the output."""
         return [*self.input, *self.response["output"]]
-
-
-@dataclass(frozen=True)
-class StoreLimits:
-    """The maximum number of responses, their total size in bytes of JSON, and seconds from last use to expiry."""
-
-    entries: int
-    bytes: float
-    seconds: float
 
 
 class ResponseStore:
@@ -81,10 +93,12 @@ class ResponseStore:
             # After a crash of the machine the latest responses may be lost, but the file is consistent.
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.executescript(TABLES)
+            self._db.executescript(TABLES + CONVERSATION_TABLES)
+            self._db.execute(INTERRUPTED)
         except sqlite3.Error as error:
             self._db.close()
             raise _unusable(path, error) from error
+        self.conversations = ConversationStore(self._db, limits, now)
 
     def close(self) -> None:
         """Close the database; SQLite merges its write-ahead log into the file."""
@@ -92,8 +106,9 @@ class ResponseStore:
 
     def put(self, stored: StoredResponse) -> bool:
         """Store a response; False if it exceeds the size of the whole store."""
-        response, input = _dumps(stored.response), _dumps(stored.input)
-        size = len(response) + len(input)
+        response, input = dumps(stored.response), dumps(stored.input)
+        events = dumps(stored.events) if stored.events else ""
+        size = len(response) + len(input) + len(events)
         if size > self._limits.bytes or not self._limits.entries:
             return False
         id = stored.response["id"]
@@ -104,7 +119,9 @@ class ResponseStore:
             row = (id, stored.previous_id, self._now(), size, response, input)
             self._db.execute("INSERT OR REPLACE INTO responses VALUES (?, ?, ?, ?, ?, ?)", row)
             self._db.executemany("INSERT OR IGNORE INTO items VALUES (?, ?)", items)
-            self._evict()
+            if events:
+                self._db.execute("INSERT OR REPLACE INTO events VALUES (?, ?)", (id, events))
+            evict(self._db, self._limits)
         return True
 
     def get(self, id: str) -> StoredResponse | None:
@@ -113,6 +130,11 @@ class ResponseStore:
             self._delete_expired()
             row = self._db.execute("SELECT response, input FROM responses WHERE id = ?", (id,)).fetchone()
         return _stored(*row) if row else None
+
+    def events(self, id: str) -> list[str]:
+        """Return the events of a background response as JSON; empty if none are stored."""
+        row = self._db.execute("SELECT events FROM events WHERE response = ?", (id,)).fetchone()
+        return list(json.loads(row[0])) if row else []
 
     def conversation(self, id: str) -> list[StoredResponse]:
         """Return the response with this id and all before it, oldest first, and mark them as used."""
@@ -141,7 +163,7 @@ class ResponseStore:
                 for item in _stored(*row).items:
                     if item["id"] in wanted:
                         found.setdefault(item["id"], item)
-        return found
+        return {**self.conversations.items_with(ids), **found}
 
     def delete(self, id: str) -> bool:
         """Delete a response; False if it is not stored."""
@@ -152,23 +174,11 @@ class ResponseStore:
     def _delete_expired(self) -> None:
         self._db.execute("DELETE FROM responses WHERE used < ?", (self._now() - self._limits.seconds,))
 
-    def _evict(self) -> None:
-        while True:
-            count, size = self._db.execute("SELECT count(*), sum(size) FROM responses").fetchone()
-            if count <= self._limits.entries and size <= self._limits.bytes:
-                return
-            self._db.execute("DELETE FROM responses WHERE id = (SELECT id FROM responses ORDER BY used LIMIT 1)")
-
 
 def _unusable(path: Path | None, error: Exception) -> UsageError:
     return UsageError(
         f"The response store {str(path)!r} cannot be used: {error}. Choose another file with --responses-store."
     )
-
-
-def _dumps(value: Any) -> str:
-    # ASCII, because a model may generate an unpaired surrogate, which SQLite cannot store.
-    return json.dumps(value, separators=(",", ":"))
 
 
 def _stored(response: str, input: str) -> StoredResponse:

@@ -11,10 +11,15 @@ from mlx_host.errors import ContextLengthExceededError, RequestError
 from mlx_host.requests import ChatRequest, Json
 
 
-def truncated(chat: Callable[[ChatRequest], Reply[ChatEvent]], request: ChatRequest) -> Reply[ChatEvent]:
+def truncated(
+    chat: Callable[[ChatRequest], Reply[ChatEvent]],
+    request: ChatRequest,
+    keep: Callable[[Sequence[Json]], None] = lambda messages: None,
+) -> Reply[ChatEvent]:
     """Submit a request; while the model rejects it as too long, resubmit it without its oldest turns.
 
-    Only the model can count the tokens. The original request is resubmitted, because `chat` prepares it again.
+    Only the model can count the tokens. The original request is resubmitted, because `chat` prepares it again. `keep`
+    is called with the remaining messages.
     """
 
     def retry(error: RequestError) -> Reply[ChatEvent] | None:
@@ -24,6 +29,7 @@ def truncated(chat: Callable[[ChatRequest], Reply[ChatEvent]], request: ChatRequ
         messages = without_oldest(request.messages, 1 - error.limit / error.prompt_tokens)
         if messages is None:
             return None
+        keep(messages)
         request = replace(request, messages=messages)
         return chat(request)
 
