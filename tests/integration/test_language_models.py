@@ -149,6 +149,30 @@ def test_tools_and_their_results_are_rendered_by_the_template(smollm2: ServerPro
     assert response.usage.prompt_tokens > 20
 
 
+def test_tools_that_the_template_does_not_render_are_described(smollm2: ServerProcess) -> None:
+    body = {"messages": user("What is the weather in Oslo?"), "max_tokens": 1}
+    described = post(smollm2, body | {"tools": WEATHER})
+    without = post(smollm2, body)
+    assert "x-mlx-host-ignored" not in described.headers
+    assert described.json()["usage"]["prompt_tokens"] > without.json()["usage"]["prompt_tokens"] + 50
+    explanation = post(smollm2, body | {"tools": WEATHER}, "/v1/explain").json()
+    assert explanation["usage"]["prompt_tokens"] == described.json()["usage"]["prompt_tokens"]
+    assert "<tool_call>" in explanation["prompt"]
+    assert "get_weather" in explanation["prompt"]
+
+
+def test_the_last_message_is_continued(smollm2: ServerProcess) -> None:
+    messages = [*user("Count to five."), {"role": "assistant", "content": "One, two,"}]
+    fields = {"continue_final_message": True, "add_generation_prompt": False}
+    continued = whole(sdk(smollm2), messages, extra_body=fields, max_tokens=4)
+    assert continued.choices[0].message.content.lstrip().startswith("three")
+    text, _, usage = streamed(sdk(smollm2), messages, extra_body=fields, max_tokens=4)
+    assert text == continued.choices[0].message.content
+    tokens = post(smollm2, {"messages": messages, **fields}, "/tokenize").json()["tokens"]
+    assert len(tokens) == continued.usage.prompt_tokens == usage.prompt_tokens
+    assert post(smollm2, {"tokens": tokens}, "/detokenize").json()["prompt"].endswith("One, two,")
+
+
 def test_calls_cannot_be_forced_without_a_parser(tiny: ServerProcess) -> None:
     for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
         with pytest.raises(openai.BadRequestError, match="--parser") as raised:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 
 def import_path(plugins: Sequence[Path] = (), python: str = sys.executable) -> dict[str, str]:
@@ -35,11 +36,13 @@ def mlx_host(
     cwd: Path | None = None,
     python: str = sys.executable,
     timeout: float = 120,
+    stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run `mlx-host ARGS` until it exits."""
+    """Run `mlx-host ARGS` until it exits; `stdin` is its input."""
+    given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
     return subprocess.run(
         [python, "-m", "mlx_host", *args],
-        stdin=subprocess.DEVNULL,
+        **given,
         capture_output=True,
         text=True,
         env=environment(env, plugins, python),

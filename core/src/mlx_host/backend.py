@@ -95,7 +95,8 @@ class Model(ABC):
     generators. `context_length` is in tokens. `chat_template` is the template's source, from which `--parser auto`
     selects a parser. `supports_structured_outputs`: whether `GenerationRequest.constraint` is honoured.
     `supported_parameters` names the optional parameters that are honoured: fields of Sampling from `min_tokens` on, and
-    "max_reasoning_tokens". Core rejects requests that use other ones, and reports `max_reasoning_tokens` as ignored.
+    "max_reasoning_tokens" and "continue_final_message". Core rejects requests that use other ones, and reports
+    `max_reasoning_tokens` as ignored.
     `sampling_defaults` are the values of fields of Sampling that are in force if a request does not set them; APIs
     report them. `input_modalities` are the kinds of input that messages may contain: "text", "image", "audio"; None:
     unknown. APIs omit others from the history of a conversation, which a client cannot change.

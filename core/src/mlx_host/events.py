@@ -6,7 +6,7 @@ own subclasses of Event.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -114,6 +114,27 @@ class TokenCount(Event):
     """The output of a TokenizeRequest with `count_only`."""
 
     count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained(Event):
+    """The output of an ExplainRequest.
+
+    `messages` and `tools` are those that the chat template renders, `prompt` is the rendered text and
+    `generation_prompt` its last part, as in Started. `cached_tokens` is the number of `prompt_tokens` that the prefix
+    cache has now. `adaptations` describe how `messages` and `tools` differ from the request. `dropped` has a reason for
+    each field of the request that is not in the prompt. `grammar` constrains the output.
+    """
+
+    messages: Sequence[Mapping[str, Any]]
+    tools: Sequence[Mapping[str, Any]]
+    prompt: str
+    generation_prompt: str
+    prompt_tokens: int
+    cached_tokens: int = 0
+    adaptations: Sequence[str] = ()
+    dropped: Mapping[str, str] = field(default_factory=dict)
+    grammar: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

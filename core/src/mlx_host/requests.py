@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from mlx_host.grammar import Constraint, Grammar
 
@@ -77,6 +77,16 @@ class ReasoningMarkup:
     closing: str
 
 
+class CallNotation(Protocol):
+    """How the models of a family write tool calls, and how they get the results: a class of parsers, which pickles."""
+
+    def write_calls(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
+        """Write calls, given as names and arguments, once in each format; empty if the family has none."""
+
+    def write_result(self, name: str, content: str) -> str:
+        """Write the result of the function `name`, which is empty if it is unknown."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest(Request):
     """Base class of the requests that generate text: `n` choices, numbered from 0.
@@ -109,8 +119,14 @@ class ChatRequest(GenerationRequest):
     `messages` and `tools` have OpenAI's JSON format, with the role `developer` replaced by `system`. `tools` are those
     offered to the model: empty if `tool_choice` is "none". `allowed_tools` are the names of the tools that it may call;
     None: all. `template_kwargs` are passed to the chat template. After `max_reasoning_tokens` tokens of reasoning, a
-    model that supports this parameter is forced to close the reasoning; None selects the model's default. The host sets
-    `reasoning_markup` if a parser extracts the model's reasoning.
+    model that supports this parameter is forced to close the reasoning; None selects the model's default.
+
+    `add_generation_prompt` False omits what the chat template appends after the last message. With
+    `continue_final_message`, the prompt ends with the text of the last message, which is from the assistant and has no
+    calls, and the output continues it; models that support this name it in `Model.supported_parameters`.
+
+    The host sets `reasoning_markup` if a parser extracts the model's reasoning, and `call_notation` if one extracts its
+    calls.
     """
 
     task: ClassVar[str] = "chat"
@@ -122,7 +138,10 @@ class ChatRequest(GenerationRequest):
     parallel_tool_calls: bool = True
     template_kwargs: Json = field(default_factory=dict)
     max_reasoning_tokens: int | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
     reasoning_markup: ReasoningMarkup | None = None
+    call_notation: CallNotation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,17 +167,24 @@ class TokenizeRequest(Request):
 
     With `count_only`, only the number of tokens is needed: a model may yield TokenCount instead.
 
-    Of a ChatRequest, only the fields that determine the prompt matter. `add_generation_prompt` False omits what the
-    chat template appends after the last message. `special_tokens` is as in CompletionRequest and applies to text only:
-    chat templates insert special tokens themselves.
+    Of a ChatRequest, only the fields that determine the prompt matter. `special_tokens` is as in CompletionRequest and
+    applies to text only: chat templates insert special tokens themselves.
     """
 
     task: ClassVar[str] = "tokenization"
 
     prompt: str | ChatRequest
     special_tokens: bool = True
-    add_generation_prompt: bool = True
     count_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainRequest(Request):
+    """Describe how a model would process a chat request, without generating text; the output is Explained."""
+
+    task: ClassVar[str] = "explanation"
+
+    prompt: ChatRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,7 @@ from mlx_host.grammar import (
 )
 from mlx_host.parsing import MarkupParser, OutputConstraint, Part
 from mlx_host.parsing.parser import Parser, ToolChoice
-from mlx_host.requests import ChatRequest, CompletionRequest, GenerationRequest, Json, TokenizeRequest
+from mlx_host.requests import ChatRequest, CompletionRequest, ExplainRequest, GenerationRequest, Json, TokenizeRequest
 
 FORM = JsonValue({"type": "object"}, "response_format")
 
@@ -95,6 +95,29 @@ def schemas(request: GenerationRequest) -> list[Any]:
     return [leaf.schema for leaf in iter_leaves(grammar(request)) if isinstance(leaf, JsonValue)]
 
 
+def without_notation(request: Any) -> Any:
+    return replace(request, call_notation=None) if isinstance(request, ChatRequest) else request
+
+
+def test_the_notation_of_calls_is_that_of_the_parser_of_calls() -> None:
+    chat = ask()
+    requests = (chat, TokenizeRequest(id="r", model="m", prompt=chat), ExplainRequest(id="r", model="m", prompt=chat))
+    for parsers, notation in ((BOTH, BOTH.tools), (ParserSelection(reasoning=Plain), None)):
+        for request in requests:
+            prepared: Any = held(request, parsers)
+            assert getattr(prepared, "prompt", prepared).call_notation is notation
+
+
+def test_a_message_is_not_continued_by_a_model_that_cannot() -> None:
+    for request in (
+        ask(continue_final_message=True),
+        TokenizeRequest(id="r", model="m", prompt=ask(continue_final_message=True)),
+    ):
+        with pytest.raises(UnsupportedRequestError) as error:
+            held(request, BOTH)
+        assert error.value.param == "continue_final_message"
+
+
 @pytest.mark.parametrize("parsers", [BOTH, ParserSelection()])
 @pytest.mark.parametrize("supports_structured_outputs", [True, False])
 @pytest.mark.parametrize(
@@ -111,7 +134,8 @@ def schemas(request: GenerationRequest) -> list[Any]:
 def test_requests_without_a_format_are_not_constrained(
     request_: Any, parsers: ParserSelection, supports_structured_outputs: bool
 ) -> None:
-    assert held(request_, parsers, supports_structured_outputs=supports_structured_outputs) == request_
+    unconstrained = held(request_, parsers, supports_structured_outputs=supports_structured_outputs)
+    assert without_notation(unconstrained) == request_
 
 
 def test_a_completion_is_constrained_to_its_format() -> None:
@@ -196,7 +220,7 @@ def test_calls_are_not_forced_without_a_parser(more: Any) -> None:
 
 def test_strict_is_ignored_without_structured_outputs() -> None:
     request = ask(tools=[tool("f", True)])
-    assert held(request, supports_structured_outputs=False) == request
+    assert without_notation(held(request, supports_structured_outputs=False)) == request
     assert held(request, ParserSelection(reasoning=Plain)) == request
 
 

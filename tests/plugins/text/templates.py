@@ -95,3 +95,67 @@ OPENS_REASONING = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{{ '' }}{% endif %}"
 )
 """Like models that always reason: the generation prompt opens the reasoning, the history omits it."""
+
+_OPTIONAL_SYSTEM = """
+{%- set turns = messages %}
+{%- if messages[0].role == 'system' %}{{ '[SYSTEM]' + messages[0].content + '\n' }}
+{%- set turns = messages[1:] %}{% endif %}"""
+
+ALTERNATING = (
+    _OPTIONAL_SYSTEM
+    + """
+{%- for message in turns if message.role in ('user', 'assistant') %}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}
+{%- endfor %}
+{%- for message in turns %}
+{%- if message.role == 'user' %}{{ '[USER]' + message.content + '\n' }}
+{%- elif message.role == 'assistant' %}{{ '[ASSISTANT]' + message.content + '\n' }}
+{%- elif message.role != 'system' %}{{ raise_exception('Only user and assistant roles are supported') }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}[ASSISTANT]{% endif %}"""
+)
+"""A: like Mistral 7B: alternating roles after an optional system message, a later one is dropped; no tools."""
+
+NO_SYSTEM = """
+{%- for message in messages %}
+{%- if message.role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}
+{{- '<start_of_turn>' + message.role + '\n' + (message.content | trim) + '<end_of_turn>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}<start_of_turn>assistant\n{% endif %}"""
+"""N: like Gemma 2: no role system; calls are dropped and results anonymous."""
+
+SYSTEM_FIRST = (
+    """
+{%- if tools %}<|im_start|>tools\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}
+{%- for message in messages %}
+{%- if message.role == 'system' and not loop.first %}{{ raise_exception('System message must be first') }}{% endif %}
+{{- '<|im_start|>' + message.role + '\n' + message.content }}
+{%- for call in message.tool_calls or [] %}<tool_call>\n{{ call.function | tojson }}\n</tool_call>{% endfor %}
+{{- '<|im_end|>\n' }}
+{%- endfor %}"""
+    + TAIL
+)
+"""F: like Qwen3.5: a system message must be first; tools, calls and results are rendered."""
+
+KNOWN_ROLES_AND_IDS = """
+{%- for message in messages %}
+{%- if message.role == 'tool' and not message.tool_call_id %}{{ raise_exception('A result needs an id') }}{% endif %}
+{%- if message.role not in ('system', 'user', 'assistant', 'tool') %}{{ raise_exception('Unknown role') }}{% endif %}
+{{- '[' + message.role | upper + ']' + message.content + '\n' }}
+{%- for call in message.tool_calls or [] %}[CALL {{ call.id }}]{{ call.function | tojson }}\n{% endfor %}
+{%- if message.role == 'tool' %}[OF {{ message.tool_call_id }}]\n{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}[ASSISTANT]{% endif %}"""
+"""I: unknown roles and results without an id are rejected; calls are rendered, tools are not."""
+
+ALTERNATING_WITH_CALLS = """
+{%- for message in messages if message.role == 'user' or (message.role == 'assistant' and not message.tool_calls) %}
+{%- if (message.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}
+{%- endfor %}
+{%- for message in messages %}
+{{- '[' + message.role | upper + ']' + message.content }}
+{%- for call in message.tool_calls or [] %}{{ call.function | tojson }}{% endfor %}{{ '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}[ASSISTANT]{% endif %}"""
+"""Like Mistral 7B v0.3: calls and results are rendered, and do not count as turns."""

@@ -230,13 +230,10 @@ class TestContent:
 
 class TestTemplate:
     def test_errors_contain_the_templates_message(self, tokenizer: Tokenizer) -> None:
-        for messages, message in (
-            ([{"role": "system", "content": "x"}], "System role not supported"),
-            ([{"role": "user", "content": "x"}, {"role": "user", "content": "y"}], "Roles must alternate"),
-        ):
-            with pytest.raises(InvalidRequestError, match=message) as error:
-                render(tokenizer, templates.STRICT, messages)
-            assert error.value.param == "messages"
+        template = "{% if 'x' in messages[0].content %}{{ raise_exception('No x') }}{% endif %}{{ 1 }}"
+        with pytest.raises(InvalidRequestError, match="No x") as error:
+            render(tokenizer, template, [{"role": "user", "content": "x"}])
+        assert error.value.param == "messages"
 
     @pytest.mark.parametrize(
         "expression", ["messages[9].content", "1 / 0", "messages + 'x'", "nothing.at.all", "'%d' % 'x'"]
@@ -316,3 +313,62 @@ class TestGenerationPrompt:
     def test_may_be_unknown(self, tokenizer: Tokenizer) -> None:
         prompt = prompt_of(tokenizer, "{{ messages[0].content|upper }}<think>", chat_request("Hi"))
         assert (prompt.generation_prompt, prompt.restore_points) == ("", ())
+
+
+class TestContinuedMessage:
+    MESSAGES = ({"role": "user", "content": "Count."}, {"role": "assistant", "content": "<|im_end|> One,"})
+
+    def test_ends_the_prompt_and_is_the_generation_prompt(self, tokenizer: Tokenizer) -> None:
+        request = chat_request(self.MESSAGES, continue_final_message=True)
+        prompt = prompt_of(tokenizer, templates.SYSTEM_FIRST, request)
+        text = tokenizer.decode(prompt.tokens)
+        assert text == "<|im_start|>user\nCount.<|im_end|>\n<|im_start|>assistant\n<|im_end|> One,"
+        assert prompt.generation_prompt == "<|im_start|>assistant\n<|im_end|> One,"
+
+    def test_must_be_rendered(self, tokenizer: Tokenizer) -> None:
+        request = chat_request(self.MESSAGES, continue_final_message=True)
+        with pytest.raises(InvalidRequestError) as error:
+            prompt_of(tokenizer, "{{ messages[0].content }}", request)
+        assert error.value.param == "continue_final_message"
+
+
+class TestToolsWithoutAParser:
+    def test_are_not_described_but_calls_are_written(self, tokenizer: Tokenizer) -> None:
+        text = render(tokenizer, templates.NO_SYSTEM, history(call("a", '{"city": "Rome"}')))
+        assert "Returns the weather" not in text
+        assert '<tool_call>\n{"name": "weather", "arguments": {"city": "Rome"}}\n</tool_call>' in text
+        assert "<tool_response>\nsun-a\n</tool_response>" in text
+
+
+class TestAdaptedConversations:
+    def test_a_user_message_after_a_result_is_separated(self, tokenizer: Tokenizer) -> None:
+        messages = [*history(call("a", "{}")), {"role": "user", "content": "Thanks!"}]
+        text = render(tokenizer, templates.ALTERNATING_WITH_CALLS, messages)
+        assert text.endswith("[TOOL]sun-a\n[ASSISTANT]\n[USER]Thanks!\n[ASSISTANT]")
+
+    def test_a_late_system_message_does_not_separate_a_call_from_its_result(self, tokenizer: Tokenizer) -> None:
+        messages = history(call("a", "{}"))
+        messages.insert(2, {"role": "system", "content": "Be brief."})
+        text = render(tokenizer, templates.SYSTEM_FIRST, messages)
+        assert text.index("weather") < text.index("sun-a") < text.index("<system_instruction>\nBe brief.")
+
+    def test_a_template_that_renders_everything_gets_the_conversation_as_it_is(self, tokenizer: Tokenizer) -> None:
+        messages = [
+            {"role": "system", "content": "One"},
+            {"role": "system", "content": "Two"},
+            {"role": "assistant", "content": "Three"},
+            {"role": "user", "content": "Four"},
+            {"role": "user", "content": "Five"},
+            {"role": "system", "content": "Six"},
+        ]
+        adapted = ChatTemplate(tokenizer, templates.ARGUMENTS_AS_MAPPING).adapt(chat_request(messages))
+        assert (adapted.messages, adapted.notes) == (messages, [])
+
+    def test_reasoning_is_rendered_by_a_template_without_calls(self, tokenizer: Tokenizer) -> None:
+        template = (
+            "{% for message in messages %}"
+            "{% if message.tool_calls or message.role == 'tool' %}{{ raise_exception('x') }}{% endif %}"
+            "{{ message.content }}({{ message.thinking or '' }}){% endfor %}"
+        )
+        messages = [{"role": "assistant", "content": "Two.", "reasoning_content": "because"}]
+        assert "Two.(because)" in render(tokenizer, template, messages, tools=())

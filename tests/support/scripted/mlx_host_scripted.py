@@ -206,7 +206,7 @@ def _prompt_echo(request: CompletionRequest) -> PromptEcho:
 def _tokenize(request: TokenizeRequest) -> Iterator[Event | None]:
     yield Started(prompt_tokens=0)
     if isinstance(request.prompt, ChatRequest):
-        tokens = range(len(_steps(request.prompt)) + (0 if request.add_generation_prompt else -1))
+        tokens = range(len(_steps(request.prompt)) + (0 if request.prompt.add_generation_prompt else -1))
         yield Tokenized(tuple(tokens), tuple(map(str, tokens)))
     else:
         text = f"^{request.prompt}" if request.special_tokens else request.prompt

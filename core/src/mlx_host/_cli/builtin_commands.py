@@ -7,6 +7,7 @@ import click
 from mlx_host._cli import migration
 from mlx_host._cli.completion import completion_command
 from mlx_host._cli.doctor import doctor_command
+from mlx_host._cli.explain_command import explain_command
 from mlx_host._cli.new_plugin import new_command
 from mlx_host._cli.parsers_command import parser_group, parsers_command
 from mlx_host._cli.plugins_command import plugins_group
@@ -22,5 +23,8 @@ def register_commands(cli: click.Group) -> None:
     cli.add_command(RunCommand())
     cli.add_command(RunCommand(ALIAS))
     cli.add_command(RunCommand(migration.COMMAND))
-    for command in (plugins_group, parsers_command, parser_group, doctor_command, service_group, completion_command):
+    for command in (
+        *(plugins_group, parsers_command, parser_group, explain_command),
+        *(doctor_command, service_group, completion_command),
+    ):
         cli.add_command(command)

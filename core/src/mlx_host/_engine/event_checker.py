@@ -10,6 +10,7 @@ from mlx_host.events import (
     ChoiceFinished,
     EmbeddingBatch,
     Event,
+    Explained,
     Finished,
     ImageCompleted,
     ImagesStarted,
@@ -25,6 +26,7 @@ from mlx_host.events import (
 )
 from mlx_host.requests import (
     EmbeddingRequest,
+    ExplainRequest,
     GenerationRequest,
     ImageRequest,
     Request,
@@ -125,6 +127,21 @@ class TranscriptionRules(Rules):
             raise EventProtocolError("TextDelta in a transcription, expected Segment")
 
 
+class ExplainRules(Rules):
+    """There is an Explained event."""
+
+    def __init__(self, request: ExplainRequest) -> None:
+        self._missing = True
+
+    def check(self, event: Event) -> None:
+        if isinstance(event, Explained):
+            self._missing = False
+
+    def check_complete(self) -> None:
+        if self._missing:
+            raise EventProtocolError("Finished without Explained")
+
+
 class TokenizeRules(Rules):
     """There is a Tokenized event with as many strings as tokens, or a TokenCount if that is all that is needed."""
 
@@ -160,6 +177,8 @@ def rules_for(request: Request) -> Rules:
             return TranscriptionRules()
         case TokenizeRequest():
             return TokenizeRules(request)
+        case ExplainRequest():
+            return ExplainRules(request)
     return Rules()
 
 

@@ -1,5 +1,5 @@
 """Completes a request for its model: the constraint of its output, from its output format and the schemas of its tools,
-the markup of reasoning, and a check of optional parameters.
+the markup of reasoning, the notation of calls, and a check of optional parameters.
 
 The grammar is built later, in the model's process: for many large tools that takes a second, in which the host's event
 loop would be blocked. Schemas that it does not support are rejected there, before the output starts.
@@ -16,7 +16,7 @@ from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import Constraint, FixedConstraint, Grammar, JsonValue, LarkGrammar, Pattern, iter_leaves
 from mlx_host.parsing.constraint import OutputConstraint
 from mlx_host.parsing.parser import ToolChoice
-from mlx_host.requests import ChatRequest, GenerationRequest, Request
+from mlx_host.requests import ChatRequest, ExplainRequest, GenerationRequest, Request, TokenizeRequest
 
 OPTIONAL_PARAMETERS = ("min_tokens", "ignore_eos", "bad_words", "stop_token_ids", "allowed_token_ids")
 """The fields of Sampling that a model need not support."""
@@ -28,13 +28,24 @@ def with_constraint(request: Request, model: str, info: Capabilities, parsers: P
         _check_parameters(request, model, info)
     match request:
         case ChatRequest():
-            markup = parsers.reasoning.reasoning_markup() if parsers.reasoning is not None else None
-            constraint = _chat_constraint(request, model, info, parsers)
-            return replace(request, constraint=constraint, reasoning_markup=markup)
+            return _completed(request, model, info, parsers)
+        case ExplainRequest(prompt=prompt):
+            _check_parameters(prompt, model, info)
+            return replace(request, prompt=_completed(prompt, model, info, parsers))
+        case TokenizeRequest(prompt=ChatRequest() as prompt):
+            _check_continuation(prompt, model, info)
+            return replace(request, prompt=replace(prompt, call_notation=parsers.tools))
         case GenerationRequest(output_format=Grammar() as output_format):
             _check_structured_outputs(model, info, _param(output_format))
             return replace(request, constraint=FixedConstraint(output_format))
     return request
+
+
+def _completed(request: ChatRequest, model: str, info: Capabilities, parsers: ParserSelection) -> ChatRequest:
+    _check_continuation(request, model, info)
+    markup = parsers.reasoning.reasoning_markup() if parsers.reasoning is not None else None
+    constraint = _chat_constraint(request, model, info, parsers)
+    return replace(request, constraint=constraint, reasoning_markup=markup, call_notation=parsers.tools)
 
 
 def enforces_tool_schemas(info: Capabilities, parsers: ParserSelection) -> bool:
@@ -83,6 +94,15 @@ def _check_parameters(request: GenerationRequest, model: str, info: Capabilities
         # An empty list of allowed tokens is not the same as none.
         if value is not None and value not in (0, False, ()) and name not in info.supported_parameters:
             raise UnsupportedRequestError(f"Model {model!r} does not support {name}; remove it.", param=name)
+
+
+def _check_continuation(request: ChatRequest, model: str, info: Capabilities) -> None:
+    """Reject a message to continue if the model would begin a new one."""
+    if request.continue_final_message and "continue_final_message" not in info.supported_parameters:
+        raise UnsupportedRequestError(
+            f"Model {model!r} cannot continue the last message; end the conversation with a user message.",
+            param="continue_final_message",
+        )
 
 
 def _check_structured_outputs(model: str, info: Capabilities, param: str | None) -> None:

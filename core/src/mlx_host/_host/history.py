@@ -13,7 +13,7 @@ from typing import Any
 from mlx_host._host.parser_factory import make_plain_parser
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.parsing import Content, LiteralMatcher, MarkupParser, Parser, Reasoning, ToolCall
-from mlx_host.requests import ChatRequest, Json, Request, TokenizeRequest
+from mlx_host.requests import ChatRequest, ExplainRequest, Json, Request, TokenizeRequest
 
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 
@@ -21,7 +21,7 @@ _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
 def with_parsed_history(request: Request, parsers: ParserSelection) -> Request:
     """Return the request with reasoning, text and calls in the fields of its assistant messages where they belong."""
     match request:
-        case TokenizeRequest(prompt=ChatRequest() as prompt):
+        case TokenizeRequest(prompt=ChatRequest() as prompt) | ExplainRequest(prompt=prompt):
             return replace(request, prompt=_parsed(prompt, parsers))
         case ChatRequest():
             return _parsed(request, parsers)

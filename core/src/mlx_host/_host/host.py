@@ -16,7 +16,7 @@ from mlx_host._plugins.manager import Plugins
 from mlx_host.api import LOCAL, Caller, Deadline, ModelStatus
 from mlx_host.errors import RequestError, UnsupportedRequestError
 from mlx_host.events import TokenCount, Tokenized
-from mlx_host.requests import ChatRequest, Request, TokenizeRequest
+from mlx_host.requests import ChatRequest, ExplainRequest, Request, TokenizeRequest
 
 RequestT = TypeVar("RequestT", bound=Request)
 
@@ -115,15 +115,15 @@ class Host:
         return model
 
     def _prepare(self, request: RequestT, model: ServedModel) -> RequestT:
-        """Run the `prepare_request` hooks on a request, or on the chat request within a tokenize request."""
-        if isinstance(request, TokenizeRequest) and isinstance(request.prompt, ChatRequest):
+        """Run the `prepare_request` hooks on a request, or on the chat request within another one."""
+        if isinstance(request, TokenizeRequest | ExplainRequest) and isinstance(request.prompt, ChatRequest):
             return replace(request, prompt=self._prepare(request.prompt, model))
         prepared: RequestT = self._plugins.hook.prepare_request(request=request, model=model.status())
         return prepared
 
     def _without_disabled_tools(self, request: RequestT, model: ServedModel) -> RequestT:
         """Remove the tools if tool_choice is auto and the model's settings disable automatic tool choice."""
-        if isinstance(request, TokenizeRequest) and isinstance(request.prompt, ChatRequest):
+        if isinstance(request, TokenizeRequest | ExplainRequest) and isinstance(request.prompt, ChatRequest):
             return replace(request, prompt=self._without_disabled_tools(request.prompt, model))
         if not isinstance(request, ChatRequest) or request.tool_choice != "auto" or model.parsers.auto_tools:
             return request

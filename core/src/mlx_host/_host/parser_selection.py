@@ -25,6 +25,11 @@ class ParserSelection:
     auto_tools: bool = True
     repair_calls: bool = True
 
+    def names(self) -> dict[str, str]:
+        """Return the names of the parsers by what they parse: "reasoning", "tools"."""
+        selected = {"reasoning": self.reasoning, "tools": self.tools}
+        return {part: parser.name for part, parser in selected.items() if parser is not None}
+
 
 NO_PARSERS = ParserSelection()
 

@@ -109,6 +109,7 @@ class ServedModel:
             if self.capabilities is None
             else enforces_tool_schemas(self.capabilities, self.parsers),
             batch_sizes=dict(self._supervisor.batch_sizes),
+            parsers=self.parsers.names(),
         )
 
     def supports(self, request: Request) -> bool:

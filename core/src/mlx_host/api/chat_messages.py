@@ -72,7 +72,7 @@ CONTENT_PARTS = ByType(
     }
 )
 MESSAGE_FIELDS = KnownFields(
-    *("role", "name", "tool_call_id", "reasoning_content", "reasoning", "thinking"),
+    *("role", "name", "tool_call_id", "function_call", "reasoning_content", "reasoning", "thinking"),
     content=CONTENT_PARTS,
     tool_calls=KnownFields("id", "type", function=KnownFields("name", "arguments")),
 )
@@ -128,3 +128,27 @@ def _tool(tool: Tool) -> dict[str, Any]:
     unknown: dict[str, Any] = dict.fromkeys(tool.model_extra or (), True)
     unknown["function"] = set(tool.function.model_extra or ())
     return tool.model_dump(by_alias=True, exclude_unset=True, exclude=unknown)
+
+
+class PromptEnd(BaseModel):
+    """The fields that determine how the prompt of a conversation ends."""
+
+    add_generation_prompt: bool | None = None
+    continue_final_message: bool | None = None
+
+    def prompt_end(self, messages: Sequence[Message]) -> dict[str, Any]:
+        """Return the arguments of ChatRequest; InvalidRequestError if they exclude each other or the last message."""
+        continues = self.continue_final_message is True
+        if continues and self.add_generation_prompt:
+            raise InvalidRequestError(
+                "continue_final_message and add_generation_prompt cannot both be true.", param="continue_final_message"
+            )
+        if continues and (messages[-1]["role"] != "assistant" or messages[-1].get("tool_calls")):
+            raise InvalidRequestError(
+                "continue_final_message requires that the last message is from the assistant and has no tool_calls.",
+                param="continue_final_message",
+            )
+        return {
+            "continue_final_message": continues,
+            "add_generation_prompt": not continues and self.add_generation_prompt is not False,
+        }

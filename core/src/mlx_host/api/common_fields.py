@@ -267,7 +267,7 @@ def ignored_by_model(
 
     `variables` are the variables of the chat template with the fields that set each, apart from `chat_template_kwargs`.
     A variable has no effect if the template does not contain its name. `reasoning_limits` are the limits of reasoning
-    tokens by field.
+    tokens by field. Tools are listed if neither the template nor a parser has a notation for them.
     """
     ignored = [path for path in body.ignored() if not _is_read(path, model)]
     for name in request.template_kwargs:
@@ -275,7 +275,8 @@ def ignored_by_model(
             fields = [field for field in variables.get(name, ()) if _is_set(body, field)]
             own = name in (body.chat_template_kwargs or {})
             ignored += [f"chat_template_kwargs.{name}"] if own else fields
-    if request.tools and request.tool_choice == "auto" and template_contains(model, "tools") is False:
+    described = model.capabilities is not None and model.capabilities.tools
+    if request.tools and request.tool_choice == "auto" and not described and template_contains(model, "tools") is False:
         ignored.append("tools")
     if model.enforces_tool_schemas is False and any(map(is_strict, request.tools)):
         ignored.append("tools.strict")

@@ -11,6 +11,7 @@ from mlx_host.api.errors import (
     retry_headers,
     validation_error,
 )
+from mlx_host.api.explaining import EXPLANATION, explain
 from mlx_host.api.ignored_fields import ByType, KnownFields, ignored_fields
 from mlx_host.api.json_io import JsonResponse, dumps, ignored_header, loads, utf8
 from mlx_host.api.multipart import MultipartForm, UploadedFile
@@ -35,6 +36,7 @@ from mlx_host.api.routing import caller, new_router
 from mlx_host.api.websockets import FrameReader, frame_text, send_reply
 
 __all__ = [
+    "EXPLANATION",
     "NDJSON",
     "SSE",
     "BackendContractError",
@@ -61,6 +63,7 @@ __all__ = [
     "collect",
     "dumps",
     "examples",
+    "explain",
     "frame_text",
     "ignored_fields",
     "ignored_header",

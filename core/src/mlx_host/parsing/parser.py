@@ -137,6 +137,14 @@ class Parser(ABC):
         """
         return []
 
+    @classmethod
+    def write_result(cls, name: str, content: str) -> str:
+        """Write the result of the function `name`, for chat templates without tool messages.
+
+        `name` is empty if it is unknown. Several results are separated by newlines.
+        """
+        return f"<tool_response>\n{content}\n</tool_response>"
+
     @abstractmethod
     def feed(self, text: str) -> list[Part]:
         """Parse the next chunk; return the parts that are final."""

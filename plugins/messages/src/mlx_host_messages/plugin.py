@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from mlx_host import hookimpl
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
-from mlx_host.requests import ChatRequest
+from mlx_host.requests import ChatRequest, ExplainRequest
 from pydantic import Field
 
 
@@ -35,8 +35,8 @@ MESSAGES = Api(
     summary="Anthropic's Messages API",
     settings=MessagesSettings,
     create=create,
-    prefixes=("/v1/messages",),
-    request_types=(ChatRequest,),
+    prefixes=("/v1/messages", "/v1/explain/messages"),
+    request_types=(ChatRequest, ExplainRequest),
 )
 
 

@@ -1,11 +1,21 @@
-"""POST /v1/messages and POST /v1/messages/count_tokens."""
+"""POST /v1/messages, POST /v1/messages/count_tokens and POST /v1/explain/messages."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from mlx_host.api import Deadline, Endpoints, Service
-from mlx_host.api.http import JsonResponse, caller, examples, ignored_header, new_router, respond, while_connected
+from mlx_host.api import Deadline, Endpoints, ModelStatus, Service
+from mlx_host.api.http import (
+    EXPLANATION,
+    JsonResponse,
+    caller,
+    examples,
+    explain,
+    ignored_header,
+    new_router,
+    respond,
+    while_connected,
+)
 from mlx_host.api.text import ignored_by_model
 from mlx_host.errors import RequestError
 from mlx_host.requests import ChatRequest
@@ -38,6 +48,7 @@ class MessagesEndpoints(Endpoints):
         router.post("/v1/messages/count_tokens", response_model=None, **examples(COUNT, {"input_tokens": 37}))(
             self.count_tokens
         )
+        router.post("/v1/explain/messages", response_model=None, **examples(REQUEST, EXPLANATION))(self.explain)
         return router
 
     async def messages(self, body: MessagesBody, http: Request) -> Response:
@@ -50,6 +61,17 @@ class MessagesEndpoints(Endpoints):
         ignored = ignored_by_model(body, prepared, reply.model, VARIABLES, reasoning_limits(body))
         headers = ignored_header(sorted([*ignored, *normalize.ignored]))
         return await respond(http, reply, MessageEncoder(reply) if stream else MessageCollector(reply), headers)
+
+    async def explain(self, body: MessagesBody, http: Request) -> Response:
+        """Explain how a message would be created."""
+        normalize = SystemPromptNormalizer(self._normalizes)
+        request = to_request(body, normalize)
+
+        def ignored(request: ChatRequest, model: ModelStatus) -> list[str]:
+            fields = ignored_by_model(body, request, model, VARIABLES, reasoning_limits(body))
+            return sorted([*fields, *normalize.ignored])
+
+        return await explain(self._service, http, request, ignored)
 
     async def count_tokens(self, body: CountTokensBody, http: Request) -> Response:
         """Count the tokens of a request's prompt."""

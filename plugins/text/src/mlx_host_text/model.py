@@ -9,12 +9,23 @@ from typing import Any
 import mlx.core as mx
 from mlx_host.backend import Model
 from mlx_host.errors import UnsupportedRequestError
-from mlx_host.events import Event, EventBatch, Finished, Started, TextDelta, TokenCount, Tokenized, TokenizerInfo
+from mlx_host.events import (
+    Event,
+    EventBatch,
+    Explained,
+    Finished,
+    Started,
+    TextDelta,
+    TokenCount,
+    Tokenized,
+    TokenizerInfo,
+)
 from mlx_host.requests import (
     ChatRequest,
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingRequest,
+    ExplainRequest,
     GenerationRequest,
     Request,
     Sampling,
@@ -26,8 +37,8 @@ from mlx_host_text.background import BackgroundThreads
 from mlx_host_text.completions import PromptLogprobs, echo_prompt
 from mlx_host_text.embedding_scheduler import Embedder, EmbeddingScheduler
 from mlx_host_text.generation_loop import GenerationLoop
+from mlx_host_text.history import complete_history, not_rendered
 from mlx_host_text.limits import TextLimits
-from mlx_host_text.messages import order_results
 from mlx_host_text.options import SUPPORTED_REQUESTS, GenerationOptions
 from mlx_host_text.prefix_cache import PrefixCache
 from mlx_host_text.prompts import Prompt, PromptSource
@@ -62,7 +73,10 @@ class TextModel(Model):
 
     supported_requests = SUPPORTED_REQUESTS
     supported_parameters = frozenset(
-        {"min_tokens", "ignore_eos", "bad_words", "stop_token_ids", "allowed_token_ids", "max_reasoning_tokens"}
+        {
+            *("min_tokens", "ignore_eos", "bad_words", "stop_token_ids", "allowed_token_ids"),
+            *("max_reasoning_tokens", "continue_final_message"),
+        }
     )
 
     def __init__(
@@ -108,17 +122,19 @@ class TextModel(Model):
     def generate(self, request: Request) -> Iterator[Event | None]:
         match request:
             case ChatRequest():
-                return self._chat(_with_ordered_results(request))
+                return self._chat(_with_complete_history(request))
             case CompletionRequest():
                 return self._complete(request)
             case TokenizeRequest(prompt=ChatRequest() as chat):
-                return self._tokenize(replace(request, prompt=_with_ordered_results(chat)))
+                return self._tokenize(replace(request, prompt=_with_complete_history(chat)))
             case TokenizeRequest():
                 return self._tokenize(request)
             case DetokenizeRequest():
                 return self._detokenize(request)
             case TokenizerInfoRequest():
                 return self._tokenizer_info()
+            case ExplainRequest(prompt=chat):
+                return self._explain(_with_complete_history(chat))
             case EmbeddingRequest():
                 return self._embed(request)
         raise UnsupportedRequestError(f"This model does not support {request.task} requests.", param="model")
@@ -140,6 +156,29 @@ class TextModel(Model):
         prompt = yield from self._prompts.chat(request)
         plan = yield from self._plan(request, prompt)
         yield from self._run(plan, _started(plan, prompt.generation_prompt))
+
+    def _explain(self, request: ChatRequest) -> Iterator[Event | None]:
+        adapted, rendered = yield from self._prompts.explain(request)
+        prompt = yield from self._prompts.chat(request)
+        # Rejects what a chat request would reject.
+        yield from self._compile(request, prompt.generation_prompt, starts=True)
+        grammar = None
+        if request.constraint is not None and self._grammars is not None:
+            grammar = yield from self._grammars.source(request.constraint, prompt.generation_prompt)
+        key = None if request.cache_salt is not None else prompt.key
+        yield Started(prompt_tokens=0)
+        yield Explained(
+            messages=adapted.messages,
+            tools=adapted.tools,
+            prompt=rendered.text,
+            generation_prompt=rendered.generation_prompt,
+            prompt_tokens=len(prompt.tokens),
+            cached_tokens=0 if key is None else self._prefix_cache.cached_length(key),
+            adaptations=adapted.notes,
+            dropped=not_rendered(request.messages, rendered.text),
+            grammar=grammar,
+        )
+        yield Finished()
 
     def _complete(self, request: CompletionRequest) -> Iterator[Event | None]:
         prompt = yield from self._prompts.completion(request)
@@ -262,9 +301,9 @@ class TextModel(Model):
         return (len(prompt.tokens) - 1,) if self._prefix_cache.trimmable else prompt.restore_points
 
 
-def _with_ordered_results(request: ChatRequest) -> ChatRequest:
+def _with_complete_history(request: ChatRequest) -> ChatRequest:
     """Order tool results before anything refers to a message by its position, such as the images of a result."""
-    return replace(request, messages=order_results(request.messages))
+    return replace(request, messages=complete_history(request.messages))
 
 
 def _started(plan: GenerationPlan, generation_prompt: str = "") -> Started:

@@ -10,6 +10,7 @@ from mlx_host.requests import (
     CompletionRequest,
     DetokenizeRequest,
     EmbeddingRequest,
+    ExplainRequest,
     TokenizeRequest,
     TokenizerInfoRequest,
 )
@@ -22,6 +23,7 @@ SUPPORTED_REQUESTS = (
     TokenizeRequest,
     DetokenizeRequest,
     TokenizerInfoRequest,
+    ExplainRequest,
     EmbeddingRequest,
 )
 """The request types of a TextModel; EmbeddingRequest only if it has an embedder."""

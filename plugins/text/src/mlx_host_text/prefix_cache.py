@@ -51,13 +51,21 @@ class PrefixCache:
         """Whether the cache of any prefix can be derived from the cache of the whole sequence."""
         return self._trimmable
 
+    def cached_length(self, tokens: Sequence[int]) -> int:
+        """The number of tokens that `longest_prefix` would return, without using the entry."""
+        key = _key(tokens[:-1])
+        return max((self._usable(key, entry) for entry in self._entries), default=0)
+
+    def _usable(self, key: bytes, entry: Entry) -> int:
+        shared = common_prefix(key, entry.key)
+        return shared if self._trimmable or shared == len(entry) else 0
+
     def longest_prefix(self, tokens: Sequence[int]) -> CacheSnapshot | None:
         """The longest cached prefix of `tokens` without the last, which must be processed to predict the next token."""
         key = _key(tokens[:-1])
         best: tuple[int, Entry] | None = None
         for entry in self._entries:
-            shared = common_prefix(key, entry.key)
-            usable = shared if self._trimmable or shared == len(entry) else 0
+            usable = self._usable(key, entry)
             if usable > (best[0] if best else 0):
                 best = usable, entry
         if best is None:

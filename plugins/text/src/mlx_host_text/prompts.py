@@ -10,7 +10,7 @@ from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest, CompletionRequest, TokenizeRequest
 
 from mlx_host_text.background import BackgroundThreads
-from mlx_host_text.chat_template import ChatTemplate, RenderedChat
+from mlx_host_text.chat_template import AdaptedChat, ChatTemplate, RenderedChat
 from mlx_host_text.completions import CompletionPrompts
 from mlx_host_text.limits import TextLimits
 from mlx_host_text.tokenizer import Tokenizer
@@ -56,6 +56,9 @@ class PromptSource(Protocol):
 
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]: ...
 
+    def explain(self, request: ChatRequest) -> Generator[None, None, tuple[AdaptedChat, RenderedChat]]:
+        """A conversation as the chat template gets it, and its text, in which images and audio are placeholders."""
+
     def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]: ...
 
     def tokens(self, request: TokenizeRequest) -> Generator[None, None, list[int]]:
@@ -84,6 +87,12 @@ class TextPrompts:
 
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]:
         return (yield from self._threads.run(self._chat, request))
+
+    def explain(self, request: ChatRequest) -> Generator[None, None, tuple[AdaptedChat, RenderedChat]]:
+        return (yield from self._threads.run(self._explain, request))
+
+    def _explain(self, request: ChatRequest) -> tuple[AdaptedChat, RenderedChat]:
+        return self._template.adapt(request), self._template.render(request)
 
     def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]:
         tokens = yield from self._threads.run(self._completions.tokens, request)
@@ -116,7 +125,7 @@ class TextPrompts:
 
     def _tokens(self, request: TokenizeRequest) -> list[int]:
         if isinstance(request.prompt, ChatRequest):
-            text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
+            text = self._template.render_text(request.prompt)
             return self._tokenizer.encode(text)
         return self._tokenizer.encode_start(request.prompt, special_tokens=request.special_tokens)
 

@@ -21,6 +21,7 @@ it again.
 
 from __future__ import annotations
 
+import json
 import pickle
 import re
 import threading
@@ -78,6 +79,15 @@ class GrammarCompiler:
         InvalidRequestError names the field of the request whose part of the grammar is not supported.
         """
         return (yield from result_of(self._executor.submit(self._get, constraint, generation_prompt, starts)))
+
+    def source(self, constraint: Constraint, generation_prompt: str) -> Generator[None, None, str]:
+        """Yield until the grammar of the constraint is written in llguidance's syntax."""
+        return (yield from result_of(self._executor.submit(self._source, constraint, generation_prompt)))
+
+    def _source(self, constraint: Constraint, generation_prompt: str) -> str:
+        grammar = narrow_grammar(constraint.grammar(generation_prompt), self._exhausts)
+        grammars = json.loads(to_llguidance(grammar, self._vocabulary.special))["grammars"]
+        return "\n".join(f"// {each['name']}\n{each['lark_grammar']}" for each in grammars)
 
     def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

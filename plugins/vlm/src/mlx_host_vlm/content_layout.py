@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlx_host.errors import InvalidRequestError
+from mlx_host_text.conversation import typed_text
 from mlx_host_text.messages import text_content, text_part
 
 from mlx_host_vlm.media.content_parts import Kind, kind_of
@@ -42,11 +43,11 @@ class ContentLayout:
         """A message's content for the template; InvalidRequestError for parts that the model does not support."""
         if content is None or isinstance(content, str) or not isinstance(content, Sequence):
             text = text_content(content, where)
-            return text if self.accepts_strings or not text else [_typed(text)]
+            return text if self.accepts_strings or not text else [typed_text(text)]
         parts = [self._part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
         if all(part["type"] == "text" for part in parts):
             text = "\n".join(part["text"] for part in parts)
-            return text if self.accepts_strings else [_typed(text)]
+            return text if self.accepts_strings else [typed_text(text)]
         return parts if self.add_placeholders is None else self.add_placeholders(parts)
 
     def check(self, text: str, counts: Mapping[Kind, int], param: str) -> None:
@@ -74,7 +75,7 @@ class ContentLayout:
         if kind in self.kinds:
             return {"type": str(kind)}
         if not isinstance(name, str) or name in TEXT_PARTS:
-            return _typed(text_part(part, where))
+            return typed_text(text_part(part, where))
         raise InvalidRequestError(
             f"{where} is of type {name!r}; this model supports {self._supported(name)}", param="messages"
         )
@@ -97,13 +98,13 @@ def detect_layout(
     """
     plain = render([_user(PROBE_TEXT)])
     accepts_strings = plain is not None and PROBE_TEXT in plain
-    listed = render([_user([_typed(PROBE_TEXT)])])
-    rendered = {kind: render([_user([{"type": kind}, _typed(PROBE_TEXT)])]) for kind in candidates}
+    listed = render([_user([typed_text(PROBE_TEXT)])])
+    rendered = {kind: render([_user([{"type": kind}, typed_text(PROBE_TEXT)])]) for kind in candidates}
     supported = {kind: text for kind, text in rendered.items() if text is not None and _has_placeholder(text, listed)}
     if supported or not accepts_strings:
         placeholders = _find_placeholders(supported, candidates)
         return ContentLayout(frozenset(supported), accepts_strings=accepts_strings, placeholders=placeholders)
-    added = {kind: add_placeholders([{"type": kind}, _typed(PROBE_TEXT)]) for kind in candidates}
+    added = {kind: add_placeholders([{"type": kind}, typed_text(PROBE_TEXT)]) for kind in candidates}
     texts = {kind: text for kind, text in added.items() if text and text != PROBE_TEXT}
     return ContentLayout(
         frozenset(texts), add_placeholders=add_placeholders, placeholders=_find_placeholders(texts, candidates)
@@ -123,8 +124,3 @@ def _find_placeholders(texts: Mapping[Kind, str], candidates: Mapping[Kind, Sequ
 
 def _user(content: Any) -> dict[str, Any]:
     return {"role": "user", "content": content}
-
-
-def _typed(text: str) -> dict[str, str]:
-    # Templates read the text of a part under either name.
-    return {"type": "text", "text": text, "content": text}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest, CompletionRequest, TokenizeRequest
-from mlx_host_text.chat_template import ChatTemplate
+from mlx_host_text.chat_template import AdaptedChat, ChatTemplate, RenderedChat
 from mlx_host_text.limits import TextLimits
 from mlx_host_text.prompts import Prompt, TextPrompts, restore_points
 from PIL.Image import Image
@@ -84,6 +84,9 @@ class VlmPrompts:
         )
         return self._cacheable(prompt)
 
+    def explain(self, request: ChatRequest) -> Generator[None, None, tuple[AdaptedChat, RenderedChat]]:
+        return (yield from self._texts.explain(request))
+
     def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]:
         return self._cacheable((yield from self._texts.completion(request)))
 
@@ -91,7 +94,7 @@ class VlmPrompts:
         parts = find_parts(request.prompt.messages) if isinstance(request.prompt, ChatRequest) else []
         if not parts or not isinstance(request.prompt, ChatRequest):
             return (yield from self._texts.tokens(request))
-        text = self._template.render_text(request.prompt, add_generation_prompt=request.add_generation_prompt)
+        text = self._template.render_text(request.prompt)
         self._check_number(parts)
         media = yield from self._media.load(parts)
         tokens: list[int] = self._process(text, media)["input_ids"][0].tolist()
@@ -105,8 +108,10 @@ class VlmPrompts:
     def image_inputs(self, text: str, image: Medium) -> MediaInputs:
         """The inputs for a user message with an image and an optional text."""
         content = [{"type": "image_url"}, *([{"type": "text", "text": text}] if text else [])]
-        request = ChatRequest(id="", model="", messages=[{"role": "user", "content": content}])
-        rendered = self._template.render_text(request, add_generation_prompt=False)
+        messages = [{"role": "user", "content": content}]
+        rendered = self._template.render_text(
+            ChatRequest(id="", model="", messages=messages, add_generation_prompt=False)
+        )
         processed = self._process(rendered, [image], "image_url")
         return self._loaded.embed(processed, _feature_name([image]), "image_url")
 
@@ -146,7 +151,7 @@ class VlmPrompts:
         for number in (1, 2):
             messages = [{"role": "user", "content": [{"type": name}] * number}]
             request = ChatRequest(id="", model="", messages=messages)
-            text = self._template.render_text(request, add_generation_prompt=True)
+            text = self._template.render_text(request)
             try:
                 tokens = self._process(text, [Medium(kind, content, b"")] * number)["input_ids"][0].tolist()
             except InvalidRequestError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
-from mlx_host.requests import ChatRequest
+from mlx_host.requests import ChatRequest, ExplainRequest
 
 
 def create(service: Service, settings: ApiSettings) -> Endpoints:
@@ -17,6 +17,6 @@ CHAT = Api(
     summary="OpenAI's chat completions",
     settings=ApiSettings,
     create=create,
-    prefixes=("/v1/chat",),
-    request_types=(ChatRequest,),
+    prefixes=("/v1/chat", "/v1/explain"),
+    request_types=(ChatRequest, ExplainRequest),
 )

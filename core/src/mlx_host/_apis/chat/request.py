@@ -30,6 +30,7 @@ def to_request(body: ChatBody) -> ChatRequest:
         model=body.model or "",
         priority=body.queue_priority(),
         messages=request_messages(body.messages),
+        **body.prompt_end(body.messages),
         **choose(body.tool_choice, request_tools(body.tools)),
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),

@@ -1,4 +1,4 @@
-"""POST /v1/chat/completions."""
+"""POST /v1/chat/completions and POST /v1/explain."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from mlx_host._apis.chat.examples import REQUEST, RESPONSE, STREAM
 from mlx_host._apis.chat.request import to_request
 from mlx_host._apis.chat.response import ChunkEncoder, CompletionCollector
 from mlx_host._apis.chat.schema import ChatBody
-from mlx_host.api import Deadline, Endpoints, Service
-from mlx_host.api.http import caller, examples, ignored_header, new_router, respond
+from mlx_host.api import Deadline, Endpoints, ModelStatus, Service
+from mlx_host.api.http import EXPLANATION, caller, examples, explain, ignored_header, new_router, respond
 from mlx_host.api.text import StreamOptions, ignored_by_model
+from mlx_host.requests import ChatRequest
 
 # The variables of the chat template by the fields that set each.
 VARIABLES = {
@@ -43,5 +44,14 @@ class ChatEndpoints(Endpoints):
             if not stream:
                 return await respond(http, reply, CompletionCollector(reply), headers)
             return await respond(http, reply, ChunkEncoder(reply, body.stream_options or StreamOptions()), headers)
+
+        @router.post("/v1/explain", response_model=None, **examples(REQUEST, EXPLANATION))
+        async def explain_chat(body: ChatBody, http: Request) -> Response:
+            """Explain how a chat completion would be processed."""
+
+            def ignored(request: ChatRequest, model: ModelStatus) -> list[str]:
+                return ignored_by_model(body, request, model, VARIABLES, body.reasoning_limits())
+
+            return await explain(self._service, http, to_request(body), ignored)
 
         return router

@@ -10,14 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from mlx_host.api.chat_messages import Messages, Tools
+from mlx_host.api.chat_messages import Messages, PromptEnd, Tools
 from mlx_host.api.common_fields import ConversationBody, StreamOptions, Tokens
 from mlx_host.api.response_format import ResponseFormat
 from mlx_host.api.tool_choice import TOOL_CHOICE_FIELDS
 from mlx_host.errors import InvalidRequestError
 
 
-class ChatBody(ConversationBody):
+class ChatBody(ConversationBody, PromptEnd):
     """POST /v1/chat/completions."""
 
     messages: Messages

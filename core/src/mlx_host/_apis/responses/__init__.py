@@ -9,7 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from mlx_host.api import Api, ApiSettings, Endpoints, Service
-from mlx_host.requests import ChatRequest
+from mlx_host.requests import ChatRequest, ExplainRequest
 
 
 class ResponsesSettings(ApiSettings):
@@ -51,6 +51,6 @@ RESPONSES = Api(
     summary="OpenAI's Responses API",
     settings=ResponsesSettings,
     create=create,
-    prefixes=("/v1/responses", "/v1/conversations"),
-    request_types=(ChatRequest,),
+    prefixes=("/v1/responses", "/v1/conversations", "/v1/explain/responses"),
+    request_types=(ChatRequest, ExplainRequest),
 )

@@ -27,18 +27,20 @@ from mlx_host._apis.responses.examples import (
     STREAM,
 )
 from mlx_host._apis.responses.items import Item
-from mlx_host._apis.responses.request import to_prompt
+from mlx_host._apis.responses.request import to_prompt, to_request
 from mlx_host._apis.responses.response import EventLogEncoder, FollowingReply, ResponseCollector, ResponseEncoder
 from mlx_host._apis.responses.schema import CompactBody, InputTokensBody, ResponsesBody
 from mlx_host._apis.responses.service import ResponseService
 from mlx_host._apis.responses.store import ResponseStore
 from mlx_host._apis.responses.turn import VARIABLES, chat, check_outputs, modalities, run_in_background, submit
 from mlx_host._apis.responses.websocket import ResponsesConnection
-from mlx_host.api import Deadline, Endpoints, Service
+from mlx_host.api import Deadline, Endpoints, ModelStatus, Service
 from mlx_host.api.http import (
+    EXPLANATION,
     JsonResponse,
     caller,
     examples,
+    explain,
     ignored_header,
     new_router,
     openai_error,
@@ -47,6 +49,7 @@ from mlx_host.api.http import (
 )
 from mlx_host.api.text import ignored_by_model
 from mlx_host.errors import InvalidRequestError, ModelUnavailableError, RequestError
+from mlx_host.requests import ChatRequest
 
 MEGABYTE = 1_000_000
 
@@ -84,6 +87,7 @@ class ResponsesEndpoints(Endpoints):
         router.websocket("/v1/responses")(self.connect)
         router.post("/v1/responses/input_tokens", response_model=None, **count)(self.input_tokens)
         router.post("/v1/responses/compact", response_model=None, **examples(PROMPT, COMPACTION))(self.compact)
+        router.post("/v1/explain/responses", response_model=None, **examples(REQUEST, EXPLANATION))(self.explain)
         one = "/v1/responses/{id}"
         router.get(one, response_model=None, **examples(response=RESPONSE))(self.retrieve)
         router.delete(one, response_model=None, **examples(response=DELETED))(self.delete)
@@ -163,6 +167,17 @@ class ResponsesEndpoints(Endpoints):
             raise
         content = {"object": "response.input_tokens", "input_tokens": count}
         return JsonResponse(content, headers=ignored_header(sorted(ignored)))
+
+    async def explain(self, body: ResponsesBody, http: Request) -> Response:
+        """Explain how a response would be created."""
+        history, items = await self._responses.read(body)
+        translated = to_request(body, history, items, modalities(self._service, body, caller(http)))
+
+        def ignored(request: ChatRequest, model: ModelStatus) -> list[str]:
+            fields = ignored_by_model(body, request, model, VARIABLES, body.reasoning_limits())
+            return sorted({*fields, *translated.ignored})
+
+        return await explain(self._service, http, translated.chat, ignored, translated.conversation.translate)
 
     async def retrieve(
         self, id: str, http: Request, stream: bool = False, starting_after: Annotated[int, Query(ge=-1)] = -1

@@ -11,7 +11,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from mlx_host.api import Endpoints, Service
-from mlx_host.api.chat_messages import Messages, Tools, request_messages, request_tools
+from mlx_host.api.chat_messages import Messages, PromptEnd, Tools, request_messages, request_tools
 from mlx_host.api.common_fields import TemplateKwargs, ignored_by_model
 from mlx_host.api.http import Collector, JsonResponse, caller, examples, ignored_header, new_router, respond
 from mlx_host.api.ignored_fields import ignored_fields
@@ -41,7 +41,7 @@ class TokenBody(BaseModel):
         return ignored_fields(self)
 
 
-class TokenizeBody(TokenBody):
+class TokenizeBody(TokenBody, PromptEnd):
     """POST /tokenize."""
 
     prompt: str | None = None
@@ -49,11 +49,9 @@ class TokenizeBody(TokenBody):
     tools: Tools | None = None
     chat_template_kwargs: TemplateKwargs | None = None
     add_special_tokens: bool | None = None
-    add_generation_prompt: bool | None = None
     return_token_strs: bool | None = None
 
-    # Fields that are rejected: they would change the response and are not supported.
-    continue_final_message: bool | None = None
+    # Rejected: it would change the response and is not supported.
     chat_template: str | None = None
 
 
@@ -65,9 +63,8 @@ class DetokenizeBody(TokenBody):
 
 def to_tokenize(body: TokenizeBody) -> TokenizeRequest:
     """Translate a body; InvalidRequestError names a field that is not supported."""
-    for name in ("continue_final_message", "chat_template"):
-        if getattr(body, name):
-            raise InvalidRequestError(f"{name} is not supported by this server.", param=name)
+    if body.chat_template:
+        raise InvalidRequestError("chat_template is not supported by this server.", param="chat_template")
     common: dict[str, Any] = {"id": f"tok-{uuid.uuid4().hex}", "model": body.model or ""}
     if body.messages is None and body.prompt is not None:
         return TokenizeRequest(**common, prompt=body.prompt, special_tokens=body.add_special_tokens is not False)
@@ -83,8 +80,9 @@ def to_tokenize(body: TokenizeBody) -> TokenizeRequest:
         messages=request_messages(body.messages),
         tools=request_tools(body.tools),
         template_kwargs=body.chat_template_kwargs or {},
+        **body.prompt_end(body.messages),
     )
-    return TokenizeRequest(**common, prompt=chat, add_generation_prompt=body.add_generation_prompt is not False)
+    return TokenizeRequest(**common, prompt=chat)
 
 
 class EventCollector(Collector[Event]):
