@@ -13,6 +13,7 @@ from mlx_host_text.limits import TextLimits
 from mlx_host_text.messages import TemplateFormat
 from mlx_host_text.prompts import Prompt, TextPrompts
 from mlx_host_text.tokenizer import Tokenizer
+from transformers import AutoTokenizer
 
 from tests.plugins.lm.driver import chat_request, generate_one, load, result
 from tests.plugins.text import templates
@@ -372,3 +373,29 @@ class TestAdaptedConversations:
         )
         messages = [{"role": "assistant", "content": "Two.", "reasoning_content": "because"}]
         assert "Two.(because)" in render(tokenizer, template, messages, tools=())
+
+    def test_tools_get_a_system_message_if_the_template_renders_them_there(self, tokenizer: Tokenizer) -> None:
+        template = (
+            "{% for message in messages %}[{{ message.role }}]{{ message.content }}"
+            "{% if message.role == 'system' and tools %}{{ tools | tojson }}{% endif %}{% endfor %}"
+        )
+        text = render(tokenizer, template, [{"role": "user", "content": "Hi"}])
+        assert text.startswith("[system][{")
+        assert text.endswith("}][user]Hi")
+        assert render(tokenizer, template, [{"role": "user", "content": "Hi"}], tools=()) == "[user]Hi"
+
+    @pytest.mark.parametrize("error", [AssertionError, NotImplementedError])
+    def test_a_template_in_python_may_reject_a_conversation(self, tiny_llama: Path, error: type[Exception]) -> None:
+        def template(messages: Sequence[Json], **variables: Any) -> str:
+            if any(message["role"] != "user" or message["content"] == "no" for message in messages):
+                raise error("no")
+            return "".join(message["content"] for message in messages)
+
+        inner = AutoTokenizer.from_pretrained(tiny_llama)
+        inner.chat_template = None
+        tokenizer = Tokenizer(inner, template_function=template)
+        messages = [{"role": "system", "content": "One"}, {"role": "user", "content": "Two"}]
+        assert render(tokenizer, None, messages, tools=()) == "One\n\nTwo"
+        with pytest.raises(InvalidRequestError) as raised:
+            render(tokenizer, None, [{"role": "user", "content": "no"}], tools=())
+        assert raised.value.param == "messages"

@@ -27,13 +27,15 @@ END_MARK = "mlxhost7e3end"
 TEMPLATE_ERRORS = (
     TemplateError,
     ArithmeticError,
+    AssertionError,
     AttributeError,
     LookupError,
+    NotImplementedError,
     RecursionError,
     TypeError,
     ValueError,
 )
-"""The exceptions that a chat template raises for messages that it does not support."""
+"""The exceptions that a chat template, in Jinja or in Python, raises for messages that it does not support."""
 
 RESERVED_VARIABLES = frozenset(
     {

@@ -26,7 +26,8 @@ class ConversationFormat:
     repeated_roles: consecutive messages of the user or of the assistant.
     leading_assistant: an assistant message before the first user message.
     user_after_tool: a user message directly after a tool's result.
-    tools: descriptions of tools. `tool_calls`: calls and their results.
+    tools: descriptions of tools, with `system_for_tools` only if there is a system message.
+    tool_calls: calls and their results.
     """
 
     system: bool = True
@@ -36,6 +37,7 @@ class ConversationFormat:
     leading_assistant: bool = True
     user_after_tool: bool = True
     tools: bool = True
+    system_for_tools: bool = False
     tool_calls: bool = True
 
     def adapt(
@@ -47,6 +49,9 @@ class ConversationFormat:
             adapted = _write_calls_as_text(adapted, notation, note)
         if tools and not self.tools and notation.describes_tools:
             adapted = _describe_tools(adapted, tools, notation, note)
+        elif tools and self.system_for_tools and _leading_system_messages(adapted) == 0:
+            note("An empty system message is first: the chat template renders the tools there only.")
+            adapted = [{"role": "system", "content": ""}, *adapted]
         if not self.late_system:
             adapted = _move_late_system_messages(adapted, note)
         adapted = self._adapt_leading_system_messages(adapted, note)

@@ -64,7 +64,8 @@ def detect_conversation_format(render: Render, calls: TemplateFormat) -> Convers
 
     if not shows(("user", user)):
         return ConversationFormat()
-    with_tools = render([{"role": "user", "content": user}], TOOLS)
+    with_tools = _shows_tools(render, {"role": "user", "content": user})
+    with_system = _shows_tools(render, {"role": "system", "content": ""}, {"role": "user", "content": user})
     history = _render(render, calls)
     tool_calls = history is not None and _in_order(history, [VALUES[0], RESULT])
     after_tool = _render(render, calls, following=[{"role": "user", "content": user}])
@@ -79,9 +80,15 @@ def detect_conversation_format(render: Render, calls: TemplateFormat) -> Convers
         and shows(("user", user), ("assistant", assistant), ("assistant", f"{assistant}two"), ("user", f"{user}two")),
         leading_assistant=shows(("assistant", assistant), ("user", user)),
         user_after_tool=after_tool is not None or not repairable,
-        tools=with_tools is not None and NAME in with_tools,
+        tools=with_tools or with_system,
+        system_for_tools=with_system and not with_tools,
         tool_calls=tool_calls,
     )
+
+
+def _shows_tools(render: Render, *messages: Json) -> bool:
+    text = render(messages, TOOLS)
+    return text is not None and NAME in text
 
 
 def _in_order(text: str, parts: Sequence[str]) -> bool:
