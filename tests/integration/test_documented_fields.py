@@ -61,7 +61,7 @@ FORMAT = {"type": "json_schema", "json_schema": {"name": "probe", "schema": SCHE
 # The fields of forms that are files.
 FILES = ("file", "image", "mask", "markup")
 # The keys of a message that chat templates read.
-MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name", "reasoning_content")
+MESSAGE_KEYS = ("role", "content", "tool_calls", "function_call", "tool_call_id", "name", "reasoning_content")
 
 
 Context = Mapping[str, Mapping[str, Any]]

@@ -18,6 +18,7 @@ from mlx_host.errors import RequestError
 from mlx_host.events import (
     EmbeddingBatch,
     Event,
+    Explained,
     Finished,
     ImageCompleted,
     ImagesStarted,
@@ -58,12 +59,25 @@ SEGMENT = Segment(
 )
 SPEECH = (TranscriptionStarted(prompt_tokens=3, duration=2.5, language="english"), SEGMENT, Finished())
 IMAGE = (ImagesStarted(prompt_tokens=5, width=512, height=512, steps=4), ImageCompleted(0, 7, 3, b"image"), Finished())
+EXPLAINED = (
+    Started(prompt_tokens=0),
+    Explained(
+        messages=[{"role": "user", "content": "Hi."}],
+        tools=[],
+        prompt="<|im_start|>user",
+        generation_prompt="",
+        prompt_tokens=31,
+        dropped={"messages[0].reasoning_content": "The chat template does not render it."},
+    ),
+    Finished(),
+)
 SCRIPTS: dict[str, Sequence[Event]] = {
     "/v1/embeddings": (Started(prompt_tokens=3), VECTORS, Finished()),
     "/v1/images/generations": IMAGE,
     "/v1/images/edits": IMAGE,
     "/v1/audio/transcriptions": SPEECH,
     "/v1/audio/translations": SPEECH,
+    **dict.fromkeys(("/v1/explain", "/v1/explain/responses", "/v1/explain/messages"), EXPLAINED),
     "/tokenize": (Started(prompt_tokens=0), Tokenized((1, 2), ("a", "b")), Finished()),
 }
 
@@ -142,7 +156,7 @@ def test_errors_are_documented_in_the_format_of_the_api() -> None:
         assert "422" not in operation["responses"], name
         if "requestBody" in operation:
             (error,) = operation["responses"]["400"]["content"].values()
-            keys = {"type", "error"} if "/v1/messages" in name else {"error"}
+            keys = {"type", "error"} if "messages" in name else {"error"}
             assert set(error["example"]) == set(error["schema"]["properties"]) == keys, name
     assert OPERATIONS["POST /v1/chat/completions"]["responses"]["429"]["content"]
     assert "HTTPValidationError" not in DOCUMENT["components"]["schemas"]

@@ -44,6 +44,7 @@ class Message(TypedDict, total=False):
     tool_calls: list[MessageToolCall] | None
     tool_call_id: str | None
     name: str | None
+    function_call: FunctionCall | None
 
 
 def _complete(messages: list[Message]) -> list[Message]:
@@ -72,8 +73,9 @@ CONTENT_PARTS = ByType(
     }
 )
 MESSAGE_FIELDS = KnownFields(
-    *("role", "name", "tool_call_id", "function_call", "reasoning_content", "reasoning", "thinking"),
+    *("role", "name", "tool_call_id", "reasoning_content", "reasoning", "thinking"),
     content=CONTENT_PARTS,
+    function_call=KnownFields("name", "arguments"),
     tool_calls=KnownFields("id", "type", function=KnownFields("name", "arguments")),
 )
 
