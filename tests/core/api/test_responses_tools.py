@@ -139,7 +139,7 @@ def test_tool_choice_names_tools_of_the_client() -> None:
         ({"type": "mcp", "server_label": "s", "server_url": "https://mcp.invalid"}, "tools.mcp"),
         ({"type": "tool_search"}, "tools.tool_search"),
         ({"type": "acme:tool"}, "tools.acme%3Atool"),
-        (function("f", defer_loading=True, output_schema={}), "tools.defer_loading, tools.output_schema"),
+        (function("f", defer_loading=True, output_schema=PARAMETERS), "tools.defer_loading, tools.output_schema"),
         ({"type": "custom", "name": "c", "defer_loading": True}, "tools.defer_loading"),
         (
             {"type": "custom", "name": "c", "format": LARK},
