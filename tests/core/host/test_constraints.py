@@ -7,8 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from mlx_host._apis.chat.schema import ChatBody
 from mlx_host._host.constraints import with_constraint
 from mlx_host._host.parser_selection import ParserSelection
+from mlx_host.api import ModelState, ModelStatus
+from mlx_host.api.text import ignored_by_model
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import (
@@ -106,6 +109,23 @@ def test_the_notation_of_calls_is_that_of_the_parser_of_calls() -> None:
         for request in requests:
             prepared: Any = held(request, parsers)
             assert getattr(prepared, "prompt", prepared).call_notation is notation
+
+
+class Writer(Plain):
+    """A family whose calls can be written."""
+
+    @classmethod
+    def write_calls(cls, calls: Any) -> list[str]:
+        return [",".join(f"{name}:{arguments}" for name, arguments in calls)]
+
+
+def test_tools_can_be_described_if_the_parser_writes_calls() -> None:
+    body = ChatBody.model_validate({"messages": [{"role": "user", "content": "Hi"}]})
+    info = Capabilities(chat_template="{{ messages }}", tools=True)
+    for parser, ignored in ((Writer, []), (Plain, ["tools"])):
+        parsers = ParserSelection(tools=parser)
+        model = ModelStatus("m", ModelState.READY, capabilities=info, writes_calls=parsers.writes_calls)
+        assert ignored_by_model(body, ask(tools=[tool("f")]), model, {}) == ignored
 
 
 def test_a_message_is_not_continued_by_a_model_that_cannot() -> None:

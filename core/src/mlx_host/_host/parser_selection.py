@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mlx_host.parsing import Parser, Part
 from mlx_host.parsing.detect import detect
@@ -24,6 +25,11 @@ class ParserSelection:
     tools: type[Parser] | None = None
     auto_tools: bool = True
     repair_calls: bool = True
+
+    @cached_property
+    def writes_calls(self) -> bool:
+        """Whether the parser of calls has a notation in which calls can be written."""
+        return self.tools is not None and bool(self.tools.write_calls([("f", {})]))
 
     def names(self) -> dict[str, str]:
         """Return the names of the parsers by what they parse: "reasoning", "tools"."""

@@ -110,6 +110,7 @@ class ServedModel:
             else enforces_tool_schemas(self.capabilities, self.parsers),
             batch_sizes=dict(self._supervisor.batch_sizes),
             parsers=self.parsers.names(),
+            writes_calls=self.parsers.writes_calls,
         )
 
     def supports(self, request: Request) -> bool:

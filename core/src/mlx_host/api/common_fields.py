@@ -275,8 +275,8 @@ def ignored_by_model(
             fields = [field for field in variables.get(name, ()) if _is_set(body, field)]
             own = name in (body.chat_template_kwargs or {})
             ignored += [f"chat_template_kwargs.{name}"] if own else fields
-    described = model.capabilities is not None and model.capabilities.tools
-    if request.tools and request.tool_choice == "auto" and not described and template_contains(model, "tools") is False:
+    shown = model.writes_calls or template_contains(model, "tools") is not False
+    if request.tools and request.tool_choice == "auto" and not shown:
         ignored.append("tools")
     if model.enforces_tool_schemas is False and any(map(is_strict, request.tools)):
         ignored.append("tools.strict")

@@ -35,7 +35,8 @@ class ModelStatus:
     """A snapshot of a served model.
 
     `capabilities` and `enforces_tool_schemas` are None until the model has been loaded once. `parsers` are the names of
-    the parsers of reasoning ("reasoning") and of calls ("tools"), if there are any. `concurrency` is the lower of the
+    the parsers of reasoning ("reasoning") and of calls ("tools"), if there are any. With
+    `writes_calls`, the latter has a notation in which tools can be described. `concurrency` is the lower of the
     configured limit and the model's; 0 while neither is known. `error` is the last failure, and `retry_at` the
     time of the next attempt to load, in seconds since the epoch, if there will be one. `batch_sizes` counts decode
     steps by the number of requests that produced output.
@@ -56,6 +57,7 @@ class ModelStatus:
     created: int = 0
     enforces_tool_schemas: bool | None = None
     parsers: Mapping[str, str] = field(default_factory=dict)
+    writes_calls: bool = False
     batch_sizes: Mapping[int, int] = field(default_factory=dict)
 
 
