@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -222,6 +223,40 @@ def test_output_of_a_real_model_is_equal_in_both_apis(smollm2: ServerProcess) ->
     assert more.output_text == chat["choices"][0]["message"]["content"]
     assert more.usage is not None
     assert more.usage.input_tokens == chat["usage"]["prompt_tokens"]
+
+
+def test_custom_tools_and_compaction_with_a_real_model(smollm2: ServerProcess) -> None:
+    format = {"type": "grammar", "syntax": "regex", "definition": "[0-9]{2}:[0-9]{2}"}
+    tools: Any = [{"type": "custom", "name": "set_alarm", "format": format}]
+    with sdk(smollm2) as client:
+        choices: list[Any] = [{"type": "custom", "name": "set_alarm"}, "required"]
+        for choice in choices:
+            response = client.responses.create(
+                model="m", input="Wake me up at seven.", tools=tools, tool_choice=choice, max_output_tokens=60
+            )
+            (call,) = [item for item in response.output if item.type == "custom_tool_call"][:1]
+            assert re.fullmatch(format["definition"], call.input)
+        long: Any = [
+            {"role": "user", "content": "We meet on Tuesday. " * 110},
+            {"role": "assistant", "content": "Yes."},
+        ]
+        compacted: Any = client.responses.compact(model="m", input=long, extra_body={"max_output_tokens": 8})
+        assert compacted.usage.output_tokens > 0
+        again = [*compacted.to_dict()["output"], {"role": "user", "content": "When?"}]
+        counted = client.responses.input_tokens.count(model="m", input=again).input_tokens
+        assert 20 < counted < client.responses.input_tokens.count(model="m", input=long).input_tokens
+    assert error_of(post(smollm2, {"input": long}, f"{RESPONSES}/compact"), 400)["param"] == "model"
+
+
+def test_images_for_a_text_model(smollm2: ServerProcess) -> None:
+    image = {"role": "user", "content": [{"type": "input_image", "image_url": "data:image/png;base64,AAAA"}]}
+    error = error_of(post(smollm2, {"input": [image], "max_output_tokens": 1}, RESPONSES), 400)
+    assert "input[0].content[0] is of type 'input_image'" in error["message"]
+    assert error["param"] == "input"
+    question = {"role": "user", "content": "What is the capital of France?"}
+    for items in ([image, question], [question, {"role": "assistant", "content": "Paris."}, image, question]):
+        response = post(smollm2, {"input": items, "max_output_tokens": 1}, RESPONSES)
+        assert (response.status_code, response.headers["x-mlx-host-ignored"]) == (200, "input.input_image")
 
 
 def test_counted_tokens_equal_the_usage(smollm2: ServerProcess) -> None:

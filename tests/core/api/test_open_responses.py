@@ -18,7 +18,7 @@ from websockets.sync.client import ClientConnection, connect
 from tests.core.api.open_responses import COMPACTION, ERROR, check_events, check_fields, check_item, check_response
 from tests.core.api.test_chat import OSLO, ROME, cut
 from tests.core.api.test_responses import RESPONSES, TOOL, named_events, script, text_script
-from tests.support.client import get, post
+from tests.support.client import error_of, get, post
 from tests.support.server import ServerProcess
 
 CUSTOM = '<tool_call>\n{"name": "patch", "arguments": {"input": "a\\nb"}}\n</tool_call>'
@@ -116,12 +116,24 @@ def test_a_schema_is_returned_with_its_defaults() -> None:
     assert (response["temperature"], response["top_p"]) == (0.7, 0.5)
 
 
+def test_fields_without_effect_on_a_compaction_are_listed(server: ServerProcess) -> None:
+    for length in (10, 4000):
+        body = {"model": "scripted", "input": "x" * length, "tools": [TOOL], "tool_choice": "auto", "zzz": 1}
+        response = post(server, body, f"{RESPONSES}/compact")
+        assert response.status_code == 200
+        assert response.headers["x-mlx-host-ignored"] == "tool_choice, tools, zzz"
+    error = error_of(post(server, {"input": "x"}, f"{RESPONSES}/compact"), 400)
+    assert error["param"] == "model"
+    assert error_of(post(server, {"model": "m", "input": []}, f"{RESPONSES}/compact"), 400)["param"] == "input"
+
+
 @pytest.mark.parametrize("length", [10, 4000], ids=["verbatim", "summary"])
 def test_compactions_conform(server: ServerProcess, length: int) -> None:
     body = {"model": "scripted", "prompt_cache_key": "k", "input": [user("We meet on Tuesday. " + "x" * length)]}
     compacted = post(server, body, f"{RESPONSES}/compact").json()
     check_fields(compacted, COMPACTION, "compaction")
     for item in compacted["output"]:
+        assert item["type"] == "compaction"
         check_item(item, "compaction.output[]")
     response = post(server, {"input": [*compacted["output"], user(HI)]}, RESPONSES)
     assert "x-mlx-host-ignored" not in response.headers

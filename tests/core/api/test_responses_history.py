@@ -235,6 +235,13 @@ def test_an_image_for_a_text_model_is_rejected_by_its_path(server: ServerProcess
     assert error["param"] == "input"
 
 
+def test_a_compaction_trigger_is_rejected_only_at_the_end(server: ServerProcess) -> None:
+    trigger = {"type": "compaction_trigger"}
+    assert error_of(post(server, {"input": [USER, trigger]}, RESPONSES), 400)["param"] == "input"
+    response = post(server, {"input": [trigger, USER]}, RESPONSES)
+    assert (response.status_code, response.headers["x-mlx-host-ignored"]) == (200, "input.compaction_trigger")
+
+
 def test_an_output_without_its_call_is_rejected_only_in_a_stored_conversation(server: ServerProcess) -> None:
     orphan = {"type": "function_call_output", "call_id": "call_0", "output": text_script("x")}
     assert post(server, {"input": [orphan]}, RESPONSES).status_code == 200

@@ -14,7 +14,7 @@ from mlx_host.errors import InvalidRequestError
 from mlx_host.requests import ChatRequest
 
 from tests.core.api.test_chat import cut
-from tests.core.api.test_responses import RESPONSES, TOOL, script, text_script
+from tests.core.api.test_responses import RESPONSES, TOOL, named_events, script, text_script
 from tests.support.client import post
 from tests.support.server import ServerProcess
 
@@ -195,3 +195,58 @@ def test_a_client_searches_for_tools(client: openai.OpenAI) -> None:
 def test_additional_tools_join_the_tools() -> None:
     added = {"type": "additional_tools", "role": "developer", "tools": [function("late"), TOOL]}
     assert names(prompt([TOOL], [added, {"role": "user", "content": "x"}])) == ["get_weather", "late"]
+
+
+def test_a_request_of_codex(server: ServerProcess) -> None:
+    """The tools, fields and items that Codex 0.171 sends with its default settings."""
+    tools = [
+        function("exec_command", strict=False, description="d"),
+        namespace("multi_agent_v1", function("close_agent", strict=False)),
+        namespace("mcp__calc", function("add")),
+        {"type": "web_search", "external_web_access": True},
+    ]
+    message = {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]}
+    history = [
+        message,
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Add."}]},
+        {"type": "reasoning", "summary": [], "content": None, "encrypted_content": "gAAAA"},
+        {"type": "function_call", "name": "add", "namespace": "mcp__calc", "arguments": "{}", "call_id": "c"},
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_text", "text": "3"}]},
+        {"type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "q"}},
+        {
+            "type": "message",
+            "role": "assistant",
+            "phase": "final_answer",
+            "content": [{"type": "output_text", "text": "3"}],
+        },
+        message,
+    ]
+    body = {
+        "model": "m",
+        "stream": True,
+        "store": False,
+        "tools": tools,
+        "tool_choice": "auto",
+        "parallel_tool_calls": True,
+        "reasoning": {"summary": "auto"},
+        "include": ["reasoning.encrypted_content"],
+        "prompt_cache_key": "k",
+        "client_metadata": {"a": "b"},
+    }
+    user = {
+        "type": "message",
+        "role": "user",
+        "content": [{"type": "input_text", "text": called("mcp__calc__add", {})}],
+    }
+    response = post(server, {**body, "input": [*history, user]}, RESPONSES)
+    assert response.status_code == 200, response.text
+    last = named_events(response.text)[-1]
+    assert [(item["name"], item["namespace"]) for item in last["response"]["output"]] == [("add", "mcp__calc")]
+    assert response.headers["x-mlx-host-ignored"].split(", ") == [
+        "client_metadata",
+        "input.reasoning.encrypted_content",
+        "input.web_search_call",
+        "prompt_cache_key",
+        "reasoning.summary",
+        "tools.web_search",
+    ]

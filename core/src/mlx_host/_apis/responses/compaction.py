@@ -54,7 +54,17 @@ def summary_request(body: CompactBody, items: Sequence[Item]) -> TranslatedReque
     asking = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": PROMPT}]}
     # The client's messages are all history here, so parts that the model does not accept are omitted.
     translated = to_prompt(body, [], [*items, asking], frozenset({"text"}))
-    chat = replace(translated.chat, sampling=body.sampling(), max_tokens=MAX_SUMMARY_TOKENS)
+    limit = body.max_output_tokens or MAX_SUMMARY_TOKENS
+    chat = replace(
+        translated.chat,
+        sampling=body.sampling(),
+        max_tokens=limit,
+        priority=body.queue_priority(),
+        tools=(),
+        tool_choice="auto",
+        allowed_tools=None,
+        output_format=None,
+    )
     return replace(translated, chat=chat)
 
 

@@ -23,6 +23,11 @@ Metadata = Annotated[dict[Key, Value], Field(max_length=16)]
 LOGPROBS = "message.output_text.logprobs"
 ENCRYPTED_REASONING = "reasoning.encrypted_content"
 SUMMARIES = ("auto", "concise", "detailed")
+# Fields without effect on a compaction.
+NOT_COMPACTED = (
+    *("tools", "tool_choice", "parallel_tool_calls", "text", "structured_outputs", "truncation", "stream", "stop"),
+    "prompt_cache_key",
+)
 # Fields that are returned in the response, and have no other effect.
 ECHOED_ONLY = ("max_tool_calls", "prompt_cache_key", "safety_identifier")
 _FUNCTION = KnownFields("type", "name", "description", "parameters", "strict")
@@ -127,7 +132,11 @@ class CompactBody(InputBody):
     """POST /v1/responses/compact; the model is required, unlike elsewhere."""
 
     model: str = Field(min_length=1)
+    max_output_tokens: Tokens | None = None
     prompt_cache_key: str | None = None
+
+    def ignored(self) -> list[str]:
+        return sorted([*super().ignored(), *(name for name in NOT_COMPACTED if getattr(self, name) is not None)])
 
 
 class InputTokensBody(InputBody):

@@ -58,6 +58,13 @@ def submit(
     deadline: Deadline,
 ) -> Turn:
     """Submit a request whose input is `items`, after `history`; raises RequestError if it is rejected at once."""
+    if items and items[-1]["type"] == "compaction_trigger":
+        # Not a part of the history, but a request for an item instead of an output.
+        raise InvalidRequestError(
+            f"input[{len(items) - 1}] is of type 'compaction_trigger', which is not supported; use POST "
+            "/v1/responses/compact.",
+            param="input",
+        )
     translated = to_request(body, history, items, modalities(service, body, caller))
     reply = chat(service, translated, caller, deadline, truncate=body.truncation == "auto")
     prepared = reply.request
