@@ -165,9 +165,9 @@ def test_unloading_while_loading_kills_the_process(tmp_path: Path) -> None:
         assert str(model.load_progress) == "load 0/1"
         await model.unload()
         assert (model.state, model.status().pid) == (ModelState.UNLOADED, None)
-        with pytest.raises(LoadError, match="was not loaded"):
+        with pytest.raises(LoadError):
             await loading
-        with pytest.raises(ModelUnavailableError, match="being unloaded"):
+        with pytest.raises(ModelUnavailableError):
             await waiting
         (tmp_path / "gate").touch()
         await model.load()
@@ -185,7 +185,7 @@ def test_process_that_is_killed_while_loading_is_restarted(tmp_path: Path) -> No
         first = model.status().pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        with pytest.raises(LoadError, match="exited while loading \\(killed by SIGKILL\\)"):
+        with pytest.raises(LoadError, match="SIGKILL"):
             await loading
         assert model.status().retry_at is not None
         (tmp_path / "gate").touch()

@@ -156,7 +156,7 @@ def test_a_model_that_prefills_whole_prompts_runs_one_request_at_a_time(tmp_path
         assert first != pytest.approx(second, abs=1e-3)
         assert generate_one(model, image_request(1)).cached_tokens == 0
         assert generate_one(model, chat_request("Hello", max_tokens=3)).completion_tokens == 3
-        with pytest.raises(InvalidRequestError, match=r"^n: 2 is more than this model supports \(1\)"):
+        with pytest.raises(InvalidRequestError, match=r"^n: 2.*1"):
             generate_one(model, image_request(1, n=2))
     finally:
         model.close()

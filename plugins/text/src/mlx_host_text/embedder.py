@@ -50,7 +50,7 @@ def stored_config(folder: Path, config: Mapping[str, Any]) -> EmbeddingConfig | 
     try:
         stored = read_pooling_config(folder, config)
         if stored.dense:
-            raise LoadError("modules.json has dense layers after the pooling")
+            raise LoadError("modules.json has dense layers after the pooling.")
     except LoadError as error:
         log.warning("the model serves no embeddings (use --backend embeddings): %s", error)
         return None
