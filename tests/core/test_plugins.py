@@ -522,10 +522,11 @@ def test_strict_plugins_without_problems() -> None:
 def test_a_plugin_that_fails_to_resolve_is_named(failing_plugins: Path) -> None:
     lost = mlx_host("run", "--backend", "fine", "--model", "lost:model", plugins=[failing_plugins])
     assert (lost.returncode, lost.stdout) == (1, "")
-    assert lost.stderr == "Error: mlx-host-fine 1.0: resolve_source of 'lost:model' failed: KeyError: 'lost'.\n"
+    assert len(lost.stderr.splitlines()) == 1
+    assert all(fact in lost.stderr for fact in ("mlx-host-fine 1.0", "'lost:model'", "KeyError: 'lost'"))
     junk = mlx_host("run", "--backend", "fine", "--model", "junk:model", plugins=[failing_plugins])
     assert (junk.returncode, junk.stdout) == (1, "")
-    assert "resolve_source of 'junk:model' returned 'junk', expected a ModelSource." in junk.stderr
+    assert all(fact in junk.stderr for fact in ("'junk:model'", "'junk',", "ModelSource"))
 
 
 def test_a_backend_that_is_not_installed_names_its_package() -> None:

@@ -149,7 +149,8 @@ def test_stalled_process_logs_its_stacks_and_is_restarted(stream: bool, tmp_path
     with running_server("--backend", "scripted", "--stall-timeout", "1") as server:
         response = post(server, {"messages": script(["text", "a"], ["hang"]), "stream": stream})
         error = last_error(response.text) if stream else error_of(response, 500)
-        assert error["message"] == "The process of model 'scripted' exited while running the request (stalled for 1 s)."
+        assert error["code"] == "engine_failed"
+        assert "1 s" in error["message"]
         server.wait_for_line("no progress for 1 s with 1 running requests")
         assert any("mlx_host_scripted.py" in line and "_do" in line for line in server.lines)
         assert post(server, {"messages": text_script("back")}).status_code == 200
@@ -271,8 +272,7 @@ def test_models_that_all_fail_end_the_server(tmp_path: Path) -> None:
     with running_server("--config", str(config), wait_ready=False) as server:
         assert server.process.wait(60) == 1
         error = server.wait_for_line("No model could be loaded.")
-        assert "Model 'bad' failed to load: fail_load is set" in error
-        assert "Model 'dies' failed to load: The model's process exited while loading (killed by SIGKILL)." in error
+        assert all(fact in error for fact in ("'bad'", "fail_load is set", "'dies'", "SIGKILL"))
 
 
 def test_failed_model_is_reported_while_the_others_serve_and_is_retried(tmp_path: Path) -> None:
