@@ -98,7 +98,7 @@ def _add_error(responses: dict[str, Any], api: MountedApi, error: RequestError, 
         text = bytes(response.body).decode()
         example = json.loads(text) if "json" in (response.media_type or "") else text
     except Exception:
-        # The document of the other APIs is served all the same.
+        # The other APIs are still documented.
         log.exception("%s failed to format an error for the OpenAPI document", api)
         return
     content = {response.media_type or "text/plain": {"schema": _schema(example), "example": example}}

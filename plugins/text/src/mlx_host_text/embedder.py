@@ -43,9 +43,9 @@ class EmbeddingConfig:
 
 
 def stored_config(folder: Path, config: Mapping[str, Any]) -> EmbeddingConfig | None:
-    """The configuration in the files of an embedding model, or the mean for a model without such files.
+    """Return the configuration in the files of an embedding model, or mean pooling for a model without such files.
 
-    None, with a warning in the log, if the files specify something that a TextEmbedder does not support.
+    Returns None and logs a warning if the files specify something that a TextEmbedder does not support.
     """
     try:
         stored = read_pooling_config(folder, config)
