@@ -205,7 +205,7 @@ class SteadyClient:
 
 
 def run_steady_client(target: Target, stream: Stream, questions: Connection) -> None:
-    """Run a SteadyClient in this process, and answer with the longest gap between two points in time."""
+    """Run a SteadyClient in this process, and send back the longest gap between two points in time."""
 
     async def run() -> None:
         client = SteadyClient(target, stream)

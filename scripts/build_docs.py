@@ -1,6 +1,6 @@
 """Builds the documentation site: `uv run python -m scripts.build_docs`; warnings are errors.
 
-Copies docs/ to a build folder, replaces each `<!-- reference: NAME -->` with the text that scripts/reference.py
+Copies docs/ to a build folder, replaces each `<!-- reference: NAME -->` with the text that scripts/reference
 generates from the code, and runs Zensical on the copy. The generator sees plain Markdown only and can be replaced.
 Afterwards, llms.txt and the Markdown of all pages are added to the site.
 """

@@ -1,7 +1,7 @@
 """Runs clients with the configuration that docs/ shows: `uv run python -m scripts.check_clients [NAME ...]`.
 
-Each client is installed from its package registry into a temporary folder, gets a folder of its own as home directory,
-and sends a request to a real server; its output must contain the model's. Needs Node.js 22 or newer, npm and uv.
+Each client is installed from its package registry into a temporary folder, gets its own home directory, and
+sends a request to a real server; its output must contain the model's response. Needs Node.js 22 or newer, npm and uv.
 Without names, all clients are checked, which downloads more than a gigabyte. Not part of the test suite.
 """
 

@@ -75,5 +75,5 @@ def test_only_a_reason_rejects_a_model(tmp_path: Path, caplog: pytest.LogCapture
     for backend in (unknown, faulty, sure):
         check_accepted(backend, backends, "m", tmp_path)
     assert "what a mess" in caplog.text
-    with pytest.raises(LoadError, match=r"'picky' cannot load 'm': it is too small\. Use --backend sure\."):
+    with pytest.raises(LoadError, match=r"'picky'.*'m'.*it is too small.*--backend sure\."):
         check_accepted(picky, backends, "m", tmp_path)

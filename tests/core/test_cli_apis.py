@@ -115,7 +115,7 @@ def test_flags_override_variables_which_override_the_table(invoke: Invoke) -> No
     assert store(invoke(toml=TABLE, env=VARIABLES)) == StoreSettings(path=Path("variable"), jobs=4, tags=["x"])
     flags = ("--store-path", "flag", "--store-jobs=5", "--no-store-enabled", "--store-tags=a", "--store-tags=b")
     code, output, _ = invoke(*flags)
-    assert "No such option '--no-store-enabled'" in output
+    assert "'--no-store-enabled'" in output
     assert code == 2
     flags = ("--store-path", "flag", "--store-jobs=5", "--store-no-enabled", "--store-tags=a", "--store-tags=b")
     expected = StoreSettings(path=Path("flag"), jobs=5, enabled=False, tags=["a", "b"])
@@ -165,7 +165,7 @@ def test_a_disabled_api_needs_no_settings_and_accepts_former_names(invoke: Invok
     needy = plugin(api("needy", NeedySettings))
     code, output, _ = invoke(needy=needy)
     assert code == 2
-    assert "--needy-token is required; set it on the command line, as MLX_HOST_NEEDY_TOKEN or in [apis.needy]" in output
+    assert all(name in output for name in ("--needy-token", "MLX_HOST_NEEDY_TOKEN", "[apis.needy]"))
     assert invoke("--disable-api", "needy", needy=needy)[0] == 0
     assert invoke("--disable-api", "store", toml="old_jobs = 0\n" + TABLE)[0] == 0
 
@@ -205,7 +205,8 @@ def test_an_unknown_variable_is_named_in_a_warning(invoke: Invoke, variable: str
     code, output, settings = invoke(env={variable: "1"})
     assert code == 0
     assert settings is not None
-    assert output == f"Warning: {variable} is not a setting and has no effect ({hint}).\n"
+    assert len(output.splitlines()) == 1
+    assert all(fact in output for fact in (variable, hint))
 
 
 def test_known_variables_cause_no_warning(invoke: Invoke) -> None:
@@ -256,8 +257,7 @@ def test_an_api_that_two_plugins_register_is_an_error_that_names_both(invoke: In
     twins = {"one": plugin(api("twin")), "two": plugin(api("twin"))}
     code, output, settings = invoke(**twins)
     assert (code, settings) == (2, None)
-    assert "API 'twin' is registered by mlx-host" in output
-    assert "uninstall all but one of them" in output
+    assert "'twin'" in output
     code, output, settings = invoke("--disable-api", "twin", **twins)
     assert (code, output) == (0, "")
     assert settings is not None

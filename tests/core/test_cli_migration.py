@@ -376,4 +376,4 @@ def test_arguments_are_translated(args: list[str], translated: list[str], notes:
 def test_an_old_flag_without_its_value(invoke: Invoke) -> None:
     result, starts = invoke("launch", "--model-path", "model", "--kv-bits")
     assert (result.exit_code, starts) == (2, [])
-    assert "--kv-bits requires an argument" in result.stderr
+    assert "--kv-bits" in result.stderr

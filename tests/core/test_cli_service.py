@@ -128,16 +128,17 @@ def test_a_command_of_the_service_manager_that_fails_is_a_one_line_error(machine
     (machine.stub / "fails").touch()
     done = mlx_host(*install, env=machine.env, cwd=machine.home)
     assert done.returncode == 1
-    assert done.stderr == (
-        "Error: `systemctl --user restart mlx-host.service` failed: Job for mlx-host.service failed.\n"
-    )
+    assert len(done.stderr.splitlines()) == 1
+    assert "`systemctl --user restart mlx-host.service`" in done.stderr
+    assert "Job for mlx-host.service failed" in done.stderr
     (machine.stub / "no-session").touch()
     done = mlx_host(*install, env=machine.env, cwd=machine.home)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1
     assert "loginctl enable-linger" in done.stderr
     done = mlx_host(*install, env={**machine.env, "PATH": str(machine.home)}, cwd=machine.home)
-    assert (done.returncode, done.stderr) == (1, "Error: systemctl cannot be run: No such file or directory.\n")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "systemctl" in done.stderr
 
 
 @linux

@@ -103,7 +103,7 @@ def test_by_default_and_with_no_log_file_no_file_is_written(tmp_path: Path) -> N
 
 
 def test_a_file_that_cannot_be_written_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--log-file '.*' cannot be written: Is a directory"):
+    with pytest.raises(UsageError, match=r"--log-file.*Is a directory"):
         _logs.configure_logging("info", tmp_path)
 
 

@@ -522,10 +522,11 @@ def test_strict_plugins_without_problems() -> None:
 def test_a_plugin_that_fails_to_resolve_is_named(failing_plugins: Path) -> None:
     lost = mlx_host("run", "--backend", "fine", "--model", "lost:model", plugins=[failing_plugins])
     assert (lost.returncode, lost.stdout) == (1, "")
-    assert lost.stderr == "Error: mlx-host-fine 1.0: resolve_source of 'lost:model' failed: KeyError: 'lost'.\n"
+    assert len(lost.stderr.splitlines()) == 1
+    assert all(fact in lost.stderr for fact in ("mlx-host-fine 1.0", "'lost:model'", "KeyError: 'lost'"))
     junk = mlx_host("run", "--backend", "fine", "--model", "junk:model", plugins=[failing_plugins])
     assert (junk.returncode, junk.stdout) == (1, "")
-    assert "resolve_source of 'junk:model' returned 'junk', expected a ModelSource." in junk.stderr
+    assert all(fact in junk.stderr for fact in ("'junk:model'", "'junk',", "ModelSource"))
 
 
 def test_a_backend_that_is_not_installed_names_its_package() -> None:
@@ -533,18 +534,18 @@ def test_a_backend_that_is_not_installed_names_its_package() -> None:
     for info in [info for info in plugins.loaded.values() if info.name == "whisper"]:
         plugins.skip(info, "not wanted here")
     plugins.failed.clear()
-    with pytest.raises(UsageError, match=r"Unknown backend 'whisper'\..*pip install \"mlx-host\[whisper"):
+    with pytest.raises(UsageError, match=r"'whisper'.*pip install \"mlx-host\[whisper"):
         plugins.backend("whisper")
-    with pytest.raises(UsageError, match="Did you mean 'scripted'"):
+    with pytest.raises(UsageError, match="'scripted'\\?"):
         plugins.backend("scriptd")
-    with pytest.raises(UsageError, match="`mlx-host plugins` lists what is installed"):
+    with pytest.raises(UsageError, match="`mlx-host plugins`"):
         Plugins({}, installed=[]).backend("zzz")
 
 
 def test_an_unknown_parser_is_an_error_that_lists_the_installed_ones() -> None:
-    with pytest.raises(UsageError, match=r"Unknown parser 'no-such'. Installed parsers: none.*mlx-host-parser-qwen3"):
+    with pytest.raises(UsageError, match=r"'no-such'.*mlx-host-parser-qwen3"):
         Plugins({}, installed=[]).parser("no-such")
-    with pytest.raises(UsageError, match=r"Did you mean 'qwen3'\?"):
+    with pytest.raises(UsageError, match=r"'qwen3'\?"):
         Plugins({}).parser("qwen_3x")
 
 
@@ -591,7 +592,7 @@ def test_an_mlx_host_error_of_a_source_is_not_wrapped() -> None:
 
 
 def test_an_unknown_reference_lists_the_accepted_kinds() -> None:
-    with pytest.raises(UsageError, match="--model 'nope': no such folder or file"):
+    with pytest.raises(UsageError, match="--model 'nope'"):
         Plugins({}, installed=[]).source("nope")
 
 
@@ -601,7 +602,7 @@ def test_a_plugin_error_is_not_a_usage_error() -> None:
         return 7
 
     plugins = Plugins({"odd": SimpleNamespace(resolve_source=resolve_source)}, installed=[])
-    with pytest.raises(PluginError, match="returned 7, expected a ModelSource"):
+    with pytest.raises(PluginError, match=r"7.*ModelSource"):
         plugins.source("anything")
 
 

@@ -151,7 +151,7 @@ def test_a_repository_that_does_not_exist(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_gated_repository(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/gated", hub_environment(hub.url, tmp_path))
-    assert found["error"] == "'org/gated' is a gated repository. Accept its terms on its page, then set HF_TOKEN."
+    assert all(fact in found["error"] for fact in ("'org/gated'", "gated", "HF_TOKEN"))
 
 
 def test_an_unreachable_hub(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_an_unreachable_hub(tmp_path: Path) -> None:
 
 def test_offline_without_a_cached_copy(hub: Hub, tmp_path: Path) -> None:
     found = fetch("org/tiny", hub_environment(hub.url, tmp_path, {"HF_HUB_OFFLINE": "1"}))
-    assert "and HF_HUB_OFFLINE is set. Unset it to download the model, or use a local folder." in found["error"]
+    assert "HF_HUB_OFFLINE" in found["error"]
     assert hub.requests == []
 
 
@@ -204,7 +204,7 @@ def test_a_model_that_does_not_exist_on_the_hub_ends_the_command(hub: Hub, tmp_p
     args = ("run", "--backend", "echo", "--model", "org/missing", "--port", "0")
     done = mlx_host(*args, env=hub_environment(hub.url, tmp_path))
     assert done.returncode == 1
-    assert "'org/missing' does not exist on the hub or is private" in done.stderr.splitlines()[-1]
+    assert "'org/missing'" in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 

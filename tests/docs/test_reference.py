@@ -14,6 +14,7 @@ from mlx_host._settings import HostSettings, ModelSettings, flag_name, variable_
 from mlx_host.errors import RequestError
 
 from scripts import reference
+from scripts.reference import command_line, http_api, installed, python_api
 from tests.docs.blocks import ROOT
 
 DOCS = ROOT / "docs"
@@ -60,24 +61,24 @@ def test_each_setting_has_its_flag_its_variable_and_a_description(schema: type[H
         assert description, f"setting {name!r} has no description"
 
 
-@pytest.mark.parametrize("name", reference.backends())
+@pytest.mark.parametrize("name", installed.backends())
 def test_each_option_of_each_backend_has_a_description(name: str) -> None:
     _, _, own = page("reference/backends.md").partition(f"\n## {name}\n")
     output = settings(own.partition("\n## ")[0])
-    for option in reference.backends()[name].options.model_fields:
+    for option in installed.backends()[name].options.model_fields:
         description, facts = output[flag_name(option)]
         assert f"Variable: `{variable_name(option)}`" in facts
         assert description, f"option {option!r} of {name} has no description"
 
 
 def test_the_backends_of_this_repository_are_documented() -> None:
-    assert {"embeddings", "lm", "whisper"} <= set(reference.backends())
-    assert not {"echo", "scripted"} & set(reference.backends())
+    assert {"embeddings", "lm", "whisper"} <= set(installed.backends())
+    assert not {"echo", "scripted"} & set(installed.backends())
 
 
 def test_each_command_has_its_help() -> None:
     text = page("reference/command-line.md")
-    paths = list(reference.commands())
+    paths = list(command_line.commands())
     assert {(), ("run",), ("plugins",), ("plugins", "new"), ("parser", "test"), ("bench",)} <= set(paths)
     for path in paths:
         _, heading, rest = text.partition(f"\n## {' '.join(('mlx-host', *path))}\n")
@@ -86,26 +87,26 @@ def test_each_command_has_its_help() -> None:
 
 
 def test_each_flag_has_a_help_text() -> None:
-    for path in reference.commands():
-        for option, output in re.findall(r"│ (--[\w-]+)\S*(.*)│", reference.help_of(*path)):
+    for path in command_line.commands():
+        for option, output in re.findall(r"│ (--[\w-]+)\S*(.*)│", command_line.help_of(*path)):
             assert re.search(r"[a-z]{2}", output), f"{' '.join(path)} {option} has no help text"
 
 
 def test_exactly_the_existing_endpoints_are_documented() -> None:
     text = (DOCS / "reference" / "endpoints.md").read_text()
     output = set(re.findall(r"`((?:GET|POST|DELETE|PUT) /\S*)`", text))
-    assert output == set(reference.endpoints())
+    assert output == set(http_api.endpoints())
     pages = "".join(path.read_text() for path in sorted((DOCS / "api").glob("*.md")))
-    for endpoint in reference.endpoints():
+    for endpoint in http_api.endpoints():
         assert f"`{endpoint}`" in pages, f"no page of docs/api mentions {endpoint}"
-        if "requestBody" in reference.endpoints()[endpoint]:
+        if "requestBody" in http_api.endpoints()[endpoint]:
             assert f"<!-- reference: fields {endpoint} -->" in pages
 
 
 def test_each_error_has_its_status_type_and_code() -> None:
     output = {(row[0], row[3]): row for row in rows(page("reference/errors.md"))}
-    assert len(reference.errors()) >= 15
-    for error in reference.errors():
+    assert len(python_api.errors()) >= 15
+    for error in python_api.errors():
         code = f"`{error.code}`" if issubclass(error, RequestError) and error.code else ""
         row = output[f"`{error.__name__}`", code]
         assert row[-1], f"{error.__name__} has no docstring"
@@ -115,8 +116,8 @@ def test_each_error_has_its_status_type_and_code() -> None:
 
 def test_each_hook_is_documented() -> None:
     text = page("reference/hooks.md")
-    assert len(reference.hooks()) == 7
-    for name, hook in reference.hooks().items():
+    assert len(python_api.hooks()) == 7
+    for name, hook in python_api.hooks().items():
         assert hook.__doc__, f"hook {name} has no docstring"
         assert f"\n## {name}\n" in text
         assert name in (DOCS / "plugins.md").read_text(), f"the guide does not mention {name}"
@@ -124,7 +125,7 @@ def test_each_hook_is_documented() -> None:
 
 @pytest.mark.parametrize("module", [mlx_host.requests, mlx_host.events], ids=lambda module: module.__name__)
 def test_each_request_and_event_is_documented(module: ModuleType) -> None:
-    found = reference.dataclasses_of(module)
+    found = python_api.dataclasses_of(module)
     assert len(found) > 5
     text = page(f"reference/{module.__name__.rpartition('.')[2]}.md")
     for name, thing in found.items():
@@ -135,7 +136,7 @@ def test_each_request_and_event_is_documented(module: ModuleType) -> None:
 
 def test_each_parser_is_documented() -> None:
     text = page("reference/parsers.md")
-    for parser in reference.plugins().parsers.found.values():
+    for parser in installed.plugins().parsers.found.values():
         assert parser.description
         assert f"`{parser.name}`" in text
 
@@ -151,10 +152,10 @@ def test_each_flag_and_key_of_mlx_openai_server_is_documented() -> None:
 
 def test_supported_models_and_features_name_everything() -> None:
     models = (DOCS / "supported-models.md").read_text()
-    for parser in reference.plugins().parsers.found.values():
+    for parser in installed.plugins().parsers.found.values():
         assert f"`{parser.name}`" in models, f"supported-models.md does not mention the parser {parser.name}"
     head = rows((DOCS / "features.md").read_text())[0]
-    assert {f"`{name}`" for name in reference.backends()} <= set(head)
+    assert {f"`{name}`" for name in installed.backends()} <= set(head)
 
 
 def test_the_plugin_directory_has_every_package() -> None:

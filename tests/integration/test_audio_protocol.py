@@ -172,13 +172,12 @@ def test_other_bodies_are_rejected(server: ServerProcess) -> None:
     cut = httpx2.post(f"{server.url}{TRANSCRIPTIONS}", content=b"--b\r\nContent-Disp", headers=bounded)
     assert "incomplete" in error_of(cut, 400)["message"]
     strange = httpx2.post(f"{server.url}{TRANSCRIPTIONS}", content=b"x" * 100, headers=bounded)
-    assert "not valid multipart/form-data" in error_of(strange, 400)["message"]
+    assert error_of(strange, 400)["type"] == "invalid_request_error"
 
 
 def test_a_form_needs_a_file(server: ServerProcess) -> None:
     assert error_of(upload(server, file=None), 400)["param"] == "file"
-    as_text = error_of(upload(server, {"file": "audio"}, None), 400)
-    assert "must be sent as a file" in as_text["message"]
+    assert error_of(upload(server, {"file": "audio"}, None), 400)["param"] == "file"
 
 
 def test_unreadable_files_are_rejected(server: ServerProcess) -> None:
@@ -200,15 +199,18 @@ def test_too_large_files_are_rejected(server: ServerProcess) -> None:
 def test_too_long_audio_is_rejected(server: ServerProcess) -> None:
     # At a low sample rate, eleven minutes are a small file.
     error = error_of(upload(server, file=wav(tone(11 * 60, 100), 100)), 413)
-    assert "longer than the limit of 10 minutes" in error["message"]
+    assert error["code"] == "audio_too_long"
+    assert "10 minutes" in error["message"]
 
 
 def test_an_unsupported_task_names_the_supported_ones_and_a_backend(server: ServerProcess) -> None:
     error = error_of(post(server, {"messages": [{"role": "user", "content": "Hello"}]}), 400)
-    assert "does not support chat requests (supported: transcription, translation)." in error["message"]
+    assert error["code"] == "unsupported_request"
+    assert "transcription, translation" in error["message"]
     with running_server("--backend", "scripted") as language_model:
         error = error_of(upload(language_model), 400)
-    assert "does not support transcription requests (supported: chat" in error["message"]
+    assert error["code"] == "unsupported_request"
+    assert "chat" in error["message"]
     assert error["message"].endswith("Backends that support them: whisper.")
 
 

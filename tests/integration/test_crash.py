@@ -117,10 +117,10 @@ def test_request_that_kills_every_process_fails_and_the_model_recovers() -> None
 def test_crash_during_a_stream_is_an_error_of_the_sdk() -> None:
     with running_server("--backend", "scripted") as server, sdk(server) as client:
         dying: Any = script(["text", "a"], ["kill"])
-        with pytest.raises(openai.InternalServerError, match="killed by SIGKILL"):
+        with pytest.raises(openai.InternalServerError, match="SIGKILL"):
             client.chat.completions.create(model="m", messages=dying)
         stream = client.chat.completions.create(model="m", messages=dying, stream=True)
-        with pytest.raises(openai.APIError, match="killed by SIGKILL"):
+        with pytest.raises(openai.APIError, match="SIGKILL"):
             list(stream)
         fine: Any = text_script("fine")
         assert client.chat.completions.create(model="m", messages=fine).choices[0].message.content == "fine"
@@ -149,7 +149,8 @@ def test_stalled_process_logs_its_stacks_and_is_restarted(stream: bool, tmp_path
     with running_server("--backend", "scripted", "--stall-timeout", "1") as server:
         response = post(server, {"messages": script(["text", "a"], ["hang"]), "stream": stream})
         error = last_error(response.text) if stream else error_of(response, 500)
-        assert error["message"] == "The process of model 'scripted' exited while running the request (stalled for 1 s)."
+        assert error["code"] == "engine_failed"
+        assert "1 s" in error["message"]
         server.wait_for_line("no progress for 1 s with 1 running requests")
         assert any("mlx_host_scripted.py" in line and "_do" in line for line in server.lines)
         assert post(server, {"messages": text_script("back")}).status_code == 200
@@ -185,7 +186,7 @@ def test_idle_model_and_slow_load_are_not_stalls(tmp_path: Path) -> None:
 
 def test_request_that_ends_the_process_is_not_retried_by_the_sdk() -> None:
     with running_server("--backend", "scripted") as server, sdk(server).with_options(max_retries=2) as client:
-        with pytest.raises(openai.InternalServerError, match="exited while running the request"):
+        with pytest.raises(openai.InternalServerError):
             client.chat.completions.create(model="m", messages=script(["kill"]))
         assert post(server, {"messages": text_script("back")}).status_code == 200
         assert sum("Restarting in" in line for line in server.lines) == 1
@@ -271,8 +272,7 @@ def test_models_that_all_fail_end_the_server(tmp_path: Path) -> None:
     with running_server("--config", str(config), wait_ready=False) as server:
         assert server.process.wait(60) == 1
         error = server.wait_for_line("No model could be loaded.")
-        assert "Model 'bad' failed to load: fail_load is set" in error
-        assert "Model 'dies' failed to load: The model's process exited while loading (killed by SIGKILL)." in error
+        assert all(fact in error for fact in ("'bad'", "fail_load is set", "'dies'", "SIGKILL"))
 
 
 def test_failed_model_is_reported_while_the_others_serve_and_is_retried(tmp_path: Path) -> None:

@@ -367,7 +367,8 @@ def test_invalid_requests_are_rejected(server: ServerProcess, more: dict[str, An
 def test_a_model_either_generates_or_edits(server: ServerProcess) -> None:
     error = error_of(post(server, {"model": "edit", **SMALL}, GENERATIONS), 400)
     assert error["code"] == "unsupported_request"
-    assert "(supported: image edit). Models that support them: lora, make." in error["message"]
+    assert "image edit" in error["message"]
+    assert "lora, make" in error["message"]
     assert error_of(post(server, {"model": "none", **SMALL}, GENERATIONS), 404)["code"] == "model_not_found"
 
 

@@ -292,9 +292,7 @@ def test_logprobs_match_the_text(smollm2: ServerProcess) -> None:
 def test_too_long_prompt_is_rejected_with_both_lengths(tmp_path: Path) -> None:
     folder = write_tiny_llama(tmp_path / "short", context_length=64)
     with running_server("--backend", "lm", "--model", str(folder)) as server:
-        with pytest.raises(
-            openai.BadRequestError, match=r"maximum context length is 64 tokens.* it has \d+ tokens"
-        ) as caught:
+        with pytest.raises(openai.BadRequestError, match=r"64 tokens.* \d+ tokens") as caught:
             whole(sdk(server), user("word " * 100), stream=True)
         assert caught.value.code == "context_length_exceeded"
         assert whole(sdk(server), user("Hi."), max_tokens=500).choices[0].finish_reason == "length"
@@ -308,7 +306,7 @@ def test_the_context_length_can_be_configured(tiny: ServerProcess, tmp_path: Pat
     with running_server("--backend", "lm", "--model", str(folder), *flags) as server:
         response = whole(sdk(server), user("Hi."), max_tokens=2)
         assert response.usage.prompt_tokens < whole(sdk(tiny), user("Hi."), max_tokens=2).usage.prompt_tokens
-        with pytest.raises(openai.BadRequestError, match="maximum context length is 20 tokens"):
+        with pytest.raises(openai.BadRequestError, match="20 tokens"):
             whole(sdk(server), user("word " * 30))
 
 

@@ -117,9 +117,9 @@ def test_invalid_arguments_are_rejected(mac: Mac, args: list[str], said: str) ->
 
 def test_it_needs_macos_15_and_memory(mac: Mac) -> None:
     mac.memory(6)
-    assert "6144 MB of memory are too few" in mac.run().stderr
+    assert "6144 MB" in mac.run().stderr
     mac.version("14.7")
-    assert "macOS 15 or newer is required; this is 14.7" in mac.run().stderr
+    assert "14.7" in mac.run().stderr
     mac.program("uname", "echo Linux")
     assert "only macOS" in mac.run().stderr
     assert mac.said == []

@@ -171,10 +171,11 @@ class QueueTimeoutError(RequestError):
 def describe_error(error: BaseException) -> str:
     """Return the reason of an exception as one line for messages to users, such as "no such file: 'config.json'".
 
-    An OSError is described without its number and class; others start with the name of their class.
+    An OSError is described without its number and class; others start with the name of their class. A period at the end
+    is removed, since the reason becomes a part of a sentence.
     """
     lines = str(error).strip().splitlines()
-    text = lines[0] if lines else ""
+    text = lines[0].rstrip(".") if lines else ""
     if not isinstance(error, OSError):
         return f"{type(error).__name__}: {text}" if text else type(error).__name__
     if error.strerror is None or error.filename is None:

@@ -64,7 +64,7 @@ def request_finished(record: RequestRecord) -> None:
     """Observe a finished request: completed, rejected, failed or cancelled.
 
     Runs on the event loop, once per request. An exception is logged with the plugin's name; the other plugins are
-    called all the same.
+    still called.
     """
 
 

@@ -41,7 +41,7 @@ def test_a_wav_file_has_a_header() -> None:
 
 
 def test_a_model_that_fails_aborts_the_response() -> None:
-    events: list[Event | Exception] = [Started(prompt_tokens=3), AudioChunk(b"ab"), EngineError("no more tones")]
+    events: list[Event | Exception] = [Started(prompt_tokens=3), AudioChunk(b"ab"), EngineError("No more tones.")]
     assert not speak(FakeService(events)).complete
 
 

@@ -188,7 +188,7 @@ def test_an_error_after_the_first_byte_aborts_the_connection(server: ServerProce
         chunks = response.iter_bytes()
         assert next(chunks) == b"a"
         release.touch()
-        with pytest.raises(httpx2.RemoteProtocolError, match="incomplete chunked read"):
+        with pytest.raises(httpx2.RemoteProtocolError):
             next(chunks)
     server.wait_for_line("error=engine_failed")
     assert get(server, "/health").status_code == 200

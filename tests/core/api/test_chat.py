@@ -361,7 +361,7 @@ def test_rejection_by_the_model_keeps_its_status(server: ServerProcess, stream: 
 def test_failure_of_the_model_is_a_500_without_stream(server: ServerProcess) -> None:
     error = error_of(post(server, {"messages": script(["text", "a"], ["fail", "by zero"])}), 500)
     assert error["code"] == "engine_failed"
-    assert error["message"] == "The model failed: ZeroDivisionError: by zero"
+    assert "ZeroDivisionError: by zero" in error["message"]
 
 
 def test_failure_after_the_first_byte_is_the_last_event(server: ServerProcess) -> None:

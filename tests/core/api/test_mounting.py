@@ -62,9 +62,7 @@ def mounted(name: str, *paths: str, prefixes: tuple[str, ...] = ()) -> MountedAp
 )
 def test_two_apis_on_one_path_are_an_error_that_names_both(first: str, second: str) -> None:
     apis = [mounted("one", first), mounted("other", "/own", second)]
-    with pytest.raises(
-        PluginError, match=r"API 'one' of mlx-host-one 1\.0 .* and API 'other' of mlx-host-other 1\.0"
-    ) as error:
+    with pytest.raises(PluginError, match=r"mlx-host-one 1\.0.*mlx-host-other 1\.0") as error:
         make_app(apis, max_body_mb=1)
     assert second in str(error.value)
     assert "--disable-api other" in str(error.value)
@@ -127,7 +125,7 @@ def test_annotation_that_cannot_be_resolved_is_an_error_at_startup() -> None:
     async def handle(http: LocalRequest) -> Response:
         raise AssertionError("never called")
 
-    with pytest.raises(PluginError, match="/v1/x has the parameter 'http'"):
+    with pytest.raises(PluginError, match=r"/v1/x.*'http'"):
         new_router().add_api_route("/v1/x", handle, response_model=None)
 
 

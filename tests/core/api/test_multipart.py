@@ -87,11 +87,11 @@ def test_an_invalid_form_is_rejected(body: bytes, words: str) -> None:
 
 
 def test_the_content_type_must_be_multipart() -> None:
-    with pytest.raises(UnsupportedMediaTypeError, match="'application/json' is not supported"):
+    with pytest.raises(UnsupportedMediaTypeError, match="application/json"):
         read([FORM], "application/json")
-    with pytest.raises(InvalidRequestError, match="no boundary"):
+    with pytest.raises(InvalidRequestError):
         read([FORM], "multipart/form-data")
-    with pytest.raises(InvalidRequestError, match="not valid multipart/form-data"):
+    with pytest.raises(InvalidRequestError):
         read([FORM], f"multipart/form-data; boundary={'b' * 1000}")
 
 

@@ -32,10 +32,10 @@ from mlx_host.testing import FakeService
 from mlx_host.testing.in_process import request
 from pydantic import BaseModel
 
-from scripts import reference
+from scripts.reference import http_api, installed
 from tests.support.speech import SAMPLES
 
-DOCUMENT: Any = reference.openapi()
+DOCUMENT: Any = http_api.openapi()
 OPERATIONS = {
     f"{method.upper()} {path}": operation
     for path, operations in DOCUMENT["paths"].items()
@@ -125,7 +125,7 @@ def shape(value: Any) -> Any:
 def test_an_example_request_has_a_response_like_the_example(name: str) -> None:
     operation = OPERATIONS[name]
     method, path = name.split()
-    api = reference.plugins().apis.found[operation["tags"][0]]
+    api = installed.plugins().apis.found[operation["tags"][0]]
     ((media_type, body),) = operation["requestBody"]["content"].items()
     sent = body["example"]
     headers: dict[str, str] = {}
@@ -142,7 +142,7 @@ def test_an_example_request_has_a_response_like_the_example(name: str) -> None:
 @pytest.mark.parametrize("path", ["/v1/models", "/health", "/health/live", "/health/ready", "/v1/queue/stats"])
 def test_an_example_response_has_the_fields_of_the_real_one(path: str) -> None:
     operation = OPERATIONS[f"GET {path}"]
-    api = reference.plugins().apis.found[operation["tags"][0]]
+    api = installed.plugins().apis.found[operation["tags"][0]]
     response = asyncio.run(request(api, FakeService(), "GET", path))
 
     def named(value: Any) -> Any:

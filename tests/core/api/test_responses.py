@@ -270,7 +270,8 @@ def test_an_error_during_the_stream_fails_the_response(server: ServerProcess, cl
     events = named_events(post(server, body, RESPONSES).text)
     response = grown(events)
     assert response["status"] == "failed"
-    assert response["error"] == {"code": "server_error", "message": "The model failed: ZeroDivisionError: oh"}
+    assert response["error"]["code"] == "server_error"
+    assert "ZeroDivisionError: oh" in response["error"]["message"]
     assert [item["status"] for item in response["output"]] == ["incomplete"]
     assert get(server, f"{RESPONSES}/{response['id']}").json() == response
     with (

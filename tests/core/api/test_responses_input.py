@@ -185,16 +185,16 @@ def test_references_are_replaced_by_the_stored_items() -> None:
     given = [reference("msg"), {"role": "user", "content": "x"}]
     assert referenced_ids(given) == ["msg"]
     assert normalize_items(given, {"msg": stored})[0] == stored
-    with pytest.raises(ItemNotFoundError, match=r"input\[0\]: item with id 'msg' not found"):
+    with pytest.raises(ItemNotFoundError, match=r"input\[0\].*'msg'"):
         normalize_items(given, {})
 
 
 def test_the_number_of_references_is_limited() -> None:
     given = [reference(f"msg_{number}") for number in range(MAX_REFERENCES)]
     assert len(referenced_ids(given)) == MAX_REFERENCES
-    with pytest.raises(InvalidRequestError, match=f"input has {MAX_REFERENCES + 1} item references; at most"):
+    with pytest.raises(InvalidRequestError, match=f"{MAX_REFERENCES + 1}.*{MAX_REFERENCES}"):
         referenced_ids([*given, reference("one_more")])
-    with pytest.raises(InvalidRequestError, match=r"input\[1\] references item 'a' again"):
+    with pytest.raises(InvalidRequestError, match=r"input\[1\].*'a'"):
         referenced_ids([reference("a"), reference("a")])
 
 

@@ -233,4 +233,4 @@ def test_an_unusable_file_is_rejected_at_startup(tmp_path: Path) -> None:
             [*command, "--responses-store", str(path)], capture_output=True, text=True, timeout=60, check=False
         )
         assert done.returncode == 2, done.stderr
-        assert "Choose another file with --responses-store" in done.stderr.replace("\n", " ")
+        assert "--responses-store" in done.stderr

@@ -71,7 +71,7 @@ def test_failed_model_makes_the_server_unready_without_disclosing_the_error(tmp_
         assert str(tmp_path) not in get(server, "/health").text
         error = error_of(post(server, {"messages": text_script("hi")}), 503)
         assert error["code"] == "model_unavailable"
-        assert "exited 3 times within 60 s. Its process exited (killed by SIGKILL)." in error["message"]
+        assert all(fact in error["message"] for fact in ("3 times", "60 s", "SIGKILL"))
 
 
 def samples(server: ServerProcess) -> dict[tuple[str, ...], float]:

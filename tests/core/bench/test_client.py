@@ -99,7 +99,7 @@ def test_the_probe_reports_why_a_server_cannot_be_measured() -> None:
     async def script(path: str, body: bytes) -> AsyncIterator[bytes]:
         yield response(b'{"error": {"message": "no such model"}}', status=404)
 
-    with serving(script) as url, pytest.raises(UsageError, match="model 'tiny': HTTP 404: no such model"):
+    with serving(script) as url, pytest.raises(UsageError, match="'tiny': HTTP 404"):
         asyncio.run(client(url).warm_up(WORKLOAD))
 
 

@@ -89,11 +89,11 @@ def test_one_of_several_models_must_be_named() -> None:
         yield models("a", "b")
 
     with serving(script) as url:
-        assert usage_error(url) == f"{url}/v1 serves 2 models; select one with --model: a, b."
+        assert "--model: a, b" in usage_error(url)
 
 
 def test_url_or_model_is_required() -> None:
-    assert "give the URL of a server, or --model" in usage_error()
+    assert "--model" in usage_error()
 
 
 def test_options_of_run_cannot_be_combined_with_a_url() -> None:
@@ -141,7 +141,7 @@ def test_the_output_of_a_server_that_does_not_start_is_reported() -> None:
         async with run_server([sys.executable, "-c", "raise SystemExit('no such model')"]):
             pass
 
-    with pytest.raises(UsageError, match=r"exit code 1\)\. Its output:\nno such model"):
+    with pytest.raises(UsageError, match=r"exit code 1(?s:.*)\nno such model"):
         asyncio.run(start())
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator
 
@@ -116,5 +117,5 @@ def test_the_path_ends_in_v1(given: str, meant: str) -> None:
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://127.0.0.1:port", "http://["])
 def test_an_invalid_url_is_an_error_with_an_example(url: str) -> None:
-    with pytest.raises(UsageError, match=r"such as http://127\.0\.0\.1:8000/v1"):
+    with pytest.raises(UsageError, match=re.escape(url)):
         Target.parse(url)

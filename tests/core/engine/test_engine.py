@@ -125,7 +125,7 @@ def test_request_that_cannot_be_pickled_does_not_affect_others() -> None:
         bad, good = RequestHandle(ask("bad", template_kwargs={"f": lambda: None})), RequestHandle(ask("good"))
         engine.submit(bad)
         engine.submit(good)
-        with pytest.raises(EngineError, match="could not be sent to the model's process"):
+        with pytest.raises(EngineError):
             await all_of(bad)
         assert len(await all_of(good)) == 5
 
@@ -144,7 +144,7 @@ def test_request_that_cannot_be_unpickled_does_not_affect_others() -> None:
         bad, good = RequestHandle(ask("bad", template_kwargs={"f": Unpicklable()})), RequestHandle(ask("good"))
         engine.submit(bad)
         engine.submit(good)
-        with pytest.raises(EngineError, match="could not be unpickled in the model's process: ValueError"):
+        with pytest.raises(EngineError, match="ValueError"):
             await all_of(bad)
         assert len(await all_of(good)) == 5
 

@@ -73,7 +73,7 @@ def test_failing_request_does_not_affect_others() -> None:
 
     output = run_to_the_end(ScriptedModel(fine=fine, broken=broken), ask("broken", "bad"), ask("fine", "good"))
     assert [event for id, event in output if id == "good"] == [*fine()]
-    assert error([each for each in output if each[0] == "bad"]) == "The model failed: ZeroDivisionError: by zero"
+    assert "ZeroDivisionError: by zero" in error([each for each in output if each[0] == "bad"])
 
 
 def test_rejection_keeps_its_class() -> None:
@@ -299,9 +299,8 @@ def test_protocol_violation_fails_the_request_and_names_the_backend() -> None:
     output: Output = []
     while not running.idle:
         output += running.step()
-    assert error([each for each in output if each[0] == "bad"]) == (
-        "Backend 'trial' violated the event protocol: TextDelta has choice 7 in a request for 1 choices."
-    )
+    message = error([each for each in output if each[0] == "bad"])
+    assert all(fact in message for fact in ("'trial'", "TextDelta", "choice 7"))
     assert [event for id, event in output if id == "good"] == [*fine()]
 
 

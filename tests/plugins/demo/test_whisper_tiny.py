@@ -86,7 +86,7 @@ def string(value: str) -> bytes:
 def test_other_files_are_rejected(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(content)
-    with pytest.raises(LoadError, match="is not a WhisperSpec in version 6"):
+    with pytest.raises(LoadError, match=r"WhisperSpec.*6"):
         dict(whisper_tiny.read(file))
 
 

@@ -92,6 +92,6 @@ def test_the_context_length_is_the_trained_length(model: EmbeddingModel) -> None
 
 
 def test_shortened_vectors_are_rejected(model: EmbeddingModel) -> None:
-    with pytest.raises(InvalidRequestError, match="384 and it is not trained for shorter ones"):
+    with pytest.raises(InvalidRequestError, match=r"128.*384"):
         embed(model, "x", dimensions=128)
     assert embed(model, "x", dimensions=384).shape == (1, 384)

@@ -152,7 +152,7 @@ def test_truncation_keeps_the_vector_close_to_that_of_a_shorter_text(qwen_folder
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_a_pooling_without_effect_is_rejected(qwen_folder: Path, siglip_folder: Path, pooling: str) -> None:
     for folder in (qwen_folder, siglip_folder):
-        with pytest.raises(LoadError, match=f"--pooling {pooling} has no effect"):
+        with pytest.raises(LoadError, match=f"--pooling {pooling}"):
             load(folder, pooling=pooling)
 
 
@@ -179,9 +179,7 @@ def test_unusable_images_are_rejected(url: str, message: str, siglip: EmbeddingM
 
 
 def test_an_image_with_too_many_pixels_is_rejected(siglip: EmbeddingModel) -> None:
-    with pytest.raises(
-        InvalidRequestError, match="10000x9000 pixels, which is more than the limit of 80000000"
-    ) as error:
+    with pytest.raises(InvalidRequestError, match=r"10000x9000.*80000000") as error:
         embed(siglip, "", images=(data_url(png_header(10_000, 9_000)),))
     assert (error.value.status, error.value.code) == (413, "image_too_large")
 

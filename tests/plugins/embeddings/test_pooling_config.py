@@ -34,7 +34,7 @@ def test_an_empty_folder_has_the_defaults(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pooling", [{"pooling_mode_mean_tokens": False}, {"pooling_mode": "fancy"}])
 def test_an_unknown_pooling_is_rejected(pooling: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="supported: cls, max"):
+    with pytest.raises(LoadError, match="cls, max"):
         read_pooling_config(add_stages(tmp_path, pooling), {})
 
 
@@ -132,5 +132,5 @@ def test_vectors_are_shortened_if_the_model_is_trained_for_it(
     model = load(write_tiny(tmp_path, "bert", **config), **options)
     whole, short = embed(model, "a cat")[0], embed(model, "a cat", dimensions=supported)[0]
     np.testing.assert_allclose(short, whole[:supported] / np.linalg.norm(whole[:supported]), atol=1e-5)
-    with pytest.raises(InvalidRequestError, match=f"does not support {unsupported}"):
+    with pytest.raises(InvalidRequestError, match=f"{unsupported}"):
         embed(model, "a cat", dimensions=unsupported)

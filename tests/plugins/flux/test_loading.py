@@ -59,12 +59,12 @@ def test_an_unrecognized_folder_requires_a_config_name(tmp_path: Path) -> None:
 
 def test_an_unsupported_model_is_rejected_with_the_available_configs(tmp_path: Path) -> None:
     (tmp_path / "mflux_model.json").write_text('{"model_name": "seedvr2-3b", "base_model": null}')
-    with pytest.raises(LoadError, match=r"config 'seedvr2-3b'.*available: flux-schnell, "):
+    with pytest.raises(LoadError, match=r"'seedvr2-3b'.*flux-schnell, "):
         load(tmp_path)
 
 
 def test_a_folder_without_weights_is_rejected(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="'flux2-klein-4b' from folder"):
+    with pytest.raises(LoadError, match="'flux2-klein-4b'"):
         load(tmp_path, config_name="flux2-klein-4b")
 
 

@@ -154,7 +154,7 @@ def test_audio_below_the_minimum_is_rejected() -> None:
 
 def test_audio_above_the_maximum_is_rejected() -> None:
     assert len(decode(wav(tone(2)), max_seconds=2)) == 2 * SAMPLE_RATE
-    with pytest.raises(MediaError, match="longer than the limit of 2 seconds") as error:
+    with pytest.raises(MediaError, match="2 seconds") as error:
         decode(wav(tone(2.5)), max_seconds=2)
     assert error.value.code == "audio_too_long"
 
@@ -164,7 +164,7 @@ def test_decoding_stops_at_the_maximum_length() -> None:
     header = b"RIFF" + (3636).to_bytes(4, "little") + b"WAVEfmt " + (16).to_bytes(4, "little")
     wav_format = b"\1\0\1\0" + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + b"\1\0\x08\0"
     file = header + wav_format + b"data" + (3600).to_bytes(4, "little") + b"\x80" * 3600
-    with pytest.raises(MediaError, match="longer than the limit of 10 minutes"):
+    with pytest.raises(MediaError, match="10 minutes"):
         decode(file, max_seconds=600)
 
 

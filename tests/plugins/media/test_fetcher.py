@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +27,7 @@ def fetch(url: str, *trusted: str, **limits: Any) -> bytes:
 
 def test_a_private_address_is_rejected_without_a_request(server: MisbehavingServer) -> None:
     for host in ("127.0.0.1", "localhost"):
-        with pytest.raises(MediaError, match="is not public"):
+        with pytest.raises(MediaError, match=re.escape(host)):
             fetch(f"http://{host}:{server.server_port}/ok")
     assert server.seen == []
 
@@ -42,7 +43,7 @@ def test_a_redirect_to_a_trusted_host_is_followed(server: MisbehavingServer) -> 
 
 def test_a_redirect_to_a_private_address_is_rejected(server: MisbehavingServer) -> None:
     target = f"http://localhost:{server.server_port}/ok"
-    with pytest.raises(MediaError, match=r"'localhost'.*is not public"):
+    with pytest.raises(MediaError, match="'localhost'"):
         fetch(f"{server.root}/to?{target}", "127.0.0.1")
     assert [path for path, _ in server.seen] == [f"/to?{target}"]
 
@@ -51,12 +52,12 @@ def test_a_redirect_to_a_private_address_is_rejected(server: MisbehavingServer) 
     "target", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:text/plain,x", "//user@127.0.0.1/"]
 )
 def test_a_redirect_to_another_scheme_is_rejected(server: MisbehavingServer, target: str) -> None:
-    with pytest.raises(MediaError, match=r"not an http or https URL|user name"):
+    with pytest.raises(MediaError, match=r"https URL|user name"):
         fetch(f"{server.root}/to?{target}", "127.0.0.1")
 
 
 def test_the_number_of_redirects_is_limited(server: MisbehavingServer) -> None:
-    with pytest.raises(MediaError, match="exceeds the limit of 3 redirects"):
+    with pytest.raises(MediaError, match="3 redirects"):
         fetch(f"{server.root}/again", "127.0.0.1")
     assert len(server.seen) == 4
 

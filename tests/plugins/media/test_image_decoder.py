@@ -162,7 +162,7 @@ def test_a_large_jpeg_is_decoded_at_a_reduced_size() -> None:
 
 
 def test_an_image_above_the_pixel_limit_is_rejected() -> None:
-    with pytest.raises(MediaError, match="400x200 pixels, which is more than the limit of 20000"):
+    with pytest.raises(MediaError, match=r"400x200.* 20000 "):
         decode(encoded(noise(1, (400, 200))), max_pixels=20_000)
 
 

@@ -236,7 +236,7 @@ def test_patterns_that_match_only_declared_properties_do_not_end_in_a_dead_end(
 
 def test_an_unsatisfiable_schema_is_rejected(compiler: GrammarCompiler) -> None:
     schema = {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
-    with pytest.raises(InvalidRequestError, match="param: unsupported JSON schema") as error:
+    with pytest.raises(InvalidRequestError, match=r"^param: ") as error:
         compiled(compiler, JsonValue(schema, "param"))
     assert error.value.param == "param"
 
@@ -283,7 +283,7 @@ def test_schemas_that_are_too_deep_are_rejected(compiler: GrammarCompiler) -> No
     schema: dict[str, Any] = {}
     for _ in range(300):
         schema = {"items": schema}
-    with pytest.raises(InvalidRequestError, match="more than 100 levels deep"):
+    with pytest.raises(InvalidRequestError, match="100 levels"):
         compiled(compiler, JsonValue(schema, "param"))
 
 

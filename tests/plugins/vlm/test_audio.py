@@ -111,9 +111,7 @@ def test_a_damaged_clip_is_rejected(audio_model: TextModel, file: bytes, message
 
 
 def test_a_clip_that_the_model_would_truncate_is_rejected(audio_model: TextModel) -> None:
-    with pytest.raises(
-        InvalidRequestError, match=r"content\[0\]: the audio is longer than the limit of 30 seconds"
-    ) as error:
+    with pytest.raises(InvalidRequestError, match=r"content\[0\]: .*30 seconds") as error:
         generate_one(audio_model, chat_request(listen(300, seconds=31)))
     assert (error.value.status, error.value.code) == (413, "audio_too_long")
     assert generate_one(audio_model, chat_request(listen(300, seconds=30.05), max_tokens=1)).completion_tokens == 1

@@ -52,12 +52,12 @@ def test_vectors_depend_on_image_and_text(model: TextModel) -> None:
 
 
 def test_an_invalid_image_is_located(model: TextModel) -> None:
-    with pytest.raises(InvalidRequestError, match=r"^image_url\[1\]: the file is not an image") as error:
+    with pytest.raises(InvalidRequestError, match=r"^image_url\[1\]: ") as error:
         embed(model, ["", ""], [image_url(1), data_url(b"hello")])
     assert error.value.param == "image_url"
 
 
 def test_a_text_with_an_image_placeholder_is_rejected(qwen: TextModel) -> None:
-    with pytest.raises(InvalidRequestError, match="placeholder for an image_url") as error:
+    with pytest.raises(InvalidRequestError, match=r"<\|image_pad\|>") as error:
         embed(qwen, ["<|image_pad|>"], [image_url(1)])
     assert error.value.param == "image_url"

@@ -156,7 +156,7 @@ def test_a_model_that_prefills_whole_prompts_runs_one_request_at_a_time(tmp_path
         assert first != pytest.approx(second, abs=1e-3)
         assert generate_one(model, image_request(1)).cached_tokens == 0
         assert generate_one(model, chat_request("Hello", max_tokens=3)).completion_tokens == 3
-        with pytest.raises(InvalidRequestError, match=r"^n: 2 is more than this model supports \(1\)"):
+        with pytest.raises(InvalidRequestError, match=r"^n: 2.*1"):
             generate_one(model, image_request(1, n=2))
     finally:
         model.close()
@@ -256,9 +256,7 @@ class TestRejectedRequests:
 
     def test_audio_is_rejected_by_a_model_without_audio(self, qwen: TextModel) -> None:
         message = str(self.rejection(qwen, audio_part(tone(300.0))))
-        assert message == (
-            "messages[0].content[0] is of type 'input_audio'; this model supports parts of the types text, image_url"
-        )
+        assert all(fact in message for fact in ("messages[0].content[0]", "'input_audio'", "text, image_url"))
 
     @pytest.mark.parametrize("size", [(1, 1), (1, 300), (2000, 3)])
     def test_an_image_with_an_extreme_aspect_ratio_is_accepted_or_rejected(
@@ -279,7 +277,7 @@ class TestRejectedRequests:
     ) -> None:
         model: TextModel = request.getfixturevalue(fixture)
         message = str(self.rejection(model, *look(1)[0]["content"], {"type": "text", "text": f"a {placeholder} b"}))
-        assert message == f"{placeholder!r} is this model's placeholder for an image_url; remove it from the text"
+        assert repr(placeholder) in message
         assert generate_one(model, chat_request(placeholder, max_tokens=2)).completion_tokens == 2
 
     def test_images_beyond_the_context_length_are_rejected(self, limited: TextModel) -> None:
@@ -296,7 +294,9 @@ class TestRejectedRequests:
 
     def test_a_large_image_is_rejected_without_resizing(self, limited: TextModel) -> None:
         large = image_part(image_url(1, (101, 100)))
-        assert "101x100 pixels, which is more than the limit of 10000" in str(self.rejection(limited, large))
+        rejection = self.rejection(limited, large)
+        assert rejection.code == "image_too_large"
+        assert "101x100" in str(rejection)
         large["image_url"]["detail"] = "low"
         request = chat_request([{"role": "user", "content": [large]}], max_tokens=1)
         assert generate_one(limited, request).completion_tokens == 1

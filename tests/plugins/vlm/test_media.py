@@ -109,9 +109,7 @@ class TestLoader:
         monkeypatch.setattr("mlx_host_vlm.media.loader.MAX_TOTAL_PIXELS", 2 * 84 * 84)
         parts = [Part("image", f"[{number}]", image_url(1)) for number in range(3)]
         assert len(result(loader.load(parts[:2]))) == 2
-        with pytest.raises(
-            InvalidRequestError, match=r"^\[2\]: the images up to this one have 21168 pixels in total"
-        ) as error:
+        with pytest.raises(InvalidRequestError, match=r"^\[2\]: .*21168") as error:
             result(loader.load(parts))
         assert (error.value.status, error.value.code) == (413, "image_too_large")
 

@@ -66,7 +66,7 @@ def test_an_unknown_language_is_rejected(multilingual_folder: Path) -> None:
 
 def test_an_english_only_model_rejects_other_languages(tiny_folder: Path) -> None:
     assert started_event(transcribe(load(tiny_folder), language="english")).language == "english"
-    with pytest.raises(InvalidRequestError, match=r"only English.*'de' \(german\)") as error:
+    with pytest.raises(InvalidRequestError, match=r"'de' \(german\)") as error:
         transcribe(load(tiny_folder), language="de")
     assert error.value.param == "language"
 

@@ -13,7 +13,7 @@ from mlx_host._plugins.manager import Plugins
 def without_backend(plugins: Plugins, model: str | None, where: str, *, in_file: bool) -> str:
     """Return the error for a missing `--backend`: it lists the backends, or those that can load a local model.
 
-    `where` is the place for it in the configuration file; `in_file`: there is one.
+    `where` is where the setting belongs in a configuration file; `in_file` is whether a file is used.
     """
     backends = plugins.backends.found
     lines = [f"--backend is required; set it on the command line, as MLX_HOST_BACKEND or in {where}."]

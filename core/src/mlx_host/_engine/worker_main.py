@@ -93,7 +93,7 @@ def load(config: WorkerConfig, channel: Channel) -> Model:
     except Exception as error:
         if not isinstance(error, MlxHostError):
             log.debug("loading failed", exc_info=True)
-        own = str(error) if isinstance(error, MlxHostError) else describe_error(error)
+        own = str(error) if isinstance(error, MlxHostError) else f"{describe_error(error)}."
         raise LoadError(_without_folders(unusable_mlx(error) or own, path)) from error
 
 
@@ -137,7 +137,7 @@ def main(fd: int, traces: int) -> None:
         return
     except Exception as error:
         log.debug("loading failed", exc_info=True)
-        channel.send(LoadFailed(LoadError(unusable_mlx(error) or describe_error(error))))
+        channel.send(LoadFailed(LoadError(unusable_mlx(error) or f"{describe_error(error)}.")))
         return
     channel.send(loop.capabilities(model))
     loop.run(model, inbox, channel.send, config.backend)

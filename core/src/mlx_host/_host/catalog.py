@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from mlx_host._host.parser_selection import AutoParser, ParserSelection
 from mlx_host._plugins.manager import Plugins
 from mlx_host._settings import ModelConfig, ModelSettings, Settings, flag_name, option_values
+from mlx_host._validation import field_path, reason
 from mlx_host.backend import Backend
 from mlx_host.errors import ModelNotFoundError, UsageError
 from mlx_host.parsing import Parser
@@ -126,7 +127,7 @@ def _options(backend: Backend[Any], config: ModelConfig) -> dict[str, Any]:
     try:
         return option_values(backend.options.model_validate(config.options))
     except ValidationError as error:
-        problems = (f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors(include_url=False))
+        problems = (f"{field_path(e['loc']) or 'options'}: {reason([e])}" for e in error.errors(include_url=False))
         raise UsageError(
             f"Invalid options of backend {backend.name!r} for model {config.settings.name!r}: {'; '.join(problems)}."
         ) from None

@@ -1,8 +1,8 @@
 """Completes a request for its model: the constraint of its output, from its output format and the schemas of its tools,
 the markup of reasoning, the notation of calls, and a check of optional parameters.
 
-The grammar is built later, in the model's process: for many large tools that takes a second, in which the host's event
-loop would be blocked. Schemas that it does not support are rejected there, before the output starts.
+The grammar is built later, in the model's process: for many large tools that takes a second, which would block the
+host's event loop. Schemas that it does not support are rejected there, before the output starts.
 """
 
 from __future__ import annotations

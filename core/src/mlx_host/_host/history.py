@@ -1,4 +1,4 @@
-"""Parses markup in the assistant messages of a request, as the output that it once was.
+"""Parses markup in the assistant messages of a request, which were once the output of a model.
 
 Other servers, and this one when a call cannot be parsed, return markup as content, and clients send it back. Some chat
 templates reject it there, which would end the conversation.
@@ -58,7 +58,7 @@ def _contains(matcher: LiteralMatcher, text: object) -> bool:
 
 
 def _without(markers: LiteralMatcher, text: str) -> str:
-    """Return text without markers. A space takes the place of each, lest the text around it form another one."""
+    """Return text without markers. Each is replaced by a space, so that the text around it cannot form another one."""
     cleaned = markers.replace(text, " ")
     return text if cleaned == text else cleaned.strip()
 

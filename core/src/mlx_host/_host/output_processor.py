@@ -160,7 +160,7 @@ class ChoiceState:
                 return
 
     def _flush(self) -> Iterator[Output]:
-        """Yield content that may have become a stop string, and did not."""
+        """Yield content that was held back as the possible beginning of a stop string."""
         if self._matcher is not None and self.stop is None:
             released = self._matcher.flush(self.index)
             self.detector.feed(released.text)
@@ -267,7 +267,7 @@ class OutputProcessor:
     def _flush(self, texts: dict[int, list[TextDelta]], out: list[ChatEvent]) -> None:
         for index, deltas in texts.items():
             choice = self._choices.get(index)
-            # Text after an early end is not counted: one by one, so that batching makes no difference.
+            # Text after an early end is not counted; parsed one by one, so that batching makes no difference.
             for group in [[delta] for delta in deltas] if choice is not None and choice.ends_early else [deltas]:
                 tokens = sum(delta.token_count for delta in group)
                 if choice is None or choice.is_ended:

@@ -189,7 +189,7 @@ class ModelReply:
         self._release()
 
     def _timeout(self) -> QueueTimeoutError:
-        return QueueTimeoutError(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds")
+        return QueueTimeoutError(f"Request processing timed out after {self.served.limits.queue_timeout:g} seconds.")
 
     def _expire(self) -> None:
         self.served.cancel(self._handle)

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INVALID = InvalidRequestError("temperature: Input should be less than or equal to 2.", param="temperature")
+INVALID = InvalidRequestError("temperature: must be at most 2, got 3.", param="temperature")
 # Errors of every endpoint that submits requests to a model.
 MODEL_ERRORS = (
-    QueueFullError("Model 'm' has 100 queued requests, its maximum; try again later.", retry_after=1),
+    QueueFullError("Too many requests. Service is at capacity.", retry_after=1),
     ModelUnavailableError("Model 'm' is restarting.", retry_after=1),
 )
 # The schemas of FastAPI's own validation errors, which are never sent.
@@ -98,7 +98,7 @@ def _add_error(responses: dict[str, Any], api: MountedApi, error: RequestError, 
         text = bytes(response.body).decode()
         example = json.loads(text) if "json" in (response.media_type or "") else text
     except Exception:
-        # The document of the other APIs is served all the same.
+        # The other APIs are still documented.
         log.exception("%s failed to format an error for the OpenAPI document", api)
         return
     content = {response.media_type or "text/plain": {"schema": _schema(example), "example": example}}

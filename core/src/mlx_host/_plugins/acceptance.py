@@ -20,7 +20,7 @@ def check_accepted(backend: Backend[Any], backends: Mapping[str, Backend[Any]], 
         return
     others = accepting_backends(backends, path)
     hint = f" Use {' or '.join(f'--backend {name}' for name in others)}." if others else ""
-    raise LoadError(f"backend {backend.name!r} cannot load {ref!r}: {reason}.{hint}")
+    raise LoadError(f"Backend {backend.name!r} cannot load {ref!r}: {reason}.{hint}")
 
 
 def accepting_backends(backends: Mapping[str, Backend[Any]], path: Path) -> list[str]:

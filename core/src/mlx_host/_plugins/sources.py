@@ -68,11 +68,11 @@ def _download(ref: str, progress: LoadProgress) -> Path:
             f"{ref!r} is not completely in the local hub cache, and {reason}. {remedy}, or use a local folder."
         ) from error
     except HFValidationError as error:
-        raise LoadError(f"{ref!r} is not a valid Hugging Face id: {describe_error(error)}") from error
+        raise LoadError(f"{ref!r} is not a valid Hugging Face id: {describe_error(error)}.") from error
     except Exception as error:  # the client's HTTP library, and thus the class of its errors, differs by version
         no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
         remedy = "Free disk space, or set HF_HOME to another disk." if no_space else "Check the network and try again."
-        raise LoadError(f"Downloading {ref!r} failed: {describe_error(error).rstrip('.')}. {remedy}") from error
+        raise LoadError(f"Downloading {ref!r} failed: {describe_error(error)}. {remedy}") from error
     return Path(folder)
 
 

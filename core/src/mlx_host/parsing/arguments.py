@@ -14,7 +14,7 @@ _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<unpaired>\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
-# The keys under which models write arguments. The first two mean nothing else.
+# The keys under which models write arguments. The first two have no other meaning.
 _ARGUMENT_ALIASES = ("input", "args", "params")
 _ARGUMENT_KEYS = ("arguments", "parameters", *_ARGUMENT_ALIASES)
 # Other members of a call, which are not arguments.

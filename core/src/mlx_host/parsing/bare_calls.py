@@ -9,7 +9,7 @@ from mlx_host.parsing.damaged_json import read_call_object
 from mlx_host.parsing.scanner import CallSyntaxError, ScanGenerator, Scanner
 
 _LINE = "\n{"
-# With these a call may begin; other objects are text at once.
+# The first key of an object that may be a call; an object with another first key is text.
 _KEYS = tuple(f'"{key}"' for key in ("name", "type", "function", "id", "arguments", "parameters"))
 
 

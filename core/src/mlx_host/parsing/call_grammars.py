@@ -28,8 +28,8 @@ def check_key(text: str, allowed: re.Pattern[str], tool: str) -> str:
     """Return a name or key unchanged; UnsupportedRequestError if the call format cannot represent it."""
     if not allowed.fullmatch(text):
         raise UnsupportedRequestError(
-            f"the tool {tool!r} cannot be forced or strict with this model: its tool-call format does not "
-            f"allow the name {text!r}",
+            f"The tool {tool!r} cannot be forced or strict with this model: its tool-call format does not "
+            f"allow the name {text!r}.",
             param="tools",
         )
     return text

@@ -164,7 +164,7 @@ class Parser(ABC):
         (TextThrough), and if one literal is a prefix of another, only the longer one can match after it.
         """
         raise UnsupportedRequestError(
-            f"the parser {self.name!r} does not support forced or strict tool calls; use tool_choice 'auto' or 'none'",
+            f"The parser {self.name!r} does not support forced or strict tool calls; use tool_choice 'auto' or 'none'.",
             param="tool_choice",
         )
 

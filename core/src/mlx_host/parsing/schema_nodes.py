@@ -51,7 +51,7 @@ class SchemaNode:
             raw = {} if raw else {"not": {}}
         if not isinstance(raw, Mapping):
             raise UnsupportedRequestError(
-                f"invalid schema of the tool {self.tool!r}: {raw!r} is not a schema (expected an object or a boolean)",
+                f"Invalid schema of the tool {self.tool!r}: {raw!r} is not a schema (expected an object or a boolean).",
                 param="tools",
             )
         return SchemaNode(raw, self.root, self.tool, self.refs)
@@ -89,8 +89,8 @@ class SchemaNode:
     def reject(self, keyword: str) -> NoReturn:
         """Raise UnsupportedRequestError for a keyword that this call format cannot guarantee."""
         raise UnsupportedRequestError(
-            f"the tool {self.tool!r} cannot be forced or strict with this model: unsupported JSON Schema keyword "
-            f"{keyword!r} in its tool-call format, at {json.dumps(self.raw)[:200]}",
+            f"The tool {self.tool!r} cannot be forced or strict with this model: unsupported JSON Schema keyword "
+            f"{keyword!r} in its tool-call format, at {json.dumps(self.raw)[:200]}.",
             param="tools",
         )
 
@@ -131,7 +131,7 @@ def _tool_function(declared: Mapping[str, Any]) -> ToolFunction:
     name, schema = declared["name"], declared.get("parameters")
     if not is_name(name):
         raise UnsupportedRequestError(
-            f"invalid tool name {name!r}: expected text without surrounding whitespace", param="tools"
+            f"Invalid tool name {name!r}: expected text without surrounding whitespace.", param="tools"
         )
     if schema is None:
         schema = {"properties": {}}

@@ -21,7 +21,7 @@ def resolve_source(ref: str) -> ModelSource | None:
     model = MODELS.get(ref.removeprefix(PREFIX))
     if model is None:
         known = ", ".join(PREFIX + name for name in sorted(MODELS))
-        raise UsageError(f"Unknown demo model {ref!r}; available: {known}")
+        raise UsageError(f"Unknown demo model {ref!r}; available: {known}.")
     weights, version = model.weights()
 
     def fetch(progress: LoadProgress) -> Path:

@@ -33,7 +33,7 @@ BUFFER_CACHE = 1 << 30
 def load_model(context: LoadContext[EmbeddingsOptions]) -> EmbeddingModel:
     if context.path is None or not (context.path / "config.json").is_file():
         raise LoadError(
-            f"the backend embeddings needs a folder with a model's config.json, but {context.ref!r} is not one"
+            f"The backend embeddings needs a folder with a model's config.json, but {context.ref!r} is not one."
         )
     options = context.options
     context.progress("load", 0, 2, str(context.ref))
@@ -104,8 +104,8 @@ def _text_embedder(
 ) -> TextEmbedder:
     if config.dense is not None and config.dense != len(loaded.dense):
         raise LoadError(
-            f"the model's modules.json has {config.dense} dense layers after the pooling, "
-            f"but mlx-embeddings loads {len(loaded.dense)} for this architecture"
+            f"The model's modules.json has {config.dense} dense layers after the pooling, "
+            f"but mlx-embeddings loads {len(loaded.dense)} for this architecture."
         )
     lengths = (config.max_length, loaded.tokenizer.max_length, loaded.positions)
     trained = min((length for length in lengths if length is not None), default=None)
@@ -141,5 +141,5 @@ def _context_length(
 ) -> int | None:
     wanted = options.context_length
     if wanted is not None and loaded.positions is not None and wanted > loaded.positions:
-        raise LoadError(f"--context-length {wanted}: the model supports at most {loaded.positions} tokens")
+        raise LoadError(f"--context-length {wanted}: the model supports at most {loaded.positions} tokens.")
     return trained if wanted is None else wanted

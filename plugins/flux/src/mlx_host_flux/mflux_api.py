@@ -185,7 +185,7 @@ class ImagePipeline:
             raise LoadError(f"{repository!r} is gated. Accept its terms on its hub page, then set HF_TOKEN.") from error
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             source = f"folder {str(folder)!r}" if folder is not None else AVAILABLE_MODELS[config.key].model_name
-            raise LoadError(f"mflux cannot load {config.name!r} from {source}: {describe_error(error)}") from error
+            raise LoadError(f"mflux cannot load {config.name!r} from {source}: {describe_error(error)}.") from error
         finally:
             for line in output.getvalue().splitlines():
                 log.info("mflux: %s", line)
@@ -303,7 +303,7 @@ def _layer_sizes(folder: Path, module_class: type) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise LoadError(f"Cannot read {str(folder / 'config.json')!r}: {describe_error(error)}") from error
+        raise LoadError(f"Cannot read {str(folder / 'config.json')!r}: {describe_error(error)}.") from error
     parameters = inspect.signature(module_class).parameters
     return {name: value for name, value in config.items() if name in parameters and value is not None}
 

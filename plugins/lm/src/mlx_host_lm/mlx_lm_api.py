@@ -37,7 +37,7 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool) -> L
             trust_remote_code=trust_remote_code,
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise LoadError(f"mlx-lm cannot load {str(path)!r}: {describe_error(error)}") from error
+        raise LoadError(f"mlx-lm cannot load {str(path)!r}: {describe_error(error)}.") from error
     cache_ops(network).check_batching("mlx-lm", path)
     return LoadedModel(network, _tokenizer(tokenizer), config)
 

@@ -1,4 +1,4 @@
-"""Runs slow functions on threads beside the model's, which yields to other requests while it waits."""
+"""Runs slow functions on separate threads, while the model's thread continues with other requests."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def read_template(file: Path | None) -> str | None:
     try:
         return None if file is None else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise LoadError(f"cannot read the chat template {str(file)!r}: {describe_error(error)}") from error
+        raise LoadError(f"Cannot read the chat template {str(file)!r}: {describe_error(error)}.") from error
 
 
 class RenderedChat(NamedTuple):
@@ -100,7 +100,7 @@ class ChatTemplate:
 
     def __init__(self, tokenizer: Tokenizer, template: str | None, content: ContentConverter = text_content) -> None:
         if template is None and not tokenizer.has_template:
-            raise LoadError("the model has no chat template; give one with --chat-template-file")
+            raise LoadError("The model has no chat template; give one with --chat-template-file.")
         self._tokenizer = tokenizer
         self._template = template
         self._content = content
@@ -165,7 +165,7 @@ class ChatTemplate:
         for name in request.template_kwargs:
             if name in RESERVED_VARIABLES:
                 raise InvalidRequestError(
-                    f"chat_template_kwargs may not set {name!r}; it is set by other fields of the request",
+                    f"chat_template_kwargs may not set {name!r}; it is set by other fields of the request.",
                     param="chat_template_kwargs",
                 )
         try:
@@ -174,7 +174,7 @@ class ChatTemplate:
             )
         except TEMPLATE_ERRORS as error:
             raise InvalidRequestError(
-                f"the model's chat template rejects these messages: {str(error) or type(error).__name__}",
+                f"The model's chat template rejects these messages: {str(error) or type(error).__name__}",
                 param="messages",
             ) from error
 
@@ -213,8 +213,8 @@ class ChatTemplate:
             return self._apply(converted, tools, {}, add_generation_prompt=True)
         except TemplateSyntaxError as error:
             raise LoadError(
-                f"the chat template is not valid Jinja: line {error.lineno}: {error.message}; "
-                "correct it or give another one with --chat-template-file"
+                f"The chat template is not valid Jinja: line {error.lineno}: {error.message}; "
+                "correct it or give another one with --chat-template-file."
             ) from error
         except TEMPLATE_ERRORS as error:
             log.debug("the chat template raises for a probe: %s", error)

@@ -63,7 +63,7 @@ class CompletionPrompts:
             return self._fill_in_the_middle(request, request.suffix)
         tokens = self._encode(request)
         if not tokens:
-            raise InvalidRequestError("the prompt is empty; send some text", param="prompt")
+            raise InvalidRequestError("The prompt is empty; send some text.", param="prompt")
         return tokens
 
     def _has(self, fim: FimTokens) -> bool:
@@ -81,11 +81,11 @@ class CompletionPrompts:
         if self._fim is None:
             raise InvalidRequestError(
                 "suffix: this model does not support fill-in-the-middle (its tokenizer has no tokens for it); "
-                "remove suffix",
+                "remove suffix.",
                 param="suffix",
             )
         if request.echo:
-            raise InvalidRequestError("echo cannot be combined with suffix; remove one of them", param="echo")
+            raise InvalidRequestError("echo cannot be combined with suffix; remove one of them.", param="echo")
         if isinstance(request.prompt, str):
             start = self._tokenizer.encode_start("", special_tokens=request.special_tokens)
             self._limits.check_length(

@@ -43,14 +43,14 @@ class EmbeddingConfig:
 
 
 def stored_config(folder: Path, config: Mapping[str, Any]) -> EmbeddingConfig | None:
-    """The configuration in the files of an embedding model, or the mean for a model without such files.
+    """Return the configuration in the files of an embedding model, or mean pooling for a model without such files.
 
-    None, with a warning in the log, if the files specify something that a TextEmbedder does not support.
+    Returns None and logs a warning if the files specify something that a TextEmbedder does not support.
     """
     try:
         stored = read_pooling_config(folder, config)
         if stored.dense:
-            raise LoadError("modules.json has dense layers after the pooling")
+            raise LoadError("modules.json has dense layers after the pooling.")
     except LoadError as error:
         log.warning("the model serves no embeddings (use --backend embeddings): %s", error)
         return None

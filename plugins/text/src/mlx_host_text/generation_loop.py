@@ -127,4 +127,4 @@ class GenerationLoop:
         # Cached arrays may depend on the failed computation, and memory may be what was missing.
         self.close()
         for client in clients:
-            client.on_failure(EngineError(f"the model failed during generation: {type(cause).__name__}: {cause}"))
+            client.on_failure(EngineError(f"The model failed during generation: {type(cause).__name__}: {cause}"))

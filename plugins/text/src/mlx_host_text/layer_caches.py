@@ -51,5 +51,5 @@ class LayerCaches:
         if unbatched:
             raise LoadError(
                 f"{library} cannot batch the model {str(path)!r} (its cache is {', '.join(unbatched)}); choose a model "
-                "of another architecture"
+                "of another architecture."
             )

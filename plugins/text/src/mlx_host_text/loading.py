@@ -14,7 +14,7 @@ from mlx_host_text.model import TextModel
 def model_folder(context: LoadContext[Any], backend: str) -> Path:
     """Return the model's folder and report that loading starts. Raises LoadError if it is not a folder."""
     if context.path is None or not context.path.is_dir():
-        raise LoadError(f"the backend {backend} needs a folder with an MLX model, but {context.ref!r} is not a folder")
+        raise LoadError(f"The backend {backend} needs a folder with an MLX model, but {context.ref!r} is not a folder.")
     context.progress("load", 0, 1, str(context.ref))
     return context.path
 

@@ -31,7 +31,7 @@ def text_content(content: Any, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, Sequence):
-        raise InvalidRequestError(f"{where}.content must be a string or a list of parts", param="messages")
+        raise InvalidRequestError(f"{where}.content must be a string or a list of parts.", param="messages")
     return "\n".join(text_part(part, f"{where}.content[{i}]") for i, part in enumerate(content))
 
 
@@ -44,9 +44,9 @@ def text_part(part: Any, where: str) -> str:
     if kind in TEXT_PARTS and isinstance(part.get("text"), str):
         return str(part["text"])
     if kind in TEXT_PARTS or not isinstance(kind, str):
-        raise InvalidRequestError(f"{where} must be an object with a type and a text", param="messages")
+        raise InvalidRequestError(f"{where} must be an object with a type and a text.", param="messages")
     instead = "; run a model with --backend vlm" if kind in MEDIA_PARTS else ""
-    raise InvalidRequestError(f"{where} is of type {kind!r}; this model supports text only{instead}", param="messages")
+    raise InvalidRequestError(f"{where} is of type {kind!r}; this model supports text only{instead}.", param="messages")
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class TemplateFormat:
     def convert(self, messages: Sequence[Json], content: ContentConverter = text_content) -> list[dict[str, Any]]:
         """Convert messages to this format; InvalidRequestError for malformed ones."""
         if not messages:
-            raise InvalidRequestError("messages is empty; send at least one message", param="messages")
+            raise InvalidRequestError("messages is empty; send at least one message.", param="messages")
         calls = _Calls()
         converted = [self._message(message, f"messages[{i}]", calls, content) for i, message in enumerate(messages)]
         return converted if self.parallel_calls else _pair_calls_with_results(converted)
 
     def _message(self, message: Any, where: str, calls: _Calls, content: ContentConverter) -> dict[str, Any]:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
-            raise InvalidRequestError(f"{where} is not a message: it must be an object with a role", param="messages")
+            raise InvalidRequestError(f"{where} is not a message: it must be an object with a role.", param="messages")
         result = {key: value for key, value in message.items() if key not in REASONING_KEYS}
         result["content"] = content(message.get("content"), where)
         if message["role"] == "assistant":
@@ -91,14 +91,14 @@ class TemplateFormat:
         if not given:
             return
         if not isinstance(given, Sequence) or isinstance(given, str):
-            raise InvalidRequestError(f"{where}.tool_calls must be a list", param="messages")
+            raise InvalidRequestError(f"{where}.tool_calls must be a list.", param="messages")
         result["tool_calls"] = [self._call(call, f"{where}.tool_calls[{i}]", calls) for i, call in enumerate(given)]
 
     def _call(self, call: Any, where: str, calls: _Calls) -> dict[str, Any]:
         function = call.get("function") if isinstance(call, Mapping) else None
         if not isinstance(function, Mapping) or not isinstance(function.get("name"), str):
             raise InvalidRequestError(
-                f"{where} is not a tool call: it must have a function with a name", param="messages"
+                f"{where} is not a tool call: it must have a function with a name.", param="messages"
             )
         arguments = function.get("arguments")
         converted = _as_mapping(arguments) if self.arguments == "mapping" else _as_string(arguments)
@@ -124,7 +124,7 @@ class TemplateFormat:
         if reasoning is None:
             return
         if not isinstance(reasoning, str):
-            raise InvalidRequestError(f"{where}.reasoning_content must be a string", param="messages")
+            raise InvalidRequestError(f"{where}.reasoning_content must be a string.", param="messages")
         if result["content"] and result.get("tool_calls") and not self.content_with_reasoning:
             reasoning, result["content"] = f"{reasoning}\n\n{result['content']}", ""
         result[self.reasoning_key] = reasoning

@@ -14,7 +14,7 @@ def unsupported_model_type(folder: Path, library: str) -> str | None:
     """Return why a library like mlx-lm, the module `library`, cannot load a model folder; None if it can.
 
     These libraries have a module `models.TYPE` for each `model_type` in config.json, and the table MODEL_REMAPPING of
-    other names in `utils.py`. A library in another form, and a model with code of its own, are not checked.
+    other names in `utils.py`. A library with another structure, and a model with its own code, are not checked.
     """
     config = read_config(folder)
     if config is None:

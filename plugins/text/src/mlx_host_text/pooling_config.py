@@ -105,7 +105,7 @@ def _modes(config: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     if config and (not modes or set(modes) - set(POOLING_KEYS.values())):
         known = ", ".join(POOLING_KEYS.values())
         raise LoadError(
-            f"the pooling configuration of {folder.name!r} specifies {modes or 'no mode'}; supported: {known}"
+            f"The pooling configuration of {folder.name!r} specifies {modes or 'no mode'}; supported: {known}."
         )
     return modes
 

@@ -133,7 +133,7 @@ class TextPrompts:
 def restore_points(tokenizer: Tokenizer, tokens: Sequence[int], generation_prompt: str) -> tuple[int, ...]:
     """The end of the last message, where the next turn's prompt branches off; empty if it is unknown."""
     if not tokens:
-        raise InvalidRequestError("the messages render to an empty prompt; send some text", param="messages")
+        raise InvalidRequestError("The messages render to an empty prompt; send some text.", param="messages")
     tail = tokenizer.encode(generation_prompt) if generation_prompt else []
     found = bool(tail) and list(tokens[-len(tail) :]) == tail
     return (len(tokens) - len(tail),) if found else ()

@@ -23,7 +23,7 @@ def read_generation_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise LoadError(f"{str(file)!r} is not valid JSON: {error}; correct or remove it") from error
+        raise LoadError(f"{str(file)!r} is not valid JSON: {error}; correct or remove it.") from error
     if config.get("do_sample") is False:
         config["temperature"] = 0.0
     return dict(config)
@@ -43,7 +43,7 @@ def check_logit_bias(bias: Mapping[int, float], vocabulary_size: int) -> None:
     for token in bias:
         if not 0 <= token < vocabulary_size:
             raise InvalidRequestError(
-                f"logit_bias: token id {token!r} is out of range (0 to {vocabulary_size - 1})", param="logit_bias"
+                f"logit_bias: token id {token!r} is out of range (0 to {vocabulary_size - 1}).", param="logit_bias"
             )
 
 
@@ -51,5 +51,5 @@ def check_tokens(tokens: Sequence[int], vocabulary_size: int, param: str) -> Non
     for token in tokens:
         if not 0 <= token < vocabulary_size:
             raise InvalidRequestError(
-                f"{param}: token id {token!r} is out of range (0 to {vocabulary_size - 1})", param=param
+                f"{param}: token id {token!r} is out of range (0 to {vocabulary_size - 1}).", param=param
             )

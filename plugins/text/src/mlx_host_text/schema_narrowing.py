@@ -220,7 +220,7 @@ class _Narrower:
     def _rejection(self, at: str, keyword: str | None, reason: str) -> InvalidRequestError:
         field = f"{self._param}: " if self._param else ""
         location = at if keyword is None else f"keyword {keyword!r} at {at}"
-        return InvalidRequestError(f"{field}unsupported JSON schema: {location}: {reason}", param=self._param)
+        return InvalidRequestError(f"{field}unsupported JSON schema: {location}: {reason}.", param=self._param)
 
 
 def _number(value: Any) -> float | None:

@@ -131,7 +131,7 @@ class GrammarCompiler:
         text = to_llguidance(grammar, self._vocabulary.special)
         if len(text) > MAX_GRAMMAR_LENGTH:
             raise InvalidRequestError(
-                f"The output constraints of this request are too large: {len(text)} characters of grammar, the limit "
+                f"This request's output constraints are too large: {len(text)} characters of grammar, the limit "
                 f"is {MAX_GRAMMAR_LENGTH}. Send fewer or smaller schemas and tools."
             )
         return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
@@ -193,9 +193,9 @@ class GrammarCompiler:
             if alone := self._error_of(leaf):
                 reason = readable_error(alone, leaf.schema if isinstance(leaf, JsonValue) else None)
                 return InvalidRequestError(
-                    f"{leaf.param}: unsupported {_NAMES[type(leaf)]}: {reason}", param=leaf.param
+                    f"{leaf.param}: unsupported {_NAMES[type(leaf)]}: {reason}.", param=leaf.param
                 )
-        return InvalidRequestError(f"The output constraints of this request are not supported: {readable_error(error)}")
+        return InvalidRequestError(f"This request's output constraints are not supported: {readable_error(error)}.")
 
 
 def _deep_stack_executor() -> ThreadPoolExecutor:
@@ -287,9 +287,7 @@ class GrammarMatcher:
         try:
             return self._grammar.next_mask(self._matcher, token)
         except GrammarDeadEndError as error:
-            self.error = InvalidRequestError(
-                f"The output constraints of this request are too complex to continue: {error}"
-            )
+            self.error = InvalidRequestError(f"This request's output constraints are too complex to continue: {error}.")
             return _bit_mask(self._grammar.vocabulary.eos_ids).to_bytes(len(self._grammar.first), "little")
 
 
@@ -331,7 +329,7 @@ def readable_error(error: str, schema: Any = None) -> str:
     """An llguidance error in one line, without the internal grammar that it quotes."""
     lines = error.splitlines() or [""]
     message = re.sub(r"^(at )?\d+\(\d+\): ", "", lines[0]).removeprefix("failed to compile JSON schema: ")
-    message = message.partition(". Enable")[0]
+    message = message.partition(". Enable")[0].rstrip(".")
     if message.endswith("regex parse error:"):
         found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
         message = f"the pattern {_shortened(lines[1].strip())}: {' '.join(found)}"

@@ -59,13 +59,13 @@ class ContentLayout:
             rendered, expected = text.count(placeholder), counts.get(kind, 0)
             if rendered > expected:
                 raise InvalidRequestError(
-                    f"{placeholder!r} is this model's placeholder for an {PART_NAMES[kind]}; remove it from the text",
+                    f"{placeholder!r} is this model's placeholder for an {PART_NAMES[kind]}; remove it from the text.",
                     param=param,
                 )
             if rendered < expected:
                 raise InvalidRequestError(
-                    f"the model's chat template renders {rendered} of the {expected} {PART_NAMES[kind]} parts; it "
-                    "drops those in messages of some roles, or all but one per message",
+                    f"The model's chat template renders {rendered} of the {expected} {PART_NAMES[kind]} parts; it "
+                    "drops those in messages of some roles, or all but one per message.",
                     param=param,
                 )
 
@@ -77,7 +77,7 @@ class ContentLayout:
         if not isinstance(name, str) or name in TEXT_PARTS:
             return typed_text(text_part(part, where))
         raise InvalidRequestError(
-            f"{where} is of type {name!r}; this model supports {self._supported(name)}", param="messages"
+            f"{where} is of type {name!r}; this model supports {self._supported(name)}.", param="messages"
         )
 
     def _supported(self, instead_of: str) -> str:

@@ -138,7 +138,7 @@ class VlmPrompts:
         audio = [part for part in parts if part.kind == "audio"]
         if len(audio) > 1 and not self._loaded.supports_several_audio_clips:
             raise InvalidRequestError(
-                f"{audio[1].where}: this model supports one input_audio per conversation", param="messages"
+                f"{audio[1].where}: this model supports one input_audio per conversation.", param="messages"
             )
 
     def _has_separate_runs(self, kind: Kind) -> bool:

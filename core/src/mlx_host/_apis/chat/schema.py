@@ -42,7 +42,7 @@ class ChatBody(ConversationBody, PromptEnd):
     web_search_options: dict[str, Any] | None = None
 
     def token_limit(self) -> int | None:
-        """Return `max_tokens`; None, for no limit, if it is -1. InvalidRequestError if it is 0."""
+        """Return `max_tokens`, or None (no limit) if it is -1; raises InvalidRequestError if it is 0."""
         if self.max_tokens == 0:
             raise InvalidRequestError("max_tokens must be at least 1, or -1 for no limit; got 0.", param="max_tokens")
         return None if self.max_tokens == -1 else self.max_tokens
@@ -52,6 +52,6 @@ class ChatBody(ConversationBody, PromptEnd):
         if self.stream_options is not None and not self.stream:
             fields.append("stream_options")
         if self.max_completion_tokens is not None and self.max_tokens not in (None, self.max_completion_tokens):
-            # It is deprecated in favour of the other.
+            # OpenAI has deprecated it in favour of `max_completion_tokens`.
             fields.append("max_tokens")
         return sorted(fields)

@@ -164,7 +164,7 @@ def prompt_outputs(reply: CompletionReply, prompts: int, *, logprobs: bool) -> l
 
 
 class CompletionCollector(Collector[NumberedEvent]):
-    """Builds a non-streaming completion with the best `n_returned` choices of each prompt; None: all."""
+    """Builds a non-streaming completion with the best `n_returned` choices of each prompt, or all if None."""
 
     def __init__(self, reply: CompletionReply, prompts: int, n_returned: int | None, *, logprobs: bool) -> None:
         self._reply = reply

@@ -13,7 +13,7 @@ from mlx_host.api import Endpoints, Service
 from mlx_host.api.http import JsonResponse, RouteNotFoundError, caller, examples, new_router
 
 ASSETS = Path(__file__).parent / "assets"
-# Swagger UI sets styles and images of its own; everything is loaded from this server.
+# Swagger UI sets inline styles and images; everything else is loaded from this server.
 SECURITY_HEADERS = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "

@@ -29,12 +29,12 @@ PROMPT = (
 
 
 def fits_verbatim(items: Sequence[Item]) -> bool:
-    """Whether a conversation is so short that it is kept as it is, without a call of the model."""
+    """Whether a conversation is so short that it is kept as it is, without running the model."""
     return len(dumps(items)) <= MAX_VERBATIM
 
 
 def expanded(items: Sequence[Item]) -> list[Item]:
-    """Return the items with those of earlier compactions: all, or the instructions before a summary."""
+    """Return the items with each earlier compaction replaced: by its items, or by its instructions and its summary."""
     result: list[Item] = []
     for item in items:
         decoded = opaque.decode(item.get("encrypted_content")) if item["type"] == "compaction" else None
@@ -86,7 +86,7 @@ def verbatim(items: Sequence[Item]) -> dict[str, Any]:
 
 
 class SummaryCollector(Collector[ChatEvent]):
-    """Collects a summary. A model that writes none leaves the conversation as it is."""
+    """Collects a summary; if the model writes none, the conversation is kept as it is."""
 
     def __init__(self, items: Sequence[Item]) -> None:
         self._items = items

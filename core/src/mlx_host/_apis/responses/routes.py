@@ -124,7 +124,7 @@ class ResponsesEndpoints(Endpoints):
         builder, events = turn.builder, EventLog()
         builder.response["status"] = "queued"
         queued = {**builder.response}
-        # So that it is known to have been interrupted if the server does not complete it.
+        # Stored before it runs, so that it is marked as failed if the server stops before it is complete.
         await self._responses.store(builder.response, items)
         self._service.spawn(run_in_background(turn, self._responses, events), name=f"response {builder.id}")
         headers = ignored_header(turn.ignored)
@@ -144,7 +144,7 @@ class ResponsesEndpoints(Endpoints):
         if not conversation:
             raise InvalidRequestError("input is missing; send a string or a list of items.", param="input")
         if fits_verbatim(conversation):
-            # An unknown model is an error all the same.
+            # Rejects an unknown model, although no model is run.
             self._service.model(body.model, who)
             return JsonResponse(verbatim(conversation), headers=ignored_header(body.ignored()))
         translated = summary_request(body, conversation)

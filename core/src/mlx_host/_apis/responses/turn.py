@@ -1,4 +1,4 @@
-"""One response in the making: the request is translated and submitted, and its output is built and stored."""
+"""Creates one response: the request is translated and submitted, and its output is built and stored."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def check_outputs(history: Sequence[Item], items: Sequence[Item]) -> None:
 
 
 async def run_in_background(turn: Turn, responses: ResponseService, events: EventLog) -> None:
-    """Generate a response and store it with its events, whatever happens."""
+    """Generate a response and store it with its events, even if it fails."""
     builder = turn.builder
     with responses.in_progress(builder, events):
         try:

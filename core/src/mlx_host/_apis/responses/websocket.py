@@ -43,13 +43,13 @@ TRANSPORT_FIELDS = ("stream", "stream_options")
 
 
 class ConnectionLimitReachedError(InvalidRequestError):
-    """The connection is as old as a connection may be."""
+    """The connection has reached its maximum age."""
 
     code = "websocket_connection_limit_reached"
 
 
 class ResponsesConnection:
-    """One WebSocket connection. It keeps the last response, so that the next one can continue from it unstored."""
+    """One WebSocket connection. It keeps the last response, so that the next one can continue from it without a store."""
 
     def __init__(
         self,

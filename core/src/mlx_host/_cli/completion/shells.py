@@ -45,7 +45,7 @@ def register() -> None:
 
 @dataclass(frozen=True)
 class _Word:
-    """A word before the cursor; of `--option=value`, `option` is `--option=`."""
+    """A word before the cursor; `option` is `--option=` if the word is `--option=value`."""
 
     option: str
     value: str

@@ -53,7 +53,7 @@ class Launchd(ServiceManager):
             "KeepAlive": {"SuccessfulExit": False},
             "ThrottleInterval": RESTART_DELAY,
             "ExitTimeOut": spec.stop_timeout,
-            # Other processes of the background get less processor time.
+            # By default, background processes get less CPU time.
             "ProcessType": "Interactive",
             "StandardErrorPath": str(self._log_file),
         }

@@ -55,11 +55,13 @@ def _image(value: Any, where: str) -> Part:
     image = {"url": value} if isinstance(value, str) else value
     url = image.get("url") if isinstance(image, Mapping) else None
     if not isinstance(url, str):
-        raise InvalidRequestError(f'{where}.image_url must be {{"url": "data:image/png;base64,..."}}', param="messages")
+        raise InvalidRequestError(
+            f'{where}.image_url must be {{"url": "data:image/png;base64,..."}}.', param="messages"
+        )
     detail = image.get("detail")
     if detail not in DETAILS:
         raise InvalidRequestError(
-            f"{where}.image_url.detail is {detail!r}; supported: auto, low, high, original", param="messages"
+            f"{where}.image_url.detail is {detail!r}; supported: auto, low, high, original.", param="messages"
         )
     return Part("image", where, url, low_detail=detail == "low")
 
@@ -68,10 +70,10 @@ def _audio(value: Any, where: str) -> Part:
     data, name = (value.get("data"), value.get("format")) if isinstance(value, Mapping) else (None, None)
     if not isinstance(data, str):
         raise InvalidRequestError(
-            f'{where}.input_audio must be {{"data": "<base64>", "format": "wav"}}', param="messages"
+            f'{where}.input_audio must be {{"data": "<base64>", "format": "wav"}}.', param="messages"
         )
     if name not in FORMATS:
         raise InvalidRequestError(
-            f"{where}.input_audio.format is {name!r}; supported: {', '.join(FORMATS)}", param="messages"
+            f"{where}.input_audio.format is {name!r}; supported: {', '.join(FORMATS)}.", param="messages"
         )
     return Part("audio", where, data)

@@ -93,7 +93,7 @@ class LoadedModel:
             )
         except INPUT_ERRORS as error:
             raise InvalidRequestError(
-                f"the model's processor rejects the images or audio: {_reason(error)}", param=param
+                f"The model's processor rejects the images or audio: {_reason(error)}", param=param
             ) from error
         return self._without_doubled_bos(processed)
 
@@ -108,7 +108,7 @@ class LoadedModel:
             mx.eval(arrays["inputs_embeds"])
         except INPUT_ERRORS as error:
             raise InvalidRequestError(
-                f"the model rejects the images or audio: {_reason(error)}", param=param
+                f"The model rejects the images or audio: {_reason(error)}", param=param
             ) from error
         divisible = bool(_chunked_prefill_enabled(self._network, prefill_kwargs=arrays))
         ids: Any = tokens[0].tolist()
@@ -213,10 +213,10 @@ def load(path: Path, *, adapter_path: Path | None, trust_remote_code: bool, feat
             trust_remote_code=trust_remote_code,
         )
         if not hasattr(network, "language_model") or is_diffusion_model(network):
-            raise LoadError(f"the model {str(path)!r} does not generate text token by token; choose another one")
+            raise LoadError(f"The model {str(path)!r} does not generate text token by token; choose another one.")
         loaded = LoadedModel(network, processor, load_config(path), feature_cache_bytes)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {describe_error(error)}") from error
+        raise LoadError(f"mlx-vlm cannot load {str(path)!r}: {describe_error(error)}.") from error
     loaded.caches.check_batching("mlx-vlm", path)
     return loaded
 
