@@ -49,7 +49,7 @@ class ConnectionLimitReachedError(InvalidRequestError):
 
 
 class ResponsesConnection:
-    """One WebSocket connection. It keeps the last response, so that the next one can continue from it without a store."""
+    """One WebSocket connection. It keeps the last response, so that the next one can continue it without a store."""
 
     def __init__(
         self,
