@@ -106,6 +106,9 @@ RESPONSES_NEUTRAL = {
     "input.type": DEFAULT,
     "input.content (Content)": "the reasoning, which is also the summary here",
     "input.id": "part of the stored items",
+    "input.phase": "part of the stored items",
+    "tools.format (Text)": DEFAULT,
+    "tools.tools.format (Text)": DEFAULT,
     "truncation": "has an effect on prompts that are too long",
 }
 MESSAGES_TOOLS = [{"name": "probe", "input_schema": SCHEMA}]

@@ -256,7 +256,7 @@ def test_images_for_a_text_model(smollm2: ServerProcess) -> None:
     question = {"role": "user", "content": "What is the capital of France?"}
     for items in ([image, question], [question, {"role": "assistant", "content": "Paris."}, image, question]):
         response = post(smollm2, {"input": items, "max_output_tokens": 1}, RESPONSES)
-        assert (response.status_code, response.headers["x-mlx-host-ignored"]) == (200, "input.input_image")
+        assert (response.status_code, response.headers["x-mlx-host-ignored"]) == (200, "input.content.input_image")
 
 
 def test_counted_tokens_equal_the_usage(smollm2: ServerProcess) -> None:

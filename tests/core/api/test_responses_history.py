@@ -81,7 +81,7 @@ PASSED: list[tuple[list[dict[str, Any]], list[str], str, str]] = [
         ],
         ["apply_patch"],
         '{"path":"a"}',
-        "failed",
+        "[failed]",
     ),
     (
         [
@@ -108,7 +108,9 @@ def test_calls_of_other_types_are_passed(
     assert conversation.ignored == []
     response = post(server, {"input": [*items, USER]}, RESPONSES)
     assert response.status_code == 200, response.text
-    assert "x-mlx-host-ignored" not in response.headers
+    # The label of an MCP server is the only field without an effect.
+    labelled = any("server_label" in item for item in items)
+    assert response.headers.get("x-mlx-host-ignored") == ("input.server_label" if labelled else None)
 
 
 DROPPED: list[dict[str, Any]] = [
@@ -156,7 +158,7 @@ def test_phases_and_encrypted_reasoning_are_kept(server: ServerProcess) -> None:
         USER,
     ]
     response = post(server, {"input": items}, RESPONSES)
-    assert response.headers["x-mlx-host-ignored"] == "input.reasoning.encrypted_content"
+    assert response.headers["x-mlx-host-ignored"] == "input.encrypted_content"
     listed = get(server, f"{RESPONSES}/{response.json()['id']}/input_items?order=asc").json()["data"]
     assert (listed[0]["phase"], listed[1]["encrypted_content"]) == ("commentary", "opaque")
 
@@ -183,7 +185,7 @@ def test_unknown_parts_are_dropped_and_listed() -> None:
         USER,
     )
     assert [message["content"] for message in conversation.messages[:3]] == ["a", None, ""]
-    assert conversation.ignored == ["input.acme_video"]
+    assert conversation.ignored == ["input.content.acme_video", "input.output.acme_video"]
 
 
 def test_media_in_the_history_is_omitted_for_a_text_model() -> None:
@@ -191,7 +193,11 @@ def test_media_in_the_history_is_omitted_for_a_text_model() -> None:
     earlier = [{"role": "user", "content": [IMAGE, audio]}, {"role": "assistant", "content": "no"}]
     shown = {"type": "function_call_output", "call_id": "c", "output": [IMAGE]}
     conversation = converted(*earlier, shown, USER, modalities={"text"})
-    assert conversation.ignored == ["input.input_image", "input.input_audio"]
+    assert conversation.ignored == [
+        "input.content.input_image",
+        "input.content.input_audio",
+        "input.output.input_image",
+    ]
     parts = conversation.messages[0]["content"]
     assert [part["type"] for part in parts] == ["text", "text"]
     assert "image" in conversation.messages[2]["content"]
@@ -204,7 +210,7 @@ def test_media_in_the_history_is_omitted_for_a_text_model() -> None:
 
 def test_files_by_id_are_rejected_only_in_the_last_message() -> None:
     file = {"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]}
-    assert converted(file, USER).ignored == ["input.input_image"]
+    assert converted(file, USER).ignored == ["input.content.input_image"]
     with pytest.raises(InvalidRequestError) as rejected:
         converted(USER, file)
     assert "input[1].content[0]" in rejected.value.message

@@ -244,9 +244,10 @@ def test_a_request_of_codex(server: ServerProcess) -> None:
     assert [(item["name"], item["namespace"]) for item in last["response"]["output"]] == [("add", "mcp__calc")]
     assert response.headers["x-mlx-host-ignored"].split(", ") == [
         "client_metadata",
-        "input.reasoning.encrypted_content",
+        "input.encrypted_content",
         "input.web_search_call",
         "prompt_cache_key",
         "reasoning.summary",
+        "tools.description",
         "tools.web_search",
     ]

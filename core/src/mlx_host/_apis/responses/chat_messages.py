@@ -145,8 +145,7 @@ class ChatMessageBuilder:
             case {"type": "apply_patch_call", "operation": dict(operation)}:
                 self._add_call(item, "apply_patch", _json(operation), path)
             case {"type": "local_shell_call_output" | "shell_call_output" | "apply_patch_call_output"}:
-                output = item.get("output") or item.get("status") or ""
-                self._add_result(item, output if isinstance(output, str) else _json(output), path)
+                self._add_result(item, _with_status(item), path)
             case {"type": "compaction"}:
                 self._add_compaction(item, path)
             case _:
@@ -184,12 +183,12 @@ class ChatMessageBuilder:
 
     def _add_reasoning(self, item: Item, path: str) -> None:
         text = "".join([part["text"] for part in item["content"] or item["summary"]])
-        if not text and "encrypted_content" in item:
+        if "encrypted_content" in item:
             decoded = opaque.decode(item["encrypted_content"])
             if isinstance(decoded, str):
-                text = decoded
+                text = text or decoded
             else:
-                self._ignore("input.reasoning.encrypted_content")
+                self._ignore("input.encrypted_content")
         if text:
             turn = self._assistant(("reasoning_content", "content", "tool_calls"), Source(path))
             turn["reasoning_content"] = text
@@ -265,10 +264,10 @@ class ChatMessageBuilder:
                     param="input",
                 )
             if converted is None:
-                self._ignore(f"input.{part['type']}")
+                self._ignore(_part_name(path, part))
                 continue
             if may_omit and not self._accepts(converted["type"]):
-                self._ignore(f"input.{part['type']}")
+                self._ignore(_part_name(path, part))
                 converted = {"type": "text", "text": OMITTED[converted["type"]]}
             parts.append(converted)
             numbers.append(number)
@@ -282,6 +281,18 @@ class ChatMessageBuilder:
         if kind == "file":
             return False
         return kind not in MODALITIES or self._modalities is None or MODALITIES[kind] in self._modalities
+
+
+def _part_name(path: str, part: Item) -> str:
+    """The name of a dropped part in the header of ignored fields, such as `input.content.input_image`."""
+    return f"input.{path.rpartition('.')[2]}.{part['type']}"
+
+
+def _with_status(item: Mapping[str, Any]) -> str:
+    """The output of a shell or patch, with its status unless it is completed."""
+    output, status = item.get("output") or "", item.get("status")
+    text = output if isinstance(output, str) else _json(output)
+    return text if text and status in (None, "completed") else f"[{status}] {text}".rstrip()
 
 
 def _call_id(item: Mapping[str, Any]) -> str:

@@ -51,6 +51,17 @@ ITEM_FIELDS = ByType(
         "custom_tool_call_output": _OUTPUT,
         "reasoning": KnownFields(*("type", "id", "encrypted_content"), summary=_TEXT, content=_TEXT, unset=_COMPLETED),
         "item_reference": KnownFields("type", "id"),
+        "mcp_call": KnownFields(*_CALL, "arguments", "output", "error", unset=_COMPLETED),
+        "local_shell_call": KnownFields(*_CALL, "action", unset=_COMPLETED),
+        "shell_call": KnownFields(*_CALL, "action", unset=_COMPLETED),
+        "apply_patch_call": KnownFields(*_CALL, "operation", unset=_COMPLETED),
+        **dict.fromkeys(
+            ("local_shell_call_output", "shell_call_output", "apply_patch_call_output"),
+            KnownFields("type", "id", "call_id", "output", "status"),
+        ),
+        "tool_search_call": KnownFields(*_CALL, "execution", "arguments", unset=_COMPLETED),
+        "tool_search_output": KnownFields("type", "id", "call_id", "execution", "tools", unset=_COMPLETED),
+        "compaction": KnownFields("type", "id", "encrypted_content"),
     },
     default="message",
 )

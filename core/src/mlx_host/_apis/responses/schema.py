@@ -32,7 +32,7 @@ NOT_COMPACTED = (
 ECHOED_ONLY = ("max_tool_calls", "prompt_cache_key", "safety_identifier")
 _FUNCTION = KnownFields("type", "name", "description", "parameters", "strict")
 _CUSTOM = KnownFields("type", "name", "description", format=KnownFields("type", "syntax", "definition"))
-_NAMESPACE = KnownFields("type", "name", "description", tools=ByType({"function": _FUNCTION, "custom": _CUSTOM}))
+_NAMESPACE = KnownFields("type", "name", tools=ByType({"function": _FUNCTION, "custom": _CUSTOM}))
 TOOL_FIELDS = ByType({"function": _FUNCTION, "custom": _CUSTOM, "namespace": _NAMESPACE})
 PROMPT_FIELDS = (
     *("model", "input", "instructions", "previous_response_id", "tools", "tool_choice", "text", "reasoning"),
