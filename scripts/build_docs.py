@@ -75,6 +75,7 @@ def main(output: Path, action: str) -> None:
     click.echo(done.stdout, nl=False)
     if done.returncode == 0:
         write_llms_txt(output / CONFIG, pages, output / "site")
+        click.echo(f"The site is in {output / 'site'}; `python -m scripts.build_docs serve` serves it on localhost.")
     sys.exit(done.returncode)
 
 

@@ -16,6 +16,7 @@ from mlx_host._cli import discover
 from mlx_host._settings import HOST, MODEL, SettingNames, api_names, flag_name, option_names, variable_name
 
 from tests.support.command import complaint, environment, mlx_host
+from tests.support.terminal import on_a_terminal
 
 # Slow to import, or not a dependency of core.
 HEAVY = ("fastapi", "starlette", "uvicorn", "uvloop", "mlx", "mlx_lm", "transformers", "huggingface_hub", "hypothesis")
@@ -223,6 +224,15 @@ def test_plugins_are_one_line_each() -> None:
     verbose = mlx_host("plugins", "-v").stdout
     assert "--temperature" in verbose
     assert "launch" not in verbose.replace("launchd", "")
+
+
+def test_plugins_are_wrapped_on_a_terminal(tmp_path: Path) -> None:
+    with on_a_terminal("plugins", cwd=tmp_path, columns=80) as (_, terminal):
+        lines = terminal.read_until("--help` its options.\n").splitlines()
+    assert max(map(len, lines)) <= 80
+    (start,) = [number for number, line in enumerate(lines) if line.startswith("mlx-host-flux ")]
+    column = lines[start].index("backend flux")
+    assert lines[start + 1][:column].isspace()
 
 
 def test_test_backends_are_not_in_the_environment_of_users() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, kind in (("hello-again", "backend"), ("my_notes", "parser"), ("repeat-it", "api")):
         done = mlx_host("plugins", "new", name, "--kind", kind, cwd=folder)
         assert (done.returncode, done.stderr) == (0, "")
+        pip = "pip" if find_spec("pip") else "uv pip"
         last = done.stdout.splitlines()[-1]
-        assert last.startswith("Install it in editable mode: pip install --editable mlx-host-")
+        assert last.startswith(f"Install it in editable mode: {pip} install --editable mlx-host-")
     return folder
 
 
@@ -84,7 +86,7 @@ def test_an_installed_api_works(installed: Path) -> None:
 def test_plugins_lists_them(installed: Path) -> None:
     listed = mlx_host("plugins", plugins=[installed]).stdout
     assert "backend hello-again" in listed
-    assert "parsers my_notes" in listed
+    assert "parser my_notes" in listed
     assert "mlx-host-repeat-it" in listed
 
 
@@ -97,6 +99,9 @@ def test_plugins_lists_them(installed: Path) -> None:
         (["lm", "--kind", "api"], "backend 'lm' already exists in mlx-host-lm"),
         (["7up", "--kind", "backend"], "'7up' is not a valid plugin name"),
         (["a b", "--kind", "backend"], "'a b' is not a valid plugin name"),
+        (["mlx-host-", "--kind", "backend"], "'mlx-host-' is not a valid plugin name"),
+        (["mlx-host-hello-again", "--kind", "backend"], "'mlx-host-hello-again' already exists"),
+        (["mlx_host_parser_my_notes", "--kind", "parser"], "'mlx-host-parser-my-notes' already exists"),
         (["hello-again", "--kind", "backend"], "'mlx-host-hello-again' already exists"),
         (["x", "--kind", "source"], "'source' is not one of 'backend', 'parser', 'api'"),
     ],

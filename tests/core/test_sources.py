@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mlx_host._plugins.sources import resolve_source
-from mlx_host.errors import LoadError
+from mlx_host.errors import ContextLengthExceededError, LoadError
 
 from tests.support.command import environment, mlx_host
 from tests.support.hub import Hub, running_hub
@@ -212,5 +212,11 @@ def test_errors_are_load_errors() -> None:
     """Errors that a worker process sends to the host must be picklable."""
     import pickle
 
-    error = LoadError("'a' is gated")
-    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    errors = (
+        LoadError("'a' is gated"),
+        ContextLengthExceededError(4096, 7501, param="prompt"),
+        ContextLengthExceededError(4096, 7501, param="prompt", at_least=True),
+    )
+    for error in errors:
+        copy = pickle.loads(pickle.dumps(error))
+        assert (type(copy), str(copy), vars(copy)) == (type(error), str(error), vars(error))

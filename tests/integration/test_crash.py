@@ -112,6 +112,7 @@ def test_request_that_kills_every_process_fails_and_the_model_recovers() -> None
         error = error_of(post(server, {"messages": script(["before_start", ["kill"]])}), 500)
         assert error["code"] == "engine_failed"
         assert post(server, {"messages": text_script("alive")}).status_code == 200
+        assert server.wait_for_line("Ready again").count("INFO") == 1
 
 
 def test_crash_during_a_stream_is_an_error_of_the_sdk() -> None:

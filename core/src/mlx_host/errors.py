@@ -20,6 +20,7 @@ MlxHostError
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 
@@ -100,9 +101,10 @@ class ContextLengthExceededError(InvalidRequestError):
         )
         self.limit = limit
         self.prompt_tokens = prompt_tokens
+        self.at_least = at_least
 
-    def __reduce__(self) -> tuple[type, tuple[int, int], dict[str, object]]:
-        return type(self), (self.limit, self.prompt_tokens), self.__dict__
+    def __reduce__(self) -> tuple[object, tuple[int, int], dict[str, object]]:
+        return partial(type(self), at_least=self.at_least), (self.limit, self.prompt_tokens), self.__dict__
 
 
 class UnsupportedRequestError(InvalidRequestError):

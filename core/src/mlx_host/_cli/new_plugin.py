@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -55,9 +57,13 @@ KINDS = {
 @click.pass_obj
 def new_command(plugins: Plugins, name: str, kind: str, into: Path) -> None:
     """Create a working plugin package for a backend, a parser or an API named NAME, with tests."""
-    name = name.lower().replace("_", "-")
+    given, name = name, name.lower().replace("_", "-")
+    for prefix in (KINDS[kind].prefix, "mlx-host-"):
+        name = name.removeprefix(prefix)
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} is not a valid plugin name; use letters, digits and hyphens, such as 'my-model'.")
+        raise UsageError(
+            f"{given!r} is not a valid plugin name; use a letter, then letters, digits and hyphens, such as 'my-model'."
+        )
     _check_free(plugins, kind, name)
     distribution = KINDS[kind].prefix + name
     folder = into / distribution
@@ -67,7 +73,9 @@ def new_command(plugins: Plugins, name: str, kind: str, into: Path) -> None:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(text, encoding="utf-8")
         click.echo(f"created {folder / path}")
-    click.echo(f"Install it in editable mode: pip install --editable {folder}")
+    # uv creates environments without pip.
+    pip = "pip" if find_spec("pip") else "uv pip"
+    click.echo(f"Install it in editable mode: {pip} install --editable {shlex.quote(str(folder))}")
 
 
 def _check_free(plugins: Plugins, kind: str, name: str) -> None:
@@ -83,7 +91,7 @@ def _files(kind: str, name: str, distribution: str) -> Iterator[tuple[str, str]]
         "name": name,
         "key": parser_key(name),
         "title": "".join(word.capitalize() for word in name.split("-")),
-        "kind": kind,
+        "kind": "API" if kind == "api" else kind,
         "distribution": distribution,
         "module": distribution.replace("-", "_"),
         "contract": contract_range(__version__),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import rich_click as click
@@ -43,22 +44,23 @@ def plugins_group(ctx: click.RichContext, verbose: bool, as_json: bool) -> None:
     if verbose:
         console.print(_table(description["plugins"]))
     else:
-        _print_overview(description["plugins"])
+        _print_overview(console, description["plugins"])
     for problem in plugins.problems():
         # Not wrapped, so that it can be searched for.
         kind, _, text = problem.partition(": ")
         console.print(Text.assemble((f"{kind}: ", "red"), text), soft_wrap=True)
 
 
-def _print_overview(plugins: Sequence[Mapping[str, Any]]) -> None:
-    """Print a line for each distribution, and how to see more."""
+def _print_overview(console: Console, plugins: Sequence[Mapping[str, Any]]) -> None:
+    """Print a line for each distribution, wrapped on a terminal, and how to see more."""
     rows = [
         (f"{distribution} {version}", _summary(parts)) for (distribution, version), parts in _distributions(plugins)
     ]
     width = max(len(name) for name, _ in rows)
-    for name, summary in rows:
-        click.echo(f"{name:{width}}  {summary}")
-    click.echo("\n`mlx-host plugins -v` lists what each provides, `mlx-host run --backend NAME --help` its options.")
+    lines = [(f"{name:{width}}  {summary}", " " * (width + 2)) for name, summary in rows]
+    hint = "`mlx-host plugins -v` lists what each provides, `mlx-host run --backend NAME --help` its options."
+    for line, indent in (*lines, ("", ""), (hint, "")):
+        click.echo(fill(line, console.width, subsequent_indent=indent) if console.is_terminal else line)
 
 
 def _summary(parts: Sequence[Mapping[str, Any]]) -> str:

@@ -180,7 +180,6 @@ class Test$title(ParserContract):
 }
 
 API: Mapping[str, str] = {
-    "pyproject.toml": PACKAGE["pyproject.toml"].replace('include = ["$module.py"]', 'packages = ["$module"]'),
     "README.md": """\
 # $distribution
 

@@ -149,9 +149,11 @@ class Supervisor:
             capabilities = await engine.ready()
             if self._active:
                 self._listener.on_ready(engine, capabilities)
-                self._has_loaded = True
                 self._ready_at = asyncio.get_running_loop().time()
                 self._lifecycle.enter(ModelState.READY)
+                if self._has_loaded:
+                    log.info("model %s: Ready again.", self._name)
+                self._has_loaded = True
             reason = await self._watch(engine)
             self._listener.on_exit(engine, reason)
         except OSError as error:

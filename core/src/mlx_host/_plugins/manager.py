@@ -337,7 +337,7 @@ def _install(backend: str, installed: Collection[str]) -> str:
         return f"On Linux, it cannot be installed with {', '.join(others)}; use another environment: {command}"
     if backend == "flux":
         return f"Install it with: {command} (on Linux, it needs an NVIDIA GPU)"
-    return f'Install it with: pip install "mlx-host[{backend},cpu]", or with cuda13 or cuda12 for an NVIDIA GPU'
+    return f'Install it with: pip install "mlx-host[{backend},cpu]", or with cuda13 or cuda12 for an NVIDIA GPU.'
 
 
 def _format(error: BaseException) -> str:

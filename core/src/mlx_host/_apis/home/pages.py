@@ -27,11 +27,12 @@ TITLES = {
     "health": "Health",
     "metrics": "Metrics",
 }
-HEAD = """<!doctype html>
+HEAD = f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<link rel="icon" href="docs/favicon.svg?{__version__}">
 """
 
 

@@ -68,7 +68,7 @@ class HomeEndpoints(Endpoints):
         return HTMLResponse(DOCS_HTML, headers=SECURITY_HEADERS)
 
     async def asset(self, name: str) -> Response:
-        """Return a script or a style sheet of the pages."""
+        """Return a script, a style sheet or the icon of the pages."""
         if name not in {path.name for path in ASSETS.iterdir()}:
             raise RouteNotFoundError(f"No endpoint at GET /docs/{name}.")
         return FileResponse(ASSETS / name, headers={**SECURITY_HEADERS, **CACHE})
