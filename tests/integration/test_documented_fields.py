@@ -224,6 +224,7 @@ SDK_ENDPOINTS = (
             "response_format (ResponseFormatText)": DEFAULT,
             "response_format.json_schema.name": LABEL,
             "response_format.json_schema.strict": ALWAYS_STRICT,
+            "tools.custom.format (CustomFormatText)": DEFAULT,
         },
     ),
     Endpoint("/v1/completions", completions.CompletionCreateParamsNonStreaming, context=STREAM_OPTIONS),
