@@ -7,8 +7,6 @@ from typing import Any
 
 import anthropic
 import pytest
-from anthropic.types import TextBlock
-from anthropic.types.beta import BetaTextBlock
 from mlx_host_messages.schema import AnthropicMessage, MessagesBody
 from mlx_host_messages.threads import ThreadNotFoundError, ThreadStore
 
@@ -16,7 +14,13 @@ from tests.support.client import script, text_script
 from tests.support.server import running_server
 
 SHOW = script(["request", "messages"])[0]
-TOOL: dict[str, Any] = {"name": "f", "input_schema": {"type": "object"}}
+TOOL: Any = {"name": "f", "input_schema": {"type": "object"}}
+
+
+def text_of(message: Any) -> str:
+    (block,) = message.content
+    assert block.type == "text"
+    return str(block.text)
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -24,13 +28,10 @@ def test_a_thread_sends_its_new_messages_only(client: anthropic.Anthropic, strea
     thread = client.beta.messages.thread(model="m", max_tokens=9, system="Be brief.", tools=[TOOL])
 
     def send(message: Any) -> str:
-        if stream:
-            with thread.stream(message) as events:
-                block = events.get_final_message().content[0]
-        else:
-            block = thread.send(message).content[0]
-        assert block.type == "text"
-        return block.text
+        if not stream:
+            return text_of(thread.send(message))
+        with thread.stream(message) as events:
+            return text_of(events.get_final_message())
 
     (hello,) = text_script("Hello.")
     assert send(hello) == "Hello."
@@ -59,9 +60,7 @@ def test_a_lost_thread_is_sent_again(client: anthropic.Anthropic) -> None:
         assert error.value.body["error"]["details"] == {"error_code": "thread_not_found"}
         thread = other.beta.messages.thread(model="m", max_tokens=9)
         thread.send(messages[0])
-        (block,) = thread.send(SHOW).content
-        assert isinstance(block, BetaTextBlock | TextBlock)
-        assert len(json.loads(block.text)) == 3
+        assert len(json.loads(text_of(thread.send(SHOW)))) == 3
 
 
 def test_the_least_recently_used_turns_are_evicted() -> None:

@@ -122,7 +122,8 @@ class Conversation:
         source = f"{INDEX.sub('', path)}.{kind}"
         is_removal = kind == "tool_removal"
         changed = block.get("tool", block.get("tools"))
-        for tool in changed if isinstance(changed, list) else [changed]:
+        tools: list[Any] = changed if isinstance(changed, list) else [changed]
+        for tool in tools:
             match tool:
                 case {"definition": dict() as definition} if not is_removal:
                     self.tool_changes.append(ToolChange(str(definition.get("name")), source, definition))
@@ -274,7 +275,7 @@ class Conversation:
     def _compact(self, block: Block, path: str) -> bool:
         """Replace all messages before a compaction block by its summary; without a summary, do nothing."""
         summary = block.get("content")
-        has_summary = isinstance(summary, str) and summary != ""
+        has_summary = isinstance(summary, str) and bool(summary)
         if has_summary:
             prompts = 1 if self.paths and self.paths[0][0] == "system" else 0
             del self.messages[prompts:], self.paths[prompts:]
