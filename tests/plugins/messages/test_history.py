@@ -145,7 +145,7 @@ def test_other_blocks_are_dropped_and_listed(
     assert listed in response.headers[IGNORED].split(", ")
 
 
-def test_the_model_is_told_about_documents_that_cannot_be_read(server: ServerProcess) -> None:
+def test_a_document_that_cannot_be_read_is_mentioned_to_the_model(server: ServerProcess) -> None:
     source = {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="}
     result = {
         "type": "tool_result",

@@ -193,7 +193,7 @@ class Conversation:
         try:
             return [(part, path) if isinstance(part, dict) else part for part in self._converted(kind, block, path)]
         except UnreadableSourceError:
-            # The model is told, so that it does not invent the content.
+            # A note keeps the model from inventing the content.
             self._drop(path, kind)
             parts = [blocks.text_part(f"[The {kind} cannot be shown: this server cannot read its source.]")]
             return [(part, path) for part in [*blocks.headers(block, "title", "context"), *parts]]
