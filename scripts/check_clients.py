@@ -22,7 +22,7 @@ from tests.support.server import FAST_BLAS, ServerProcess, running_server
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-PAGES = {page.stem: page for page in (*(DOCS / "clients").glob("*.md"), *(DOCS / "api").glob("*.md"))}
+PAGES = {page.stem: page for folder in ("clients", "api", "how-to") for page in (DOCS / folder).glob("*.md")}
 ADDRESS = "127.0.0.1:8000"
 # The prompts of coding agents are longer than the demo model's context; the scripted backend answers any prompt.
 MODELS = """
@@ -61,17 +61,17 @@ class Agent:
 
 # {file} is the configuration file, {url} the server's root. Claude Code and Cline are configured without a file.
 AGENTS = {
-    "claude-code": Agent(("@anthropic-ai/claude-code",), "coding-agents", "", ("claude", "-p", "Say hello")),
+    "claude-code": Agent(("@anthropic-ai/claude-code",), "agents", "", ("claude", "-p", "Say hello")),
     "codex": Agent(
         ("@openai/codex",),
-        "coding-agents",
+        "agents",
         ".codex/config.toml",
         ("codex", "exec", "--skip-git-repo-check", "Say hello"),
     ),
-    "opencode": Agent(("opencode-ai",), "coding-agents", "opencode.json", ("opencode", "run", "Say hello")),
+    "opencode": Agent(("opencode-ai",), "agents", "opencode.json", ("opencode", "run", "Say hello")),
     "cline": Agent(
         ("cline",),
-        "coding-agents",
+        "agents",
         "",
         ("cline", "Say hello"),
         ("cline", "auth", "--provider", "openai", "--apikey", "none", "--modelid", "local", "--baseurl", "{url}/v1"),

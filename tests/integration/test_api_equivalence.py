@@ -110,7 +110,8 @@ def cached(server: ServerProcess, counter: int, system: str) -> tuple[int, int]:
         "messages": [{"role": "user", "content": f"Question {counter}"}],
     }
     usage = post(server, body, "/v1/messages").json()["usage"]
-    return usage["cached_input_tokens"], usage["input_tokens"]
+    cached_tokens: int = usage["cache_read_input_tokens"]
+    return cached_tokens, cached_tokens + usage["input_tokens"]
 
 
 def test_unique_values_in_prompts_do_not_prevent_cache_hits(server: ServerProcess, folder: Path) -> None:

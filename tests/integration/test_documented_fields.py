@@ -96,6 +96,8 @@ CHAT: Context = {
     "parallel_tool_calls": {"tools": [TOOL]},
 }
 DEFAULT = "the default"
+LONG = "the listed path is cut"
+CLIENT = "for the client, which runs the tool"
 LABEL = "a name that only identifies the schema"
 ALWAYS_STRICT = "schemas are always enforced"
 RESPONSES_TOOLS = [{"type": "function", "name": "probe", "parameters": SCHEMA}]
@@ -113,11 +115,33 @@ RESPONSES_NEUTRAL = {
 }
 MESSAGES_TOOLS = [{"name": "probe", "input_schema": SCHEMA}]
 MESSAGES_CONTEXT = {"tool_choice": {"tools": MESSAGES_TOOLS}}
-MESSAGES_NEUTRAL = {
-    f"{name} ({beta}{kind})": DEFAULT
-    for beta in ("", "Beta")
-    for name, kind in (("thinking", "ThinkingConfigAdaptiveParam"), ("tool_choice", "ToolChoiceAutoParam"))
-} | {"tools.type (scalar)": DEFAULT}
+MESSAGES_NEUTRAL = (
+    {
+        f"{name} ({beta}{kind})": DEFAULT
+        for beta in ("", "Beta")
+        for name, kind in (("thinking", "ThinkingConfigAdaptiveParam"), ("tool_choice", "ToolChoiceAutoParam"))
+    }
+    | {
+        "tools.type (scalar)": DEFAULT,
+        "thinking.display": "has an effect on thinking",
+        "tools.max_characters": CLIENT,
+        "tools.display_number": CLIENT,
+        "messages.clear_at": "has an effect on text",
+        "thread (BetaThreadCreateParams)": "stores the message",
+    }
+    | {
+        f"messages.content.{field}.tool.definition.{name}".replace("..", "."): reason
+        for field in ("", "tool_changes")
+        for name, reason in (
+            ("type", DEFAULT),
+            ("max_characters", CLIENT),
+            ("display_number", CLIENT),
+            ("defer_loading", "the tool is offered because it is added"),
+            ("allowed_callers", LONG),
+            ("eager_input_streaming", LONG),
+        )
+    }
+)
 IMAGE = (
     ImagesStarted(prompt_tokens=1, width=16, height=16, steps=1),
     ImageCompleted(0, seed=1, token_count=1, content=b"image"),
@@ -203,6 +227,7 @@ SDK_ENDPOINTS = (
             "response_format (ResponseFormatText)": DEFAULT,
             "response_format.json_schema.name": LABEL,
             "response_format.json_schema.strict": ALWAYS_STRICT,
+            "tools.custom.format (CustomFormatText)": DEFAULT,
         },
     ),
     Endpoint("/v1/completions", completions.CompletionCreateParamsNonStreaming, context=STREAM_OPTIONS),

@@ -66,6 +66,11 @@ def test_the_home_page_as_json(server: ServerProcess) -> None:
         assert get(server, link).status_code == 200
 
 
+def test_the_server_can_be_probed(server: ServerProcess) -> None:
+    response = httpx2.head(f"{server.url}/")
+    assert (response.status_code, response.content) == (200, b"")
+
+
 def test_the_home_page_in_a_browser(server: ServerProcess) -> None:
     response = page(server, "/")
     assert response.headers["vary"] == "Accept"

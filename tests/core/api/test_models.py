@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import anthropic
 import pytest
+from anthropic.types import ModelInfo
 
 from tests.support.client import error_of, get, post, sdk, text_script
 from tests.support.server import ServerProcess, running_server
@@ -30,6 +32,18 @@ def test_models_are_listed(several: ServerProcess) -> None:
     body = get(several, "/v1/models").json()
     assert body["object"] == "list"
     assert get(several, "/v1/models/org/one").json() == get(several, "/v1/models/org%2Fone").json() == body["data"][0]
+
+
+def test_the_models_are_those_of_anthropic_too(several: ServerProcess) -> None:
+    with anthropic.Anthropic(base_url=several.url, api_key="none", max_retries=0, timeout=60) as client:
+        page = client.models.list()
+        assert [(model.id, model.display_name) for model in page] == [("org/one", "org/one"), ("two", "two")]
+        assert (page.has_more, page.first_id, page.last_id) == (False, "org/one", "two")
+        for model in page.data:
+            ModelInfo.model_validate(model.to_dict(), strict=False)
+            assert model.created_at.timestamp() > 1.7e9
+            assert (model.type, model.lifecycle) == ("model", "active")
+        assert client.models.retrieve("two") == page.data[1]
 
 
 def test_unknown_model_is_a_404_that_lists_the_models(several: ServerProcess) -> None:

@@ -50,7 +50,7 @@ def test_tool_choice_without_tools() -> None:
         ({"type": "function", "function": {"name": "f"}}, [], "tool_choice", "Available: none"),
         ({"type": "function"}, TOOLS, "tool_choice", "have a name"),
         ({"type": "function", "function": {"name": 5}}, TOOLS, "tool_choice", "have a name"),
-        ({"type": "custom", "custom": {"name": "f"}}, TOOLS, "tool_choice.type", "'custom' is not supported"),
+        ({"type": "custom", "custom": {"name": "h"}}, TOOLS, "tool_choice", "'f', 'g', 'auto'"),
         ({"type": "web_search"}, TOOLS, "tool_choice.type", "'web_search' is not supported"),
         ({"function": {"name": "f"}}, TOOLS, "tool_choice.type", "has no type"),
         ({"type": "allowed_tools"}, TOOLS, "tool_choice", "must have a mode"),

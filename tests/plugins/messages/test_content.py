@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from mlx_host_messages.content import to_messages
+from mlx_host_messages.content import Conversation
 from mlx_host_messages.schema import AnthropicMessage
 from mlx_host_messages.system_prompt_normalizer import SystemPromptNormalizer
 
@@ -63,7 +63,7 @@ def text(text: str, **fields: Any) -> dict[str, Any]:
             ),
             [
                 {"role": "tool", "tool_call_id": "1", "content": "one"},
-                {"role": "tool", "tool_call_id": "2", "content": "t\nwo"},
+                {"role": "tool", "tool_call_id": "2", "content": "Error:\nt\nwo"},
                 {"role": "tool", "tool_call_id": "3", "content": ""},
                 {"role": "user", "content": "and?"},
             ],
@@ -94,7 +94,7 @@ def text(text: str, **fields: Any) -> dict[str, Any]:
 def test_messages_are_converted(message: tuple[Any, Any], expected: list[Any]) -> None:
     role, content = message
     messages = [AnthropicMessage(role=role, content=content), AnthropicMessage.model_validate(LAST_MESSAGE)]
-    assert to_messages(None, messages, str) == [*expected, LAST_MESSAGE]
+    assert Conversation(None, messages, str).messages == [*expected, LAST_MESSAGE]
 
 
 @pytest.mark.parametrize(
@@ -109,8 +109,8 @@ def test_messages_are_converted(message: tuple[Any, Any], expected: list[Any]) -
     ],
 )
 def test_the_system_prompt_is_the_first_message(system: Any, expected: list[str]) -> None:
-    messages = to_messages(system, [AnthropicMessage.model_validate(LAST_MESSAGE)], SystemPromptNormalizer())
-    assert messages == [*({"role": "system", "content": text} for text in expected), LAST_MESSAGE]
+    conversation = Conversation(system, [AnthropicMessage.model_validate(LAST_MESSAGE)], SystemPromptNormalizer())
+    assert conversation.messages == [*({"role": "system", "content": text} for text in expected), LAST_MESSAGE]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A backend whose output is scripted: the last message, or the prompt, is a JSON list of steps.
 
+If the request continues the last message, the message before it is the script.
+
 Each step takes one iteration of `generate`.
 
 ["text", text]               yield a TextDelta of one token for choice 0
@@ -22,6 +24,7 @@ Each step takes one iteration of `generate`.
 ["yield_value", value]       yield a value that is not an Event
 ["logprob", p]               yield a TextDelta with the log probability p, such as "-inf"
 ["lone_surrogate"]           yield text with an unpaired surrogate, which UTF-8 cannot encode
+["request", field]           yield a field of the request as JSON text
 ["unpicklable"]              yield an Event that can be pickled but not unpickled
 
 If log probabilities are requested, each TextDelta has -0.5, and its alternatives "alt0", "alt1" … have -1.5, -2.5 ….
@@ -102,6 +105,7 @@ SUPPORTED_REQUESTS = (ChatRequest, CompletionRequest, TokenizeRequest, Detokeniz
 
 class ScriptedModel(Model):
     supported_requests = SUPPORTED_REQUESTS
+    supported_parameters = frozenset({"continue_final_message"})
 
     def __init__(self, options: ScriptedOptions) -> None:
         self.concurrency = options.slots
@@ -146,6 +150,8 @@ class ScriptedModel(Model):
                         tokens += 1
                         yield TextDelta(text, logprobs=_logprobs(request, text))
                     reason = "length"
+                case ["request", field]:
+                    yield TextDelta(json.dumps(getattr(request, field), default=str))
                 case _:
                     yield from _do(step)
         yield Finished(reason=reason, completion_tokens=tokens)
@@ -221,7 +227,7 @@ def _steps(request: GenerationRequest) -> list[list[Any]]:
         script: Any = request.prompt if isinstance(request.prompt, str) else json.dumps([["text", f"{request.prompt}"]])
     else:
         assert isinstance(request, ChatRequest)
-        script = request.messages[-1].get("content")
+        script = request.messages[-2 if request.continue_final_message else -1].get("content")
     try:
         steps = json.loads(script)
     except (ValueError, TypeError, KeyError):

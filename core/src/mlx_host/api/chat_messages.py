@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from mlx_host.api.custom_tools import custom_arguments, custom_function
 from mlx_host.api.ignored_fields import ByType, KnownFields
 from mlx_host.errors import InvalidRequestError
 
@@ -76,7 +77,9 @@ MESSAGE_FIELDS = KnownFields(
     *("role", "name", "tool_call_id", "reasoning_content", "reasoning", "thinking"),
     content=CONTENT_PARTS,
     function_call=KnownFields("name", "arguments"),
-    tool_calls=KnownFields("id", "type", function=KnownFields("name", "arguments")),
+    tool_calls=KnownFields(
+        "id", "type", function=KnownFields("name", "arguments"), custom=KnownFields("name", "input")
+    ),
 )
 
 Messages = Annotated[
@@ -96,14 +99,32 @@ class Function(BaseModel):
     response: dict[str, Any] | None = None
 
 
-class Tool(BaseModel):
+class CustomDefinition(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    type: Literal["function"] = "function"
-    function: Function
+    name: str = Field(min_length=1)
+    description: str | None = None
+    format: dict[str, Any] | None = None
 
 
-Tools = Annotated[list[Tool], Field(max_length=MAX_TOOLS)]
+class Tool(BaseModel):
+    """A function, or a tool that takes free text."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["function", "custom"] = "function"
+    function: Function | None = None
+    custom: CustomDefinition | None = None
+
+
+def _defined(tools: list[Tool]) -> list[Tool]:
+    for number, tool in enumerate(tools):
+        if getattr(tool, tool.type) is None:
+            raise _missing(f"tools[{number}].{tool.type}")
+    return tools
+
+
+Tools = Annotated[list[Tool], Field(max_length=MAX_TOOLS), AfterValidator(_defined)]
 
 
 def request_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -118,17 +139,39 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
         kept["content"] = ""
     if kept["role"] == "developer":
         kept["role"] = "system"
+    if kept.get("tool_calls"):
+        kept["tool_calls"] = [_call(call) for call in kept["tool_calls"]]
     return kept
 
 
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    """Convert a call of a custom tool to one of the function that stands for it."""
+    match call:
+        case {"type": "custom", "custom": {"name": str() as name, "input": str() as text}}:
+            function = {"name": name, "arguments": custom_arguments(text)}
+            return {"id": call.get("id"), "type": "function", "function": function}
+    return call
+
+
 def request_tools(tools: Sequence[Tool] | None) -> list[dict[str, Any]]:
-    """Convert tools for a ChatRequest, without unknown fields: templates would show them to the model."""
-    return [_tool(tool) for tool in tools or ()]
+    """Convert tools for a ChatRequest, without unknown fields: templates would show them to the model.
+
+    A custom tool becomes a function with one string.
+    """
+    return [_tool(tool, f"tools[{index}].custom") for index, tool in enumerate(tools or ())]
 
 
-def _tool(tool: Tool) -> dict[str, Any]:
-    unknown: dict[str, Any] = dict.fromkeys(tool.model_extra or (), True)
-    unknown["function"] = set(tool.function.model_extra or ())
+def custom_names(tools: Sequence[Tool] | None) -> frozenset[str]:
+    """Return the names of the custom tools."""
+    return frozenset(tool.custom.name for tool in tools or () if tool.type == "custom" and tool.custom is not None)
+
+
+def _tool(tool: Tool, where: str) -> dict[str, Any]:
+    if tool.type == "custom" and tool.custom is not None:
+        function = custom_function(tool.custom.model_dump(exclude_unset=True), where)
+        return {"type": "function", "function": {"name": tool.custom.name, **function}}
+    unknown: dict[str, Any] = dict.fromkeys((*(tool.model_extra or ()), "custom"), True)
+    unknown["function"] = set((tool.function and tool.function.model_extra) or ())
     return tool.model_dump(by_alias=True, exclude_unset=True, exclude=unknown)
 
 

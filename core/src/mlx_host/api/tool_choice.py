@@ -43,7 +43,7 @@ def choose(choice: str | Mapping[str, Any] | None, tools: Sequence[Json]) -> Too
             if choice not in MODES:
                 raise _invalid(f"tool_choice must be {_listed(MODES)} or an object, got {choice!r}.")
             return tool_fields(MODES[choice], tools)
-        case {"type": "function"}:
+        case {"type": "function" | "custom"}:
             return tool_fields("required", tools, [_name(choice, "tool_choice")])
         case {"type": "allowed_tools"}:
             return _allowed(choice, tools)
@@ -83,7 +83,9 @@ def _name(choice: Any, path: str) -> str:
     match choice:
         case {"type": "function", "function": {"name": str(name)}} | {"type": "function", "name": str(name)}:
             return name
-        case {"type": str(kind)} if kind != "function":
+        case {"type": "custom", "custom": {"name": str(name)}} | {"type": "custom", "name": str(name)}:
+            return name
+        case {"type": str(kind)} if kind not in ("function", "custom"):
             raise _invalid(f"{path} is of type {kind!r}, which is not supported; use 'function'.")
     raise _invalid(f"{path} must be of type 'function' and have a name.")
 

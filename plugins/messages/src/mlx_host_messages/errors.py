@@ -19,6 +19,8 @@ ERROR_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
+# Codes that clients of threads read.
+DETAILS = ("thread_not_found",)
 FIELD_PATH = re.compile(r"^(messages|system|tools)(\[\d+\]|\.\w+)+")
 INDEX = re.compile(r"\[(\d+)\]")
 
@@ -26,7 +28,8 @@ INDEX = re.compile(r"\[(\d+)\]")
 def error_body(error: RequestError) -> dict[str, Any]:
     """Return the body of an error response; the error type depends on the status."""
     error_type = ERROR_TYPES.get(error.status, "api_error" if error.status >= 500 else "invalid_request_error")
-    return {"type": "error", "error": {"type": error_type, "message": _message(error)}}
+    details = {"details": {"error_code": error.code}} if error.code in DETAILS else {}
+    return {"type": "error", "error": {"type": error_type, "message": _message(error), **details}}
 
 
 def _message(error: RequestError) -> str:

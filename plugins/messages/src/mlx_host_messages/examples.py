@@ -21,7 +21,6 @@ RESPONSE = {
         "input_tokens": 37,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": 0,
-        "cached_input_tokens": 0,
         "output_tokens": 8,
         "output_tokens_details": {"thinking_tokens": 0},
     },

@@ -53,17 +53,12 @@ NEXT_STATE: Mapping[tuple[State, Action], State] = {
 }
 
 
-def usage_json(input_tokens: int, cached_tokens: int, output_tokens: int) -> dict[str, Any]:
-    """Return Anthropic's usage object.
-
-    `input_tokens` is the whole prompt, as in count_tokens and the other APIs. In Anthropic's API it excludes cached
-    tokens, and clients add both; so cached tokens are reported in a separate field, `cached_input_tokens`.
-    """
+def usage_json(prompt_tokens: int, cached_tokens: int, output_tokens: int) -> dict[str, Any]:
+    """Return Anthropic's usage object: `input_tokens` excludes cached tokens, and clients add both."""
     return {
-        "input_tokens": input_tokens,
+        "input_tokens": prompt_tokens - cached_tokens,
         "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "cached_input_tokens": cached_tokens,
+        "cache_read_input_tokens": cached_tokens,
         "output_tokens": output_tokens,
     }
 
@@ -78,9 +73,10 @@ class AnthropicMessageBuilder:
         message_id: The id of the message.
         model: The name of the model.
         max_tokens: The limit of the prepared request.
+        shows_thinking: Whether thinking blocks have text; without it, they only have a signature.
     """
 
-    def __init__(self, message_id: str, model: str, max_tokens: int | None) -> None:
+    def __init__(self, message_id: str, model: str, max_tokens: int | None, *, shows_thinking: bool = True) -> None:
         self.message: dict[str, Any] = {
             "id": message_id,
             "type": "message",
@@ -92,21 +88,26 @@ class AnthropicMessageBuilder:
             "usage": usage_json(0, 0, 0),
         }
         self._max_tokens = max_tokens
+        self._shows_thinking = shows_thinking
         self._state = State.PENDING
         self._choice = ChoiceCompleted(0, "stop")
         self._output = OutputCompleted(0, 0, 0)
         self._texts: list[str] = []
 
     @classmethod
-    def of(cls, reply: Reply[ChatEvent]) -> Self:
+    def of(cls, reply: Reply[ChatEvent], *, shows_thinking: bool = True) -> Self:
         """Return a builder for the message of a chat reply."""
         request = reply.request
         assert isinstance(request, ChatRequest)
-        return cls(request.id, reply.model.name, request.max_tokens)
+        return cls(request.id, reply.model.name, request.max_tokens, shows_thinking=shows_thinking)
 
     def add(self, events: Sequence[ChatEvent]) -> list[Event]:
         """Add a batch of chat events and return the stream events."""
         return [output for event in events for output in self._add(event)]
+
+    def add_block(self, block: dict[str, Any]) -> list[Event]:
+        """Add a complete content block and return its stream events."""
+        return [*self._close_block(), *self._open_block(block), *self._close_block()]
 
     def complete(self) -> list[Event]:
         """End the message after the last batch and return the remaining stream events."""
@@ -138,7 +139,8 @@ class AnthropicMessageBuilder:
                 yield self._add_text(text, {"type": "text_delta", "text": text})
             case Reasoning(text):
                 yield from self._open_block({"type": "thinking", "thinking": "", "signature": ""})
-                yield self._add_text(text, {"type": "thinking_delta", "thinking": text})
+                if self._shows_thinking:
+                    yield self._add_text(text, {"type": "thinking_delta", "thinking": text})
             case ToolCall(name, arguments, _, call_id):
                 yield from self._close_block()
                 yield from self._open_block({"type": "tool_use", "id": call_id, "name": name, "input": {}})
@@ -177,7 +179,7 @@ class AnthropicMessageBuilder:
         if self._state is not State.BLOCK_OPEN:
             return
         block = self._block
-        if block["type"] != "tool_use":
+        if block["type"] in ("text", "thinking"):
             block[block["type"]] = "".join(self._texts)
         if block["type"] == "thinking":
             block["signature"] = SIGNATURE

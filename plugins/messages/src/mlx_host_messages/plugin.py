@@ -21,6 +21,10 @@ class MessagesSettings(ApiSettings):
         description="Remove lines that clients change in every request, such as billing headers and token counts, from "
         "system prompts, because they prevent reuse of the prefix cache.",
     )
+    thread_store_entries: int = Field(
+        1000, ge=0, description="Maximum number of messages of threads in memory; the least recently used are evicted."
+    )
+    thread_store_mb: float = Field(100, ge=0, description="Maximum size of all messages of threads, in megabytes.")
 
 
 def create(service: Service, settings: MessagesSettings) -> Endpoints:

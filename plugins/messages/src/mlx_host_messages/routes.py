@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from mlx_host.api import Deadline, Endpoints, ModelStatus, Service
+from mlx_host.api import ChoiceCompleted, ChoiceDelta, Deadline, Endpoints, ModelStatus, OutputCompleted, Service
 from mlx_host.api.http import (
     EXPLANATION,
     JsonResponse,
@@ -18,15 +20,21 @@ from mlx_host.api.http import (
 )
 from mlx_host.api.text import ignored_by_model
 from mlx_host.errors import RequestError
+from mlx_host.events import Started
+from mlx_host.parsing import Content
 from mlx_host.requests import ChatRequest
 
+from mlx_host_messages.error_paths import OriginalPathsReply, with_original_paths
 from mlx_host_messages.errors import error_response
 from mlx_host_messages.examples import COUNT, REQUEST, RESPONSE, STREAM
+from mlx_host_messages.message_builder import AnthropicMessageBuilder
 from mlx_host_messages.plugin import MessagesSettings
-from mlx_host_messages.request import reasoning_limits, to_prompt, to_request
-from mlx_host_messages.response import MessageCollector, MessageEncoder
+from mlx_host_messages.request import ConvertedPrompt, reasoning_limits, to_request
+from mlx_host_messages.response import MessageCollector, MessageEncoder, Store, event_stream
 from mlx_host_messages.schema import CountTokensBody, MessagesBody
 from mlx_host_messages.system_prompt_normalizer import SystemPromptNormalizer
+from mlx_host_messages.threads import ThreadStore
+from mlx_host_messages.tools import HostedTool
 
 # The variables of the chat template by the fields that set each.
 VARIABLES = {"enable_thinking": ("thinking",), "reasoning_effort": ("output_config.effort",)}
@@ -38,6 +46,7 @@ class MessagesEndpoints(Endpoints):
     def __init__(self, service: Service, settings: MessagesSettings) -> None:
         self._service = service
         self._normalizes = settings.normalize_system_prompt
+        self._threads = ThreadStore(settings.thread_store_entries, settings.thread_store_mb * 1e6)
 
     def error(self, error: RequestError) -> Response:
         return error_response(error)
@@ -53,31 +62,70 @@ class MessagesEndpoints(Endpoints):
 
     async def messages(self, body: MessagesBody, http: Request) -> Response:
         """Create a message, streamed or not."""
+        new, body = body.messages, self._threads.resolve(body)
         normalize = SystemPromptNormalizer(self._normalizes)
-        request, stream = to_request(body, normalize), body.stream is True
-        reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
+        prompt = ConvertedPrompt(body, normalize)
+        store = partial(self._threads.add, body, new)
+        dropped = {*prompt.ignored, *normalize.ignored}
+        if (hosted := prompt.unavailable()) is not None:
+            headers = ignored_header(sorted({*body.ignored(), *dropped}))
+            return self._report_unavailable(body, http, prompt.id, hosted, store, headers)
+        request, stream = to_request(body, prompt), body.stream is True
+        try:
+            chat = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
+        except RequestError as error:
+            raise with_original_paths(error, prompt.conversation) from None
+        reply = OriginalPathsReply(chat, prompt.conversation)
         prepared = reply.request
         assert isinstance(prepared, ChatRequest)
         ignored = ignored_by_model(body, prepared, reply.model, VARIABLES, reasoning_limits(body))
-        headers = ignored_header(sorted([*ignored, *normalize.ignored]))
-        return await respond(http, reply, MessageEncoder(reply) if stream else MessageCollector(reply), headers)
+        shows_thinking = body.thinking is None or body.thinking.display != "omitted"
+        builder = AnthropicMessageBuilder.of(reply, shows_thinking=shows_thinking)
+        output = MessageEncoder(builder, store) if stream else MessageCollector(builder, store)
+        return await respond(http, reply, output, ignored_header(sorted({*ignored, *dropped})))
+
+    def _report_unavailable(
+        self, body: MessagesBody, http: Request, id: str, hosted: HostedTool, store: Store, headers: dict[str, str]
+    ) -> Response:
+        """Return a message in which a hosted tool, the only one that the model could use, is unavailable."""
+        model = self._service.model(body.model or "", caller(http))
+        builder = AnthropicMessageBuilder(id, model.name, body.max_tokens)
+        events = [
+            *builder.add([Started(prompt_tokens=0)]),
+            *builder.add_block(hosted.use),
+            *builder.add_block(hosted.result),
+            *builder.add([ChoiceDelta(0, [Content(hosted.text)]), ChoiceCompleted(0, "stop")]),
+            *builder.add([OutputCompleted(0, 0, 0)]),
+            *builder.complete(),
+        ]
+        store(builder.message)
+        response = event_stream(events) if body.stream is True else JsonResponse(builder.message)
+        response.headers.update(headers)
+        return response
 
     async def explain(self, body: MessagesBody, http: Request) -> Response:
         """Explain how a message would be created."""
+        body = self._threads.resolve(body)
         normalize = SystemPromptNormalizer(self._normalizes)
-        request = to_request(body, normalize)
+        prompt = ConvertedPrompt(body, normalize)
 
         def ignored(request: ChatRequest, model: ModelStatus) -> list[str]:
             fields = ignored_by_model(body, request, model, VARIABLES, reasoning_limits(body))
-            return sorted([*fields, *normalize.ignored])
+            return sorted({*fields, *prompt.ignored, *normalize.ignored})
 
-        return await explain(self._service, http, request, ignored)
+        return await explain(self._service, http, to_request(body, prompt), ignored)
 
     async def count_tokens(self, body: CountTokensBody, http: Request) -> Response:
         """Count the tokens of a request's prompt."""
+        body = self._threads.resolve(body)
         normalize = SystemPromptNormalizer(self._normalizes)
-        request = to_prompt(body, normalize)
+        prompt = ConvertedPrompt(body, normalize)
+        request = prompt.request()
         ignored = ignored_by_model(body, request, self._service.model(request.model, caller(http)), VARIABLES)
-        counting = self._service.count_tokens(request, caller=caller(http))
-        count = await while_connected(http.receive, counting)
-        return JsonResponse({"input_tokens": count}, headers=ignored_header(sorted([*ignored, *normalize.ignored])))
+        try:
+            counting = self._service.count_tokens(request, caller=caller(http))
+            count = await while_connected(http.receive, counting)
+        except RequestError as error:
+            raise with_original_paths(error, prompt.conversation) from None
+        headers = ignored_header(sorted({*ignored, *prompt.ignored, *normalize.ignored}))
+        return JsonResponse({"input_tokens": count}, headers=headers)

@@ -6,11 +6,14 @@ Content blocks and tools are validated on conversion, with clearer messages than
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from mlx_host.api.http import ByType, KnownFields
 from mlx_host.api.text import SamplingBody, TemplateKwargs, Tokens
 from pydantic import BaseModel, ConfigDict, Field
+
+from mlx_host_messages.client_tools import is_client_tool, is_hosted
 
 Block = dict[str, Any]
 
@@ -22,24 +25,51 @@ _SOURCES = {
     "text": KnownFields("type", "media_type", "data"),
     "content": KnownFields("type", content=BLOCK_FIELDS),
 }
+
+
+class _ToolFields(ByType):
+    """The fields of tools with an input_schema, and of the tools that Anthropic defines and clients run."""
+
+    CUSTOM = KnownFields("type", "name", "description", "input_schema", "strict", "defer_loading", "input_examples")
+    CLIENT = KnownFields(
+        *("type", "name", "strict", "defer_loading", "display_width_px", "display_height_px", "enable_zoom"),
+        # Read by the clients that run these tools.
+        *("display_number", "max_characters"),
+    )
+
+    def of(self, value: Mapping[str, Any]) -> KnownFields | None:
+        if is_client_tool(value):
+            return self.CLIENT
+        return None if is_hosted(value) else self.CUSTOM
+
+
+TOOL_FIELDS = _ToolFields({})
+_CHANGED_TOOL = KnownFields(
+    "type", "name", "tool_name", "input_schema", "description", "strict", definition=TOOL_FIELDS
+)
 _BLOCKS |= {
     "text": KnownFields("type", "text"),
     "image": KnownFields("type", source=ByType(_SOURCES)),
-    "document": KnownFields("type", source=ByType(_SOURCES)),
+    "document": KnownFields("type", "title", "context", source=ByType(_SOURCES)),
     "search_result": KnownFields("type", "title", "source", content=BLOCK_FIELDS),
     "thinking": KnownFields("type", "thinking"),
-    "redacted_thinking": KnownFields("type"),
     "tool_use": KnownFields("type", "id", "name", "input"),
-    "tool_result": KnownFields("type", "tool_use_id", content=BLOCK_FIELDS),
+    "server_tool_use": KnownFields("type", "id", "name", "input"),
+    "mcp_tool_use": KnownFields("type", "id", "name", "input"),
+    "tool_result": KnownFields("type", "tool_use_id", "is_error", content=BLOCK_FIELDS),
+    "tool_reference": KnownFields("type", "tool_name"),
+    "tool_addition": KnownFields("type", tool=_CHANGED_TOOL, tools=_CHANGED_TOOL),
+    "tool_removal": KnownFields("type", tool=_CHANGED_TOOL, tools=_CHANGED_TOOL),
+    "compaction": KnownFields("type", "content", tool_changes=BLOCK_FIELDS),
 }
-TOOL_FIELDS = ByType({"custom": KnownFields("type", "name", "description", "input_schema", "strict")}, "custom")
 
 
 class AnthropicMessage(BaseModel):
     model_config = ConfigDict(extra="allow")
 
-    role: Literal["user", "assistant", "system"]
-    content: Annotated[str | list[Block], BLOCK_FIELDS]
+    role: str
+    content: Annotated[str | list[Any] | None, BLOCK_FIELDS] = None
+    clear_at: str | None = None
 
 
 class ThinkingConfig(BaseModel):
@@ -47,6 +77,16 @@ class ThinkingConfig(BaseModel):
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
     budget_tokens: Tokens | None = None
+    display: str | None = None
+
+
+class ThreadConfig(BaseModel):
+    """A conversation that the server stores: begin one, or continue after a stored message."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: Literal["create", "continue"]
+    previous_message_id: str | None = None
 
 
 class AnthropicToolChoice(BaseModel):
@@ -76,7 +116,7 @@ class PromptBody(SamplingBody):
 
     model: str | None = None
     messages: Annotated[list[AnthropicMessage], Field(min_length=1)]
-    system: Annotated[str | list[Block] | None, BLOCK_FIELDS] = None
+    system: Annotated[str | list[Any] | None, BLOCK_FIELDS] = None
     tools: Annotated[list[dict[str, Any]] | None, TOOL_FIELDS] = None
     tool_choice: AnthropicToolChoice | None = None
     thinking: ThinkingConfig | None = None
@@ -84,17 +124,25 @@ class PromptBody(SamplingBody):
     output_format: OutputFormat | None = None
     thinking_token_budget: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
     chat_template_kwargs: TemplateKwargs | None = None
+    thread: ThreadConfig | None = None
+
+    # Rejected: the response would have another form.
+    compaction: dict[str, Any] | None = None
 
     def ignored(self) -> list[str]:
         """Return the paths of fields that are set and have no effect, with any model."""
-        builtin = {f"tools.{tool['type']}" for tool in self.tools or () if is_builtin(tool)}
+        hosted = {f"tools.{tool['type']}" for tool in self.tools or () if is_hosted(tool)}
         # "adaptive" is the default: the model decides.
         thinking, unused = self.thinking, []
         if thinking is not None and thinking.type == "between_tools":
             unused.append("thinking.type")
         if thinking is not None and thinking.type != "enabled" and thinking.budget_tokens is not None:
             unused.append("thinking.budget_tokens")
-        return sorted([*super().ignored(), *builtin, *unused])
+        if thinking is not None and thinking.display not in (None, "omitted", "summarized"):
+            unused.append("thinking.display")
+        if self.thread is not None and self.thread.type == "create" and self.thread.previous_message_id is not None:
+            unused.append("thread.previous_message_id")
+        return sorted([*super().ignored(), *hosted, *unused])
 
 
 class CountTokensBody(PromptBody):
@@ -119,8 +167,3 @@ class MessagesBody(PromptBody):
 
     def ignored(self) -> list[str]:
         return sorted([*super().ignored(), *(["stop_sequences"] if "" in (self.stop_sequences or ()) else [])])
-
-
-def is_builtin(tool: dict[str, Any]) -> bool:
-    """Return whether Anthropic defines the tool or runs it on its servers."""
-    return isinstance(tool.get("type"), str) and tool["type"] != "custom"

@@ -6,12 +6,13 @@ Source: the OpenAI SDK's `types/chat/chat_completion.py` and `chat_completion_ch
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 from fastapi.responses import Response
 
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, Reply, VisiblePart
+from mlx_host.api.custom_tools import custom_input
 from mlx_host.api.http import Collector, Encoder, JsonResponse, dumps
 from mlx_host.api.text import StreamOptions, logprobs_json, usage_json, usage_so_far
 from mlx_host.events import Logprobs, Started
@@ -39,10 +40,18 @@ def choice_count(reply: Reply[ChatEvent]) -> int:
     return reply.request.n
 
 
-class ChoiceBuilder:
-    """Builds one choice of a non-streaming response."""
+def call_json(call: ToolCall, custom: Container[str]) -> dict[str, Any]:
+    """Return a tool call; `custom` are the names of the custom tools, which take free text."""
+    if call.name in custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": custom_input(call.arguments)}}
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
-    def __init__(self) -> None:
+
+class ChoiceBuilder:
+    """Builds one choice of a non-streaming response; `custom` are the names of the custom tools."""
+
+    def __init__(self, custom: Container[str] = ()) -> None:
+        self._custom = custom
         self.finish_reason: str | None = None
         self._content: list[str] = []
         self._reasoning: list[str] = []
@@ -56,9 +65,8 @@ class ChoiceBuilder:
                     self._content.append(text)
                 case Reasoning(text):
                     self._reasoning.append(text)
-                case ToolCall(name, arguments, _, id):
-                    call = {"id": id, "type": "function", "function": {"name": name, "arguments": arguments}}
-                    self._calls.append(call)
+                case ToolCall():
+                    self._calls.append(call_json(part, self._custom))
         self._logprobs += delta.logprobs
 
     def json(self, index: int) -> dict[str, Any]:
@@ -79,9 +87,9 @@ class ChoiceBuilder:
 class CompletionCollector(Collector[ChatEvent]):
     """Builds a plain chat completion."""
 
-    def __init__(self, reply: Reply[ChatEvent]) -> None:
+    def __init__(self, reply: Reply[ChatEvent], custom: Container[str] = ()) -> None:
         self._envelope = Envelope(reply)
-        self._choices = [ChoiceBuilder() for _ in range(choice_count(reply))]
+        self._choices = [ChoiceBuilder(custom) for _ in range(choice_count(reply))]
         self._usage = OutputCompleted(0, 0, 0)
 
     def add(self, events: Sequence[ChatEvent]) -> None:
@@ -107,7 +115,8 @@ class ChunkEncoder(Encoder[ChatEvent]):
     The JSON that all chunks share is serialized once: only the text is serialized for each chunk.
     """
 
-    def __init__(self, reply: Reply[ChatEvent], options: StreamOptions) -> None:
+    def __init__(self, reply: Reply[ChatEvent], options: StreamOptions, custom: Container[str] = ()) -> None:
+        self._custom = custom
         n = choice_count(reply)
         self._reply = reply
         self._include_usage = include_usage = options.include_usage is True
@@ -154,9 +163,11 @@ class ChunkEncoder(Encoder[ChatEvent]):
             case ToolCall(name, arguments, _, id):
                 index = self._calls[choice]
                 self._calls[choice] += 1
-                function = {"name": name, "arguments": ""}
-                yield {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
-                yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
+                kind, text, value = "function", "arguments", arguments
+                if name in self._custom:
+                    kind, text, value = "custom", "input", custom_input(arguments)
+                yield {"tool_calls": [{"index": index, "id": id, "type": kind, kind: {"name": name, text: ""}}]}
+                yield {"tool_calls": [{"index": index, kind: {text: value}}]}
 
     def _chunk(
         self,

@@ -10,6 +10,7 @@ from mlx_host._apis.chat.request import to_request
 from mlx_host._apis.chat.response import ChunkEncoder, CompletionCollector
 from mlx_host._apis.chat.schema import ChatBody
 from mlx_host.api import Deadline, Endpoints, ModelStatus, Service
+from mlx_host.api.chat_messages import custom_names
 from mlx_host.api.http import EXPLANATION, caller, examples, explain, ignored_header, new_router, respond
 from mlx_host.api.text import StreamOptions, ignored_by_model
 from mlx_host.requests import ChatRequest
@@ -41,9 +42,10 @@ class ChatEndpoints(Endpoints):
             request, stream = to_request(body), body.stream is True
             reply = self._service.chat(request, caller=caller(http), deadline=Deadline.of(stream=stream))
             headers = ignored_header(ignored_by_model(body, request, reply.model, VARIABLES, body.reasoning_limits()))
+            options, custom = body.stream_options or StreamOptions(), custom_names(body.tools)
             if not stream:
-                return await respond(http, reply, CompletionCollector(reply), headers)
-            return await respond(http, reply, ChunkEncoder(reply, body.stream_options or StreamOptions()), headers)
+                return await respond(http, reply, CompletionCollector(reply, custom), headers)
+            return await respond(http, reply, ChunkEncoder(reply, options, custom), headers)
 
         @router.post("/v1/explain", response_model=None, **examples(REQUEST, EXPLANATION))
         async def explain_chat(body: ChatBody, http: Request) -> Response:

@@ -1,4 +1,4 @@
-"""GET /, /docs and /openapi.json."""
+"""GET and HEAD /, and GET /docs and /openapi.json."""
 
 from __future__ import annotations
 
@@ -49,6 +49,8 @@ class HomeEndpoints(Endpoints):
     def router(self) -> APIRouter:
         router = new_router()
         router.get("/", response_model=None, **examples(response=HOME_EXAMPLE))(self.home)
+        # Claude Code asks whether the server is reachable.
+        router.head("/", response_model=None, include_in_schema=False)(self.home)
         router.get("/docs", response_class=HTMLResponse)(self.docs)
         router.get("/docs/{name}", response_model=None, include_in_schema=False)(self.asset)
         router.get("/openapi.json", **examples(response={"openapi": "3.1.0", "paths": {}}))(self.document)

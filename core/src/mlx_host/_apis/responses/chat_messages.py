@@ -14,7 +14,8 @@ from typing import Any
 
 from mlx_host._apis.responses import opaque
 from mlx_host._apis.responses.items import Item, chat_part, normalize_items
-from mlx_host._apis.responses.tools import TOOL_SEARCH, ToolCatalog, custom_arguments
+from mlx_host._apis.responses.tools import TOOL_SEARCH, ToolCatalog
+from mlx_host.api.custom_tools import custom_arguments
 from mlx_host.api.http import dumps
 from mlx_host.errors import InvalidRequestError, RequestError
 

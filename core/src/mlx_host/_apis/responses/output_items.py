@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from mlx_host._apis.responses import opaque
 from mlx_host._apis.responses.items import Item, new_id
-from mlx_host._apis.responses.tools import ToolOrigin, custom_input
+from mlx_host._apis.responses.tools import ToolOrigin
+from mlx_host.api.custom_tools import custom_input
 from mlx_host.api.openai_format import logprobs_json
 from mlx_host.events import Logprobs
 from mlx_host.parsing import ToolCall

@@ -7,18 +7,16 @@ Source: the OpenAI SDK's `types/responses/tool_param.py`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mlx_host.api.custom_tools import custom_function
 from mlx_host.errors import InvalidRequestError
 
 Json = dict[str, Any]
 Kind = Literal["function", "custom", "tool_search"]
 
-# The parameter of a custom tool, which takes free text.
-INPUT = "input"
 TOOL_SEARCH = "tool_search"
 SEARCH_PARAMETERS: Json = {
     "type": "object",
@@ -127,7 +125,7 @@ class ToolCatalog:
         match kind:
             case "function" | "custom":
                 name = _required_name(tool, where)
-                function = _function(tool, where) if kind == "function" else _custom(tool, where)
+                function = _function(tool, where) if kind == "function" else custom_function(tool, where)
                 if (
                     kind == "custom"
                     and "strict" not in function
@@ -172,21 +170,6 @@ class ToolCatalog:
             self.ignored.append(name)
 
 
-def custom_arguments(text: str) -> str:
-    """Return the arguments of the function that stands for a custom tool."""
-    return json.dumps({INPUT: text}, ensure_ascii=False)
-
-
-def custom_input(arguments: str) -> str:
-    """Return the input of a custom tool from the arguments of its function; arguments of another form unchanged."""
-    try:
-        value = json.loads(arguments)
-    except ValueError:
-        return arguments
-    given = value.get(INPUT) if isinstance(value, dict) else None
-    return given if isinstance(given, str) else arguments
-
-
 def _joined(namespace: str, name: str) -> str:
     # The form in which MCP clients name the tools of a server.
     return name if not namespace else f"{namespace}__{name}"
@@ -214,32 +197,3 @@ def _function(tool: Mapping[str, Any], where: str) -> Json:
             raise InvalidRequestError(f"{where}.{key} must be {expected}.", param=f"{where}.{key}")
     # OpenAI's default of `strict` is true. Here it is false, because not every schema can be enforced.
     return {key: tool[key] for key in ("description", "parameters", "strict") if tool.get(key) is not None}
-
-
-def _custom(tool: Mapping[str, Any], where: str) -> Json:
-    """Return a function with one string, which conforms to the tool's grammar if it has one."""
-    description = tool.get("description")
-    if not isinstance(description, str | None):
-        raise InvalidRequestError(f"{where}.description must be a string.", param=f"{where}.description")
-    format = tool.get("format") or {"type": "text"}
-    schema: Json = {"type": "string"}
-    texts = [description] if description else []
-    strict: Json = {}
-    match format:
-        case {"type": "text"}:
-            pass
-        case {"type": "grammar", "syntax": "regex", "definition": str(definition)}:
-            schema["pattern"] = f"^(?:{definition})$"
-            texts.append(f"The input must match this regular expression:\n{definition}")
-            strict = {"strict": True}
-        case {"type": "grammar", "syntax": "lark", "definition": str(definition)}:
-            # The text of the grammar cannot be embedded in that of a JSON string, so it only informs the model.
-            texts.append(f"The input must conform to this Lark grammar:\n{definition}")
-        case _:
-            raise InvalidRequestError(
-                f"{where}.format must be of type 'text', or of type 'grammar' with a syntax ('lark' or 'regex') and a "
-                "definition.",
-                param=f"{where}.format",
-            )
-    parameters = {"type": "object", "properties": {INPUT: schema}, "required": [INPUT], "additionalProperties": False}
-    return {"description": "\n\n".join(texts), "parameters": parameters, **strict}
