@@ -27,6 +27,7 @@ def to_request(body: MessagesBody, normalize: Callable[[str], str]) -> ChatReque
     """Convert a body. Raises InvalidRequestError for unsupported fields."""
     return ChatRequest(
         **_prompt(body, normalize),
+        stream_tool_arguments=body.stream is True,
         parallel_tool_calls=body.tool_choice is None or body.tool_choice.disable_parallel_tool_use is not True,
         sampling=body.sampling(),
         max_tokens=body.max_tokens,

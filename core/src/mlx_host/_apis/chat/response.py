@@ -15,7 +15,7 @@ from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputComplete
 from mlx_host.api.http import Collector, Encoder, JsonResponse, dumps
 from mlx_host.api.text import StreamOptions, logprobs_json, usage_json, usage_so_far
 from mlx_host.events import Logprobs, Started
-from mlx_host.parsing import Content, Reasoning, ToolCall
+from mlx_host.parsing import Content, Reasoning, ToolCall, ToolCallDelta
 from mlx_host.requests import ChatRequest
 
 DONE = "[DONE]"
@@ -130,7 +130,10 @@ class ChunkEncoder(Encoder[ChatEvent]):
                 case ChoiceDelta(choice, [Content(text)], ()):
                     out.append(f'{self._heads[choice]}{{"content":{dumps(text)}}}{self._plain}')
                 case ChoiceDelta(choice, parts, logprobs):
-                    deltas = [delta for part in parts for delta in self._deltas(choice, part)] or [{"content": ""}]
+                    deltas = [delta for part in parts for delta in self._deltas(choice, part)]
+                    if not parts:
+                        # Log-probabilities of tokens without text.
+                        deltas = [{"content": ""}]
                     for number, delta in enumerate(deltas):
                         out.append(self._chunk(choice, delta, logprobs=logprobs if number == 0 else ()))
                 case ChoiceCompleted(choice, reason):
@@ -151,12 +154,15 @@ class ChunkEncoder(Encoder[ChatEvent]):
                 yield {"content": text}
             case Reasoning(text):
                 yield {"reasoning_content": text}
-            case ToolCall(name, arguments, _, id):
-                index = self._calls[choice]
-                self._calls[choice] += 1
-                function = {"name": name, "arguments": ""}
-                yield {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
-                yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
+            case ToolCall(name, arguments, _, id) | ToolCallDelta(arguments, name, id):
+                if name:
+                    self._calls[choice] += 1
+                index = self._calls[choice] - 1
+                if name:
+                    function = {"name": name, "arguments": ""}
+                    yield {"tool_calls": [{"index": index, "id": id, "type": "function", "function": function}]}
+                if arguments:
+                    yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
     def _chunk(
         self,
