@@ -22,11 +22,15 @@ from rich.table import Table
 
 CHUNK_LENGTH = 4
 SHORT, LONG = 100_000, 1_000_000
+STREAMED = "one huge argument, streamed"
 WORDS = "The quick brown fox < jumps > over the {lazy} dog [1], and then some. "
 
 
 def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]]:
-    """Yield name, text and sample: prose, the family's samples joined, and a call with one huge argument."""
+    """Yield name, text and sample: prose, the family's samples joined, and a call with one huge argument.
+
+    The last text is parsed twice, the second time with streamed arguments.
+    """
     known = load_samples(parser)
     any_sample = next((sample for sample in known if sample.tools), known[0])
     yield "prose", (WORDS * (length // len(WORDS) + 1))[:length], any_sample
@@ -35,25 +39,24 @@ def texts(parser: type[Parser], length: int) -> Iterator[tuple[str, str, Sample]
     for sample in known:
         calls = [part for part in parse(parser, sample, [sample.text]) if isinstance(part, ToolCall)]
         if len(calls) == 1 and "Oslo" in calls[0].source:
-            yield (
-                "one huge argument",
-                sample.text.replace("Oslo", (WORDS * (length // len(WORDS) + 1))[:length]),
-                sample,
-            )
+            text = sample.text.replace("Oslo", (WORDS * (length // len(WORDS) + 1))[:length])
+            yield "one huge argument", text, sample
+            yield STREAMED, text, sample
             return
 
 
-def parse(parser: type[Parser], sample: Sample, chunks: list[str]) -> list[Part]:
+def parse(parser: type[Parser], sample: Sample, chunks: list[str], *, stream: bool = False) -> list[Part]:
     """Return the parts of the chunks, parsed with the sample's prompt and tools."""
     instance = parser(generation_prompt=sample.generation_prompt, tools=sample.tools)
+    instance.stream_arguments = stream
     return [part for chunk in chunks for part in instance.feed(chunk)] + instance.finish()
 
 
-def seconds(parser: type[Parser], sample: Sample, text: str) -> float:
+def seconds(parser: type[Parser], sample: Sample, text: str, *, stream: bool) -> float:
     """Return the CPU time of parsing the text once."""
     chunks = [text[at : at + CHUNK_LENGTH] for at in range(0, len(text), CHUNK_LENGTH)]
     begin = time.process_time()
-    parse(parser, sample, chunks)
+    parse(parser, sample, chunks, stream=stream)
     return time.process_time() - begin
 
 
@@ -69,7 +72,11 @@ def main() -> None:
     for name in track(chosen, console=Console(stderr=True)):
         parser = installed[name]
         for (what, short, sample), (_, long, _) in zip(texts(parser, SHORT), texts(parser, LONG), strict=True):
-            rounds = [(seconds(parser, sample, short), seconds(parser, sample, long)) for _ in range(options.rounds)]
+            stream = what == STREAMED
+            rounds = [
+                (seconds(parser, sample, short, stream=stream), seconds(parser, sample, long, stream=stream))
+                for _ in range(options.rounds)
+            ]
             ratio = statistics.median(long_time / short_time for short_time, long_time in rounds)
             each = statistics.median(long_time for _, long_time in rounds) / (len(long) / CHUNK_LENGTH)
             table.add_row(name, what, f"{ratio:.1f}", f"{each * 1e6:.1f}")

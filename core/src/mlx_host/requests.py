@@ -125,6 +125,8 @@ class ChatRequest(GenerationRequest):
     `continue_final_message`, the prompt ends with the text of the last message, which is from the assistant and has no
     calls, and the output continues it; models that support this name it in `Model.supported_parameters`.
 
+    With `stream_tool_arguments`, which APIs set for streams, the reply may contain ToolCallDelta parts.
+
     The host sets `reasoning_markup` if a parser extracts the model's reasoning, and `call_notation` if one extracts its
     calls.
     """
@@ -140,6 +142,7 @@ class ChatRequest(GenerationRequest):
     max_reasoning_tokens: int | None = None
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    stream_tool_arguments: bool = False
     reasoning_markup: ReasoningMarkup | None = None
     call_notation: CallNotation | None = None
 

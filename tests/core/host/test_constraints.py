@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from mlx_host._apis.chat.schema import ChatBody
-from mlx_host._host.constraints import with_constraint
+from mlx_host._host.constraints import streams_arguments, with_constraint
 from mlx_host._host.parser_selection import ParserSelection
 from mlx_host.api import ModelState, ModelStatus
 from mlx_host.api.text import ignored_by_model
@@ -272,3 +272,28 @@ def test_reasoning_is_allowed_only_if_the_chat_template_supports_it() -> None:
     assert not thinks("<|im_start|>{{ message }}")
     # Unknown.
     assert thinks(None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "streams"),
+    [
+        ({}, False),
+        ({"tool_choice": "required"}, True),
+        ({"allowed_tools": ["f"]}, True),
+        ({"output_format": FORM}, True),
+        ({"tools": [tool("f"), tool("g", strict=True)]}, True),
+        ({"tool_choice": "required", "stream_tool_arguments": False}, False),
+        ({"output_format": FORM, "tools": []}, False),
+    ],
+)
+def test_arguments_are_streamed_if_a_grammar_constrains_them(fields: dict[str, Any], streams: bool) -> None:
+    request = replace(ask(tools=[tool("f"), tool("g")], stream_tool_arguments=True), **fields)
+    info = Capabilities((ChatRequest,), 1, None, None, True)
+    assert streams_arguments(request, info, BOTH) is streams
+
+
+def test_all_arguments_are_streamed_if_configured() -> None:
+    parsers = replace(BOTH, stream_arguments=True)
+    info = Capabilities((ChatRequest,), 1, None, None, False)
+    assert streams_arguments(ask(tools=[tool("f")], stream_tool_arguments=True), info, parsers)
+    assert not streams_arguments(ask(tools=[tool("f")]), info, parsers)

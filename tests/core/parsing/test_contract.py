@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -20,6 +21,7 @@ from mlx_host.parsing import (
     Reasoning,
     TaggedCalls,
     ToolCall,
+    ToolCallDelta,
     ToolChoice,
     ToolFunction,
     tool_functions,
@@ -154,6 +156,25 @@ class WritesNothing(Notes):
         return []
 
 
+class StreamsOtherArguments(Notes):
+    """Streams each fragment without its spaces."""
+
+    def feed(self, text: str) -> list[Part]:
+        parts = super().feed(text)
+        return [
+            replace(part, arguments=part.arguments.replace(" ", "")) if isinstance(part, ToolCallDelta) else part
+            for part in parts
+        ]
+
+
+class StreamsNothing(Notes):
+    """Ignores `stream_arguments`."""
+
+    def feed(self, text: str) -> list[Part]:
+        self.stream_arguments = False
+        return super().feed(text)
+
+
 @pytest.fixture(autouse=True)
 def skip_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shrinking failing examples takes most of the time and is not needed here."""
@@ -183,6 +204,8 @@ def skip_shrinking(monkeypatch: pytest.MonkeyPatch) -> None:
         (ConstrainsToOtherCalls, "test_the_grammar_matches_written_calls"),
         (ConstrainsSingleCallsOnly, "test_the_grammar_matches_written_calls"),
         (WritesNothing, "test_the_grammar_matches_written_calls"),
+        (StreamsOtherArguments, "test_streamed_arguments_are_those_of_the_call"),
+        (StreamsNothing, "test_strings_are_streamed_as_they_grow"),
     ],
 )
 def test_contract_detects_broken_parser(broken: type[Tagged | Notes], test: str) -> None:

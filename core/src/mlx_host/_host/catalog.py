@@ -150,4 +150,5 @@ def select_parsers(plugins: Plugins, settings: ModelSettings) -> ParserSelection
         tools=find("tool_call_parser", settings.tool_call_parser) or both,
         auto_tools=settings.enable_auto_tool_choice,
         repair_calls=settings.repair_tool_calls,
+        stream_arguments=settings.stream_tool_arguments,
     )

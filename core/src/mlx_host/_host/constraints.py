@@ -53,6 +53,24 @@ def enforces_tool_schemas(info: Capabilities, parsers: ParserSelection) -> bool:
     return info.structured_outputs and parsers.tools is not None
 
 
+def streams_arguments(request: ChatRequest, info: Capabilities, parsers: ParserSelection) -> bool:
+    """Whether the arguments of tool calls are streamed: if the API can, and a grammar constrains them or all are."""
+    if not request.stream_tool_arguments or not request.tools or parsers.tools is None:
+        return False
+    return parsers.stream_arguments or _constrains_calls(request, info, parsers)
+
+
+def _constrains_calls(request: ChatRequest, info: Capabilities, parsers: ParserSelection) -> bool:
+    """Whether the output has a grammar that contains the calls."""
+    return (
+        request.tool_choice == "required"
+        or request.allowed_tools is not None
+        or request.output_format is not None
+        # SDKs set `strict` by default, so it has no effect if it cannot be enforced.
+        or (enforces_tool_schemas(info, parsers) and any(map(is_strict, request.tools)))
+    )
+
+
 def _chat_constraint(
     request: ChatRequest, model: str, info: Capabilities, parsers: ParserSelection
 ) -> Constraint | None:
@@ -68,10 +86,7 @@ def _chat_constraint(
                 "of its model family; `mlx-host parsers` lists them.",
                 param="tool_choice",
             )
-    elif request.output_format is None and not (
-        enforces_tool_schemas(info, parsers) and any(map(is_strict, request.tools))
-    ):
-        # SDKs set `strict` by default, so it has no effect if it cannot be enforced.
+    if not _constrains_calls(request, info, parsers):
         return None
     # Clients that force a function by name expect one call.
     is_named = required and allowed is not None and len(allowed) == 1

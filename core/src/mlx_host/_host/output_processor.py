@@ -3,7 +3,7 @@
 States of a choice, see ChoiceState:
 
     state      output                                           next state
-    OPEN       text is parsed and emitted                       CALLED by a tool call, if only one is allowed;
+    OPEN       text is parsed and emitted                       CALLED by a complete tool call, if only one is allowed;
                                                                 STOPPED by a stop string in the content;
                                                                 FINISHED by ChoiceFinished or Finished
     CALLED     the rest of the batch is discarded               FINISHED at once, with finish reason "tool_calls"
@@ -16,6 +16,7 @@ The output is finished when every choice is. A choice that is FINISHED has been 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from mlx_host._engine.stop_strings import StopMatcher
 from mlx_host._host.logprob_alignment import LogprobAligner
@@ -24,7 +25,16 @@ from mlx_host._host.parser_selection import ParserSelection
 from mlx_host._host.unparsed_markup import MarkupSignatures, UnparsedMarkupDetector
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, FinishReason, OutputCompleted, VisiblePart
 from mlx_host.events import ChoiceFinished, Event, Finished, Logprobs, Progress, Started, StopReason, TextDelta
-from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall, replace_escaped_surrogates
+from mlx_host.parsing import (
+    Content,
+    Marker,
+    Parser,
+    Part,
+    Reasoning,
+    ToolCall,
+    ToolCallDelta,
+    replace_escaped_surrogates,
+)
 from mlx_host.requests import ChatRequest, Json
 
 # A visible part, and the log-probabilities of its tokens if it is content.
@@ -63,6 +73,7 @@ class ChoiceState:
         self._pending_tokens = 0
         self._tool_names = tool_names
         self._call_ids: set[str] = set()
+        self._call_name = ""
         self._parser = parser
         self._new_call_id = new_call_id
         self._matcher = StopMatcher(stops, include=include_stop) if stops else None
@@ -137,16 +148,24 @@ class ChoiceState:
                 continue
             self._in_content = False
             output += self._flush()
-            if isinstance(part, ToolCall):
-                self.has_tool_calls = True
-                if part.repaired:
-                    self.repaired_calls.append(part.name)
-                if part.name not in self._tool_names:
-                    self.unknown_calls.append(part.name)
-                arguments = replace_escaped_surrogates(part.arguments)
-                part = ToolCall(part.name, arguments, part.source, self._id(part))
-            output.append((part, ()))
+            output.append((self._call(part) if isinstance(part, ToolCall | ToolCallDelta) else part, ()))
         return output
+
+    def _call(self, part: ToolCall | ToolCallDelta) -> ToolCall | ToolCallDelta:
+        """Return a call, or a fragment of one, for clients, and keep account of it."""
+        arguments = replace_escaped_surrogates(part.arguments)
+        if part.name:
+            self._call_name = part.name
+            if part.name not in self._tool_names:
+                self.unknown_calls.append(part.name)
+        if part.repaired:
+            self.repaired_calls.append(self._call_name)
+        if isinstance(part, ToolCall):
+            self.has_tool_calls = True
+            return ToolCall(part.name, arguments, part.source, self._id(part.id))
+        # A call that was cut off is not one that clients should execute.
+        self.has_tool_calls = self.has_tool_calls or part.state == "completed"
+        return replace(part, arguments=arguments, id=self._id(part.id) if part.name else None)
 
     def _content(self, part: Content) -> Iterator[Output]:
         for text, logprobs in [(part.text, ())] if self._aligner is None else self._aligner.take(part.text):
@@ -177,19 +196,19 @@ class ChoiceState:
                 logprobs[-1] += part_logprobs
             elif isinstance(part, Reasoning) and isinstance(last, Reasoning):
                 parts[-1] = Reasoning(last.text + part.text)
-            elif isinstance(part, ToolCall) or part.text or part_logprobs:
+            elif isinstance(part, ToolCall | ToolCallDelta) or part.text or part_logprobs:
                 parts.append(part)
                 logprobs.append(part_logprobs)
         if any(logprobs):
             return [
-                ChoiceDelta(self.index, [part] if part.source else [], each)
+                ChoiceDelta(self.index, [] if isinstance(part, Content) and not part.text else [part], each)
                 for part, each in zip(parts, logprobs, strict=True)
             ]
         return [ChoiceDelta(self.index, parts)] if parts else []
 
-    def _id(self, call: ToolCall) -> str:
+    def _id(self, generated: str | None) -> str:
         # Clients match results to calls by id, and models may generate an id twice.
-        id = call.id if call.id and call.id not in self._call_ids else self._new_call_id()
+        id = generated if generated and generated not in self._call_ids else self._new_call_id()
         self._call_ids.add(id)
         return id
 
@@ -198,11 +217,20 @@ class OutputProcessor:
     """Converts batches of a model's events to batches of chat events.
 
     `warning` reports unparsed markup, repaired calls and calls of unknown functions; `has_unparsed_markup` and
-    `repaired_calls` are for the metrics. `finished` is whether every choice is.
+    `repaired_calls` are for the metrics. `finished` is whether every choice is. With `stream_arguments` there may be
+    ToolCallDelta parts.
     """
 
-    def __init__(self, request: ChatRequest, parsers: ParserSelection, signatures: MarkupSignatures) -> None:
+    def __init__(
+        self,
+        request: ChatRequest,
+        parsers: ParserSelection,
+        signatures: MarkupSignatures,
+        *,
+        stream_arguments: bool = False,
+    ) -> None:
         self._request = request
+        self._stream_arguments = stream_arguments
         self._parsers = parsers
         self._signatures = signatures
         self._choices: dict[int, ChoiceState] = {}
@@ -254,7 +282,12 @@ class OutputProcessor:
         for index in range(self._request.n):
             self._choices[index] = ChoiceState(
                 index,
-                make_parser(self._parsers, self._request, started.generation_prompt),
+                make_parser(
+                    self._parsers,
+                    self._request,
+                    started.generation_prompt,
+                    stream_arguments=self._stream_arguments,
+                ),
                 parser_type.new_call_id,
                 UnparsedMarkupDetector(self._signatures, self._tool_names),
                 single_call=not self._request.parallel_tool_calls,

@@ -32,19 +32,19 @@ class SerialParser(Parser):
     def __init__(self, first: Parser, second: Parser) -> None:
         super().__init__()
         self._first = first
-        self._second = second
+        self.calls_parser = second
 
     def feed(self, text: str) -> list[Part]:
         return self._parse_content(self._first.feed(text))
 
     def finish(self) -> list[Part]:
-        self._first.truncated = self._second.truncated = self.truncated
-        return self._parse_content(self._first.finish()) + self._second.finish()
+        self._first.truncated = self.calls_parser.truncated = self.truncated
+        return self._parse_content(self._first.finish()) + self.calls_parser.finish()
 
     def _parse_content(self, parts: list[Part]) -> list[Part]:
         out: list[Part] = []
         for part in parts:
-            out += self._second.feed(part.text) if isinstance(part, Content) else [part]
+            out += self.calls_parser.feed(part.text) if isinstance(part, Content) else [part]
         return out
 
 
@@ -86,9 +86,12 @@ class ConstrainedContentParser(Parser):
         return out
 
 
-def make_parser(parsers: ParserSelection, request: ChatRequest, generation_prompt: str) -> Parser:
+def make_parser(
+    parsers: ParserSelection, request: ChatRequest, generation_prompt: str, *, stream_arguments: bool = False
+) -> Parser:
     """Create the parser for one choice of a response."""
     parser = make_plain_parser(parsers, request, generation_prompt)
+    (parser.calls_parser if isinstance(parser, SerialParser) else parser).stream_arguments = stream_arguments
     if request.output_format is None or isinstance(parser, PassthroughParser):
         return parser
     return ConstrainedContentParser(parser)

@@ -18,13 +18,15 @@ class ParserSelection:
     """The parsers for reasoning and for tool calls, which may be the same; None leaves the markup in the content.
 
     `auto_tools` is whether the model is offered the request's tools if tool_choice is auto. `repair_calls` is whether
-    calls with damaged JSON are repaired.
+    calls with damaged JSON are repaired. `stream_arguments` is whether the arguments of calls are streamed even if no
+    grammar constrains them.
     """
 
     reasoning: type[Parser] | None = None
     tools: type[Parser] | None = None
     auto_tools: bool = True
     repair_calls: bool = True
+    stream_arguments: bool = False
 
     @cached_property
     def writes_calls(self) -> bool:

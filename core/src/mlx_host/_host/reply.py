@@ -300,7 +300,12 @@ class ChatReply:
         await self._reply.__aenter__()
         served = self._reply.served
         # Not earlier: `--parser auto` is resolved when the model has loaded.
-        self._processor = OutputProcessor(self.request, served.parsers, served.markup_signatures)
+        self._processor = OutputProcessor(
+            self.request,
+            served.parsers,
+            served.markup_signatures,
+            stream_arguments=served.streams_arguments(self.request),
+        )
         return self
 
     async def __aexit__(

@@ -12,7 +12,7 @@ from mlx_host._engine import Engine, RequestHandle
 from mlx_host._engine.ipc import Loading
 from mlx_host._engine.worker import Worker
 from mlx_host._host.catalog import DEFAULT_LIMITS, ModelLimits
-from mlx_host._host.constraints import enforces_tool_schemas, with_constraint
+from mlx_host._host.constraints import enforces_tool_schemas, streams_arguments, with_constraint
 from mlx_host._host.history import with_parsed_history
 from mlx_host._host.lifecycle import STARTING, Lifecycle
 from mlx_host._host.parser_selection import NO_PARSERS, ParserSelection, resolve_auto_parser
@@ -24,7 +24,7 @@ from mlx_host.backend import Capabilities
 from mlx_host.errors import EngineDeadError, LoadError, ModelUnavailableError, RequestError
 from mlx_host.events import Progress
 from mlx_host.parsing import Parser
-from mlx_host.requests import Request
+from mlx_host.requests import ChatRequest, Request
 
 log = logging.getLogger(__name__)
 
@@ -224,6 +224,10 @@ class ServedModel:
             engine.submit(handle)
         else:
             self._retries.append(handle)
+
+    def streams_arguments(self, request: ChatRequest) -> bool:
+        """Whether the arguments of the tool calls of an admitted request are streamed."""
+        return self.capabilities is not None and streams_arguments(request, self.capabilities, self.parsers)
 
     def cancel(self, handle: RequestHandle) -> None:
         """Cancel an admitted request, unless it has finished."""

@@ -46,6 +46,11 @@ class ModelSettings(BaseModel):
         description="Repair tool calls whose JSON is damaged, if the result conforms to the tool's schema. "
         "If disabled, they are text.",
     )
+    stream_tool_arguments: bool = Field(
+        False,
+        description="Stream the arguments of all tool calls as they are generated. By default, they are streamed only "
+        "if a grammar guarantees that calls are valid: with `strict` tools, and if `tool_choice` forces a call.",
+    )
     max_concurrency: int | None = Field(
         None, ge=1, description="Maximum number of running requests. Defaults to the backend's own limit."
     )

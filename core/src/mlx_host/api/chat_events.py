@@ -6,16 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from mlx_host.events import Logprobs, Progress, Started
-from mlx_host.parsing import Content, Reasoning, ToolCall
+from mlx_host.parsing import Content, Reasoning, ToolCall, ToolCallDelta
 
 FinishReason = Literal["stop", "length", "tool_calls"]
-VisiblePart = Content | Reasoning | ToolCall
+VisiblePart = Content | Reasoning | ToolCall | ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceDelta:
-    """New output of a choice: adjacent parts are of different types, and tool calls have ids.
+    """New output of a choice: adjacent parts are of different types, except for calls, and tool calls have ids.
 
+    There are ToolCallDelta parts only if the request has `stream_tool_arguments`; the deltas of a call are consecutive.
     `logprobs` are those of the content. A delta that has any has at most one part, the content.
     """
 

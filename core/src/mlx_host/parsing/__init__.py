@@ -37,15 +37,16 @@ from mlx_host.parsing.call_grammars import (
     split_by_type,
     undeclared_key,
 )
+from mlx_host.parsing.call_stream import CallStream
 from mlx_host.parsing.constraint import OutputConstraint
 from mlx_host.parsing.damaged_json import open_fence, read_arguments, read_call_object
 from mlx_host.parsing.json_notation import JsonArrayCalls, JsonCall
 from mlx_host.parsing.json_scanner import MAX_DEPTH, read_balanced, read_json
 from mlx_host.parsing.literal_matcher import LiteralMatcher
 from mlx_host.parsing.markup import MarkupParser
-from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolChoice
+from mlx_host.parsing.parser import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolCallDelta, ToolChoice
 from mlx_host.parsing.python_calls import PythonCalls
-from mlx_host.parsing.scanner import NAME, SPACE, CallSyntaxError, ReadFunction, ScanGenerator, Scanner
+from mlx_host.parsing.scanner import NAME, SPACE, CallSyntaxError, Decision, ReadFunction, ScanGenerator, Scanner
 from mlx_host.parsing.schema import Schema, literal_json, python_literal
 from mlx_host.parsing.schema_nodes import (
     Property,
@@ -70,9 +71,11 @@ __all__ = [
     "CallFormat",
     "CallReader",
     "CallStart",
+    "CallStream",
     "CallSyntaxError",
     "CallValues",
     "Content",
+    "Decision",
     "EitherNotation",
     "FunctionXml",
     "JsonArrayCalls",
@@ -96,6 +99,7 @@ __all__ = [
     "TagArguments",
     "TaggedCalls",
     "ToolCall",
+    "ToolCallDelta",
     "ToolChoice",
     "ToolFunction",
     "Tools",

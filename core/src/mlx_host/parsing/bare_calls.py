@@ -43,7 +43,7 @@ class BareJsonCalls(CallReader):
         while separator:
             if only_tools:
                 yield from self._check_key(s)
-            raw = yield from read_call_object(s)
+            raw = yield from read_call_object(s, only_tools=only_tools)
             if not s.emit_json_call(raw, need_arguments=True, only_tools=only_tools):
                 return
             yield from s.space()

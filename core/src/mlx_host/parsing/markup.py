@@ -6,7 +6,8 @@ A family declares its markers and call formats. Rules for all families:
   is removed. Reasoning that is never closed lasts to the end; a closing marker in content is removed. In content, a
   reasoning marker directly after a quotation mark or backtick is text, and so is a call start directly after a backtick
   that opens code: the output is quoting it.
-* Text that a reader rejects is text. The calls that it has emitted before are kept.
+* Text that a reader rejects is text. The calls that it has emitted before are kept. A call of which arguments have been
+  streamed ends there: they are completed, except if the output was cut off.
 * A call in reasoning is pending. If the reasoning is closed later, the call was part of it and is not emitted; if the
   output ends first, the model forgot the closing marker, and the call is emitted. A closing marker inside a complete
   call is data.
@@ -21,11 +22,14 @@ States of a MarkupParser, between chunks:
     call start found                         SCANNING      READING_CALL  the reader is created
     other marker found                       SCANNING      SCANNING      reasoning begins or ends, or the marker is text
     reader emits a call                      READING_CALL  READING_CALL  ToolCall
+    reader reports arguments                 READING_CALL  READING_CALL  ToolCallDelta, if arguments are streamed
     reader emits text without a closing      READING_CALL  READING_CALL  text
     marker
     reader emits text with a closing marker  READING_CALL  SCANNING      rolled back: the text after the marker is
     inside reasoning                                                     scanned again, at most _MAX_RESCANS times
     reader returns after a call              READING_CALL  SCANNING      the rest that it consumed is a Marker
+    reader raises CallSyntaxError after it   READING_CALL  SCANNING      the last ToolCallDelta
+    has reported arguments
     reader raises CallSyntaxError, or        READING_CALL  SCANNING      rolled back: the text since the last decision
     returns without a call                                               is text, except for a partial marker at its end
 """
@@ -239,6 +243,7 @@ class MarkupParser(Parser):
         s, (declared, read) = self._scanner, self._readers[start]
         if not declared.inclusive:
             s.take(s.pos + len(start))
+        s.stream.enabled = self.stream_arguments and not self._builder.may_be_reasoning
         self._reader = read(s)
         self._start_length = len(start)
         self._called = False
@@ -254,6 +259,8 @@ class MarkupParser(Parser):
             outcome = "done"
         except CallSyntaxError:
             outcome = "failed"
+        if outcome != "waiting":
+            s.end_stream()
         if not self._apply(s.take_decisions()):
             return True
         if outcome == "waiting":
@@ -268,6 +275,9 @@ class MarkupParser(Parser):
     def _apply(self, decisions: list[Decision]) -> bool:
         """Emit what the reader has decided. Return False if a closing marker in rejected text discards the reader."""
         for n, decision in enumerate(decisions):
+            if decision.streamed:
+                self._add_delta(decision)
+                continue
             self._start_length = 0
             self._called = bool(decision.name)
             if self._called:
@@ -280,6 +290,11 @@ class MarkupParser(Parser):
                 self._reader = None
                 return False
         return True
+
+    def _add_delta(self, decision: Decision) -> None:
+        if decision.streamed != "in_progress":
+            self._start_length, self._called = 0, True
+        self._builder.call_delta(decision.delta())
 
     def _reject(self, source: str) -> None:
         """Emit the text of a failed call. The next marker may begin in it, but not within the call start."""

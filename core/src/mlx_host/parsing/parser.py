@@ -14,7 +14,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from mlx_host.errors import PluginError, UnsupportedRequestError
 from mlx_host.grammar import Concat, FreeText, Grammar, Pattern, Repeat, TextThrough, chain, one_of, strip_prefix
@@ -64,7 +64,24 @@ class ToolCall:
     repaired: bool = False
 
 
-Part = Content | Reasoning | Marker | ToolCall
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A fragment of a call whose arguments are streamed: `arguments` is the next part of the JSON text.
+
+    Only the first delta has the name, and the id if the format contains one before the arguments. `state` is
+    "in_progress" except in the last delta, which has the source of the whole call. It is "incomplete" if the output was
+    cut off, and then the arguments are not valid JSON. `repaired` is whether the call was damaged.
+    """
+
+    arguments: str
+    name: str = ""
+    id: str | None = None
+    state: Literal["in_progress", "completed", "incomplete"] = "in_progress"
+    source: str = ""
+    repaired: bool = False
+
+
+Part = Content | Reasoning | Marker | ToolCall | ToolCallDelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +102,9 @@ class Parser(ABC):
 
     An instance parses one output. `generation_prompt` is the text that the chat template appends after the last
     message. Without `tools`, calls are text. If `reasoning` is False, reasoning stays in the content, markers included.
-    `repair_calls` False leaves calls with damaged JSON as text. Set `truncated` before `finish` if the output was cut
-    off instead of being ended by the model. No input raises an exception: text that cannot be parsed is returned as
-    content.
+    `repair_calls` False leaves calls with damaged JSON as text. Set `stream_arguments` before the first `feed` to get
+    calls as ToolCallDelta parts while they are generated. Set `truncated` before `finish` if the output was cut off
+    instead of being ended by the model. No input raises an exception: text that cannot be parsed is content.
 
     name: the name for `--parser`; `aliases` are other names.
     description: what the parser supports, for `mlx-host parser list` and the documentation.
@@ -122,6 +139,7 @@ class Parser(ABC):
         self.tools = tools
         self.reasoning = reasoning
         self.repair_calls = repair_calls
+        self.stream_arguments = False
         self.truncated = False
 
     @classmethod

@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import groupby
 
-from mlx_host.parsing.parser import Content, Marker, Part, Reasoning, ToolCall
+from mlx_host.parsing.parser import Content, Marker, Part, Reasoning, ToolCall, ToolCallDelta
 
 
 class CodeTracker:
@@ -154,6 +154,16 @@ class PartBuilder:
         else:
             self.marker(self._take_whitespace())
         self._add(call)
+        self._end_call()
+
+    def call_delta(self, delta: ToolCallDelta) -> None:
+        """Add a fragment of a call in the content."""
+        self.marker(self._take_whitespace())
+        self._add(delta)
+        if delta.state != "in_progress":
+            self._end_call()
+
+    def _end_call(self) -> None:
         self.last_char = ""
         self.in_reasoning, self.only_whitespace, self._after = False, True, "call"
         self._code = CodeTracker()
@@ -225,7 +235,7 @@ class PartBuilder:
 
 def _joined(parts: Iterable[Part]) -> Iterable[Part]:
     for kind, group in groupby(parts, type):
-        if kind is ToolCall:
+        if kind in (ToolCall, ToolCallDelta):
             yield from group
         else:
             yield kind("".join(part.source for part in group))

@@ -92,6 +92,7 @@ def _read_call(s: Scanner, *, only_tools: bool) -> ScanGenerator[tuple[str, str]
         raise CallSyntaxError
     schema = s.schema(name)
     yield from s.expect("(")
+    s.stream.begin(name)
     arguments: dict[str, str] = {}
     separator = ","
     while separator == ",":
@@ -102,21 +103,26 @@ def _read_call(s: Scanner, *, only_tools: bool) -> ScanGenerator[tuple[str, str]
         yield from s.space()
         yield from s.expect("=")
         yield from s.space()
-        arguments[key] = _typed((yield from _read_value(s)), schema.member(key))
+        arguments[key] = _typed((yield from _read_value(s, key)), schema.member(key))
+        s.stream.member(key, arguments[key])
         yield from s.space()
         separator = yield from s.expect(",", ")")
     return name, json_object(arguments)
 
 
-def _read_value(s: Scanner) -> ScanGenerator[str]:
+def _read_value(s: Scanner, key: str) -> ScanGenerator[str]:
     mark = s.mark()
     start = yield from s.lookahead(*_QUOTES, "[", "{", "(")
+    if start == '"':
+        s.stream.json_string(key)
+        s.stream.resume()
     if start in _QUOTES:
         yield from s.expect(start)
         while (yield from s.until(start, "\\"))[1] != start:
             if not (yield from s.peek()):
                 raise CallSyntaxError
             s.take(s.pos + 1)
+        s.stream.pause()
     elif start:
         yield from read_balanced(s)
     else:

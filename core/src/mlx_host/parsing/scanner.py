@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from mlx_host.parsing.arguments import is_name, json_call, normalize_arguments
+from mlx_host.parsing.call_stream import CallStream
 from mlx_host.parsing.literal_matcher import literal_matcher
+from mlx_host.parsing.parser import ToolCallDelta
 from mlx_host.parsing.schema import Schema
 from mlx_host.parsing.tools import Tools
 from mlx_host.requests import Json
@@ -30,13 +32,23 @@ class CallSyntaxError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What a reader decided about the text since its previous decision: a call, or text if `name` is empty."""
+    """What a reader decided about the text since its previous decision: a call, or text if `name` is empty.
+
+    If `streamed` is not empty, `arguments` is a fragment, and only the first decision of a call has its name. The call
+    is "completed" or "incomplete" after its last one, which alone has a source.
+    """
 
     source: str
     name: str = ""
     arguments: str = ""
     id: str | None = None
     repaired: bool = False
+    streamed: Literal["", "in_progress", "completed", "incomplete"] = ""
+
+    def delta(self) -> ToolCallDelta:
+        """Return the part of a decision with a fragment."""
+        assert self.streamed
+        return ToolCallDelta(self.arguments, self.name, self.id, self.streamed, self.source, self.repaired)
 
 
 class Scanner:
@@ -44,6 +56,7 @@ class Scanner:
 
     `ended` means that no text follows, `truncated` that the output was cut off there. `call_starts` are the strings
     that begin calls. With `repair`, damaged JSON may be repaired; `repaired` is whether it was since the last decision.
+    Readers report the arguments of calls to `stream` as they grow.
     """
 
     def __init__(self, tools: Sequence[Json] = (), *, repair: bool = True) -> None:
@@ -57,6 +70,7 @@ class Scanner:
         self.repaired = False
         self._consumed: list[str] = []
         self._decisions: list[Decision] = []
+        self.stream = CallStream(self._consumed, self.tools)
 
     # For parsers.
 
@@ -78,8 +92,20 @@ class Scanner:
         return match.end() if match else self.pos
 
     def take_decisions(self) -> list[Decision]:
+        if self.stream.enabled:
+            is_first = not self.stream.is_taken
+            if fragment := self.stream.take():
+                name = self.stream.name if is_first else ""
+                self._decisions.append(Decision("", name, fragment, self.stream.id, streamed="in_progress"))
         decisions, self._decisions = self._decisions, []
         return decisions
+
+    def end_stream(self) -> bool:
+        """End a streamed call that the reader could not parse; return whether there was one."""
+        if not self.stream.is_reported:
+            return False
+        self._end_stream(None)
+        return True
 
     def take_source(self) -> str:
         """Return the text consumed since the last decision."""
@@ -99,10 +125,24 @@ class Scanner:
         if checked is None or not is_name(name):
             self.emit_text()
             return False
+        if self.stream.is_reported:
+            self._end_stream(checked)
+            return True
+        self.stream.cancel()
         name = self.tools.resolve(name)
         self._decisions.append(Decision(self.take_source(), name, checked, id or None, self.repaired))
         self.repaired = False
         return True
+
+    def _end_stream(self, arguments: str | None) -> None:
+        """Emit the last fragment of the streamed call, or the whole call if nothing of it has been taken."""
+        stream, is_cut = self.stream, arguments is None and self.ended and self.truncated
+        name, id, is_taken = stream.name, stream.id, stream.is_taken
+        rest, is_valid = stream.end(arguments, truncated=is_cut)
+        repaired = self.repaired or not (is_valid or is_cut)
+        state: Literal["", "completed", "incomplete"] = "incomplete" if is_cut else "completed" if is_taken else ""
+        self._decisions.append(Decision(self.take_source(), "" if is_taken else name, rest, id, repaired, state))
+        self.repaired = False
 
     def emit_json_call(
         self,
@@ -133,7 +173,10 @@ class Scanner:
         return bool(found and arguments and self.tools.accepts(found[0], arguments))
 
     def emit_text(self) -> None:
-        """Emit the text since the last decision as text that is not a call."""
+        """Emit the text since the last decision as text that is not a call, except for a call that was streamed."""
+        if self.end_stream():
+            return
+        self.stream.cancel()
         self._decisions.append(Decision(self.take_source()))
         self.repaired = False
 

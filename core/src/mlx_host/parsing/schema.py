@@ -53,6 +53,11 @@ class Schema:
         """Return the JSON Schema names of the allowed types; empty if the types are not restricted."""
         return self._types(self._node, {}) or frozenset()
 
+    def may_be_string(self) -> bool:
+        """Return whether strings are allowed."""
+        types = self.types()
+        return not types or "string" in types
+
     def json(self, text: str) -> str:
         """Return unquoted `text` as the JSON text of an allowed type.
 

@@ -51,6 +51,7 @@ class TagArguments:
         """Parse all arguments and one of `ends`; return the JSON text of each value.
 
         The end may be missing before one of `outer`, which end what is around the call, and at the end of the output.
+        After `CallStream.begin` the arguments are streamed: strings as they grow, other values one by one.
         """
         key_closers = dict(((self.opener, self.key_closer), *self.variants))
         tags = ValueTags(self.values.closers, tuple(key_closers), ends, outer, self.glued)
@@ -84,10 +85,13 @@ class TagArguments:
                 raise CallSyntaxError
             current = key
             member = schema.member(key)
+            if member.types() == {"string"}:
+                s.stream.text(key, trim=self._padded)
             value = yield from read_value(s, tags, is_argument, json=json_starts(member))
             if self._padded:
                 value = value.removeprefix("\n").removesuffix("\n")
             arguments[key] = member.json(value)
+            s.stream.member(key, arguments[key])
         if found in ends:
             yield from s.expect(found)
         elif not found:
@@ -164,6 +168,7 @@ class FunctionXml(Notation):
             yield from s.expect(_FUNCTION)
             name = (yield from s.take_while(_IN_KEY)).strip()
             yield from s.expect(">")
+            s.stream.begin(name)
             arguments = yield from _PARAMETERS.read(s, s.schema(name), (_END_FUNCTION,), closers)
             yield from s.space()
             closed = yield from s.optional(*closers)

@@ -40,6 +40,7 @@ def read_value(
     closing tag. Elsewhere it ends the value if the next argument or the end of the call follows. If it is missing, the
     opening tag of another argument or the end of the call ends a value that is not blank; these are not consumed.
     `is_argument` consumes the rest of an opening tag and returns whether its argument is declared and still missing.
+    After `CallStream.text` the value is streamed as it grows.
     """
     if json and (found := (yield from _read_json(s, json, tags.closers))) is not None:
         return found
@@ -80,7 +81,10 @@ def _read_json(s: Scanner, starts: str, closers: tuple[str, ...]) -> ScanGenerat
 
 
 def _find_end(s: Scanner, tags: ValueTags, is_argument: Callable[[str], ScanGenerator[bool]]) -> ScanGenerator[int]:
-    """Consume text through the tag that ends the value, and return the length of the value."""
+    """Consume text through the tag that ends the value, and return the length of the value.
+
+    The value is streamed up to the first tag that may end it.
+    """
     others = (*tags.openers, *tags.ends, *tags.outer)
     stops = (*tags.closers, *others, *s.call_starts)
     length, last = 0, ""
@@ -88,12 +92,15 @@ def _find_end(s: Scanner, tags: ValueTags, is_argument: Callable[[str], ScanGene
     has_closer = has_call = False
     fallback: int | None = None
     while True:
+        if fallback is None:
+            s.stream.resume()
         try:
             before, found = yield from s.until(*stops)
         except CallSyntaxError:
             if fallback is None or s.truncated:
                 raise
             return fallback
+        s.stream.pause(without_last=True)
         end = length + len(before)
         blank = blank and not before.strip()
         line_start = (before[-1:] or last) == "\n"

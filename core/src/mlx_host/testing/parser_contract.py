@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mlx_host.errors import UnsupportedRequestError
 from mlx_host.grammar import Grammar
-from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolChoice
+from mlx_host.parsing import Content, Marker, Parser, Part, Reasoning, ToolCall, ToolCallDelta, ToolChoice
 from mlx_host.requests import Json
 from mlx_host.testing.call_strategies import calls_of as random_calls
 from mlx_host.testing.grammar_matcher import admits
@@ -181,6 +181,34 @@ class ParserContract:
 
         check()
 
+    def test_streamed_arguments_are_those_of_the_call(self) -> None:
+        """With `stream_arguments`, the fragments of a written call, joined, are the arguments of the whole call."""
+
+        @_CALL_SETTINGS
+        @given(st.lists(random_calls(TOOLS), min_size=1, max_size=3), st.data())
+        def check(calls: list[tuple[str, dict[str, Any]]], data: st.DataObject) -> None:
+            for text in self.written(calls):
+                case = Case(text, tools=TOOLS)
+                chunks = data.draw(chunks_of(text))
+                whole = [(part.name, part.arguments) for part in self.parse(case, [text]) if isinstance(part, ToolCall)]
+                parts = self.check_streamed(case, chunks)
+                streamed = [(part.name, part.arguments) for part in parts if isinstance(part, ToolCall)]
+                assert streamed == whole, f"the chunks {chunks!r} are streamed as {streamed!r}, whole {whole!r}"
+
+        check()
+
+    def test_strings_are_streamed_as_they_grow(self) -> None:
+        """With `stream_arguments`, a long string is not held back until it is complete."""
+        long = "".join(f"{n} < {n + 1}\n" for n in range(100))
+        for text in self.written([("write_file", {"path": "a.txt", "text": long})]):
+            # Somewhere in the string, whatever the notation does with its newlines.
+            middle = text.index("50 < 51")
+            parser = self.parser(tools=TOOLS)
+            parser.stream_arguments = True
+            parts = [part for char in text[:middle] for part in parser.feed(char)]
+            arguments = "".join(part.arguments for part in parts if isinstance(part, ToolCallDelta))
+            assert "48 < 49" in arguments, f"of {text[:middle]!r} only {arguments!r} is streamed"
+
     def written(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
         """Return calls as the family's models write them; a parser that can force calls must support single ones."""
         texts = self.parser.write_calls(calls)
@@ -192,7 +220,9 @@ class ParserContract:
         @_SETTINGS
         @given(damaged(self.parser, self.samples), st.data())
         def check(case: Case, data: st.DataObject) -> None:
-            self.check(case, data.draw(chunks_of(case.text)))
+            chunks = data.draw(chunks_of(case.text))
+            self.check(case, chunks)
+            self.check_streamed(case, chunks)
 
         check()
 
@@ -200,12 +230,15 @@ class ParserContract:
         @_SETTINGS
         @given(mixture(self.parser, self.samples), st.data())
         def check(case: Case, data: st.DataObject) -> None:
-            self.check(case, data.draw(chunks_of(case.text)))
+            chunks = data.draw(chunks_of(case.text))
+            self.check(case, chunks)
+            self.check_streamed(case, chunks)
 
         check()
 
-    def parse(self, case: Case, chunks: Iterable[str]) -> list[Part]:
+    def parse(self, case: Case, chunks: Iterable[str], *, stream_arguments: bool = False) -> list[Part]:
         parser = self.parser(generation_prompt=case.generation_prompt, tools=case.tools, reasoning=case.reasoning)
+        parser.stream_arguments = stream_arguments
         parts = [part for chunk in chunks for part in parser.feed(chunk)]
         parser.truncated = case.truncated
         return list(joined(parts + parser.finish()))
@@ -222,6 +255,21 @@ class ParserContract:
                 check_call(part)
             elif isinstance(part, Marker):
                 self.check_marker(part.source, last=part is parts[-1])
+        return parts
+
+    def check_streamed(self, case: Case, chunks: Sequence[str]) -> list[Part]:
+        """Check both invariants with streamed arguments; return the parts, with the fragments of each call joined."""
+        parts = self.parse(case, [case.text], stream_arguments=True)
+        cut = self.parse(case, chunks or case.text, stream_arguments=True)
+        assert cut == parts, f"not chunk-independent: {case!r} is streamed as {cut!r}, whole {parts!r}"
+        sources = "".join(part.source for part in parts)
+        assert sources == case.text, f"not lossless: {case!r} is streamed as {parts!r}"
+        for part in parts:
+            if isinstance(part, ToolCall):
+                check_call(part)
+            elif isinstance(part, ToolCallDelta):
+                assert part.state == "incomplete", f"a streamed call does not end: {part!r}"
+                assert case.truncated, f"a streamed call is incomplete, but the output is not truncated: {part!r}"
         return parts
 
     def check_marker(self, source: str, *, last: bool) -> None:
@@ -243,12 +291,35 @@ def check_call(call: ToolCall) -> None:
 
 
 def joined(parts: Iterable[Part]) -> Iterator[Part]:
-    """Join adjacent parts of the same type, except calls."""
+    """Join adjacent parts of the same type, except calls; the fragments of a complete call become a call."""
     for kind, group in groupby(parts, type):
         if kind is ToolCall:
             yield from group
+        elif kind is ToolCallDelta:
+            yield from joined_calls(delta for delta in group if isinstance(delta, ToolCallDelta))
         elif source := "".join(part.source for part in group):
             yield kind(source)
+
+
+def joined_calls(deltas: Iterable[ToolCallDelta]) -> Iterator[ToolCall | ToolCallDelta]:
+    """Join the fragments of each call."""
+    call: ToolCallDelta | None = None
+    for delta in deltas:
+        assert bool(delta.name) == (call is None), f"only the first fragment of a call has a name: {delta!r}"
+        if call is None:
+            call = delta
+        else:
+            call = replace(delta, arguments=call.arguments + delta.arguments, name=call.name, id=call.id)
+        if delta.state == "completed":
+            yield ToolCall(call.name, call.arguments, call.source, call.id, call.repaired)
+            call = None
+        elif delta.state == "incomplete":
+            yield call
+            call = None
+        else:
+            assert not delta.source, f"only the last fragment of a call has a source: {delta!r}"
+    if call is not None:
+        yield call
 
 
 def text_of(parts: Iterable[Part], kind: type[Content | Reasoning]) -> str:

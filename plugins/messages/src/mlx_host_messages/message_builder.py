@@ -12,7 +12,8 @@ States of a message:
 | IDLE       | end         | FINISHED   | message_delta, message_stop                                   |
 
 Text and thinking open a block of their type unless one is open, after closing an open block of another type. A tool
-call opens and closes a block at once. The end of the output closes an open block. An error ends the stream in any state
+call opens and closes a block at once; if its arguments are streamed, its first delta opens the block and its last one
+closes it. The end of the output closes an open block. An error ends the stream in any state
 with an `error` event. Source: https://docs.anthropic.com/en/docs/build-with-claude/streaming.
 """
 
@@ -25,7 +26,7 @@ from typing import Any, Literal, Self
 
 from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputCompleted, Reply, VisiblePart
 from mlx_host.events import Progress, Started
-from mlx_host.parsing import Content, Reasoning, ToolCall
+from mlx_host.parsing import Content, Reasoning, ToolCall, ToolCallDelta
 from mlx_host.requests import ChatRequest
 
 Event = dict[str, Any]
@@ -147,6 +148,15 @@ class AnthropicMessageBuilder:
                 self._block["input"] = json.loads(arguments)
                 yield self._delta({"type": "input_json_delta", "partial_json": arguments})
                 yield from self._close_block()
+            case ToolCallDelta(arguments, name, call_id, state):
+                # Only streams have deltas, and nothing in a stream contains the input.
+                if name:
+                    yield from self._close_block()
+                    yield from self._open_block({"type": "tool_use", "id": call_id, "name": name, "input": {}})
+                if arguments:
+                    yield self._delta({"type": "input_json_delta", "partial_json": arguments})
+                if state != "in_progress":
+                    yield from self._close_block()
 
     @property
     def _block(self) -> dict[str, Any]:

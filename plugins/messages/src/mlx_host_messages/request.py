@@ -83,6 +83,7 @@ def to_request(body: MessagesBody, prompt: ConvertedPrompt) -> ChatRequest:
     """Convert a body whose prompt is converted. Raises InvalidRequestError for unsupported fields."""
     return ChatRequest(
         **prompt.fields(),
+        stream_tool_arguments=body.stream is True,
         parallel_tool_calls=body.tool_choice is None or body.tool_choice.disable_parallel_tool_use is not True,
         sampling=body.sampling(),
         max_tokens=body.max_tokens,

@@ -154,6 +154,7 @@ def _read_invoke(s: Scanner, tags: _Tags) -> ScanGenerator[None]:
         yield from s.expect(*ends)
         s.emit_call(name, raw)
         return
+    s.stream.begin(name)
     arguments: dict[str, str] = {}
     around = ValueTags(tags.end_parameter, tags.parameter, tags.end_invoke, tags.end_block, glued=True)
     key = ""
@@ -168,9 +169,15 @@ def _read_invoke(s: Scanner, tags: _Tags) -> ScanGenerator[None]:
     while (yield from s.lookahead(*tags.parameter)):
         yield from s.expect(*tags.parameter)
         key, kind = yield from _read_attributes(s)
-        value = yield from read_value(s, around, is_argument, json="" if kind == _STRING else '{["')
         member = schema.member(key)
+        # A wrapper of all arguments is not an argument.
+        is_wrapper = key in _WRAPPERS and key not in schema.members()
+        if kind == _STRING and not is_wrapper and member.may_be_string():
+            s.stream.text(key)
+        value = yield from read_value(s, around, is_argument, json="" if kind == _STRING else '{["')
         arguments[key] = member.tagged_json(value, is_string=kind == _STRING) if kind in _KINDS else member.json(value)
+        if not is_wrapper:
+            s.stream.member(key, arguments[key])
         yield from s.space()
     if not (yield from s.optional(*ends)) and not (arguments and (yield from at_natural_end(s))):
         raise CallSyntaxError

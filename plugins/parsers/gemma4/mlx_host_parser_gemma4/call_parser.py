@@ -69,6 +69,7 @@ class CallParser:
         yield from s.expect("call:")
         name = yield from s.take_while(_NAME)
         yield from s.space()
+        s.stream.begin(name)
         arguments = yield from self._object(s.schema(name), 1)
         yield from s.optional(self._tokens.closer)
         s.emit_call(name, arguments)
@@ -84,7 +85,11 @@ class CallParser:
         members: dict[str, str] = {}
         while key:
             follows = partial(self._next_key, schema, depth)
-            members[key], following = yield from self._value(schema.member(key), follows, depth)
+            member = schema.member(key)
+            streamed = key if depth == 1 and member.may_be_string() else ""
+            members[key], following = yield from self._value(member, follows, depth, streamed)
+            if depth == 1:
+                s.stream.member(key, members[key])
             key = following
         return json_object(members)
 
@@ -139,13 +144,18 @@ class CallParser:
         yield from s.space()
         return key if (yield from s.optional(":", "=")) else ""
 
-    def _value(self, schema: Schema, follows: Follows, depth: int) -> ScanGenerator[tuple[str, str]]:
-        """Parse a value and the text that follows it; return both."""
+    def _value(
+        self, schema: Schema, follows: Follows, depth: int, streamed: str = ""
+    ) -> ScanGenerator[tuple[str, str]]:
+        """Parse a value and the text that follows it; return both. A string of the key `streamed` is streamed."""
         s = self._s
         yield from s.space()
         start = yield from s.lookahead(self._delimiter, "{", "[")
         if start == self._delimiter:
             yield from s.expect(start)
+            if streamed:
+                s.stream.text(streamed)
+                s.stream.resume()
             return (yield from self._string(schema, follows))
         if not start:
             return (yield from self._undelimited(schema, follows))
@@ -162,6 +172,8 @@ class CallParser:
         pieces: list[str] = []
         while True:
             text, _ = yield from s.until(self._delimiter)
+            # If it does not end the string, the delimiter is another character: the rest is streamed with the value.
+            s.stream.pause(without_last=True)
             mark = s.mark()
             following = yield from follows(True)
             if following is not None:

@@ -56,6 +56,7 @@ class GlmCall(Notation):
             yield from s.optional(*closers)
             s.emit_call(name, raw)
         else:
+            s.stream.begin(name)
             arguments = yield from self._arguments.read(s, s.schema(name), closers)
             s.emit_call(name, json_object(arguments))
 

@@ -24,6 +24,7 @@ from mlx_host.grammar import Concat, FreeText, Grammar, Repeat, TextThrough, cha
 from mlx_host.parsing import (
     CallSyntaxError,
     Content,
+    Decision,
     LiteralMatcher,
     Marker,
     Parser,
@@ -112,7 +113,9 @@ class HarmonyParser(Parser):
         return self._parse()
 
     def _parse(self) -> list[Part]:
+        self._scanner.stream.enabled = self.stream_arguments
         next(self._reader, None)
+        self._parts += (self._part(decision, reasoning=False) for decision in self._scanner.take_decisions())
         parts, self._parts = self._parts, []
         return parts
 
@@ -173,14 +176,19 @@ class HarmonyParser(Parser):
         try:
             arguments = "" if empty else (yield from read_arguments(s, name, _START, _CHANNEL, *_ENDS))
         except CallSyntaxError:
-            return False
-        if not s.emit_call(name, arguments):
-            self._parts += [self._text(reasoning)(decision.source) for decision in s.take_decisions()]
+            if not s.end_stream():
+                return False
         else:
-            self._parts += [
-                ToolCall(call.name, call.arguments, call.source, repaired=call.repaired) for call in s.take_decisions()
-            ]
+            s.emit_call(name, arguments)
+        self._parts += (self._part(decision, reasoning) for decision in s.take_decisions())
         return True
+
+    def _part(self, decision: Decision, reasoning: bool) -> Part:
+        if decision.streamed:
+            return decision.delta()
+        if decision.name:
+            return ToolCall(decision.name, decision.arguments, decision.source, repaired=decision.repaired)
+        return self._text(reasoning)(decision.source)
 
     def _whitespace(self, s: Scanner, reasoning: bool) -> ScanGenerator[None]:
         """Consume whitespace: a Marker between two messages, otherwise text."""

@@ -59,13 +59,13 @@ class KimiCall(Notation):
         empty = bool((yield from s.lookahead(END)))
         match = _ID.fullmatch(id)
         name = _function(id, match[1] if match else "", s.tools)
-        arguments = "" if empty else (yield from read_arguments(s, name, END, BEGIN, *SECTION_ENDS))
+        # An id without a number, or one that another call has, does not identify this call.
+        known = id if match is not None and match[2] is not None and id not in ids else None
+        ids.add(id)
+        arguments = "" if empty else (yield from read_arguments(s, name, END, BEGIN, *SECTION_ENDS, id=known))
         yield from s.take_while(_SPACE_OR_BRACES)
         yield from s.optional(END)
-        # An id without a number, or one that another call has, does not identify this call.
-        known = match is not None and match[2] is not None and id not in ids
-        ids.add(id)
-        s.emit_call(name, arguments, id if known else None)
+        s.emit_call(name, arguments, known)
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
         return chain(

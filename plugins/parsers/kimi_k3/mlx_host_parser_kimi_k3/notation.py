@@ -65,6 +65,7 @@ class KimiK3Call(Notation):
         yield from s.expect(CALL)
         name = (yield from _attributes(s)).get("tool", "")
         schema = s.schema(name)
+        s.stream.begin(name)
         arguments: dict[str, str] = {}
         key = ""
 
@@ -87,15 +88,19 @@ class KimiK3Call(Notation):
                 break
             attributes = yield from _attributes(s)
             if found == _JSON:
-                arguments |= object_members((yield from read_arguments(s, name, _JSON_END)))
+                arguments |= object_members((yield from read_arguments(s, name, _JSON_END, stream=False)))
                 yield from s.space()
                 yield from s.expect(_JSON_END)
                 yield from s.space()
                 yield from s.optional(_CALL_END)
                 break
             key, is_text = attributes.get("key", ""), attributes.get("type") == "string"
+            member = schema.member(key)
+            if is_text and member.may_be_string():
+                s.stream.text(key)
             value = yield from read_value(s, tags, is_argument, json="" if is_text else '{["')
-            arguments[key] = schema.member(key).tagged_json(value, is_string=is_text)
+            arguments[key] = member.tagged_json(value, is_string=is_text)
+            s.stream.member(key, arguments[key])
         s.emit_call(name, json_object(arguments))
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:

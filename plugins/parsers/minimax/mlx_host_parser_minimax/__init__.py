@@ -53,6 +53,7 @@ class MiniMaxCall(Notation):
         yield from s.expect(_BARE_INVOKE)
         quote = yield from s.optional(*_QUOTES)
         name, _ = yield from s.until(f"{quote}>")
+        s.stream.begin(name)
         arguments = yield from _PARAMETERS.read(s, s.schema(name), (_END_INVOKE,), closers)
         s.emit_call(name, json_object(arguments))
 

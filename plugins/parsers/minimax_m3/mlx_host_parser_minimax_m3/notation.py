@@ -57,11 +57,13 @@ class MiniMaxM3Call(Notation):
         yield from s.expect(*self.starts)
         name, _ = yield from s.until('">')
         schema = s.schema(name)
+        s.stream.begin(name)
         first = yield from _read_first_element(s, schema)
         elements: list[tuple[str, ElementContent]] = []
+        streams = all(_stream(s, tag, content, schema) for tag, content in first)
         if not (first and (yield from _is_end(s, closers))):
             yield from s.expect(NS)
-            elements = yield from _read_children(s, "invoke", schema, 1, closers)
+            elements = yield from _read_children(s, "invoke", schema, 1, closers, streams=streams)
         s.emit_call(name, _object([*first, *elements], schema))
 
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
@@ -135,17 +137,29 @@ def _ends_value(s: Scanner, siblings: Collection[str], closers: tuple[str, ...])
 
 
 def _read_element(
-    s: Scanner, tag: str, schema: Schema, depth: int, siblings: Collection[str], closers: tuple[str, ...]
+    s: Scanner,
+    tag: str,
+    schema: Schema,
+    depth: int,
+    siblings: Collection[str],
+    closers: tuple[str, ...],
+    *,
+    streams: bool,
 ) -> ScanGenerator[ElementContent]:
     """Parse text after an opening tag through its closing tag; return the element's content.
 
-    Of text, the closing tag may be missing before the opening tag of one of `siblings` or the end of the call.
+    Of text, the closing tag may be missing before the opening tag of one of `siblings` or the end of the call. With
+    `streams` a string is streamed as it grows.
     """
     if schema.types() == {"string"}:
         pieces: list[str] = []
+        if streams:
+            s.stream.text(tag)
         while True:
             start = s.mark()
+            s.stream.resume()
             text, _ = yield from s.until(NS)
+            s.stream.pause(without_last=True)
             pieces.append(text)
             if (yield from s.optional(f"</{tag}>")):
                 return "".join(pieces)
@@ -162,11 +176,12 @@ def _read_element(
 
 
 def _read_children(
-    s: Scanner, tag: str, schema: Schema, depth: int, closers: tuple[str, ...] = ()
+    s: Scanner, tag: str, schema: Schema, depth: int, closers: tuple[str, ...] = (), *, streams: bool = False
 ) -> ScanGenerator[list[tuple[str, ElementContent]]]:
     """Parse child elements through the closing tag of `tag`, starting after the token of the next tag.
 
-    At depth 1 the closing tag may be missing before `closers` and at the end of the output.
+    At depth 1 the closing tag may be missing before `closers` and at the end of the output. With `streams` the elements
+    are streamed as arguments, up to the first that depends on later ones.
     """
     if depth > MAX_DEPTH:
         raise CallSyntaxError
@@ -178,12 +193,25 @@ def _read_children(
         yield from s.expect(">")
         inner = schema.item() if _is_item(child, schema) else schema.member(child)
         siblings = schema.members() - {child, *(name for name, _ in children)} if depth == 1 else ()
-        children.append((child, (yield from _read_element(s, child, inner, depth + 1, siblings, closers))))
+        content = yield from _read_element(s, child, inner, depth + 1, siblings, closers, streams=streams)
+        children.append((child, content))
+        streams = streams and _stream(s, child, content, schema)
         yield from s.space()
         if depth == 1 and (yield from _is_end(s, closers)):
             break
         yield from s.expect(NS)
     return children
+
+
+def _stream(s: Scanner, tag: str, content: ElementContent, schema: Schema) -> bool:
+    """Stream an argument; return False if its value depends on later elements of the same name."""
+    member = schema.member(tag)
+    types = member.types()
+    is_list = isinstance(content, list) and all(_is_item(name, member) for name, _ in content)
+    if not is_list and (not types or "array" in types):
+        return False
+    s.stream.member(tag, _json([content], member))
+    return True
 
 
 def _is_item(tag: str, schema: Schema) -> bool:

@@ -101,5 +101,6 @@ def _read_named(s: Scanner) -> ScanGenerator[None]:
         id = (yield from s.take_while(_NAME_OR_EMPTY)).strip()
     # Some detokenizers drop this token.
     yield from s.optional("[ARGS]")
-    arguments = yield from read_arguments(s, name, _TOOL_CALLS)
-    s.emit_call(name, arguments, id if _ID.fullmatch(id) else None)
+    known = id if _ID.fullmatch(id) else None
+    arguments = yield from read_arguments(s, name, _TOOL_CALLS, id=known)
+    s.emit_call(name, arguments, known)

@@ -32,6 +32,7 @@ def to_request(body: ChatBody) -> ChatRequest:
         messages=request_messages(body.messages),
         **body.prompt_end(body.messages),
         **choose(body.tool_choice, request_tools(body.tools)),
+        stream_tool_arguments=body.stream is True,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),
         max_tokens=body.max_completion_tokens or body.token_limit(),

@@ -16,7 +16,7 @@ from mlx_host.api.custom_tools import custom_input
 from mlx_host.api.http import Collector, Encoder, JsonResponse, dumps
 from mlx_host.api.text import StreamOptions, logprobs_json, usage_json, usage_so_far
 from mlx_host.events import Logprobs, Started
-from mlx_host.parsing import Content, Reasoning, ToolCall
+from mlx_host.parsing import Content, Reasoning, ToolCall, ToolCallDelta
 from mlx_host.requests import ChatRequest
 
 DONE = "[DONE]"
@@ -122,6 +122,8 @@ class ChunkEncoder(Encoder[ChatEvent]):
         self._include_usage = include_usage = options.include_usage is True
         self._continuous_usage = include_usage and options.continuous_usage_stats is True
         self._calls = [0] * n
+        # The fragments of the current call's arguments, if it is a call of a custom tool.
+        self._input: list[list[str] | None] = [None] * n
         self._head = dumps(Envelope(reply).json("chat.completion.chunk"))[:-1]
         self._heads = [f'{self._head},"choices":[{{"index":{index},"delta":' for index in range(n)]
         self._set_end('}],"usage":null}' if include_usage else "}]}")
@@ -139,7 +141,10 @@ class ChunkEncoder(Encoder[ChatEvent]):
                 case ChoiceDelta(choice, [Content(text)], ()):
                     out.append(f'{self._heads[choice]}{{"content":{dumps(text)}}}{self._plain}')
                 case ChoiceDelta(choice, parts, logprobs):
-                    deltas = [delta for part in parts for delta in self._deltas(choice, part)] or [{"content": ""}]
+                    deltas = [delta for part in parts for delta in self._deltas(choice, part)]
+                    if not parts:
+                        # Log-probabilities of tokens without text.
+                        deltas = [{"content": ""}]
                     for number, delta in enumerate(deltas):
                         out.append(self._chunk(choice, delta, logprobs=logprobs if number == 0 else ()))
                 case ChoiceCompleted(choice, reason):
@@ -161,13 +166,27 @@ class ChunkEncoder(Encoder[ChatEvent]):
             case Reasoning(text):
                 yield {"reasoning_content": text}
             case ToolCall(name, arguments, _, id):
-                index = self._calls[choice]
-                self._calls[choice] += 1
-                kind, text, value = "function", "arguments", arguments
-                if name in self._custom:
-                    kind, text, value = "custom", "input", custom_input(arguments)
-                yield {"tool_calls": [{"index": index, "id": id, "type": kind, kind: {"name": name, text: ""}}]}
-                yield {"tool_calls": [{"index": index, kind: {text: value}}]}
+                yield from self._call_deltas(choice, name, id, arguments, complete=True)
+            case ToolCallDelta(arguments, name, id, state):
+                yield from self._call_deltas(choice, name, id, arguments, complete=state != "in_progress")
+
+    def _call_deltas(
+        self, choice: int, name: str, id: str | None, arguments: str, *, complete: bool
+    ) -> Iterator[dict[str, Any]]:
+        """Encode arguments; a `name` begins a call. The input of a custom tool is sent when the call is complete."""
+        if name:
+            self._calls[choice] += 1
+            self._input[choice] = [] if name in self._custom else None
+            kind, field = ("custom", "input") if name in self._custom else ("function", "arguments")
+            call = {"index": self._calls[choice] - 1, "id": id, "type": kind, kind: {"name": name, field: ""}}
+            yield {"tool_calls": [call]}
+        index, fragments = self._calls[choice] - 1, self._input[choice]
+        if fragments is not None:
+            fragments.append(arguments)
+            if complete:
+                yield {"tool_calls": [{"index": index, "custom": {"input": custom_input("".join(fragments))}}]}
+        elif arguments:
+            yield {"tool_calls": [{"index": index, "function": {"arguments": arguments}}]}
 
     def _chunk(
         self,

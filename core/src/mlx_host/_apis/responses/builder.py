@@ -1,6 +1,6 @@
 """Builds OpenAI's response object and its stream events from the events of a chat reply.
 
-The order of the events, as a state machine (`add_text` and `add_call` add a part of a ChoiceDelta):
+The order of the events, as a state machine (`add_text` adds a part of a ChoiceDelta):
 
 | state     | action     | next      | events                                                                    |
 | --------- | ---------- | --------- | ------------------------------------------------------------------------- |
@@ -9,13 +9,16 @@ The order of the events, as a state machine (`add_text` and `add_call` add a par
 | ITEM_OPEN | add_text   | ITEM_OPEN | response.output_text.delta or response.reasoning_text.delta               |
 | ITEM_OPEN | close_item | IDLE      | response.(output_text or reasoning_text).done, response.content_part.done, |
 |           |            |           | response.output_item.done                                                 |
-| IDLE      | add_call   | IDLE      | response.output_item.added, response.(…).delta, response.(…).done         |
-|           |            |           | (function_call_arguments or custom_tool_call_input),                      |
+| IDLE      | open_call  | ITEM_OPEN | response.output_item.added                                                |
+| ITEM_OPEN | add_text   | ITEM_OPEN | for a call: response.(function_call_arguments or                          |
+|           |            |           | custom_tool_call_input).delta                                             |
+| ITEM_OPEN | close_item | IDLE      | for a call: response.(…).done,                                            |
 |           |            |           | response.output_item.done                                                 |
 | IDLE      | end        | FINISHED  | response.completed, response.incomplete or response.failed                |
 
-Text opens an item of its type if none is open, and closes an open one of the other type; a call, the end and an error
-close an open item. A response that fails before it was started is started first.
+Text opens an item of its type if none is open, and closes an open one of another type; a call, the end and an error
+close an open item. A complete call opens and closes its item at once; if its arguments are streamed, its first delta
+opens the item and its last one closes it. A response that fails before it was started is started first.
 """
 
 from __future__ import annotations
@@ -26,14 +29,13 @@ from enum import Enum, auto
 from typing import Any, Literal
 
 from mlx_host._apis.responses.output_items import (
+    CallItem,
     EncodedReasoningItem,
     Event,
     ItemStatus,
     MessageItem,
     ReasoningItem,
     TextItem,
-    call_events,
-    call_item,
 )
 from mlx_host._apis.responses.response_object import usage_json
 from mlx_host._apis.responses.tools import ToolCatalog
@@ -41,9 +43,9 @@ from mlx_host.api import ChatEvent, ChoiceCompleted, ChoiceDelta, OutputComplete
 from mlx_host.api.openai_format import TokenCounts
 from mlx_host.errors import InvalidRequestError, RequestError
 from mlx_host.events import Logprobs, Progress, Started
-from mlx_host.parsing import Content, Reasoning, ToolCall
+from mlx_host.parsing import Content, Reasoning, ToolCall, ToolCallDelta
 
-Action = Literal["start", "open_item", "add_text", "close_item", "add_call", "end"]
+Action = Literal["start", "open_item", "add_text", "close_item", "open_call", "end"]
 
 
 class State(Enum):
@@ -60,7 +62,7 @@ NEXT_STATE: Mapping[tuple[State, Action], State] = {
     (State.IDLE, "open_item"): State.ITEM_OPEN,
     (State.ITEM_OPEN, "add_text"): State.ITEM_OPEN,
     (State.ITEM_OPEN, "close_item"): State.IDLE,
-    (State.IDLE, "add_call"): State.IDLE,
+    (State.IDLE, "open_call"): State.ITEM_OPEN,
     (State.IDLE, "end"): State.FINISHED,
 }
 
@@ -97,7 +99,7 @@ class ResponseBuilder:
         self.id: str = response["id"]
         self._state = State.PENDING
         self._sequence_number = 0
-        self._item: TextItem | None = None
+        self._item: TextItem | CallItem | None = None
         self._end_status: ItemStatus = "completed"
         # Log-probabilities of tokens whose text has not arrived yet.
         self._logprobs: list[Logprobs] = []
@@ -198,8 +200,10 @@ class ResponseBuilder:
                 yield from self._add_text(MessageItem, text)
             case Reasoning(text):
                 yield from self._add_text(self._reasoning_item, text)
-            case ToolCall():
-                yield from self._add_call(part)
+            case ToolCall(name, arguments, _, id):
+                yield from self._add_call(name, id, arguments, "completed")
+            case ToolCallDelta(arguments, name, id, state):
+                yield from self._add_call(name, id, arguments, state)
 
     def _add_text(self, kind: type[TextItem], text: str) -> Iterator[Event]:
         if not isinstance(self._item, kind):
@@ -207,7 +211,7 @@ class ResponseBuilder:
             yield from self._open_item(kind)
         self._transition("add_text")
         logprobs, self._logprobs = self._logprobs, []
-        assert self._item is not None
+        assert isinstance(self._item, TextItem)
         yield self._item.add(text, logprobs)
 
     def _open_item(self, kind: type[TextItem]) -> Iterator[Event]:
@@ -222,9 +226,19 @@ class ResponseBuilder:
             item, self._item = self._item, None
             yield from item.done(status)
 
-    def _add_call(self, call: ToolCall) -> Iterator[Event]:
-        yield from self._close_item("completed")
-        self._transition("add_call")
-        item = call_item(call, self._catalog.origin(call.name))
-        self.response["output"].append(item)
-        yield from call_events(item, len(self.response["output"]) - 1)
+    def _add_call(
+        self, name: str, id: str | None, arguments: str, state: Literal["in_progress", "completed", "incomplete"]
+    ) -> Iterator[Event]:
+        """Add arguments; a `name` begins a call, and a state other than "in_progress" ends it."""
+        if name:
+            yield from self._close_item("completed")
+            self._transition("open_call")
+            self._item = CallItem(len(self.response["output"]), self._catalog.origin(name), id)
+            self.response["output"].append(self._item.item)
+            yield self._item.added()
+        assert isinstance(self._item, CallItem)
+        if arguments:
+            self._transition("add_text")
+            yield from self._item.add(arguments)
+        if state != "in_progress":
+            yield from self._close_item(state)

@@ -13,7 +13,7 @@ from mlx_host._apis.responses.tools import ToolOrigin
 from mlx_host.api.custom_tools import custom_input
 from mlx_host.api.openai_format import logprobs_json
 from mlx_host.events import Logprobs
-from mlx_host.parsing import ToolCall
+from mlx_host.parsing.json_fragments import completion
 
 Event = dict[str, Any]
 ItemStatus = Literal["completed", "incomplete"]
@@ -110,36 +110,62 @@ class EncodedReasoningItem(ReasoningItem):
         return super().done(status)
 
 
-def call_item(call: ToolCall, origin: ToolOrigin) -> Item:
-    """Return the item of a complete call to the tool `origin`."""
-    namespace = {} if origin.namespace is None else {"namespace": origin.namespace}
-    fields: dict[str, Any]
-    match origin.kind:
-        case "custom":
-            type, prefix = "custom_tool_call", "ctc"
-            fields = {"name": origin.name, "input": custom_input(call.arguments), **namespace}
-        case "tool_search":
-            type, prefix = "tool_search_call", "tsc"
-            fields = {"execution": "client", "arguments": _json_object(call.arguments)}
-        case "function":
-            type, prefix = "function_call", "fc"
-            fields = {"name": origin.name, "arguments": call.arguments, **namespace}
-    return {"type": type, "id": new_id(prefix), "call_id": call.id, **fields, "status": "completed"}
+class CallItem:
+    """Builds the item of a call to the tool `origin`, and its events.
 
+    The arguments of a function are streamed as they arrive. The input of a custom tool is one member of them, and is
+    sent when they are complete.
+    """
 
-def call_events(item: Item, output_index: int) -> Iterator[Event]:
-    """Yield all events of a call."""
-    position = {"output_index": output_index}
-    item_position = {"item_id": item["id"], **position}
-    field, event = CALL_EVENTS.get(item["type"], (None, None))
-    unfinished = {"status": "in_progress"} if field is None else {"status": "in_progress", field: ""}
-    yield {"type": "response.output_item.added", **position, "item": {**item, **unfinished}}
-    if field is not None:
-        yield {"type": f"response.{event}.delta", **item_position, "delta": item[field]}
-        # Only the event of a function call has a name.
-        done = {key: item[key] for key in ("name", field) if key != "name" or item["type"] == "function_call"}
-        yield {"type": f"response.{event}.done", **item_position, **done}
-    yield {"type": "response.output_item.done", **position, "item": item}
+    def __init__(self, output_index: int, origin: ToolOrigin, call_id: str | None) -> None:
+        self._kind = origin.kind
+        namespace = {} if origin.namespace is None else {"namespace": origin.namespace}
+        fields: dict[str, Any]
+        match origin.kind:
+            case "custom":
+                type, prefix = "custom_tool_call", "ctc"
+                fields = {"name": origin.name, "input": "", **namespace}
+            case "tool_search":
+                type, prefix = "tool_search_call", "tsc"
+                fields = {"execution": "client", "arguments": {}}
+            case "function":
+                type, prefix = "function_call", "fc"
+                fields = {"name": origin.name, "arguments": "", **namespace}
+        self.item: Item = {"type": type, "id": new_id(prefix), "call_id": call_id, **fields, "status": "in_progress"}
+        self._position = {"output_index": output_index}
+        self._item_position = {"item_id": self.item["id"], **self._position}
+        self._fragments: list[str] = []
+
+    def added(self) -> Event:
+        """Return the event for the new item."""
+        return {"type": "response.output_item.added", **self._position, "item": dict(self.item)}
+
+    def add(self, fragment: str) -> Iterator[Event]:
+        """Append a fragment of the arguments and yield its delta event, if it has one."""
+        self._fragments.append(fragment)
+        if self._kind == "function":
+            yield {"type": "response.function_call_arguments.delta", **self._item_position, "delta": fragment}
+
+    def done(self, status: ItemStatus) -> Iterator[Event]:
+        """Complete the item and yield its last events."""
+        arguments = "".join(self._fragments)
+        if status == "incomplete" and self._kind != "function":
+            arguments += completion(arguments)
+        self.item["status"] = status
+        field, event = CALL_EVENTS.get(self.item["type"], (None, None))
+        match self._kind:
+            case "custom":
+                self.item["input"] = custom_input(arguments)
+                yield {"type": f"response.{event}.delta", **self._item_position, "delta": self.item["input"]}
+            case "tool_search":
+                self.item["arguments"] = _json_object(arguments)
+            case "function":
+                self.item["arguments"] = arguments
+        if field is not None:
+            # Only the event of a function call has a name.
+            done = {key: self.item[key] for key in ("name", field) if key != "name" or self._kind == "function"}
+            yield {"type": f"response.{event}.done", **self._item_position, **done}
+        yield {"type": "response.output_item.done", **self._position, "item": self.item}
 
 
 def _json_object(arguments: str) -> dict[str, Any]:

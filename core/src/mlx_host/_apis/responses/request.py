@@ -36,6 +36,7 @@ def to_request(
     chat = replace(
         translated.chat,
         priority=body.queue_priority(),
+        stream_tool_arguments=body.stream is True,
         parallel_tool_calls=body.parallel_tool_calls is not False,
         sampling=body.sampling(),
         max_tokens=body.max_output_tokens,

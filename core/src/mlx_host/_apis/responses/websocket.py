@@ -111,7 +111,7 @@ class ResponsesConnection:
         given = {name: value for name, value in fields.items() if name not in (*TRANSPORT_FIELDS, "type", "stream_id")}
         generate = given.pop("generate", None)
         try:
-            body = ResponsesBody.model_validate(given)
+            body = ResponsesBody.model_validate({**given, "stream": True})
         except ValidationError as error:
             raise validation_error(error.errors()) from None
         if body.background:
