@@ -83,7 +83,7 @@ def encode(target: Target, path: str, body: bytes, media_type: str = "applicatio
 
 
 def post(path: str, body: Any, media_type: str = "application/json") -> Send:
-    """Post a body, which is encoded now."""
+    """Return a function that posts a body; the body is encoded in advance."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send(target: Target) -> str:
