@@ -463,7 +463,7 @@ def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
         "GET /fine/{id}",
         "--fine-size-mb",
         "model sources",
-        "commands bench completion doctor parser parsers plugins run service",
+        "commands bench completion doctor explain parser parsers plugins run service",
         "commands greet",
         "parsers fine_parser fine_too",
         "--generation-prompt",

@@ -126,7 +126,7 @@ class ApiContract:
         flags = flags_of_run(pytestconfig)
         for name in self.api.settings.model_fields:
             flag = f"--{self.api.name}-{name}".replace("_", "-")
-            assert flag in flags, f"`mlx-host run --help` does not list {flag}"
+            assert flag in flags, f"`mlx-host run --help-all` does not list {flag}"
 
     def test_prefixes_cover_the_routes(self, routes: list[Route]) -> None:
         assert routes, "the API has no routes"
@@ -285,9 +285,9 @@ def is_below(path: str, prefix: str) -> bool:
 
 
 def flags_of_run(config: pytest.Config) -> set[str]:
-    """Return the flags that `mlx-host run --help` lists."""
+    """Return the flags that `mlx-host run --help-all` lists."""
     if _FLAGS not in config.stash:
-        command = [sys.executable, "-m", "mlx_host", "run", "--help"]
+        command = [sys.executable, "-m", "mlx_host", "run", "--help-all"]
         wide = {**environment(), "COLUMNS": "300", "TERM": "dumb"}
         text = subprocess.run(command, env=wide, capture_output=True, text=True, check=True).stdout
         config.stash[_FLAGS] = set(re.findall(r"--[\w-]+", text))

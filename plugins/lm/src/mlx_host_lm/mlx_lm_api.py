@@ -49,7 +49,7 @@ def _tokenizer(wrapper: Any) -> Tokenizer:
 
 
 def hidden_states(network: Any) -> HiddenStates | None:
-    """The network without its head; None if it is not built of a backbone `model` and a head."""
+    """Return the network without its head; None if it does not consist of a backbone `model` and a head."""
     text = network.get("language_model", network)
     if "model" not in text:
         return None

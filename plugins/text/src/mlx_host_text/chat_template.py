@@ -67,7 +67,7 @@ def read_template(file: Path | None) -> str | None:
 
 
 class RenderedChat(NamedTuple):
-    """A conversation's text, and its last part, in which the output begins.
+    """A rendered conversation: its text, and the last part of the text, in which the output begins.
 
     This part is what the template appended after the last message, or the unfinished last message.
     """
