@@ -149,8 +149,8 @@ class ResponseService:
         kept = await self._run(self._store.events, id)
         if not kept:
             raise InvalidRequestError(
-                f"The events of response {id!r} are not stored: stream must be false unless it was created with "
-                "background.",
+                f"The events of response {id!r} are not stored; only a response that was created with background can be "
+                "streamed.",
                 param="stream",
             )
         return EventLog.complete(kept)
