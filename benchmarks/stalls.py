@@ -131,7 +131,7 @@ def large_images() -> list[Any]:
 
 
 def audio_form(seconds: int, **fields: str) -> tuple[bytes, str]:
-    """A form with a WAV file; returns its media type, too."""
+    """Return a form with a WAV file, and the media type of the form."""
     t = np.arange(seconds * 16_000) / 16_000
     noise = np.random.default_rng(0).normal(0, 300, t.size)
     file = wav((3000 * np.sin(2 * np.pi * 220 * t) * (np.sin(2 * np.pi * 3 * t) > 0) + noise).astype(np.int16))

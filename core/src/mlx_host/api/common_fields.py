@@ -241,7 +241,7 @@ class ConversationBody(GenerationBody):
 
 
 def _unenforced_limits(limits: Mapping[str, int], model: ModelStatus) -> list[str]:
-    """Return the fields in `limits`, for the header of ignored fields, if the model cannot limit its reasoning."""
+    """Return the fields in `limits` as ignored if the model cannot limit its reasoning."""
     info = model.capabilities
     if info is None or (info.reasoning and "max_reasoning_tokens" in info.supported_parameters):
         return []

@@ -149,7 +149,7 @@ class ResponseService:
         kept = await self._run(self._store.events, id)
         if not kept:
             raise InvalidRequestError(
-                f"The events of response {id!r} are not stored; only a response that was created with background can be "
+                f"The events of response {id!r} are not stored; only responses created with background can be "
                 "streamed.",
                 param="stream",
             )
