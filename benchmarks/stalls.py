@@ -83,7 +83,7 @@ def encode(target: Target, path: str, body: bytes, media_type: str = "applicatio
 
 
 def post(path: str, body: Any, media_type: str = "application/json") -> Send:
-    """Post a body, which is encoded now."""
+    """Return a function that posts a body; the body is encoded in advance."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
 
     async def send(target: Target) -> str:
@@ -131,7 +131,7 @@ def large_images() -> list[Any]:
 
 
 def audio_form(seconds: int, **fields: str) -> tuple[bytes, str]:
-    """A form with a WAV file; returns its media type, too."""
+    """Return a form with a WAV file, and the media type of the form."""
     t = np.arange(seconds * 16_000) / 16_000
     noise = np.random.default_rng(0).normal(0, 300, t.size)
     file = wav((3000 * np.sin(2 * np.pi * 220 * t) * (np.sin(2 * np.pi * 3 * t) > 0) + noise).astype(np.int16))

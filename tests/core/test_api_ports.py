@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.support.command import complaint, mlx_host
+from tests.support.command import mlx_host, usage_error_of
 from tests.support.server import ServerProcess, running_server
 
 BODY = {"model": "echo", "messages": [{"role": "user", "content": "hi"}]}
@@ -50,4 +50,4 @@ def test_a_port_that_is_taken_names_its_flag() -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         args = ("run", "--backend", "echo", "--port", "0", "--chat-port", port)
-        assert complaint(mlx_host(*args)).endswith("Choose another --chat-port.")
+        assert usage_error_of(mlx_host(*args)).endswith("Choose another --chat-port.")

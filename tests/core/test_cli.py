@@ -15,7 +15,7 @@ from mlx_host import __version__
 from mlx_host._cli import discover
 from mlx_host._settings import HOST, MODEL, SettingNames, api_names, flag_name, option_names, variable_name
 
-from tests.support.command import complaint, environment, mlx_host
+from tests.support.command import environment, mlx_host, usage_error_of
 from tests.support.terminal import on_a_terminal
 
 # Slow to import, or not a dependency of core.
@@ -184,12 +184,12 @@ def test_without_a_backend_the_backends_and_models_to_try_are_listed() -> None:
     assert {"lm", "vlm", "whisper", "embeddings", "flux"} <= {line.split()[0] for line in lines}
     for backend, model in (("lm", "smollm2"), ("embeddings", "minilm"), ("whisper", "whisper-tiny.en")):
         assert f"  mlx-host run --backend {backend} --model demo:{model}" in lines
-    assert "demo:smollm2" in complaint(mlx_host("run", "--backend", "lm"))
+    assert "demo:smollm2" in usage_error_of(mlx_host("run", "--backend", "lm"))
 
 
 def test_a_folder_without_a_backend_names_the_backends_that_accept_it(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
-    message = complaint(mlx_host("run", "--model", str(tmp_path)))
+    message = usage_error_of(mlx_host("run", "--model", str(tmp_path)))
     assert message.endswith("can be loaded with --backend embeddings.")
 
 
@@ -211,7 +211,7 @@ def test_a_model_of_another_backend_is_named_once(tmp_path: Path) -> None:
     ],
 )
 def test_the_closest_name_is_suggested_first(args: list[str], name: str) -> None:
-    assert f"Did you mean {name}?" in complaint(mlx_host(*args))
+    assert f"Did you mean {name}?" in usage_error_of(mlx_host(*args))
 
 
 def test_plugins_are_one_line_each() -> None:
@@ -244,12 +244,12 @@ def test_test_backends_are_not_in_the_environment_of_users() -> None:
 
 
 def test_unknown_commands_and_flags_are_one_line_usage_errors() -> None:
-    assert "No such command 'rnu'" in complaint(mlx_host("rnu"))
-    assert complaint(mlx_host("--no-such-flag")).startswith("No such option '--no-such-flag'")
+    assert "No such command 'rnu'" in usage_error_of(mlx_host("rnu"))
+    assert usage_error_of(mlx_host("--no-such-flag")).startswith("No such option '--no-such-flag'")
 
 
 def test_another_backends_flag_is_an_unknown_option() -> None:
-    message = complaint(mlx_host("run", "--backend", "lm", "--slots", "3"))
+    message = usage_error_of(mlx_host("run", "--backend", "lm", "--slots", "3"))
     assert message.startswith("No such option '--slots'")
 
 
@@ -260,14 +260,14 @@ def test_a_port_in_use_is_a_one_line_usage_error(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        message = complaint(mlx_host("run", "--backend", "scripted", "--port", port, cwd=tmp_path))
+        message = usage_error_of(mlx_host("run", "--backend", "scripted", "--port", port, cwd=tmp_path))
     assert message.startswith(f"Cannot listen on 127.0.0.1:{port}: ")
 
 
 def test_a_log_file_that_cannot_be_written_is_a_one_line_usage_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     log = str(tmp_path / "file" / "app.log")
-    message = complaint(mlx_host("run", "--backend", "scripted", "--port", "0", "--log-file", log))
+    message = usage_error_of(mlx_host("run", "--backend", "scripted", "--port", "0", "--log-file", log))
     assert message.startswith(f"--log-file {log!r} cannot be written: ")
     assert "--no-log-file" in message
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import complaint, environment, mlx_host
+from tests.support.command import environment, mlx_host, usage_error_of
 from tests.support.server import ServerProcess, running_server
 from tests.support.shell import Shell, running_shell
 
@@ -155,7 +155,7 @@ def test_an_installation_is_idempotent_and_keeps_the_startup_file(tmp_path: Path
 
 @pytest.mark.parametrize(("shell", "named"), [("/bin/csh", "'/bin/csh'"), ("", "not set")])
 def test_an_unsupported_shell_is_a_usage_error(shell: str, named: str) -> None:
-    message = complaint(mlx_host("completion", env={"SHELL": shell}))
+    message = usage_error_of(mlx_host("completion", env={"SHELL": shell}))
     assert named in message
     assert "bash|zsh|fish" in message
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.client import error_of, post
-from tests.support.command import complaint, environment, mlx_host
+from tests.support.command import environment, mlx_host, usage_error_of
 from tests.support.plugin_projects import install_projects
 from tests.support.server import running_server
 
@@ -109,4 +109,4 @@ def test_plugins_lists_them(installed: Path) -> None:
 def test_invalid_names_are_rejected(folder: Path, args: list[str], expected: str) -> None:
     done = mlx_host("plugins", "new", *args, cwd=folder)
     done.stderr = done.stderr.replace("plugins new --help", "run --help")
-    assert expected in complaint(done)
+    assert expected in usage_error_of(done)

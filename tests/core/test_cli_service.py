@@ -22,7 +22,7 @@ from mlx_host._cli.service.launchd import Launchd
 from mlx_host._cli.service.manager import ServiceSpec
 from mlx_host._cli.service.systemd import Systemd
 
-from tests.support.command import complaint, mlx_host
+from tests.support.command import mlx_host, usage_error_of
 
 SCRIPTED = 'shutdown_timeout = 5.5\n[[models]]\nbackend = "scripted"\n'
 SYSTEMCTL = """\
@@ -164,7 +164,7 @@ def test_an_invalid_configuration_file_is_not_installed(machine: Machine, toml: 
     config = machine.home / "mlx-host.toml"
     config.unlink() if toml is None else config.write_text(toml)
     env = {**machine.env, "MLX_HOST_BACKEND": "scripted"}
-    assert message in complaint(mlx_host("service", "install", "--config", str(config), "--yes", env=env))
+    assert message in usage_error_of(mlx_host("service", "install", "--config", str(config), "--yes", env=env))
     assert machine.calls() == []
 
 

@@ -16,7 +16,7 @@ from mlx_host.backend import Backend, LoadContext, Model, Options
 from mlx_host.errors import PluginError, UsageError
 
 from tests.support.client import get, post
-from tests.support.command import complaint, mlx_host
+from tests.support.command import mlx_host, usage_error_of
 from tests.support.plugin_projects import install_plugins, install_projects, write_project
 from tests.support.server import running_server
 
@@ -463,7 +463,7 @@ def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
         "GET /fine/{id}",
         "--fine-size-mb",
         "model sources",
-        "commands bench completion doctor parser parsers plugins run service",
+        "commands bench completion doctor explain parser parsers plugins run service",
         "commands greet",
         "parsers fine_parser fine_too",
         "--generation-prompt",
@@ -479,22 +479,22 @@ def test_the_table_fits_80_columns(failing_plugins: Path) -> None:
 
 @pytest.mark.parametrize("name", ["sick", "quitter", "misspelt", "port"])
 def test_a_backend_of_a_skipped_plugin_is_an_error_with_the_reason(failing_plugins: Path, name: str) -> None:
-    message = complaint(mlx_host("run", "--backend", name, plugins=[failing_plugins]))
+    message = usage_error_of(mlx_host("run", "--backend", name, plugins=[failing_plugins]))
     assert message.startswith(f"Unknown backend {name!r}. Installed backends: ")
     assert f"Skipped: plugin {name!r} of mlx-host-{name} 1.0: {FAILED[name]}" in message
 
 
 def test_using_a_conflicting_name_is_an_error(failing_plugins: Path) -> None:
-    backend = complaint(mlx_host("run", "--backend", "twin", plugins=[failing_plugins]))
+    backend = usage_error_of(mlx_host("run", "--backend", "twin", plugins=[failing_plugins]))
     assert backend.startswith("backend 'twin' is registered by mlx-host-twin-")
     assert "mlx-host-twin-a 1.0" in backend
     assert "mlx-host-twin-b 1.0" in backend
     assert backend.endswith("; uninstall all but one of them.")
-    parser = complaint(
+    parser = usage_error_of(
         mlx_host("run", "--backend", "scripted", "--tool-call-parser", "Both", plugins=[failing_plugins])
     )
     assert "parser 'both' is registered by mlx-host-twin-" in parser
-    command = complaint(mlx_host("twin", plugins=[failing_plugins]))
+    command = usage_error_of(mlx_host("twin", plugins=[failing_plugins]))
     assert command.startswith("command 'twin' is registered by mlx-host-twin-")
 
 
@@ -505,7 +505,7 @@ def test_a_plugins_command_runs(failing_plugins: Path) -> None:
 
 
 def test_strict_plugins_makes_all_problems_fatal(failing_plugins: Path) -> None:
-    message = complaint(mlx_host("run", "--backend", "scripted", "--strict-plugins", plugins=[failing_plugins]))
+    message = usage_error_of(mlx_host("run", "--backend", "scripted", "--strict-plugins", plugins=[failing_plugins]))
     assert message.startswith("--strict-plugins: ")
     # An API's endpoints are created when the server starts.
     early = set(FAILED) - {"collapse"}
@@ -515,7 +515,7 @@ def test_strict_plugins_makes_all_problems_fatal(failing_plugins: Path) -> None:
 
 def test_strict_plugins_without_problems() -> None:
     """The plugins installed for these tests have no problems, so the next check fails."""
-    message = complaint(mlx_host("run", "--backend", "scripted", "--strict-plugins", "--model", "/no/such/folder"))
+    message = usage_error_of(mlx_host("run", "--backend", "scripted", "--strict-plugins", "--model", "/no/such/folder"))
     assert message.startswith("--model '/no/such/folder': no such folder or file")
 
 
@@ -641,7 +641,7 @@ def test_a_server_whose_apis_conflict_does_not_announce_its_address(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["roadblock", "mutiny", "api-core-flag"])
 def test_a_plugin_that_fails_in_a_registration_hook_is_skipped_completely(failing_plugins: Path, name: str) -> None:
-    message = complaint(mlx_host("run", "--backend", f"of-{name}", plugins=[failing_plugins]))
+    message = usage_error_of(mlx_host("run", "--backend", f"of-{name}", plugins=[failing_plugins]))
     assert message.startswith(f"Unknown backend 'of-{name}'. ")
 
 
@@ -714,7 +714,7 @@ def test_a_plugin_for_another_contract_is_skipped_with_the_range_that_it_declare
 
 
 def test_a_backend_for_another_contract_is_an_error_with_the_reason(contracts: Path) -> None:
-    message = complaint(mlx_host("run", "--backend", "later", plugins=[contracts]))
+    message = usage_error_of(mlx_host("run", "--backend", "later", plugins=[contracts]))
     assert "is built for mlx-host<8,>=7.3" in message
 
 

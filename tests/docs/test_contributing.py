@@ -23,7 +23,7 @@ COMMANDS = (
 
 
 def words(command: str) -> str:
-    """A command without arguments that only one place needs."""
+    """Return a command without the environment and the arguments that differ between the places."""
     kept = [word for word in shlex.split(command, comments=True) if "=" not in word and not word.startswith("--")]
     return " ".join(word for word in kept if word not in ("uv", "run", "env", "${fast[@]}", "$@"))
 

@@ -75,13 +75,13 @@ def test_the_lifespan_is_entered(server: ServerProcess) -> None:
 def test_the_command_of_its_readme_is_valid(installed: Path) -> None:
     lines = (PROJECT / "README.md").read_text().splitlines()
     (command,) = (line.split()[1:] for line in lines if line.startswith("mlx-host run "))
-    done = mlx_host(*command, "--help", plugins=[installed])
+    done = mlx_host(*command, "--help-all", plugins=[installed])
     assert done.returncode == 0, done.stderr
     assert "--speech-max-characters" in done.stdout
 
 
 def test_it_is_listed(installed: Path) -> None:
-    listed = mlx_host("plugins", plugins=[installed]).stdout
+    listed = mlx_host("plugins", "-v", plugins=[installed]).stdout
     assert "mlx-host-toy-speech" in listed
     assert "backend tones" in listed
     assert "/v1/audio/speech" in listed

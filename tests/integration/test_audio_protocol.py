@@ -269,7 +269,7 @@ def test_disconnecting_from_a_stream_cancels_the_request(server: ServerProcess) 
     with streaming(server):
         assert queue(server) == (1, 0)
     wait_for_queue(server, 0)
-    server.wait_for_line(": cancelled")
+    server.wait_for_line("outcome=cancelled")
     assert not finished(server)
 
 

@@ -54,7 +54,7 @@ def prompt(server: ServerProcess, model: str, messages: list[dict[str, Any]], **
 
 
 def say(*turns: str) -> list[dict[str, Any]]:
-    """Messages from pairs of a role and a content, separated by a colon."""
+    """Return messages from texts in the form ROLE:CONTENT."""
     return [dict(zip(("role", "content"), turn.split(":", 1), strict=True)) for turn in turns]
 
 

@@ -191,7 +191,7 @@ def test_disconnecting_frees_the_slot(server: ServerProcess) -> None:
 
 def test_usage_is_in_the_log(server: ServerProcess) -> None:
     raw(server, input="hello world")
-    server.wait_for_line("minilm embeddings: 4 prompt")
+    server.wait_for_line("model=minilm task=embeddings outcome=stop prompt_tokens=4 ")
 
 
 def test_the_backend_s_flags_are_in_its_help_and_work() -> None:

@@ -22,7 +22,7 @@ from mlx_host import __version__
 from tests.docs.blocks import ROOT, blocks, commands
 from tests.packages.environments import Environment, new_environment
 from tests.support.client import CHAT, post, sdk
-from tests.support.command import clean_environment, complaint
+from tests.support.command import clean_environment, usage_error_of
 from tests.support.interpreters import find_interpreter
 from tests.support.media import look
 from tests.support.plugin_projects import uv
@@ -73,7 +73,7 @@ def test_core_alone_has_no_model_library_and_no_test_tools(core: Environment, re
 
 @pytest.mark.parametrize("backend", ["lm", "vlm", "flux", "embeddings", "whisper"])
 def test_core_alone_names_the_extra_of_a_backend(core: Environment, backend: str) -> None:
-    message = complaint(core.mlx_host("run", "--backend", backend, "--model", "org/name"))
+    message = usage_error_of(core.mlx_host("run", "--backend", backend, "--model", "org/name"))
     assert message.startswith(f"Unknown backend {backend!r}. Installed backends: echo, tones. ")
     build = ",cpu" if LINUX and backend != "flux" else ""
     assert f'pip install "mlx-host[{backend}{build}]"' in message
@@ -156,7 +156,7 @@ def test_a_text_model_and_messages(text: Environment, record_property: Record) -
 
 @pytest.mark.skipif(not LINUX, reason="on macOS, all backends can be installed together")
 def test_on_linux_flux_needs_another_environment(text: Environment) -> None:
-    message = complaint(text.mlx_host("run", "--backend", "flux"))
+    message = usage_error_of(text.mlx_host("run", "--backend", "flux"))
     assert 'it cannot be installed with lm; use another environment: pip install "mlx-host[flux]"' in message
 
 

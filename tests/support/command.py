@@ -52,7 +52,7 @@ def mlx_host(
     )
 
 
-def complaint(result: subprocess.CompletedProcess[str]) -> str:
+def usage_error_of(result: subprocess.CompletedProcess[str]) -> str:
     """The message of a usage error, after checking that it is one line and that the exit code is 2."""
     assert result.returncode == 2, (result.returncode, result.stdout, result.stderr)
     assert result.stdout == ""

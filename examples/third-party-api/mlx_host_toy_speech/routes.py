@@ -52,8 +52,9 @@ class SpeechEndpoints(Endpoints):
 
         @router.post("/v1/audio/speech", response_model=None)
         async def speech(body: SpeechBody, http: Request) -> Response:
-            if len(body.input) > self.settings.max_characters:
-                raise InvalidRequestError(f"input: more than {self.settings.max_characters} characters.", param="input")
+            length, limit = len(body.input), self.settings.max_characters
+            if length > limit:
+                raise InvalidRequestError(f"input has {length} characters; the maximum is {limit}.", param="input")
             pitch = {"low": 110.0, "high": 440.0}[body.voice]
             request = SpeechRequest(id=f"speech-{uuid.uuid4().hex}", model=body.model, text=body.input, pitch=pitch)
             reply = self.service.submit(request, caller=caller(http), deadline=Deadline.FIRST_OUTPUT)

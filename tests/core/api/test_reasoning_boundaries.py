@@ -22,7 +22,7 @@ def server() -> Iterator[ServerProcess]:
 
 
 def choice_of(server: ServerProcess, body: dict[str, Any]) -> dict[str, Any]:
-    """The choice of a plain response, which the stream must equal."""
+    """Return the choice of a non-streaming response, after checking that the stream is equal to it."""
     plain: dict[str, Any] = post(server, body).json()["choices"][0]
     message: dict[str, str] = {}
     logprobs: list[Any] = []

@@ -1,4 +1,4 @@
-"""Images: tiny random models have the vectors of mlx-embeddings."""
+"""Images: the vectors of tiny random models equal those that mlx-embeddings computes."""
 
 from __future__ import annotations
 

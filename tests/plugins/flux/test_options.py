@@ -10,7 +10,7 @@ from mlx_host._settings import merge_settings, option_names
 from mlx_host.errors import UsageError
 from mlx_host_flux.options import FluxOptions
 
-from tests.support.command import complaint, mlx_host
+from tests.support.command import mlx_host, usage_error_of
 
 
 def option_error(**options: Any) -> str:
@@ -36,7 +36,7 @@ def test_help_lists_the_options() -> None:
 
 def test_flags_accept_lists_separated_by_commas(loras: str) -> None:
     arguments = ("--lora-paths", loras, "--lora-scales", "0.8,0.6,0.4")
-    message = complaint(mlx_host("run", "--backend", "flux", *arguments))
+    message = usage_error_of(mlx_host("run", "--backend", "flux", *arguments))
     assert message.startswith("--lora-scales has 3 values for 2 files of --lora-paths")
 
 

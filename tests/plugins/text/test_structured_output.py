@@ -271,7 +271,7 @@ HOSTILE: dict[str, Grammar] = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_grammars_take_bounded_time(compiler: GrammarCompiler, name: str) -> None:
-    """They are rejected or usable; neither may exceed the test's timeout."""
+    """Each grammar is either rejected or compiled, within the test's timeout."""
     with suppress(InvalidRequestError):
         matcher = compiled(compiler, HOSTILE[name]).matcher()
         last = None

@@ -1,4 +1,4 @@
-"""Detects tool-call and reasoning markup in the content of a response: the model has no parser, or a wrong one."""
+"""Detects tool-call and reasoning markup in the content of a response: the parser is missing or wrong."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class MarkupSignatures:
         """Return a warning about a call without markup, with the parsers that read such calls."""
         warning = f"the output contains a call of {function!r} without the markup of a call"
         if failed := self._bare_calls & {parser.name for parser in used if parser is not None}:
-            return f"{warning}, in a form that parser {min(failed)!r} does not read"
+            return f"{warning}, in a form that the parser {min(failed)!r} does not support"
         return f"{warning}; try --parser {' or '.join(sorted(self._bare_calls))}" if self._bare_calls else warning
 
 

@@ -80,7 +80,7 @@ def check_api(thing: Any) -> None:
         raise PluginError(f"request_types of {what} must be subclasses of Request, not {thing.request_types!r}")
     for legacy, field in thing.settings.legacy_names.items():
         if field not in thing.settings.model_fields:
-            raise PluginError(f"{what}: the legacy name {legacy!r} is for {field!r}, which is not a setting")
+            raise PluginError(f"{what}: the legacy name {legacy!r} maps to {field!r}, which is not a setting")
     _check_settings(what, api_names(thing.name, thing.settings))
 
 

@@ -127,7 +127,7 @@ class GenerationBody(SamplingBody):
         return sorted([*super().ignored(), *(["stop"] if "" in self._stop_list() else [])])
 
     def output_format(self, response_format: Grammar | None, param: str) -> Grammar | None:
-        """Return the output format: `response_format`, from the API's own field `param`, or structured_outputs."""
+        """Return `response_format`, which the API's field `param` sets, or the format of structured_outputs."""
         reject_removed_fields(self.model_extra or {})
         if self.structured_outputs is None:
             return response_format
@@ -241,7 +241,7 @@ class ConversationBody(GenerationBody):
 
 
 def _unenforced_limits(limits: Mapping[str, int], model: ModelStatus) -> list[str]:
-    """Return the fields in `limits`, for the header of ignored fields, if the model cannot limit its reasoning."""
+    """Return the fields in `limits` as ignored if the model cannot limit its reasoning."""
     info = model.capabilities
     if info is None or (info.reasoning and "max_reasoning_tokens" in info.supported_parameters):
         return []

@@ -53,7 +53,7 @@ class CallReader(ABC):
 
     @property
     def lookalikes(self) -> tuple[str, ...]:
-        """Regexes of texts that may contain such a call without markup; they match the whole text."""
+        """Regexes that match a whole text if it may contain such a call without markup."""
         return ()
 
     @abstractmethod

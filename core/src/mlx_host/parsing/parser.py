@@ -243,7 +243,7 @@ class Parser(ABC):
 
     @classmethod
     def call_lookalikes(cls) -> tuple[str, ...]:
-        """Return regexes of texts that may contain a call without markup, which text must not match."""
+        """Return regexes that match text with a call without markup; grammars exclude such text outside calls."""
         return ()
 
     @classmethod

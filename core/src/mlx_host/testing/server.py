@@ -143,7 +143,7 @@ def read(response: HTTPResponse) -> HttpResponse:
 
 
 def wait_until(condition: Callable[[], bool], timeout: float) -> bool:
-    """Wait until a condition holds; False if it does not within `timeout` seconds."""
+    """Wait until a condition holds; return False if it does not within `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:

@@ -33,7 +33,7 @@ BUFFER_CACHE = 1 << 30
 def load_model(context: LoadContext[EmbeddingsOptions]) -> EmbeddingModel:
     if context.path is None or not (context.path / "config.json").is_file():
         raise LoadError(
-            f"The backend embeddings needs a folder with a model's config.json, but {context.ref!r} is not one."
+            f"The backend embeddings needs a model folder with a config.json, but {context.ref!r} is not such a folder."
         )
     options = context.options
     context.progress("load", 0, 2, str(context.ref))

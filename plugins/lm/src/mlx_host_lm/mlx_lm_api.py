@@ -49,7 +49,7 @@ def _tokenizer(wrapper: Any) -> Tokenizer:
 
 
 def hidden_states(network: Any) -> HiddenStates | None:
-    """The network without its head; None if it is not built of a backbone `model` and a head."""
+    """Return the network without its head; None if it does not consist of a backbone `model` and a head."""
     text = network.get("language_model", network)
     if "model" not in text:
         return None
@@ -76,7 +76,7 @@ def cache_ops(network: Any) -> LayerCaches:
 
 
 class SampledTokens:
-    """The tokens sampled in a step; they are read while the next forward pass, which takes them, is computed."""
+    """The tokens sampled in a step; they are read while the next forward pass, whose input they are, is computed."""
 
     def __init__(self, tokens: Array) -> None:
         # After sequences joined or left the array is not computed yet; the next pass must not be scheduled before it.

@@ -230,7 +230,7 @@ def _array(items: Iterable[ElementContent], schema: Schema) -> str:
 
 
 def _json(found: Sequence[ElementContent], schema: Schema) -> str:
-    """Return the JSON of the elements with one name; of the last one if the schema does not allow an array."""
+    """Return the elements with one name as JSON: several as an array if the schema allows it, else the last one."""
     types = schema.types()
     if len(found) > 1 and ("array" in types or not types):
         return _array(found, schema)

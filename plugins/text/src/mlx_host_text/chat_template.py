@@ -67,7 +67,7 @@ def read_template(file: Path | None) -> str | None:
 
 
 class RenderedChat(NamedTuple):
-    """A conversation's text, and its last part, in which the output begins.
+    """A rendered conversation: its text, and the last part of the text, in which the output begins.
 
     This part is what the template appended after the last message, or the unfinished last message.
     """
@@ -141,7 +141,7 @@ class ChatTemplate:
         *before, last = chat.messages
         if last["role"] != "assistant" or last.get("tool_calls"):
             raise InvalidRequestError(
-                "continue_final_message requires that the last message is from the assistant and has no tool_calls",
+                "continue_final_message requires that the last message is from the assistant and has no tool_calls.",
                 param="continue_final_message",
             )
         mark = END_MARK if isinstance(last["content"], str) else [typed_text(END_MARK)]
@@ -150,7 +150,7 @@ class ChatTemplate:
         text, found, _ = closed.rpartition(END_MARK)
         if not found:
             raise InvalidRequestError(
-                "the model's chat template does not render the last message, so it cannot be continued",
+                "The model's chat template does not render the last message, so it cannot be continued.",
                 param="continue_final_message",
             )
         start = ""

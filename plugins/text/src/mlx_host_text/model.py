@@ -267,7 +267,7 @@ class TextModel(Model):
         )
 
     def _reasoning_budget(self, request: GenerationRequest) -> ReasoningBudget | None:
-        """The request's limit, else that of its reasoning effort if the template does not read it, else the option."""
+        """Return the limit of the request, of its effort if the template does not use it, or of the option."""
         if not isinstance(request, ChatRequest) or request.reasoning_markup is None:
             return None
         tokens = request.max_reasoning_tokens

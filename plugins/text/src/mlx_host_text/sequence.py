@@ -1,6 +1,6 @@
 """Sequences, the batch that generates them, and operations on their caches: what a model library implements.
 
-A backend implements `SequenceBatch` and `CacheOps` for its library in one `*_api.py`; everything above them is here.
+A backend implements `SequenceBatch` and `CacheOps` for its library in one `*_api.py`; the rest is in this package.
 """
 
 from __future__ import annotations

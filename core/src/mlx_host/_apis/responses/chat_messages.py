@@ -33,7 +33,7 @@ MESSAGE_PATH = re.compile(r"messages\[(\d+)\](?:\.content(?:\[(\d+)\])?)?")
 
 @dataclass(frozen=True)
 class Source:
-    """Where a chat message comes from: the path of its content in the request, and the numbers of its parts there."""
+    """The origin of a chat message in the request: the path of its content, and the indexes of its parts."""
 
     path: str
     parts: Sequence[int] = ()

@@ -149,8 +149,8 @@ class ResponseService:
         kept = await self._run(self._store.events, id)
         if not kept:
             raise InvalidRequestError(
-                f"The events of response {id!r} are not stored: stream must be false unless it was created with "
-                "background.",
+                f"The events of response {id!r} are not stored; only responses created with background can be "
+                "streamed.",
                 param="stream",
             )
         return EventLog.complete(kept)
@@ -184,7 +184,7 @@ class ResponseService:
         id = new_id("conv")
         items = await self.normalize(input)
         if not await self._run(self._store.conversations.create, id, metadata, items):
-            raise RequestTooLargeError("The conversation exceeds the size of the response store.", param="items")
+            raise RequestTooLargeError("The conversation exceeds the limit of --responses-store-mb.", param="items")
         return await self.conversation(id)
 
     async def conversation(self, id: str, param: str | None = None) -> StoredConversation:
@@ -214,7 +214,7 @@ class ResponseService:
         await self.conversation(id)
         items = await self.normalize(input)
         if not await self._run(self._store.conversations.append, id, items):
-            raise RequestTooLargeError("The conversation exceeds the size of the response store.", param="items")
+            raise RequestTooLargeError("The conversation exceeds the limit of --responses-store-mb.", param="items")
         return items
 
     async def delete_item(self, id: str, item_id: str) -> StoredConversation:

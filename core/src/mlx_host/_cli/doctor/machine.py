@@ -43,7 +43,7 @@ def check_mlx() -> Iterator[Check]:
     details = {"version": found["version"], "device": api, **found["info"]}
     if not found["correct"]:
         remedy = "Reinstall MLX; if that does not help, report a bug of MLX."
-        yield Check("MLX", Status.ERROR, f"{message}: a matrix product is wrong", remedy, details)
+        yield Check("MLX", Status.ERROR, f"{message}: a matrix product has a wrong value", remedy, details)
     elif is_cpu and sys.platform == "darwin":
         remedy = "Run on a Mac with Apple silicon, outside a virtual machine."
         yield Check("MLX", Status.WARNING, f"{message}: Metal is not available", remedy, details)
@@ -89,7 +89,7 @@ def _check_blas(has_openblas: bool) -> Check:
         remedy = f"Preload OpenBLAS in the model's process: mlx-host run --env LD_PRELOAD={libraries[0]}"
     else:
         remedy = "Install OpenBLAS (on Debian: apt-get install libopenblas0-pthread) and run `mlx-host doctor` again."
-    return Check("BLAS", Status.WARNING, "MLX's reference BLAS, which is slow with float32 weights", remedy)
+    return Check("BLAS", Status.WARNING, "MLX uses its reference BLAS, which is slow with float32 weights", remedy)
 
 
 def check_memory() -> Iterator[Check]:

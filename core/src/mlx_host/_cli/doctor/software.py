@@ -96,7 +96,7 @@ def check_port(settings: HostSettings) -> Check:
 
     where = f"{settings.host}:{settings.port}"
     if settings.port == 0:
-        return Check("port", Status.OK, "a free one is chosen (port 0)")
+        return Check("port", Status.OK, "a free port is chosen (port 0)")
     if (health := _health(settings)) is not None:
         return _running(where, health)
     try:
