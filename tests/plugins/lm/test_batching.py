@@ -94,7 +94,7 @@ def test_prefill_chunks_alternate_with_decoding_steps(tiny_llama: Path) -> None:
     model = load(tiny_llama, prefill_step_size=32, prompt_cache_bytes=0)
     loop = EngineLoop(model)
     decoding = loop.add(chat_request(PROMPTS[0], max_tokens=60))
-    for _ in range(4):
+    while not decoding.deltas:
         loop.step()
     deltas_before = len(decoding.deltas)
     prefilling = loop.add(chat_request("words " * 200))
@@ -127,10 +127,11 @@ class TestSeveralChoices:
 
     @pytest.mark.parametrize("kind", ["tiny_sliding", "tiny_lfm2"])
     def test_caches_that_cannot_be_trimmed_are_forked(self, kind: str, request: pytest.FixtureRequest) -> None:
-        model = load(request.getfixturevalue(kind))
-        one = generate_one(model, chat_request("words " * 50 + PROMPTS[0]))
-        model.close()
-        assert set(generate_one(model, chat_request("words " * 50 + PROMPTS[0], n=3)).texts.values()) == {one.text}
+        folder: Path = request.getfixturevalue(kind)
+        one = generate_one(load(folder), chat_request("words " * 50 + PROMPTS[0]))
+        # Another model, without a cached prefix.
+        forked = generate_one(load(folder), chat_request("words " * 50 + PROMPTS[0], n=3))
+        assert set(forked.texts.values()) == {one.text}
 
     def test_choice_finished_is_sent_for_all_but_the_last_choice(self, model: TextModel) -> None:
         output = generate_one(model, chat_request(PROMPTS[0], n=3, sampling=GREEDY, max_tokens=5))
