@@ -298,3 +298,38 @@ class TestExplain:
             failed = mlx_host("explain", str(file), "--url", url)
             assert failed.returncode == 2
             assert failed.stderr.startswith("Error: ")
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+
+
+def test_images_in_the_history_of_a_text_model_are_omitted(server: ServerProcess) -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "text", "text": "Look"}, IMAGE]},
+        {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", **CALL}]},
+        {"role": "tool", "tool_call_id": "c1", "content": [IMAGE]},
+    ]
+    text = prompt(server, "I", messages)
+    assert text.count("[An image was omitted: this model does not accept images.]") == 2
+    response = post(server, {"model": "I", "messages": messages, "max_tokens": 1})
+    assert "messages.content.image_url" in response.headers["x-mlx-host-ignored"].split(", ")
+    # The new message of the user is rejected.
+    body = {"model": "I", "messages": [*messages, {"role": "user", "content": [IMAGE]}], "max_tokens": 1}
+    assert error_of(post(server, body), 400)["param"] == "messages"
+
+
+def test_an_image_that_a_tool_returned_to_a_text_model_is_omitted_in_the_messages_api(server: ServerProcess) -> None:
+    source = {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}
+    result = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": source}]}
+    body = {
+        "model": "I",
+        "max_tokens": 1,
+        "messages": [
+            {"role": "user", "content": "Look"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "read", "input": {}}]},
+            {"role": "user", "content": [result]},
+        ],
+    }
+    response = post(server, body, "/v1/messages")
+    assert response.status_code == 200, response.text
+    assert "messages.content.image" in response.headers["x-mlx-host-ignored"].split(", ")

@@ -1,5 +1,5 @@
 """Completes a request for its model: the constraint of its output, from its output format and the schemas of its tools,
-the markup of reasoning, the notation of calls, and a check of optional parameters.
+the markup of reasoning, the notation of calls, its media, and a check of optional parameters.
 
 The grammar is built later, in the model's process: for many large tools that takes a second, which would block the
 host's event loop. Schemas that it does not support are rejected there, before the output starts.
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlx_host._host.parser_selection import ParserSelection
+from mlx_host.api.history_media import omit_media
 from mlx_host.api.tool_choice import is_strict
 from mlx_host.backend import Capabilities
 from mlx_host.errors import UnsupportedRequestError
@@ -34,7 +35,8 @@ def with_constraint(request: Request, model: str, info: Capabilities, parsers: P
             return replace(request, prompt=_completed(prompt, model, info, parsers))
         case TokenizeRequest(prompt=ChatRequest() as prompt):
             _check_continuation(prompt, model, info)
-            return replace(request, prompt=replace(prompt, call_notation=parsers.tools))
+            messages, _ = omit_media(prompt.messages, info.input_modalities)
+            return replace(request, prompt=replace(prompt, messages=messages, call_notation=parsers.tools))
         case GenerationRequest(output_format=Grammar() as output_format):
             _check_structured_outputs(model, info, _param(output_format))
             return replace(request, constraint=FixedConstraint(output_format))
@@ -44,8 +46,14 @@ def with_constraint(request: Request, model: str, info: Capabilities, parsers: P
 def _completed(request: ChatRequest, model: str, info: Capabilities, parsers: ParserSelection) -> ChatRequest:
     _check_continuation(request, model, info)
     markup = parsers.reasoning.reasoning_markup() if parsers.reasoning is not None else None
-    constraint = _chat_constraint(request, model, info, parsers)
-    return replace(request, constraint=constraint, reasoning_markup=markup, call_notation=parsers.tools)
+    messages, _ = omit_media(request.messages, info.input_modalities)
+    return replace(
+        request,
+        messages=messages,
+        constraint=_chat_constraint(request, model, info, parsers),
+        reasoning_markup=markup,
+        call_notation=parsers.tools,
+    )
 
 
 def enforces_tool_schemas(info: Capabilities, parsers: ParserSelection) -> bool:

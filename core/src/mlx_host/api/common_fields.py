@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from mlx_host.api.history_media import omit_media
 from mlx_host.api.ignored_fields import ignored_fields
 from mlx_host.api.response_format import STRUCTURED, StructuredOutputs, reject_removed_fields
 from mlx_host.api.service import ModelStatus
@@ -262,12 +263,14 @@ def ignored_by_model(
     model: ModelStatus,
     variables: Mapping[str, Sequence[str]],
     reasoning_limits: Mapping[str, int] = MappingProxyType({}),
+    media_types: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
     """Return the paths of all fields of a body that have no effect with this model.
 
     `variables` are the variables of the chat template with the fields that set each, apart from `chat_template_kwargs`.
     A variable has no effect if the template does not contain its name. `reasoning_limits` are the limits of reasoning
-    tokens by field. Tools are listed if neither the template nor a parser has a notation for them.
+    tokens by field. Tools are listed if neither the template nor a parser has a notation for them. Media in the history
+    are listed if the model does not accept them; `media_types` are the API's own types of content parts, by chat's.
     """
     ignored = [path for path in body.ignored() if not _is_read(path, model)]
     for name in request.template_kwargs:
@@ -280,6 +283,8 @@ def ignored_by_model(
         ignored.append("tools")
     if model.enforces_tool_schemas is False and any(map(is_strict, request.tools)):
         ignored.append("tools.strict")
+    accepted = model.capabilities.input_modalities if model.capabilities is not None else None
+    ignored += [f"messages.content.{media_types.get(kind, kind)}" for kind in omit_media(request.messages, accepted)[1]]
     return sorted({*ignored, *_unenforced_limits(reasoning_limits, model)})
 
 

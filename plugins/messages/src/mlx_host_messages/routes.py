@@ -36,6 +36,8 @@ from mlx_host_messages.system_prompt_normalizer import SystemPromptNormalizer
 from mlx_host_messages.threads import ThreadStore
 from mlx_host_messages.tools import HostedTool
 
+# The types of content blocks by those of chat's content parts.
+MEDIA_TYPES = {"image_url": "image"}
 # The variables of the chat template by the fields that set each.
 VARIABLES = {"enable_thinking": ("thinking",), "reasoning_effort": ("output_config.effort",)}
 
@@ -78,7 +80,7 @@ class MessagesEndpoints(Endpoints):
         reply = OriginalPathsReply(chat, prompt.conversation)
         prepared = reply.request
         assert isinstance(prepared, ChatRequest)
-        ignored = ignored_by_model(body, prepared, reply.model, VARIABLES, reasoning_limits(body))
+        ignored = ignored_by_model(body, prepared, reply.model, VARIABLES, reasoning_limits(body), MEDIA_TYPES)
         shows_thinking = body.thinking is None or body.thinking.display != "omitted"
         builder = AnthropicMessageBuilder.of(reply, shows_thinking=shows_thinking)
         output = MessageEncoder(builder, store) if stream else MessageCollector(builder, store)
@@ -110,7 +112,7 @@ class MessagesEndpoints(Endpoints):
         prompt = ConvertedPrompt(body, normalize)
 
         def ignored(request: ChatRequest, model: ModelStatus) -> list[str]:
-            fields = ignored_by_model(body, request, model, VARIABLES, reasoning_limits(body))
+            fields = ignored_by_model(body, request, model, VARIABLES, reasoning_limits(body), MEDIA_TYPES)
             return sorted({*fields, *prompt.ignored, *normalize.ignored})
 
         return await explain(self._service, http, to_request(body, prompt), ignored)
@@ -121,7 +123,9 @@ class MessagesEndpoints(Endpoints):
         normalize = SystemPromptNormalizer(self._normalizes)
         prompt = ConvertedPrompt(body, normalize)
         request = prompt.request()
-        ignored = ignored_by_model(body, request, self._service.model(request.model, caller(http)), VARIABLES)
+        ignored = ignored_by_model(
+            body, request, self._service.model(request.model, caller(http)), VARIABLES, media_types=MEDIA_TYPES
+        )
         try:
             counting = self._service.count_tokens(request, caller=caller(http))
             count = await while_connected(http.receive, counting)

@@ -16,17 +16,11 @@ from mlx_host._apis.responses import opaque
 from mlx_host._apis.responses.items import Item, chat_part, normalize_items
 from mlx_host._apis.responses.tools import TOOL_SEARCH, ToolCatalog
 from mlx_host.api.custom_tools import custom_arguments
+from mlx_host.api.history_media import MODALITIES, OMITTED
 from mlx_host.api.http import dumps
 from mlx_host.errors import InvalidRequestError, RequestError
 
 SUMMARY = "The conversation before this message was compacted. This is its summary:\n\n"
-# What replaces a part that the model does not accept, by the type of the part in a chat message.
-OMITTED = {
-    "image_url": "[An image was omitted: this model does not accept images.]",
-    "input_audio": "[An audio clip was omitted: this model does not accept audio.]",
-    "file": "[A file was omitted: this model does not accept files.]",
-}
-MODALITIES = {"image_url": "image", "input_audio": "audio"}
 CLIENT_TYPES = {"image_url": "input_image", "file": "input_file"}
 MESSAGE_PATH = re.compile(r"messages\[(\d+)\](?:\.content(?:\[(\d+)\])?)?")
 
