@@ -371,7 +371,7 @@ FAILED = {
     "api-name": "'of api-name' is not a valid API name",
     "api-own": "registers an API 'chat', which is mlx-host's own",
     "api-settings": "settings of API 'of-api-settings' must be a subclass of ApiSettings",
-    "api-legacy": "API 'of-api-legacy': the legacy name 'of_old' is for 'size', which is not a setting",
+    "api-legacy": "API 'of-api-legacy': the legacy name 'of_old' maps to 'size', which is not a setting",
     "api-core-flag": "API 'queue': setting 'size' needs the name 'queue_size', which mlx-host itself uses",
     "api-backend-flag": "setting 'size' of API 'of-api-backend-flag' (mlx-host-api-backend-flag 1.0) and setting "
     "'slots' of backend 'scripted' (",

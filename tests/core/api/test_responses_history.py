@@ -216,7 +216,7 @@ def test_files_by_id_are_rejected_only_in_the_last_message() -> None:
     assert "input[1].content[0]" in rejected.value.message
 
 
-def test_errors_of_the_model_name_the_fields_of_the_client() -> None:
+def test_model_errors_refer_to_the_fields_of_the_client() -> None:
     conversation = to_conversation(
         "be",
         normalize_items(

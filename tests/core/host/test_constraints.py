@@ -82,14 +82,14 @@ def ask(**more: Any) -> ChatRequest:
     return ChatRequest(id="r", model="m", messages=[], **more)
 
 
-def held(request: Any, parsers: ParserSelection = BOTH, *, supports_structured_outputs: bool = True) -> Any:
+def complete(request: Any, parsers: ParserSelection = BOTH, *, supports_structured_outputs: bool = True) -> Any:
     info = Capabilities((ChatRequest,), 1, None, None, supports_structured_outputs)
     return with_constraint(request, "m", info, parsers)
 
 
 def grammar(request: GenerationRequest, parsers: ParserSelection = BOTH) -> Grammar:
     """The grammar that the model's process receives."""
-    constraint = pickle.loads(pickle.dumps(held(request, parsers))).constraint
+    constraint = pickle.loads(pickle.dumps(complete(request, parsers))).constraint
     written: Grammar = constraint.grammar("")
     return written
 
@@ -107,7 +107,7 @@ def test_the_notation_of_calls_is_that_of_the_parser_of_calls() -> None:
     requests = (chat, TokenizeRequest(id="r", model="m", prompt=chat), ExplainRequest(id="r", model="m", prompt=chat))
     for parsers, notation in ((BOTH, BOTH.tools), (ParserSelection(reasoning=Plain), None)):
         for request in requests:
-            prepared: Any = held(request, parsers)
+            prepared: Any = complete(request, parsers)
             assert getattr(prepared, "prompt", prepared).call_notation is notation
 
 
@@ -134,7 +134,7 @@ def test_a_message_is_not_continued_by_a_model_that_cannot() -> None:
         TokenizeRequest(id="r", model="m", prompt=ask(continue_final_message=True)),
     ):
         with pytest.raises(UnsupportedRequestError) as error:
-            held(request, BOTH)
+            complete(request, BOTH)
         assert error.value.param == "continue_final_message"
 
 
@@ -154,12 +154,12 @@ def test_a_message_is_not_continued_by_a_model_that_cannot() -> None:
 def test_requests_without_a_format_are_not_constrained(
     request_: Any, parsers: ParserSelection, supports_structured_outputs: bool
 ) -> None:
-    unconstrained = held(request_, parsers, supports_structured_outputs=supports_structured_outputs)
+    unconstrained = complete(request_, parsers, supports_structured_outputs=supports_structured_outputs)
     assert without_notation(unconstrained) == request_
 
 
 def test_a_completion_is_constrained_to_its_format() -> None:
-    assert held(CompletionRequest(id="r", model="m", prompt="a", output_format=FORM)).constraint == FixedConstraint(
+    assert complete(CompletionRequest(id="r", model="m", prompt="a", output_format=FORM)).constraint == FixedConstraint(
         FORM
     )
 
@@ -228,20 +228,20 @@ def test_a_named_function_is_called_once() -> None:
 )
 def test_models_without_structured_outputs_reject_formats(request_: GenerationRequest) -> None:
     with pytest.raises(UnsupportedRequestError, match="'m'") as raised:
-        held(request_, supports_structured_outputs=False)
+        complete(request_, supports_structured_outputs=False)
     assert raised.value.param == ("response_format" if request_.output_format else "tool_choice")
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"allowed_tools": ["f"]}])
 def test_calls_are_not_forced_without_a_parser(more: Any) -> None:
     with pytest.raises(UnsupportedRequestError, match="--parser"):
-        held(ask(tools=[tool("f")], **more), ParserSelection(reasoning=Plain))
+        complete(ask(tools=[tool("f")], **more), ParserSelection(reasoning=Plain))
 
 
 def test_strict_is_ignored_without_structured_outputs() -> None:
     request = ask(tools=[tool("f", True)])
-    assert without_notation(held(request, supports_structured_outputs=False)) == request
-    assert held(request, ParserSelection(reasoning=Plain)) == request
+    assert without_notation(complete(request, supports_structured_outputs=False)) == request
+    assert complete(request, ParserSelection(reasoning=Plain)) == request
 
 
 @pytest.mark.parametrize("more", [{"tool_choice": "required"}, {"output_format": FORM}, {"tools": [tool("f", True)]}])

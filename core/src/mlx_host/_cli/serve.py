@@ -204,7 +204,7 @@ class Stop:
         active = self._http.active_requests + self._host.background_tasks
         log.info("shutting down (%d active request%s)", active, "" if active == 1 else "s")
         if active:
-            log.info("waiting up to %g s for them to finish; a second signal ends them immediately", timeout)
+            log.info("waiting up to %g s for active requests; a second signal ends them immediately", timeout)
         second = asyncio.create_task(self._second.wait())
         drained = asyncio.create_task(self._drained(serving))
         done, _ = await asyncio.wait((drained, second), timeout=timeout, return_when=asyncio.FIRST_COMPLETED)

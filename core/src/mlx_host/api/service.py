@@ -35,11 +35,11 @@ class ModelStatus:
     """A snapshot of a served model.
 
     `capabilities` and `enforces_tool_schemas` are None until the model has been loaded once. `parsers` are the names of
-    the parsers of reasoning ("reasoning") and of calls ("tools"), if there are any. With
-    `writes_calls`, the latter has a notation in which tools can be described. `concurrency` is the lower of the
-    configured limit and the model's; 0 while neither is known. `error` is the last failure, and `retry_at` the
-    time of the next attempt to load, in seconds since the epoch, if there will be one. `batch_sizes` counts decode
-    steps by the number of requests that produced output.
+    the parsers of reasoning ("reasoning") and of calls ("tools"), if there are any. `writes_calls` is whether the
+    parser of calls has a notation in which tools can be described. `concurrency` is the lower of the configured limit
+    and the model's; 0 while neither is known. `error` is the last failure, and `retry_at` the time of the next attempt
+    to load, in seconds since the epoch, if there will be one. `batch_sizes` counts decode steps by the number of
+    requests that produced output.
     """
 
     name: str

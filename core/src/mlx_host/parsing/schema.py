@@ -21,7 +21,7 @@ _MAX_NODES = 100
 
 
 class Schema:
-    """A node of a JSON Schema that allows anything if it is missing or invalid; `root` is where references point."""
+    """A node of a JSON Schema; a missing or invalid node allows anything. References point into `root`."""
 
     def __init__(self, node: object, root: object) -> None:
         self._root = root

@@ -118,7 +118,7 @@ class Conversation:
             self._append({"role": "system", "content": text}, path.removesuffix(".content"))
 
     def _change_tools(self, kind: str, block: Block, path: str) -> None:
-        """Record which tools a tool_addition or tool_removal block names; a plural field has several."""
+        """Record which tools a tool_addition or tool_removal block names: one or, in a field in the plural, several."""
         source = f"{INDEX.sub('', path)}.{kind}"
         is_removal = kind == "tool_removal"
         changed = block.get("tool", block.get("tools"))

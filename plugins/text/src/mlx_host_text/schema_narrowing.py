@@ -38,7 +38,7 @@ Exhausts = Callable[[Iterable[str], str], bool]
 
 
 def narrow_grammar(grammar: Grammar, exhausts: Exhausts | None = None) -> Grammar:
-    """Narrow the schemas of a grammar, see `narrow_schema`; parts that several places share stay shared."""
+    """Narrow the schemas of a grammar with `narrow_schema`; shared nodes stay shared."""
     done: dict[int, Grammar] = {}
 
     def narrowed(part: Grammar) -> Grammar:

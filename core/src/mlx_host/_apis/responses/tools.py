@@ -76,9 +76,9 @@ class ToolCatalog:
         return self._origins.get(flat_name, ToolOrigin("function", flat_name))
 
     def flat_name(self, name: str, namespace: str | None = None, kind: Kind | None = None) -> str:
-        """Return the model's name of a tool; the client's name if it is not in the request.
+        """Return the name under which the model is offered a tool; the client's name if the tool is not in the request.
 
-        A tool in a namespace is also found without it, if no other one has its name.
+        A tool in a namespace is also found by its name alone, if no other tool has that name.
         """
         found = [
             flat

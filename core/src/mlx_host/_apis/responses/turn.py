@@ -91,7 +91,7 @@ def modalities(service: Service, body: InputBody, caller: Caller) -> Collection[
 def chat(
     service: Service, translated: TranslatedRequest, caller: Caller, deadline: Deadline, *, truncate: bool = False
 ) -> Reply[ChatEvent]:
-    """Submit a translated request; errors of the model name the fields of the API's request."""
+    """Submit a translated request; the model's errors refer to the fields of the API's request."""
 
     def submit(request: ChatRequest) -> Reply[ChatEvent]:
         return service.chat(request, caller=caller, deadline=deadline)

@@ -57,7 +57,9 @@ def install_command(plugins: Plugins, config: Path, yes: bool) -> None:
     for command in manager.start_commands():
         click.echo(f"  {' '.join(command)}")
     if ignored := sorted(name for name in os.environ if name.upper().startswith(variable_name(""))):
-        click.echo(f"\nNote: the service does not get {', '.join(ignored)} from this shell; use the file.")
+        click.echo(
+            f"\nNote: the service does not get {', '.join(ignored)} from this shell; use the configuration file."
+        )
     click.echo()
     if not yes:
         click.confirm("Install and start the service?", abort=True)
