@@ -304,7 +304,7 @@ IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw
 
 
 def test_images_in_the_history_of_a_text_model_are_omitted(server: ServerProcess) -> None:
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": [{"type": "text", "text": "Look"}, IMAGE]},
         {"role": "assistant", "content": None, "tool_calls": [{"id": "c1", **CALL}]},
         {"role": "tool", "tool_call_id": "c1", "content": [IMAGE]},
