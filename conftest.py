@@ -25,12 +25,14 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    # The processes of xdist inherit PYTHONPATH.
-    if not hasattr(config, "workerinput"):
+    if hasattr(config, "workerinput"):
+        # A process of xdist inherits PYTHONPATH, but xdist replaces its sys.path.
+        installed = os.environ["PYTHONPATH"].partition(os.pathsep)[0]
+    else:
         config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="mlx-host-tests-"))
         installed = str(install_projects(config.stash[FOLDER], TEST_BACKENDS))
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [installed, os.environ.get("PYTHONPATH")]))
-        sys.path.insert(0, installed)
+    sys.path.insert(0, installed)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -52,6 +52,6 @@ def test_other_backends_keep_the_general_defaults(plugins: Plugins) -> None:
 
 @pytest.mark.parametrize(("backend", "size"), [("patient", 50), ("plain", 100)])
 def test_help_shows_the_backends_defaults(plugins: Plugins, backend: str, size: int) -> None:
-    shown = CliRunner().invoke(build(plugins), ["run", "--backend", backend, "--help"]).output
+    shown = CliRunner().invoke(build(plugins), ["run", "--backend", backend, "--help-all"]).output
     text = " ".join(shown.replace("│", " ").split())
     assert f"further ones get a 429. [default: {size}]" in text

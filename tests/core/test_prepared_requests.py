@@ -35,7 +35,7 @@ def prepare_request(request, model):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     plugins = install_plugins(tmp_path_factory.mktemp("plugins"), {"preparer": PREPARER})
-    with running_server("--backend", "scripted", env={"PYTHONPATH": str(plugins)}) as running:
+    with running_server("--backend", "scripted", plugins=[plugins]) as running:
         yield running
 
 

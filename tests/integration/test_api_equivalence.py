@@ -34,6 +34,11 @@ def server(folder: Path) -> Iterator[ServerProcess]:
         yield running
 
 
+def prompt_tokens(message: anthropic.types.Message) -> int:
+    """The tokens of the prompt, of which Anthropic's API counts the cached ones separately."""
+    return message.usage.input_tokens + (message.usage.cache_read_input_tokens or 0)
+
+
 def test_output_and_usage_are_equal_in_every_api(
     server: ServerProcess, client: openai.OpenAI, claude: anthropic.Anthropic
 ) -> None:
@@ -59,8 +64,8 @@ def test_output_and_usage_are_equal_in_every_api(
         assert legacy_usage is not None
         counts.append((legacy_usage.prompt_tokens, legacy_usage.completion_tokens))
     assert response.usage is not None
-    usages = (response.usage, message.usage, streamed.usage)
-    counts += [(usage.input_tokens, usage.output_tokens) for usage in usages]
+    counts.append((response.usage.input_tokens, response.usage.output_tokens))
+    counts += [(prompt_tokens(each), each.usage.output_tokens) for each in (message, streamed)]
     assert set(counts) == {(tokens["count"], LENGTH)}
     assert tokens["max_model_len"] == 512
 
@@ -75,7 +80,7 @@ def test_output_and_usage_are_equal_in_every_api(
 )
 def test_counted_tokens_equal_the_usage(claude: anthropic.Anthropic, prompt: dict[str, Any]) -> None:
     count = claude.messages.count_tokens(**MODEL, **prompt).input_tokens
-    assert count == claude.messages.create(**MODEL, **prompt, max_tokens=1).usage.input_tokens
+    assert count == prompt_tokens(claude.messages.create(**MODEL, **prompt, max_tokens=1))
 
 
 def test_too_long_conversation_is_counted_and_rejected(claude: anthropic.Anthropic) -> None:
@@ -90,7 +95,7 @@ def test_a_full_context_and_max_tokens_have_different_stop_reasons(claude: anthr
     messages: list[Any] = [{"role": "user", "content": "word " * 450}]
     message = claude.messages.create(**MODEL, messages=messages, max_tokens=500)
     assert message.stop_reason == "model_context_window_exceeded"
-    assert message.usage.input_tokens + message.usage.output_tokens == 512
+    assert prompt_tokens(message) + message.usage.output_tokens == 512
 
 
 def test_an_image_is_rejected_by_a_text_only_model(server: ServerProcess) -> None:

@@ -156,8 +156,9 @@ def test_thinking_is_disabled_by_every_spelling(server: ServerProcess, path: str
         response = post(server, {**asked, **more}, path)
         assert response.status_code == 200, response.text
         usage = response.json().get("usage", {})
-        count: int = usage.get("prompt_tokens", usage.get("input_tokens")) or response.json()["count"]
-        return count
+        count: int = usage.get("prompt_tokens", usage.get("input_tokens", 0))
+        # Anthropic's API reports the cached tokens separately.
+        return count + usage.get("cache_read_input_tokens", 0) or response.json()["count"]
 
     assert prompt_tokens(body) > prompt_tokens({})
     thinking = {"chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "none"}}

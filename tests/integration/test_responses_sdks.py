@@ -204,7 +204,7 @@ def test_output_of_a_real_model_is_equal_in_both_apis(smollm2: ServerProcess) ->
     messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     greedy = {"temperature": 0, "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}]}
     chat = post(smollm2, {"messages": messages, **greedy}).json()
-    tools = [{"type": "function", "name": "f", "parameters": {}, "strict": False}]
+    tools = [{"type": "function", "name": "f", "parameters": {}}]
     body = {"instructions": system, "input": question, "temperature": 0, "tools": tools}
     response = post(smollm2, body, RESPONSES).json()
     text = response["output"][0]["content"][0]["text"]

@@ -62,7 +62,7 @@ def raw(server: ServerProcess, content: bytes, kind: str | None = "application/j
         ({"messages": HI, "stop": 5}, "stop", "string"),
         ({"messages": HI, "stop": ["x", "y" * 1001]}, "stop", "at most 1000 characters"),
         ({"messages": HI, "tools": [{"type": "function"}]}, "tools[0].function", "required"),
-        ({"messages": HI, "tools": [{"type": "custom", "custom": {}}]}, "tools[0].type", "'function'"),
+        ({"messages": HI, "tools": [{"type": "custom", "custom": {}}]}, "tools[0].custom.name", "required"),
         ({"messages": HI, "response_format": {"type": "xml"}}, "response_format.type", "'text'"),
         ({"messages": HI, "functions": [{"name": "f"}]}, "functions", "use tools"),
         ({"messages": HI, "modalities": ["text", "audio"]}, "modalities", "must be ['text']"),

@@ -57,7 +57,7 @@ def test_a_missing_lora_file_is_rejected() -> None:
 
 def test_lora_scales_must_be_finite_numbers(loras: str) -> None:
     for scale in ("high", "nan", "inf"):
-        assert "--lora-scales.1: " in option_error(lora_paths=[loras], lora_scales=[f"0.8,{scale}"])
+        assert "--lora-scales[1]: " in option_error(lora_paths=[loras], lora_scales=[f"0.8,{scale}"])
 
 
 def test_loras_are_rejected_for_a_config_without_lora_support(loras: str) -> None:

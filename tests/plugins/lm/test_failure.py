@@ -66,7 +66,9 @@ def test_a_failure_clears_the_prefix_cache(faulty: TextModel) -> None:
     assert generate_one(faulty, chat_request("words " * 50)).cached_tokens == 0
 
 
-def test_a_model_can_be_closed_after_a_failure(faulty: TextModel) -> None:
+def test_a_model_can_be_closed_after_a_failure(tiny_llama: Path) -> None:
+    faulty = load(tiny_llama)
+    faulty._samplers = FaultySamplers([])
     loop = EngineLoop(faulty)
     other = loop.add(chat_request("Hi", max_tokens=40))
     loop.step()

@@ -67,7 +67,7 @@ class TestContentLayout:
     @pytest.mark.parametrize(
         ("part", "message"),
         [
-            ({"type": "input_audio"}, r"m.content\[0\] is of type 'input_audio'; .* of the types text, image_url$"),
+            ({"type": "input_audio"}, r"m.content\[0\] is of type 'input_audio'; .* of the types text, image_url\.$"),
             ({"type": "video_url"}, "send some of its frames as image_url parts"),
             ({"type": "file"}, "text, image_url"),
             ({"type": "text"}, "with a type and a text"),

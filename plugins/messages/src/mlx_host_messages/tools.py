@@ -103,14 +103,15 @@ def _custom(tool: dict[str, Any], path: str) -> dict[str, Any]:
         raise InvalidRequestError(f"{path}.name must be a non-empty string.", param=f"{path}.name")
     if not isinstance(tool.get("input_schema"), dict):
         raise InvalidRequestError(f"{path}.input_schema must be an object.", param=f"{path}.input_schema")
-    function: dict[str, Any] = {"name": tool["name"], "parameters": tool["input_schema"]}
     texts = [tool["description"]] if isinstance(tool.get("description"), str) else []
     if isinstance(tool.get("input_examples"), list) and tool["input_examples"]:
         texts.append("Examples of its input:")
         texts += [json.dumps(example, ensure_ascii=False) for example in tool["input_examples"]]
+    # In the order of OpenAI's format: chat templates show the tools to the model as they are.
+    function: dict[str, Any] = {"name": tool["name"]}
     if texts:
         function["description"] = "\n".join(texts)
-    return {"type": "function", "function": function}
+    return {"type": "function", "function": {**function, "parameters": tool["input_schema"]}}
 
 
 def _family(tool: dict[str, Any]) -> str:
