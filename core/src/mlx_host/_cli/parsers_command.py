@@ -200,7 +200,7 @@ def fuzz_command(plugins: Plugins, name: str) -> None:
         from mlx_host.testing import ParserContract
     except ImportError as error:
         raise UsageError(
-            f"The parser contract requires {error.name}. Install it with `pip install 'mlx-host[testing]'`."
+            f"The parser contract tests require {error.name}. Install it with `pip install 'mlx-host[testing]'`."
         ) from error
     contract = type("Contract", (ParserContract,), {"parser": parser})()
     console = Console()

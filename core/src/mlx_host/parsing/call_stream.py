@@ -69,7 +69,7 @@ class CallStream:
     # For readers.
 
     def begin(self, name: str, id: str | None = None) -> None:
-        """Report that the arguments of a call of the function `name` follow."""
+        """Report that the arguments of a call to the function `name` follow."""
         if self.enabled and not self.is_reported and is_name(name):
             self._reset()
             self._active = True

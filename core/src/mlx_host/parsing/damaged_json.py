@@ -29,7 +29,7 @@ _IN_LINE_COMMENT = re.compile(r"[^\n<\[\]|｜`]*")
 def read_arguments(
     s: Scanner, function: str, *closers: str, id: str | None = None, stream: bool = True
 ) -> ScanGenerator[str]:
-    """Consume the arguments of a call of `function`, a JSON object or string, and return their JSON.
+    """Consume the arguments of a call to `function`, a JSON object or string, and return their JSON.
 
     Arguments are streamed as they grow unless `stream` is False; `id` is the id of the call.
 

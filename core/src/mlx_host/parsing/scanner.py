@@ -156,7 +156,7 @@ class Scanner:
         """Emit a call given as a JSON object with a name and arguments, as `emit_call` does; see `json_call`.
 
         `id_key` is the key of the call's id; an id that does not match `id_pattern` is dropped. With `need_arguments`
-        an object without arguments is text; with `only_tools`, so is a call of an unknown function.
+        an object without arguments is text; with `only_tools`, so is a call to an unknown function.
         """
         found = json_call(raw, self.tools.parameters, need_arguments=need_arguments, id_key=id_key)
         if found is None or (only_tools and found[0] not in self.tools):

@@ -247,7 +247,7 @@ class ParserContract:
         """Check both invariants, and the contents of calls and markers; return the parts."""
         parts = self.parse(case, [case.text])
         cut = self.parse(case, chunks or case.text)
-        assert cut == parts, f"not chunk-independent: {case!r} in chunks gives {cut!r}, whole {parts!r}"
+        assert cut == parts, f"not chunk-independent: {case!r} gives {cut!r} in chunks and {parts!r} as a whole"
         sources = "".join(part.source for part in parts)
         assert sources == case.text, f"not lossless: {case!r} gives {parts!r}"
         for part in parts:
@@ -261,9 +261,9 @@ class ParserContract:
         """Check both invariants with streamed arguments; return the parts, with the fragments of each call joined."""
         parts = self.parse(case, [case.text], stream_arguments=True)
         cut = self.parse(case, chunks or case.text, stream_arguments=True)
-        assert cut == parts, f"not chunk-independent: {case!r} is streamed as {cut!r}, whole {parts!r}"
+        assert cut == parts, f"not chunk-independent: {case!r} streams {cut!r} in chunks and {parts!r} as a whole"
         sources = "".join(part.source for part in parts)
-        assert sources == case.text, f"not lossless: {case!r} is streamed as {parts!r}"
+        assert sources == case.text, f"not lossless: {case!r} streams {parts!r}"
         for part in parts:
             if isinstance(part, ToolCall):
                 check_call(part)

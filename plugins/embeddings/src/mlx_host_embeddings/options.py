@@ -43,5 +43,5 @@ class EmbeddingsOptions(Options):
     )
     matryoshka: bool = Field(
         False,
-        description="Accept dimensions in requests although the model's files do not declare Matryoshka embeddings.",
+        description="Accept dimensions in requests even if the model's files do not declare Matryoshka embeddings.",
     )

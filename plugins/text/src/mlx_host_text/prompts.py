@@ -57,7 +57,7 @@ class PromptSource(Protocol):
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]: ...
 
     def explain(self, request: ChatRequest) -> Generator[None, None, tuple[AdaptedChat, RenderedChat]]:
-        """A conversation as the chat template gets it, and its text, in which images and audio are placeholders."""
+        """A conversation as the chat template receives it, and its text, in which images and audio are placeholders."""
 
     def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]: ...
 

@@ -165,7 +165,7 @@ class ResponseService:
         return stored.response
 
     async def input_items(self, id: str) -> list[Item]:
-        """Return the items of the conversation that a response continues, as far as they are stored."""
+        """Return the input items of a response, after the stored items of the conversation that it continues."""
         conversation = await self._run(self._store.conversation, id)
         if not conversation:
             raise ResponseNotFoundError(id)
