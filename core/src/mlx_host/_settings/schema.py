@@ -134,7 +134,8 @@ class HostSettings(BaseModel):
     )
     disable_api: list[str] = Field(
         default_factory=list,
-        description="Disable an API; repeatable, or several with commas. `mlx-host plugins` lists the installed APIs.",
+        description="APIs to disable, separated by commas; can be repeated. `mlx-host plugins` lists the installed "
+        "APIs.",
     )
 
     @field_validator("disable_api")

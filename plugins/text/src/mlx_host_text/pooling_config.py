@@ -40,10 +40,11 @@ STAGES = ("Transformer", "Pooling", "Dense", "Normalize")
 
 @dataclass(frozen=True)
 class PoolingConfig:
-    """The processing before and after the network.
+    """The processing before and after the network, as the model's files specify it.
 
-    `pooling` is empty, and `dense`, the number of layers after the pooling, None if the files do not specify them.
-    Without `pool_prompt` the prompt's tokens are not pooled. `prompts` are texts by name; `max_length` is in tokens.
+    `pooling` contains the pooling modes and is empty if none is specified. `dense` is the number of dense layers after
+    pooling, None if it is not specified. If `pool_prompt` is False, the tokens of the prompt are not pooled. `prompts`
+    maps names to texts; `max_length` is in tokens.
     """
 
     pooling: tuple[str, ...] = ()

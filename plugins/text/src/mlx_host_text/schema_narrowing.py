@@ -125,8 +125,8 @@ class _Narrower:
                 raise self._rejection(
                     at,
                     "multipleOf",
-                    f"{factor!r} is not exact in binary, so that validators differ in what is a multiple of it; "
-                    "use a pattern or whole numbers",
+                    f"{factor!r} has no exact binary representation, so validators disagree about its multiples; "
+                    "use a pattern or an integer",
                 )
             if _without_factors_of_ten(int(factor * 1024)) > MAX_MULTIPLE:
                 raise self._rejection(at, "multipleOf", f"{factor!r} is too large")
