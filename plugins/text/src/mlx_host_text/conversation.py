@@ -79,7 +79,7 @@ class ConversationFormat:
 
 
 def join_content(*contents: Any, separator: str = SEPARATOR) -> Any:
-    """Join contents as the template gets them: texts, or lists of parts."""
+    """Join contents in the form that the template receives: texts, or lists of parts."""
     present = [content for content in contents if content]
     if all(isinstance(content, str) for content in present):
         return separator.join(present)

@@ -172,7 +172,7 @@ class _Narrower:
             raise self._rejection(
                 at,
                 "minProperties",
-                "may exceed the number of required keys by one at most; list the keys in required",
+                "must not exceed the number of required keys by more than one; list the keys in required",
             )
         patterns = schema.get("patternProperties")
         if isinstance(patterns, Mapping):

@@ -131,8 +131,8 @@ class GrammarCompiler:
         text = to_llguidance(grammar, self._vocabulary.special)
         if len(text) > MAX_GRAMMAR_LENGTH:
             raise InvalidRequestError(
-                f"This request's output constraints are too large: {len(text)} characters of grammar, the limit "
-                f"is {MAX_GRAMMAR_LENGTH}. Send fewer or smaller schemas and tools."
+                f"This request's output constraints are too large: the grammar has {len(text)} characters; the "
+                f"maximum is {MAX_GRAMMAR_LENGTH}. Send fewer or smaller schemas and tools."
             )
         return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
 

@@ -42,7 +42,7 @@ def check_mlx() -> Iterator[Check]:
     message += f" ({name})" if (name := found["info"].get("device_name")) else ""
     details = {"version": found["version"], "device": api, **found["info"]}
     if not found["correct"]:
-        remedy = "Reinstall MLX; if that does not help, report a bug of MLX."
+        remedy = "Reinstall MLX; if that does not help, report a bug in MLX."
         yield Check("MLX", Status.ERROR, f"{message}: a matrix product has a wrong value", remedy, details)
     elif is_cpu and sys.platform == "darwin":
         remedy = "Run on a Mac with Apple silicon, outside a virtual machine."
