@@ -35,7 +35,7 @@ class FailedPlugin:
 
 
 class Registry(Generic[T]):
-    """What plugins registered of one kind; a name that several plugins registered is a conflict."""
+    """The objects of one kind that plugins registered; a name that several plugins registered is a conflict."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind

@@ -66,7 +66,7 @@ class ModelSettings(BaseModel):
         "it.",
     )
     env: dict[str, str] = Field(
-        default_factory=dict, description="An environment variable for the model's process; repeatable."
+        default_factory=dict, description="An environment variable for the model's process; can be repeated."
     )
 
     @field_validator("env")

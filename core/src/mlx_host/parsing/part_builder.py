@@ -157,7 +157,7 @@ class PartBuilder:
         self._end_call()
 
     def call_delta(self, delta: ToolCallDelta) -> None:
-        """Add a fragment of a call in the content."""
+        """Add a fragment of a call outside reasoning."""
         self.marker(self._take_whitespace())
         self._add(delta)
         if delta.state != "in_progress":

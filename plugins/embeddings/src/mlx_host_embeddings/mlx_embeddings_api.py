@@ -36,7 +36,7 @@ class Family:
     """How to use an architecture.
 
     `states` computes token vectors. `pooling` is mlx-embeddings' default for the architecture. `positions` returns the
-    maximum input length in tokens from config.json. With `has_dense`, dense layers follow the pooling.
+    maximum input length in tokens from config.json. With `has_dense`, dense layers follow pooling.
     """
 
     states: StatesFunction
@@ -87,7 +87,7 @@ class LoadedModel:
 
     @property
     def dense(self) -> Sequence[Callable[[Array], Array]]:
-        """The layers after the pooling."""
+        """The layers after pooling."""
         return self.network.dense if self.family.has_dense else ()
 
     @property

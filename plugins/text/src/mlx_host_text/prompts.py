@@ -1,4 +1,4 @@
-"""Prompts: what a request becomes before it joins the batch, and the interface of their sources."""
+"""The prompts to which requests are converted before they join the batch, and the interface of their sources."""
 
 from __future__ import annotations
 
