@@ -135,7 +135,7 @@ class ParserContract:
             parts = self.check(replace(Case.of(sample), reasoning=False))
             assert not text_of(parts, Reasoning), f"sample {sample.name!r} gives reasoning although it is disabled"
             assert sample.reasoning in text_of(parts, Content), f"sample {sample.name!r} loses its reasoning"
-            assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} gives other calls"
+            assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} does not give the expected calls"
 
     def test_calls_have_a_grammar_or_are_rejected(self) -> None:
         """Tools of any form have a grammar or raise UnsupportedRequestError, never another exception."""

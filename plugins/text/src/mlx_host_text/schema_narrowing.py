@@ -1,7 +1,7 @@
 """Narrows JSON schemas where llguidance would allow output that does not validate.
 
-llguidance rejects what it does not implement. This module covers what it implements differently from validators: they
-parse numbers as floating point, see an object's keys once, and differ in regular expressions and dates. A schema that
+llguidance rejects what it does not implement. This module covers what it implements differently from validators:
+numbers, which validators parse as floating point, duplicate keys, regular expressions and dates. A schema that
 cannot be narrowed is rejected with the location in the schema.
 """
 
