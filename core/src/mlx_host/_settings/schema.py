@@ -59,7 +59,7 @@ class ModelSettings(BaseModel):
         description="Maximum time that a request may wait and run, in seconds; then it fails with a 504. A stream that "
         "has started is not interrupted.",
     )
-    queue_size: int = Field(100, ge=0, description="Maximum number of waiting requests; further ones get a 429.")
+    queue_size: int = Field(100, ge=0, description="Maximum number of queued requests; others are rejected with a 429.")
     stall_timeout: Annotated[float, Field(ge=0)] = Field(
         120,
         description="Restart a model that has active requests but makes no progress for this many seconds. 0 disables "
@@ -111,7 +111,7 @@ class HostSettings(BaseModel):
         "info", description="Minimum log level."
     )
     max_body_mb: float = Field(
-        64, gt=0, description="Maximum size of a request body, in megabytes; larger ones get a 413."
+        64, gt=0, description="Maximum size of a request body, in megabytes; larger ones are rejected with a 413."
     )
     keep_alive: float = Field(
         10,

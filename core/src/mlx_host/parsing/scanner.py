@@ -167,7 +167,7 @@ class Scanner:
         return self.emit_call(name, arguments, id if known else None)
 
     def accepts_json_call(self, raw: str) -> bool:
-        """Return whether `raw` is a call as a JSON object, of one of the tools, that its schema allows."""
+        """Return whether `raw` is a JSON call to one of the tools and conforms to the tool's schema."""
         found = json_call(raw, self.tools.parameters)
         arguments = normalize_arguments(found[1]) if found else None
         return bool(found and arguments and self.tools.accepts(found[0], arguments))

@@ -105,7 +105,7 @@ class ParserContract:
                 calls = calls_of(self.check(replace(case, text=sample.text[:n], truncated=True)))
                 invented = [call for call in calls if call not in allowed]
                 assert not invented, (
-                    f"sample {sample.name!r} truncated to {sample.text[:n]!r} gives the calls {invented!r}"
+                    f"sample {sample.name!r} truncated to {sample.text[:n]!r} gives unexpected calls: {invented!r}"
                 )
 
     def test_calls_are_text_without_tools(self) -> None:
