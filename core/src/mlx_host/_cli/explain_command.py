@@ -31,8 +31,8 @@ PATHS = {"chat": "/explain", "responses": "/explain/responses", "messages": "/ex
     type=click.Choice(list(PATHS)),
     help="The API that the request is for. By default it is derived from the fields of the request.",
 )
-@click.option("--api-key", envvar="MLX_HOST_API_KEY", show_envvar=True, help="Sent as a bearer token.")
-@click.option("--json", "as_json", is_flag=True, help="Print the server's response, for scripts.")
+@click.option("--api-key", envvar="MLX_HOST_API_KEY", show_envvar=True, help="API key, sent as a bearer token.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's response as JSON.")
 def explain_command(file: Path, url: str, api: str | None, api_key: str | None, as_json: bool) -> None:
     """Show how a running server would process the request in FILE, without generating text.
 

@@ -28,7 +28,7 @@ MAX_SPLITS = 2000
 
 
 @click.command(name="parsers")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the parsers as JSON.")
 @click.pass_obj
 def parsers_command(plugins: Plugins, as_json: bool) -> None:
     """List the installed parsers, what each extracts, and whether it supports forced tool calls."""

@@ -33,7 +33,8 @@ class ModelSettings(BaseModel):
     )
     parser: str | None = Field(
         None,
-        description="Sets both --tool-call-parser and --reasoning-parser; auto selects a parser by the chat template.",
+        description="Sets both --tool-call-parser and --reasoning-parser; auto selects the parser that matches the "
+        "chat template.",
     )
     tool_call_parser: str | None = Field(None, description="The parser that extracts tool calls from the output.")
     reasoning_parser: str | None = Field(None, description="The parser that extracts reasoning from the output.")

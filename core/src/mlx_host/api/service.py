@@ -170,7 +170,10 @@ class Reply(Protocol[EventT_co]):
 
 
 class Service(Protocol):
-    """What endpoints can do. The host implements it; `mlx_host.testing.FakeService` is a test double."""
+    """The operations that endpoints can call.
+
+    The host implements them; `mlx_host.testing.FakeService` is a test double.
+    """
 
     @property
     def stopping(self) -> bool:

@@ -194,7 +194,7 @@ class CallStream:
         return untaken + ("" if truncated else completion(reported)), False
 
     def cancel(self) -> None:
-        """Forget a call of which nothing has been reported."""
+        """Discard a call that has not been reported."""
         self._reset()
 
     def _start(self, convert: Callable[[str], str], *, runs: bool) -> None:

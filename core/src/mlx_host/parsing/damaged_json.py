@@ -33,8 +33,8 @@ def read_arguments(
 
     Arguments are streamed as they grow unless `stream` is False; `id` is the id of the call.
 
-    They may be in a fence. Damaged arguments are repaired if the function is a tool and its schema allows the result;
-    `closers` are the strings that end the call, where missing brackets are added.
+    Arguments may be in a Markdown fence. Damaged ones are repaired if the function is a tool and its schema allows the
+    result; `closers` are the strings that end the call, where missing brackets are added.
     """
     fenced = yield from open_fence(s)
     if stream:

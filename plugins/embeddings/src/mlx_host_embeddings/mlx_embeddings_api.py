@@ -109,12 +109,12 @@ class Siglip:
     config: Mapping[str, Any]
 
     def texts(self, tokens: Array) -> Array:
-        """Vectors (inputs, size) of tokens (inputs, positions)."""
+        """Return vectors of shape (inputs, size) for tokens of shape (inputs, positions)."""
         vectors: Array = self.network.get_text_features(input_ids=tokens)
         return vectors
 
     def pixels(self, image: Image) -> Array:
-        """The preprocessed pixels of an image (channels, height, width)."""
+        """Return the preprocessed pixels of an image, of shape (channels, height, width)."""
         return mx.array(self.processor(images=[image], return_tensors="np")["pixel_values"][0])
 
     def images(self, pixels: Array) -> Array:

@@ -1,4 +1,4 @@
-"""How a model turns token vectors into one, read from the files that sentence-transformers stores with its weights.
+"""How a model pools token vectors, read from the files that sentence-transformers stores with its weights.
 
 `modules.json` lists the stages (Transformer, Pooling, Dense, Normalize), each with a folder;
 `sentence_bert_config.json` and `config_sentence_transformers.json` contain the length and the prompts.

@@ -187,12 +187,15 @@ class _Narrower:
                 raise self._rejection(
                     at,
                     "patternProperties",
-                    f"validators differ in which keys match {ambiguous[0]!r}; write out its classes, such as [0-9], "
-                    "or set additionalProperties to false",
+                    f"validators disagree about which keys match {ambiguous[0]!r}; use explicit classes, such as "
+                    "[0-9], or set additionalProperties to false",
                 )
 
     def _drop_exhausted_patterns(self, schema: dict[str, Any]) -> None:
-        """Apply a pattern that matches declared properties only to them: llguidance would start another, and fail."""
+        """Replace a pattern that only declared properties can match by schemas of these properties.
+
+        llguidance would begin another property, and fail.
+        """
         properties = schema.get("properties")
         if self._exhausts is None or not isinstance(properties, Mapping):
             return

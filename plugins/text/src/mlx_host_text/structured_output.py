@@ -81,7 +81,7 @@ class GrammarCompiler:
         return (yield from result_of(self._executor.submit(self._get, constraint, generation_prompt, starts)))
 
     def source(self, constraint: Constraint, generation_prompt: str) -> Generator[None, None, str]:
-        """Yield until the grammar of the constraint is written in llguidance's syntax."""
+        """Return the grammar of the constraint in llguidance's syntax, yielding None until it is ready."""
         return (yield from result_of(self._executor.submit(self._source, constraint, generation_prompt)))
 
     def _source(self, constraint: Constraint, generation_prompt: str) -> str:
