@@ -21,7 +21,7 @@ from mlx_host.errors import UsageError
 from mlx_host.parsing import Marker, Parser, Part, ToolCall
 from mlx_host.requests import Json
 
-# Parsers also extract calls of unknown functions, so the name of the tool does not matter.
+# Parsers also extract calls to unknown functions, so the name of the tool does not matter.
 ANY_TOOL: Json = {"type": "function", "function": {"name": "any", "parameters": {"type": "object"}}}
 # Longer texts are not split at every position; `parser fuzz` tests more ways.
 MAX_SPLITS = 2000

@@ -1,4 +1,4 @@
-"""Detects tool-call and reasoning markup in the content of a response: the parser is missing or wrong."""
+"""Detects tool-call and reasoning markup in the content of a response, a sign that the parser is missing or wrong."""
 
 from __future__ import annotations
 

@@ -79,6 +79,6 @@ class Registry(Generic[T]):
         return f"{self.kind} {name!r} is registered by {plugins}; uninstall all but one of them"
 
     def check(self, name: str) -> None:
-        """Raise UsageError if the name is in conflict."""
+        """Raise UsageError if several plugins registered the name."""
         if name in self.conflicts:
             raise UsageError(f"{self.conflict(name)}.")

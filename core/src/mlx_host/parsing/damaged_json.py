@@ -50,7 +50,7 @@ def read_arguments(
 def read_call_object(s: Scanner, *closers: str, in_array: bool = False, only_tools: bool = False) -> ScanGenerator[str]:
     """Consume a JSON object with a function's name and arguments and return its JSON; see `read_arguments`.
 
-    With `only_tools` only calls of the tools are streamed.
+    With `only_tools` only calls to the tools are streamed.
     """
     s.stream.call_object(only_tools=only_tools)
     return _read_object(s, s.accepts_json_call, closers, first="{", in_array=in_array)

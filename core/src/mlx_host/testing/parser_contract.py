@@ -152,7 +152,7 @@ class ParserContract:
                 assert is_valid, f"{tool!r} gives {result!r}, neither a Grammar nor an error for tools or tool_choice"
 
     def test_written_calls_are_parsed_back(self) -> None:
-        """`write_calls` and `feed` agree, in each format, on random calls of the sample tools."""
+        """`write_calls` and `feed` agree, in each format, on random calls to the sample tools."""
 
         @_CALL_SETTINGS
         @given(st.lists(random_calls(TOOLS), min_size=1, max_size=3))
@@ -176,7 +176,7 @@ class ParserContract:
             for text in self.written(calls):
                 grammar = self.parser(tools=TOOLS).grammar(TOOLS, choice)
                 assert admits(grammar, text), (
-                    f"the calls {calls!r} are written {text!r}, which the grammar does not match"
+                    f"the calls {calls!r} are written as {text!r}, which the grammar does not match"
                 )
 
         check()
@@ -207,7 +207,7 @@ class ParserContract:
             parser.stream_arguments = True
             parts = [part for char in text[:middle] for part in parser.feed(char)]
             arguments = "".join(part.arguments for part in parts if isinstance(part, ToolCallDelta))
-            assert "48 < 49" in arguments, f"of {text[:middle]!r} only {arguments!r} is streamed"
+            assert "48 < 49" in arguments, f"only {arguments!r} is streamed for {text[:middle]!r}"
 
     def written(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
         """Return calls as the family's models write them; a parser that can force calls must support single ones."""

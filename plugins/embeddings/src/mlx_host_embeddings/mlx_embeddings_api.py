@@ -1,4 +1,4 @@
-"""All contact with mlx-embeddings, whose models differ in their arguments and in whether they pool.
+"""All calls into mlx-embeddings, whose models differ in their arguments and in whether they pool.
 
 tests/plugins/embeddings/test_mlx_embeddings_signatures.py pins what is used.
 """

@@ -1,4 +1,4 @@
-"""All contact with mlx-lm; tests/plugins/lm/test_mlx_lm_signatures.py pins what is used."""
+"""All calls into mlx-lm; tests/plugins/lm/test_mlx_lm_signatures.py pins what is used."""
 
 from __future__ import annotations
 

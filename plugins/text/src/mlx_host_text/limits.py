@@ -11,7 +11,7 @@ from mlx_host.requests import ChatRequest, GenerationRequest
 
 @dataclass(frozen=True)
 class TextLimits:
-    """`concurrency` is the maximum number of running requests, `max_n` of choices per request.
+    """The limits of a model: `concurrency` for running requests, and `max_n` for choices per request.
 
     `context_length` is the maximum number of tokens of prompt and output together, so a prompt that fills it is
     rejected unless no output is requested. None means no limit.
