@@ -64,7 +64,7 @@ class _BenchCommand(click.RichCommand):
     type=_Concurrencies(),
     default="1,8,32",
     show_default=True,
-    help="Concurrent requests; each value is measured in turn.",
+    help="Numbers of concurrent requests; each is measured in turn.",
 )
 @click.option(
     "--requests",

@@ -216,7 +216,7 @@ class CallStream:
 
 
 def _only_object(fragments: JsonFragments) -> Callable[[str], str]:
-    """Return the method `feed`, for text that begins with whitespace and may not be an object."""
+    """Return `fragments.feed`, but without leading whitespace and without text that is not an object."""
     is_object: bool | None = None
 
     def convert(text: str) -> str:
