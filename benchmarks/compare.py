@@ -211,7 +211,7 @@ def cases(names: Sequence[str], folder: Path) -> list[Case]:
     "models",
     multiple=True,
     default=("demo:smollm2", "random llama"),
-    help="Model to measure; repeatable.",
+    help="Model to measure; can be repeated.",
     show_default=True,
 )
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Measured rounds.")
@@ -222,7 +222,7 @@ def cases(names: Sequence[str], folder: Path) -> list[Case]:
     multiple=True,
     default=CONCURRENCIES,
     show_default=True,
-    help="Concurrent requests; repeatable.",
+    help="Number of concurrent requests; can be repeated.",
 )
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write the numbers of every round to this file."

@@ -378,8 +378,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 @click.command()
-@click.option("--backend", "chosen", multiple=True, help="Backend to measure; repeatable.  [default: all]")
-@click.option("--only", "names", multiple=True, help="Heavy request to measure; repeatable.  [default: all]")
+@click.option("--backend", "chosen", multiple=True, help="Backend to measure; can be repeated.  [default: all]")
+@click.option("--only", "names", multiple=True, help="Heavy request to measure; can be repeated.  [default: all]")
 @click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="Rounds for each request.")
 def main(chosen: tuple[str, ...], names: tuple[str, ...], rounds: int) -> None:
     """Measure how long one request stalls another."""

@@ -87,7 +87,7 @@ def _type(schema: Mapping[str, Any]) -> str:
 
 
 def response_example(endpoint: str) -> str:
-    """Return the example of a response as a block; `endpoint` is METHOD PATH, or METHOD PATH STATUS."""
+    """Return the example of a response as a code block; `endpoint` is METHOD PATH, or METHOD PATH STATUS."""
     method, path, *status = endpoint.split()
     response = endpoints()[f"{method} {path}"]["responses"][status[0] if status else "200"]
     return f"```json\n{json.dumps(response['content']['application/json']['example'], indent=2)}\n```"

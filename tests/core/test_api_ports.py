@@ -22,7 +22,7 @@ def server() -> Iterator[ServerProcess]:
 
 @pytest.fixture(scope="module")
 def own(server: ServerProcess) -> str:
-    return server.wait_for_line("listening for API chat at ").rpartition(" at ")[2]
+    return server.wait_for_line("also serving chat at ").rpartition(" at ")[2]
 
 
 def test_the_api_is_served_at_both_ports(server: ServerProcess, own: str) -> None:

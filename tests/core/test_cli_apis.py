@@ -229,7 +229,7 @@ def test_known_variables_cause_no_warning(invoke: Invoke) -> None:
         (["--store-jobs", "0"], "", {}, "--store-jobs: "),
         ([], "", {"MLX_HOST_STORE_JOBS": "0"}, "MLX_HOST_STORE_JOBS: "),
         ([], "", {"MLX_HOST_OLD_JOBS": "0"}, "MLX_HOST_OLD_JOBS: "),
-        ([], "", {"MLX_HOST_STORE_TAGS": '["a"'}, "MLX_HOST_STORE_TAGS must be a JSON array or a list with commas: "),
+        ([], "", {"MLX_HOST_STORE_TAGS": '["a"'}, "MLX_HOST_STORE_TAGS must be a JSON array"),
         ([], "", {"MLX_HOST_DISABLE_API": "stroe"}, "--disable-api 'stroe': unknown API (did you mean 'store'?)."),
         (["--disable-api=store,stroe"], "", {}, "--disable-api 'stroe': unknown API (did you mean 'store'?)."),
     ],

@@ -19,7 +19,7 @@ REASONS = {
     "greater_than_equal": "must be at least {ge}",
     "int_from_float": "must be an integer",
     "int_parsing": "must be an integer",
-    "int_parsing_size": "must be an integer of fewer digits",
+    "int_parsing_size": "must be an integer with fewer digits",
     "int_type": "must be an integer",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",

@@ -97,7 +97,7 @@ class Model(ABC):
     `supported_parameters` names the optional parameters that are honoured: fields of Sampling from `min_tokens` on, and
     "max_reasoning_tokens" and "continue_final_message". Core rejects requests that use other ones, and reports
     `max_reasoning_tokens` as ignored.
-    `sampling_defaults` are the values of fields of Sampling that are in force if a request does not set them; APIs
+    `sampling_defaults` are the values of fields of Sampling that apply if a request does not set them; APIs
     report them. `input_modalities` are the kinds of input that messages may contain: "text", "image", "audio"; None:
     unknown. APIs omit others from the history of a conversation, which a client cannot change.
     """

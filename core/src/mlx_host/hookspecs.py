@@ -51,11 +51,11 @@ def resolve_source(ref: str) -> ModelSource | None:
 
 @hookspec(firstresult=True)
 def prepare_request(request: Request, model: ModelStatus) -> Request:  # type: ignore[empty-body]
-    """Return the request that the model gets: the same type, `id` and `model`. Implement it as a wrapper.
+    """Return the request to send to the model, with the same type, `id` and `model`. Implement it as a wrapper.
 
     `yield` returns the request that the other plugins returned; core's own implementation returns it unchanged. Raise
     RequestError to reject the request. Runs on the event loop, once per request: while it runs, all streams of the
-    server are blocked. The log has a warning if an implementation takes longer than 50 ms.
+    server are blocked. A warning is logged if an implementation takes longer than 50 ms.
     """
 
 

@@ -78,7 +78,10 @@ class ReasoningMarkup:
 
 
 class CallNotation(Protocol):
-    """How the models of a family write tool calls, and how they get the results: a class of parsers, which pickles."""
+    """How the models of a family write tool calls and receive the results.
+
+    Parser classes implement it, rather than their instances, because a class can be pickled.
+    """
 
     def write_calls(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[str]:
         """Write calls, given as names and arguments, once in each format; empty if the family has none."""

@@ -45,7 +45,9 @@ def tone(frequency: float) -> bytes:
 
 
 class SpeechSettings(ApiSettings):
-    max_characters: int = Field(4096, ge=1, description="Maximum length of the input; longer input gets a 400.")
+    max_characters: int = Field(
+        4096, ge=1, description="Maximum length of the input; longer input is rejected with a 400."
+    )
 
 
 def create(service: Service, settings: SpeechSettings) -> Endpoints:

@@ -99,7 +99,7 @@ def test_responses_conform(server: ServerProcess, socket: ClientConnection, body
         check_response(get(server, f"{RESPONSES}/{response.json()['id']}").json())
 
 
-def test_the_values_in_force_are_returned(server: ServerProcess) -> None:
+def test_the_effective_values_are_returned(server: ServerProcess) -> None:
     response = post(server, {"input": HI}, RESPONSES).json()
     defaults = {"temperature": 1.0, "top_p": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
     assert {name: response[name] for name in defaults} == defaults

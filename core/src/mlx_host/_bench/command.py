@@ -64,7 +64,7 @@ class _BenchCommand(click.RichCommand):
     type=_Concurrencies(),
     default="1,8,32",
     show_default=True,
-    help="Concurrent requests; each value is measured in turn.",
+    help="Numbers of concurrent requests; each is measured in turn.",
 )
 @click.option(
     "--requests",
@@ -92,7 +92,7 @@ class _BenchCommand(click.RichCommand):
     show_default=True,
     help="Timeout of each request, in seconds.",
 )
-@click.option("--api-key", envvar="MLX_HOST_BENCH_API_KEY", show_envvar=True, help="Sent as a bearer token.")
+@click.option("--api-key", envvar="MLX_HOST_BENCH_API_KEY", show_envvar=True, help="API key, sent as a bearer token.")
 @click.option("--json", "as_json", is_flag=True, help="Print the results to stdout as JSON.")
 @click.pass_context
 def bench(

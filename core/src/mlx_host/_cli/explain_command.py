@@ -31,14 +31,14 @@ PATHS = {"chat": "/explain", "responses": "/explain/responses", "messages": "/ex
     type=click.Choice(list(PATHS)),
     help="The API that the request is for. By default it is derived from the fields of the request.",
 )
-@click.option("--api-key", envvar="MLX_HOST_API_KEY", show_envvar=True, help="Sent as a bearer token.")
-@click.option("--json", "as_json", is_flag=True, help="Print the server's response, for scripts.")
+@click.option("--api-key", envvar="MLX_HOST_API_KEY", show_envvar=True, help="API key, sent as a bearer token.")
+@click.option("--json", "as_json", is_flag=True, help="Print the server's response as JSON.")
 def explain_command(file: Path, url: str, api: str | None, api_key: str | None, as_json: bool) -> None:
     """Show how a running server would process the request in FILE, without generating text.
 
     FILE is the JSON body of a request to /v1/chat/completions, /v1/responses or /v1/messages; - is the standard input.
-    The output has the messages as the chat template gets them, the rendered prompt, the number of tokens, the fields
-    that have no effect, the parsers, the grammar and the tokens in the prefix cache.
+    The output has the messages as the chat template receives them, the rendered prompt, the number of tokens and how
+    many of them are in the prefix cache, the fields that have no effect, the parsers and the grammar.
     """
     body = _read(file)
     explanation = _post(f"{_base(url)}{PATHS[api or api_of(body)]}", body, api_key)
@@ -89,7 +89,7 @@ def _post(url: str, body: Mapping[str, Any], api_key: str | None) -> dict[str, A
         with error:
             raise UsageError(f"{url} rejected the request with status {error.code}: {_message(error)}") from error
     except (OSError, ValueError) as error:
-        raise UsageError(f"{url} is not a running mlx-host server: {error}. Start one, or set --url.") from error
+        raise UsageError(f"No mlx-host server responds at {url}: {error}. Start one, or set --url.") from error
 
 
 def _message(error: urllib.error.HTTPError) -> str:

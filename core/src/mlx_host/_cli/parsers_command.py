@@ -21,14 +21,14 @@ from mlx_host.errors import UsageError
 from mlx_host.parsing import Marker, Parser, Part, ToolCall
 from mlx_host.requests import Json
 
-# Parsers also extract calls of unknown functions, so the name of the tool does not matter.
+# Parsers also extract calls to unknown functions, so the name of the tool does not matter.
 ANY_TOOL: Json = {"type": "function", "function": {"name": "any", "parameters": {"type": "object"}}}
 # Longer texts are not split at every position; `parser fuzz` tests more ways.
 MAX_SPLITS = 2000
 
 
 @click.command(name="parsers")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the parsers as JSON.")
 @click.pass_obj
 def parsers_command(plugins: Plugins, as_json: bool) -> None:
     """List the installed parsers, what each extracts, and whether it supports forced tool calls."""
@@ -200,7 +200,7 @@ def fuzz_command(plugins: Plugins, name: str) -> None:
         from mlx_host.testing import ParserContract
     except ImportError as error:
         raise UsageError(
-            f"The parser contract requires {error.name}. Install it with `pip install 'mlx-host[testing]'`."
+            f"The parser contract tests require {error.name}. Install it with `pip install 'mlx-host[testing]'`."
         ) from error
     contract = type("Contract", (ParserContract,), {"parser": parser})()
     console = Console()

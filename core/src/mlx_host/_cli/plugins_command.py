@@ -29,7 +29,7 @@ MAX_NAMES = 3
 
 @click.group(name="plugins", invoke_without_command=True)
 @click.option("-v", "--verbose", is_flag=True, help="Also list paths, options, settings, parsers and commands.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plugins as JSON.")
 @click.pass_context
 def plugins_group(ctx: click.RichContext, verbose: bool, as_json: bool) -> None:
     """List the installed plugins, one per line, and the skipped plugins with the reason."""

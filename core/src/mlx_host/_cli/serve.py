@@ -105,7 +105,7 @@ async def _serve(
     # After the checks of the APIs, so that no server is announced that does not start.
     log.info("listening at %s", server.url(listening[0]))
     for socket_ in listening[1:]:
-        log.info("listening for API %s at %s", ", ".join(ports[socket_.getsockname()[1]]), server.url(socket_))
+        log.info("also serving %s at %s", ", ".join(ports[socket_.getsockname()[1]]), server.url(socket_))
     async with contextlib.AsyncExitStack() as lifespans:
         for api in apis:
             await lifespans.enter_async_context(api.endpoints.lifespan())

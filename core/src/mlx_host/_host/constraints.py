@@ -62,7 +62,10 @@ def enforces_tool_schemas(info: Capabilities, parsers: ParserSelection) -> bool:
 
 
 def streams_arguments(request: ChatRequest, info: Capabilities, parsers: ParserSelection) -> bool:
-    """Whether the arguments of tool calls are streamed: if the API can, and a grammar constrains them or all are."""
+    """Whether the arguments of tool calls are streamed.
+
+    The API must support it, and either the parser streams all arguments or a grammar constrains them.
+    """
     if not request.stream_tool_arguments or not request.tools or parsers.tools is None:
         return False
     return parsers.stream_arguments or _constrains_calls(request, info, parsers)

@@ -32,7 +32,7 @@ class Host:
         self._background: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Start to load every model."""
+        """Start loading every model."""
         self._pool.start()
 
     async def wait_started(self, *, strict: bool = False) -> None:

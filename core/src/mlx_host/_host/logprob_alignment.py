@@ -1,4 +1,4 @@
-"""Assigns the log-probabilities of tokens to the parts that a parser makes of their text."""
+"""Assigns the log-probabilities of tokens to the parts that a parser extracts from their text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class LogprobAligner:
     """
 
     def __init__(self) -> None:
-        # Positions in the text of the choice: the end of what was fed, and of what was taken.
+        # Positions in the text of the choice: the end of what was fed, and of what was consumed.
         self._fed = self._taken = 0
         self._tokens: deque[tuple[int, int, tuple[Logprobs, ...]]] = deque()
 
@@ -28,13 +28,13 @@ class LogprobAligner:
             self._tokens.append((start, self._fed, text.logprobs))
 
     def skip(self, length: int) -> None:
-        """Take text that is not content."""
+        """Consume text that is not content, and drop its tokens."""
         self._taken += length
         while self._tokens and self._tokens[0][0] < self._taken and self._tokens[0][1] <= self._taken:
             self._tokens.popleft()
 
     def take(self, text: str) -> list[Piece]:
-        """Take content: return its pieces, which begin at tokens, with their log-probabilities."""
+        """Consume content; return it split at its tokens, with their log-probabilities."""
         start, self._taken = self._taken, self._taken + len(text)
         begins: list[tuple[int, tuple[Logprobs, ...]]] = []
         while self._tokens and self._tokens[0][0] < self._taken:
@@ -47,7 +47,7 @@ class LogprobAligner:
         return head + [(text[at:end], logprobs) for (at, logprobs), end in zip(begins, ends, strict=True)]
 
     def take_rest(self) -> tuple[Logprobs, ...]:
-        """Take the log-probabilities of tokens without text at the end."""
+        """Return the log-probabilities of the remaining tokens, which have no text."""
         rest = tuple(each for _, _, logprobs in self._tokens for each in logprobs)
         self._tokens.clear()
         return rest

@@ -216,7 +216,7 @@ class ChoiceState:
 class OutputProcessor:
     """Converts batches of a model's events to batches of chat events.
 
-    `warning` reports unparsed markup, repaired calls and calls of unknown functions; `has_unparsed_markup` and
+    `warning` reports unparsed markup, repaired calls and calls to unknown functions; `has_unparsed_markup` and
     `repaired_calls` are for the metrics. `finished` is whether every choice is. With `stream_arguments` there may be
     ToolCallDelta parts.
     """

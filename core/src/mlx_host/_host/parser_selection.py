@@ -46,7 +46,7 @@ class AutoParser(Parser):
     """A placeholder for the parser that matches the model's chat template; it is replaced when the model has loaded."""
 
     name = "auto"
-    description = "the markup of the model's chat template"
+    description = "the parser that matches the model's chat template"
 
     def feed(self, text: str) -> list[Part]:
         raise TypeError("AutoParser must be resolved before it is used")

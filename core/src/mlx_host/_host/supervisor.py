@@ -168,7 +168,7 @@ class Supervisor:
             if engine is not None:
                 await engine.kill()
             return WorkerExit(LoadError(f"Unexpected error: {type(error).__name__}: {error}"), transient=False)
-        return WorkerExit(WorkerExitedError(f"Its process exited ({reason})."), transient=True)
+        return WorkerExit(WorkerExitedError(f"The model's process exited ({reason})."), transient=True)
 
     async def _watch(self, engine: Engine) -> str:
         """Wait until the process has exited, and kill it if it stalls; return the reason for its exit."""
@@ -204,7 +204,7 @@ class Supervisor:
             self._lifecycle.enter(ModelState.RESTARTING, error)
             return delay
         if was_running and ended.transient:
-            error = LoadError(f"Its process exited {crashes} times within {policy.crash_window:g} s. {error}")
+            error = LoadError(f"The model's process exited {crashes} times within {policy.crash_window:g} s. {error}")
         self._failures += 1
         if not ended.transient:
             log.error("model %s: failed: %s Not retrying.", self._name, _sentence(error))

@@ -1,4 +1,4 @@
-"""Detects tool-call and reasoning markup in the content of a response: the parser is missing or wrong."""
+"""Detects tool-call and reasoning markup in the content of a response, a sign that the parser is missing or wrong."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class MarkupSignatures:
         return f"the output contains unparsed markup {signature!r}; try --parser {' or '.join(sorted(candidates))}"
 
     def call_suggestion(self, function: str, used: Iterable[type[Parser] | None]) -> str:
-        """Return a warning about a call without markup, with the parsers that read such calls."""
-        warning = f"the output contains a call of {function!r} without the markup of a call"
+        """Return a warning about a call without markup that names the parsers for such calls."""
+        warning = f"the output contains a call to {function!r} without tool-call markup"
         if failed := self._bare_calls & {parser.name for parser in used if parser is not None}:
             return f"{warning}, in a form that the parser {min(failed)!r} does not support"
         return f"{warning}; try --parser {' or '.join(sorted(self._bare_calls))}" if self._bare_calls else warning

@@ -1,4 +1,4 @@
-"""The OpenAPI document: FastAPI's, with the errors in each API's format."""
+"""FastAPI's OpenAPI document, with the errors in each API's format."""
 
 from __future__ import annotations
 
@@ -103,12 +103,12 @@ def _add_error(responses: dict[str, Any], api: MountedApi, error: RequestError, 
         return
     content = {response.media_type or "text/plain": {"schema": _schema(example), "example": example}}
     status = statuses or str(response.status_code)
-    description = HTTPStatus(response.status_code).phrase if statuses is None else "Another error of the request"
+    description = HTTPStatus(response.status_code).phrase if statuses is None else "Any other client error"
     responses.setdefault(status, {"description": description, "content": content})
 
 
 def _schema(example: Any) -> dict[str, Any]:
-    """Return the schema of an error's body; what is null may be a string in another error, and the reverse."""
+    """Return the schema of an error's body; a field that is null in one error may be a string in another."""
     match example:
         case dict():
             properties = {name: _schema(None if name in NULLABLE else value) for name, value in example.items()}

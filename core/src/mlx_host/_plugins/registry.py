@@ -35,7 +35,7 @@ class FailedPlugin:
 
 
 class Registry(Generic[T]):
-    """What plugins registered of one kind; a name that several plugins registered is a conflict."""
+    """The objects of one kind that plugins registered; a name that several plugins registered is a conflict."""
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
@@ -79,6 +79,6 @@ class Registry(Generic[T]):
         return f"{self.kind} {name!r} is registered by {plugins}; uninstall all but one of them"
 
     def check(self, name: str) -> None:
-        """Raise UsageError if the name is in conflict."""
+        """Raise UsageError if several plugins registered the name."""
         if name in self.conflicts:
             raise UsageError(f"{self.conflict(name)}.")

@@ -56,7 +56,8 @@ class _Environment(EnvSettingsSource):
         try:
             return super().prepare_field_value(field_name, field, value, value_is_complex)
         except ValueError as error:
-            form = 'a JSON object such as {"KEY": "VALUE"}' if is_table(kind) else "a JSON array or a list with commas"
+            table = 'a JSON object such as {"KEY": "VALUE"}'
+            form = table if is_table(kind) else "a JSON array or a comma-separated list"
             raise UsageError(f"{variable_name(field_name)} must be {form}: {error} (got {value!r}).") from None
 
 
@@ -95,7 +96,7 @@ def merge_settings(
     *tables: FileValues,
     also: Collection[str] = (),
 ) -> SettingsT:
-    """Merge flags, environment variables, `tables` and defaults; the former override the latter.
+    """Merge flags, environment variables, `tables` and defaults, in this order of precedence.
 
     Later tables override earlier ones. `also` are further keys that the last table may contain: they are suggested for
     unknown keys. Raises UsageError with every invalid value and where it was set.

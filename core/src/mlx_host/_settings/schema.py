@@ -33,7 +33,8 @@ class ModelSettings(BaseModel):
     )
     parser: str | None = Field(
         None,
-        description="Sets both --tool-call-parser and --reasoning-parser; auto selects a parser by the chat template.",
+        description="Sets both --tool-call-parser and --reasoning-parser; auto selects the parser that matches the "
+        "chat template.",
     )
     tool_call_parser: str | None = Field(None, description="The parser that extracts tool calls from the output.")
     reasoning_parser: str | None = Field(None, description="The parser that extracts reasoning from the output.")
@@ -59,14 +60,14 @@ class ModelSettings(BaseModel):
         description="Maximum time that a request may wait and run, in seconds; then it fails with a 504. A stream that "
         "has started is not interrupted.",
     )
-    queue_size: int = Field(100, ge=0, description="Maximum number of waiting requests; further ones get a 429.")
+    queue_size: int = Field(100, ge=0, description="Maximum number of queued requests; others are rejected with a 429.")
     stall_timeout: Annotated[float, Field(ge=0)] = Field(
         120,
         description="Restart a model that has active requests but makes no progress for this many seconds. 0 disables "
         "it.",
     )
     env: dict[str, str] = Field(
-        default_factory=dict, description="An environment variable for the model's process; repeatable."
+        default_factory=dict, description="An environment variable for the model's process; can be repeated."
     )
 
     @field_validator("env")
@@ -111,7 +112,7 @@ class HostSettings(BaseModel):
         "info", description="Minimum log level."
     )
     max_body_mb: float = Field(
-        64, gt=0, description="Maximum size of a request body, in megabytes; larger ones get a 413."
+        64, gt=0, description="Maximum size of a request body, in megabytes; larger ones are rejected with a 413."
     )
     keep_alive: float = Field(
         10,
@@ -134,7 +135,8 @@ class HostSettings(BaseModel):
     )
     disable_api: list[str] = Field(
         default_factory=list,
-        description="Disable an API; repeatable, or several with commas. `mlx-host plugins` lists the installed APIs.",
+        description="APIs to disable, separated by commas; can be repeated. `mlx-host plugins` lists the installed "
+        "APIs.",
     )
 
     @field_validator("disable_api")

@@ -145,7 +145,7 @@ def _message(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _call(call: dict[str, Any]) -> dict[str, Any]:
-    """Convert a call of a custom tool to one of the function that stands for it."""
+    """Convert a call to a custom tool to a call to the function that represents it."""
     match call:
         case {"type": "custom", "custom": {"name": str() as name, "input": str() as text}}:
             function = {"name": name, "arguments": custom_arguments(text)}

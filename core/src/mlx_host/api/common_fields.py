@@ -100,7 +100,7 @@ class SamplingBody(BaseModel):
                 raise InvalidRequestError(f"{name} is not supported by this server; remove it.", param=name)
 
     def ignored(self) -> list[str]:
-        """Return the paths of fields that are set and have no effect, with any model."""
+        """Return the paths of the fields that are set but have no effect with any model."""
         return ignored_fields(self)
 
 

@@ -61,10 +61,10 @@ class DerivedReply(ABC, Generic[EventT]):
 
 
 class MergedReply(DerivedReply[EventT]):
-    """The output of several replies of one model as it arrives: each event with the index of its reply.
+    """The output of several replies of one model, as it arrives; each event has the index of its reply.
 
-    Enters the first reply, then up to `max_running()` at a time; that is called when the model is loaded and its
-    concurrency is known. The first error ends all replies. The token counts are sums.
+    Enters the first reply, then up to `max_running()` at a time. `max_running` is called when the model is loaded, so
+    that its concurrency is known. The first error ends all replies. The token counts are sums.
     """
 
     def __init__(self, replies: Sequence[Reply[EventT]], max_running: Callable[[], int]) -> None:

@@ -70,7 +70,7 @@ class RequestRecord:
     the model was available and had a free slot; `first_token` is the time to first token (TTFT), which includes
     `queued`, None if there was no output. `gaps` are the inter-token latencies (ITL). `first_output_tokens` is the
     number of tokens in the first output. `audio_seconds` is the length of the audio, if it was an input. `warning`
-    reports unparsed markup, repaired calls and calls of unknown functions; `has_unparsed_markup` and `repaired_calls`
+    reports unparsed markup, repaired calls and calls to unknown functions; `has_unparsed_markup` and `repaired_calls`
     count the first two.
     """
 
@@ -170,7 +170,10 @@ class Reply(Protocol[EventT_co]):
 
 
 class Service(Protocol):
-    """What endpoints can do. The host implements it; `mlx_host.testing.FakeService` is a test double."""
+    """The operations that endpoints can call.
+
+    The host implements them; `mlx_host.testing.FakeService` is a test double.
+    """
 
     @property
     def stopping(self) -> bool:

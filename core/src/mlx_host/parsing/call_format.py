@@ -115,7 +115,7 @@ class Notation(ABC):
 
     @abstractmethod
     def grammar(self, function: ToolFunction, choice: ToolChoice) -> Grammar:
-        """Return the grammar of a call of one function."""
+        """Return the grammar of a call to one function."""
 
     @abstractmethod
     def write(self, name: str, arguments: Mapping[str, Any], number: int = 0) -> str:

@@ -69,7 +69,7 @@ class CallStream:
     # For readers.
 
     def begin(self, name: str, id: str | None = None) -> None:
-        """Report that the arguments of a call of the function `name` follow."""
+        """Report that the arguments of a call to the function `name` follow."""
         if self.enabled and not self.is_reported and is_name(name):
             self._reset()
             self._active = True
@@ -194,7 +194,7 @@ class CallStream:
         return untaken + ("" if truncated else completion(reported)), False
 
     def cancel(self) -> None:
-        """Forget a call of which nothing has been reported."""
+        """Discard a call that has not been reported."""
         self._reset()
 
     def _start(self, convert: Callable[[str], str], *, runs: bool) -> None:
@@ -216,7 +216,7 @@ class CallStream:
 
 
 def _only_object(fragments: JsonFragments) -> Callable[[str], str]:
-    """Return the method `feed`, for text that begins with whitespace and may not be an object."""
+    """Return `fragments.feed`, but without leading whitespace and without text that is not an object."""
     is_object: bool | None = None
 
     def convert(text: str) -> str:

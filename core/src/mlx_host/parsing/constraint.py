@@ -14,11 +14,11 @@ ANY_CALL = ToolChoice()
 
 @dataclass(frozen=True)
 class OutputConstraint(Constraint):
-    """An output with calls to `tools` and content in the format `content`, in the markup of the two parsers.
+    """Allows calls to `tools` and content in the format `content`, in the markup of the two parsers.
 
-    Without `tools` no call is allowed. The arguments of tools that are not strict follow their schema only if a call is
-    required. `can_reason` must be False for models that do not reason, whatever their family: if the grammar allowed
-    little else, they would begin to reason and never stop.
+    Without `tools`, no call is allowed. The arguments of tools that are not strict conform to their schema only if a
+    call is required. `can_reason` must be False for a model that does not reason, even if others of its family do: a
+    grammar that allows little but reasoning could make it reason without end.
     """
 
     reasoning_parser: type[Parser] | None

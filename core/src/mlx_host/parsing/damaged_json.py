@@ -29,12 +29,12 @@ _IN_LINE_COMMENT = re.compile(r"[^\n<\[\]|｜`]*")
 def read_arguments(
     s: Scanner, function: str, *closers: str, id: str | None = None, stream: bool = True
 ) -> ScanGenerator[str]:
-    """Consume the arguments of a call of `function`, a JSON object or string, and return their JSON.
+    """Consume the arguments of a call to `function`, a JSON object or string, and return their JSON.
 
     Arguments are streamed as they grow unless `stream` is False; `id` is the id of the call.
 
-    They may be in a fence. Damaged arguments are repaired if the function is a tool and its schema allows the result;
-    `closers` are the strings that end the call, where missing brackets are added.
+    Arguments may be in a Markdown fence. Damaged ones are repaired if the function is a tool and its schema allows the
+    result; `closers` are the strings that end the call, where missing brackets are added.
     """
     fenced = yield from open_fence(s)
     if stream:
@@ -50,7 +50,7 @@ def read_arguments(
 def read_call_object(s: Scanner, *closers: str, in_array: bool = False, only_tools: bool = False) -> ScanGenerator[str]:
     """Consume a JSON object with a function's name and arguments and return its JSON; see `read_arguments`.
 
-    With `only_tools` only calls of the tools are streamed.
+    With `only_tools` only calls to the tools are streamed.
     """
     s.stream.call_object(only_tools=only_tools)
     return _read_object(s, s.accepts_json_call, closers, first="{", in_array=in_array)

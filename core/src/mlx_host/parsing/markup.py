@@ -170,7 +170,7 @@ class MarkupParser(Parser):
         return optional(one_of(*self.think_open), closed)
 
     def is_marker(self, marker: str, *, in_reasoning: bool, at_content_start: bool) -> bool:
-        """Return whether a reasoning marker or ignored token acts as one here; override it for ordinary words.
+        """Return whether a reasoning marker or ignored token is one at this position, and not ordinary text.
 
         `in_reasoning` is whether a closing marker would end reasoning, `at_content_start` whether content would begin
         here. Called once for each occurrence, in order.

@@ -243,7 +243,7 @@ class Parser(ABC):
 
     @classmethod
     def call_lookalikes(cls) -> tuple[str, ...]:
-        """Return regexes that match text with a call without markup; grammars exclude such text outside calls."""
+        """Return regexes that match calls without markup; grammars do not allow such text outside calls."""
         return ()
 
     @classmethod

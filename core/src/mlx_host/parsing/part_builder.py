@@ -138,7 +138,7 @@ class PartBuilder:
         self.in_reasoning, self.only_whitespace = True, True
 
     def close(self, marker: str) -> None:
-        """End reasoning; in content the marker is only removed."""
+        """End reasoning; a closing marker in content is only removed."""
         if self._pending is not None:
             self._rollback()
         if self.in_reasoning or self.only_whitespace:
@@ -157,7 +157,7 @@ class PartBuilder:
         self._end_call()
 
     def call_delta(self, delta: ToolCallDelta) -> None:
-        """Add a fragment of a call in the content."""
+        """Add a fragment of a call outside reasoning."""
         self.marker(self._take_whitespace())
         self._add(delta)
         if delta.state != "in_progress":

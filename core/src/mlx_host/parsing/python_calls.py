@@ -144,7 +144,7 @@ def _typed(text: str, schema: Schema) -> str:
 
 
 def _value(node: SchemaNode) -> Grammar:
-    """Return the grammar of Python literals, but with true, false and null inside lists and dictionaries."""
+    """Return a grammar of Python literals; lists and dictionaries contain JSON's true, false and null."""
     texts, others = split_by_type(node)
     return one_of(*(part.json() for part in texts), *(_other(part) for part in others))
 

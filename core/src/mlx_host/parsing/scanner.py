@@ -156,7 +156,7 @@ class Scanner:
         """Emit a call given as a JSON object with a name and arguments, as `emit_call` does; see `json_call`.
 
         `id_key` is the key of the call's id; an id that does not match `id_pattern` is dropped. With `need_arguments`
-        an object without arguments is text; with `only_tools`, so is a call of an unknown function.
+        an object without arguments is text; with `only_tools`, so is a call to an unknown function.
         """
         found = json_call(raw, self.tools.parameters, need_arguments=need_arguments, id_key=id_key)
         if found is None or (only_tools and found[0] not in self.tools):
@@ -167,7 +167,7 @@ class Scanner:
         return self.emit_call(name, arguments, id if known else None)
 
     def accepts_json_call(self, raw: str) -> bool:
-        """Return whether `raw` is a call as a JSON object, of one of the tools, that its schema allows."""
+        """Return whether `raw` is a JSON call to one of the tools and conforms to the tool's schema."""
         found = json_call(raw, self.tools.parameters)
         arguments = normalize_arguments(found[1]) if found else None
         return bool(found and arguments and self.tools.accepts(found[0], arguments))

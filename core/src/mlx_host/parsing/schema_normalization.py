@@ -1,6 +1,6 @@
-"""Rewrites JSON schemas of clients to the keywords that grammars support, without allowing other values.
+"""Rewrites clients' JSON schemas with the keywords that grammars support, without allowing additional values.
 
-Many generators of schemas (pydantic, zod, MCP servers in Go and Rust) write keywords that have no effect, or that have
+Many schema generators (pydantic, zod, MCP servers in Go and Rust) write keywords that have no effect, or that have
 an equivalent with simpler keywords.
 """
 

@@ -31,7 +31,7 @@ class TagArguments:
     The models write `opener`, the key, `key_closer`, `gap`, `value_opener`, the value, the closer of `values`, `after`.
     `key` matches the keys that the format can represent. `variants` are pairs of an opener and a key's closer that are
     accepted, too. Whitespace around a key is removed with `strip_key`. If `values` have a pad or are trimmed, one
-    newline on either side of a value belongs to the tags. With `glued`, tags need not begin on a line.
+    newline on either side of a value belongs to the tags. With `glued`, tags need not begin on a new line.
     """
 
     opener: str

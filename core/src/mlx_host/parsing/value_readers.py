@@ -15,7 +15,7 @@ from mlx_host.parsing.schema import Schema
 class ValueTags:
     """The tags around a value: those that close it, open the next argument, end the call, and end what is around it.
 
-    A next argument must begin on a line unless `glued`.
+    The next argument must begin on a new line unless `glued`.
     """
 
     closers: tuple[str, ...]

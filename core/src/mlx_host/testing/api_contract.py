@@ -245,7 +245,7 @@ class ApiContract:
             with self.running_request(server, fields) as disconnect:
                 disconnect()
                 cancelled = wait_until(lambda: server.running() == 0, self.timeout)
-            assert cancelled, f"{name}: the request still runs {self.timeout:g} s after its client disconnected"
+            assert cancelled, f"{name}: the request is still running {self.timeout:g} s after its client disconnected"
 
     @classmethod
     def variants(cls) -> list[tuple[str, Mapping[str, Any]]]:
@@ -264,7 +264,7 @@ class ApiContract:
     @contextmanager
     def running_request(cls, server: RunningServer, fields: Mapping[str, Any]) -> Iterator[Callable[[], None]]:
         """Keep a request running by suspending the model; yield a function that disconnects its client."""
-        assert wait_until(lambda: server.running() == 0, cls.timeout), "an earlier request still runs"
+        assert wait_until(lambda: server.running() == 0, cls.timeout), "an earlier request is still running"
         body, content_type = cls.encode(fields)
         connection = server.connect(cls.timeout)
         try:

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for random calls of the sample tools."""
+"""Hypothesis strategies for random calls to the sample tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _INTEGERS = st.integers(-(10**18), 10**18)
 
 @st.composite
 def calls_of(draw: st.DrawFn, tools: tuple[Json, ...]) -> tuple[str, dict[str, Any]]:
-    """A call of one of the tools, with its arguments in the order of the schema."""
+    """A call to one of the tools, with its arguments in the order of the schema."""
     function = draw(st.sampled_from(tools))["function"]
     schema = function["parameters"]
     return function["name"], draw(_objects(schema, schema))

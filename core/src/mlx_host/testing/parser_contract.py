@@ -105,7 +105,7 @@ class ParserContract:
                 calls = calls_of(self.check(replace(case, text=sample.text[:n], truncated=True)))
                 invented = [call for call in calls if call not in allowed]
                 assert not invented, (
-                    f"sample {sample.name!r} truncated to {sample.text[:n]!r} gives the calls {invented!r}"
+                    f"sample {sample.name!r} truncated to {sample.text[:n]!r} gives unexpected calls: {invented!r}"
                 )
 
     def test_calls_are_text_without_tools(self) -> None:
@@ -135,7 +135,7 @@ class ParserContract:
             parts = self.check(replace(Case.of(sample), reasoning=False))
             assert not text_of(parts, Reasoning), f"sample {sample.name!r} gives reasoning although it is disabled"
             assert sample.reasoning in text_of(parts, Content), f"sample {sample.name!r} loses its reasoning"
-            assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} gives other calls"
+            assert calls_of(parts) == list(sample.calls), f"sample {sample.name!r} does not give the expected calls"
 
     def test_calls_have_a_grammar_or_are_rejected(self) -> None:
         """Tools of any form have a grammar or raise UnsupportedRequestError, never another exception."""
@@ -152,7 +152,7 @@ class ParserContract:
                 assert is_valid, f"{tool!r} gives {result!r}, neither a Grammar nor an error for tools or tool_choice"
 
     def test_written_calls_are_parsed_back(self) -> None:
-        """`write_calls` and `feed` agree, in each format, on random calls of the sample tools."""
+        """`write_calls` and `feed` agree, in each format, on random calls to the sample tools."""
 
         @_CALL_SETTINGS
         @given(st.lists(random_calls(TOOLS), min_size=1, max_size=3))
@@ -176,7 +176,7 @@ class ParserContract:
             for text in self.written(calls):
                 grammar = self.parser(tools=TOOLS).grammar(TOOLS, choice)
                 assert admits(grammar, text), (
-                    f"the calls {calls!r} are written {text!r}, which the grammar does not match"
+                    f"the calls {calls!r} are written as {text!r}, which the grammar does not match"
                 )
 
         check()
@@ -207,7 +207,7 @@ class ParserContract:
             parser.stream_arguments = True
             parts = [part for char in text[:middle] for part in parser.feed(char)]
             arguments = "".join(part.arguments for part in parts if isinstance(part, ToolCallDelta))
-            assert "48 < 49" in arguments, f"of {text[:middle]!r} only {arguments!r} is streamed"
+            assert "48 < 49" in arguments, f"only {arguments!r} is streamed for {text[:middle]!r}"
 
     def written(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> list[str]:
         """Return calls as the family's models write them; a parser that can force calls must support single ones."""
@@ -247,7 +247,7 @@ class ParserContract:
         """Check both invariants, and the contents of calls and markers; return the parts."""
         parts = self.parse(case, [case.text])
         cut = self.parse(case, chunks or case.text)
-        assert cut == parts, f"not chunk-independent: {case!r} in chunks gives {cut!r}, whole {parts!r}"
+        assert cut == parts, f"not chunk-independent: {case!r} gives {cut!r} in chunks and {parts!r} as a whole"
         sources = "".join(part.source for part in parts)
         assert sources == case.text, f"not lossless: {case!r} gives {parts!r}"
         for part in parts:
@@ -261,9 +261,9 @@ class ParserContract:
         """Check both invariants with streamed arguments; return the parts, with the fragments of each call joined."""
         parts = self.parse(case, [case.text], stream_arguments=True)
         cut = self.parse(case, chunks or case.text, stream_arguments=True)
-        assert cut == parts, f"not chunk-independent: {case!r} is streamed as {cut!r}, whole {parts!r}"
+        assert cut == parts, f"not chunk-independent: {case!r} streams {cut!r} in chunks and {parts!r} as a whole"
         sources = "".join(part.source for part in parts)
-        assert sources == case.text, f"not lossless: {case!r} is streamed as {parts!r}"
+        assert sources == case.text, f"not lossless: {case!r} streams {parts!r}"
         for part in parts:
             if isinstance(part, ToolCall):
                 check_call(part)

@@ -92,7 +92,7 @@ SCRIPT = 'if a < b:\n    print("</think> <tool_call> \\n")\n'
 """The content of a file, with many characters that occur in markup."""
 WRITE: tuple[str, dict[str, Any]] = ("write_file", {"path": "007", "text": SCRIPT})
 UNKNOWN: tuple[str, dict[str, Any]] = ("f-1.g", {"a": 1})
-"""A call of a function that is not one of the tools."""
+"""A call to a function that is not one of the tools."""
 
 
 def standard_samples(

@@ -55,7 +55,7 @@ def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
 
 
 def convert_to(precision: Precision, weights: Path, folder: Path, progress: LoadProgress) -> None:
-    """Convert the GGUF file `weights` into the empty `folder`; progress is in modules."""
+    """Convert the GGUF file `weights` into the empty `folder`; progress counts modules."""
     tensors, metadata = _read(weights)
     arrays = _convert_tensors(tensors, precision, progress)
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, metadata={"format": "mlx"})

@@ -66,7 +66,7 @@ def native_precision() -> type[np.floating[Any]]:
 
 
 def convert(weights: Path, folder: Path, progress: LoadProgress) -> None:
-    """Convert `model.bin` and the `config.json` next to it into the empty `folder`; progress is in variables."""
+    """Convert `model.bin` and the `config.json` next to it into the empty `folder`; progress counts variables."""
     variables = dict(read(weights))
     config = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
     arrays: dict[str, mx.array] = {}

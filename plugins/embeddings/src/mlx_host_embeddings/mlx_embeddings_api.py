@@ -1,4 +1,4 @@
-"""All contact with mlx-embeddings, whose models differ in their arguments and in whether they pool.
+"""All calls into mlx-embeddings, whose models differ in their arguments and in whether they pool.
 
 tests/plugins/embeddings/test_mlx_embeddings_signatures.py pins what is used.
 """
@@ -36,7 +36,7 @@ class Family:
     """How to use an architecture.
 
     `states` computes token vectors. `pooling` is mlx-embeddings' default for the architecture. `positions` returns the
-    maximum input length in tokens from config.json. With `has_dense`, dense layers follow the pooling.
+    maximum input length in tokens from config.json. With `has_dense`, dense layers follow pooling.
     """
 
     states: StatesFunction
@@ -87,7 +87,7 @@ class LoadedModel:
 
     @property
     def dense(self) -> Sequence[Callable[[Array], Array]]:
-        """The layers after the pooling."""
+        """The layers after pooling."""
         return self.network.dense if self.family.has_dense else ()
 
     @property
@@ -109,12 +109,12 @@ class Siglip:
     config: Mapping[str, Any]
 
     def texts(self, tokens: Array) -> Array:
-        """Vectors (inputs, size) of tokens (inputs, positions)."""
+        """Return vectors of shape (inputs, size) for tokens of shape (inputs, positions)."""
         vectors: Array = self.network.get_text_features(input_ids=tokens)
         return vectors
 
     def pixels(self, image: Image) -> Array:
-        """The preprocessed pixels of an image (channels, height, width)."""
+        """Return the preprocessed pixels of an image, of shape (channels, height, width)."""
         return mx.array(self.processor(images=[image], return_tensors="np")["pixel_values"][0])
 
     def images(self, pixels: Array) -> Array:

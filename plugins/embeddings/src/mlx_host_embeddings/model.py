@@ -104,7 +104,7 @@ def _text_embedder(
 ) -> TextEmbedder:
     if config.dense is not None and config.dense != len(loaded.dense):
         raise LoadError(
-            f"The model's modules.json has {config.dense} dense layers after the pooling, "
+            f"The model's modules.json has {config.dense} dense layers after pooling, "
             f"but mlx-embeddings loads {len(loaded.dense)} for this architecture."
         )
     lengths = (config.max_length, loaded.tokenizer.max_length, loaded.positions)
@@ -130,7 +130,7 @@ def _pooling(loaded: LoadedModel, config: PoolingConfig, options: EmbeddingsOpti
         return (options.pooling,)
     if not config.pooling:
         log.warning(
-            "the model's files do not specify the pooling; using mlx-embeddings' default %r (--pooling sets another)",
+            "the model's files specify no pooling method; using mlx-embeddings' default %r (--pooling sets another)",
             loaded.family.pooling,
         )
     return config.pooling or (loaded.family.pooling,)

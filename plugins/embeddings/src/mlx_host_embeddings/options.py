@@ -35,13 +35,14 @@ class EmbeddingsOptions(Options):
     )
     default_input_type: Literal["query", "document"] | None = Field(
         None,
-        description="The input_type of requests that do not set it. Default: none; then the model's default prompt "
-        "is prepended, if its files define one.",
+        description="Default input_type of requests. Without it, the model's default prompt is prepended, if its files "
+        "define one.",
     )
     pooling: Pooling | None = Field(
-        None, description="Pooling of token vectors. Default: the mode in the model's 1_Pooling/config.json."
+        None,
+        description="Pooling method for the token vectors. Default: the mode in the model's 1_Pooling/config.json.",
     )
     matryoshka: bool = Field(
         False,
-        description="Accept dimensions in requests although the model's files do not declare Matryoshka embeddings.",
+        description="Accept dimensions in requests even if the model's files do not declare Matryoshka embeddings.",
     )

@@ -128,11 +128,11 @@ class RequestPlanner:
         problem = None
         if negative is None:
             if guided and self.config.guidance_needs_negative:
-                problem = f"{name} requires a negative_prompt with a guidance_scale above 1 (got {guidance:g})"
+                problem = f"{name} requires a negative_prompt if guidance_scale is above 1 (got {guidance:g})"
         elif support is None:
             problem = f"{name} does not support negative_prompt; omit it"
         elif support == "guided" and not guided:
-            problem = f"{name} supports negative_prompt only with a guidance_scale above 1 (got {guidance or 0:g})"
+            problem = f"{name} supports negative_prompt only if guidance_scale is above 1 (got {guidance or 0:g})"
         if problem is not None:
             raise InvalidRequestError(f"{problem}.", param="negative_prompt")
         return negative

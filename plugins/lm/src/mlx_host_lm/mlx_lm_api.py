@@ -1,4 +1,4 @@
-"""All contact with mlx-lm; tests/plugins/lm/test_mlx_lm_signatures.py pins what is used."""
+"""All calls into mlx-lm; tests/plugins/lm/test_mlx_lm_signatures.py pins what is used."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class LmBatch:
         self._generator.close()
 
     def _update_guided(self) -> None:
-        """Hand the tokens of the step to the guided processors, before mlx-lm returns them in the next step."""
+        """Pass the tokens of the step to the guided processors before mlx-lm returns them in the next step."""
         running = self._generator._generation_batch
         guided = [
             (index, processor)

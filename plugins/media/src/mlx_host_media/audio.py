@@ -17,7 +17,7 @@ PADDING_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class AudioLimits:
-    """Inclusive limits of the length in seconds; PADDING_SECONDS above the maximum are tolerated."""
+    """Inclusive limits of the length in seconds; up to PADDING_SECONDS above the maximum are tolerated."""
 
     max_seconds: float
     min_seconds: float = 0.0

@@ -1,8 +1,8 @@
 """Converts Anthropic's messages and content blocks to OpenAI's messages, the format of ChatRequest.
 
 A block of a conversation is either passed to the model, or dropped and listed in the header of ignored fields, as are
-kinds that this server does not know. Malformed blocks are rejected only in the new turn, that is in the messages after
-the last one of the assistant: clients send their whole history with every request, so an error in an earlier message
+types that this server does not know. Malformed blocks are rejected only in the new turn, that is, in the messages
+after the last assistant message: clients send their whole history with every request, so an error in an earlier message
 would make the conversation unusable.
 """
 

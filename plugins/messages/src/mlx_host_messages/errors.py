@@ -19,7 +19,7 @@ ERROR_TYPES = {
     503: "overloaded_error",
     504: "timeout_error",
 }
-# Codes that clients of threads read.
+# Error codes that clients with threads use.
 DETAILS = ("thread_not_found",)
 FIELD_PATH = re.compile(r"^(messages|system|tools)(\[\d+\]|\.\w+)+")
 INDEX = re.compile(r"\[(\d+)\]")

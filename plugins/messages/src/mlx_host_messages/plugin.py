@@ -22,9 +22,9 @@ class MessagesSettings(ApiSettings):
         "system prompts, because they prevent reuse of the prefix cache.",
     )
     thread_store_entries: int = Field(
-        1000, ge=0, description="Maximum number of messages of threads in memory; the least recently used are evicted."
+        1000, ge=0, description="Maximum number of thread messages in memory; the least recently used are evicted."
     )
-    thread_store_mb: float = Field(100, ge=0, description="Maximum size of all messages of threads, in megabytes.")
+    thread_store_mb: float = Field(100, ge=0, description="Maximum size of all thread messages, in megabytes.")
 
 
 def create(service: Service, settings: MessagesSettings) -> Endpoints:

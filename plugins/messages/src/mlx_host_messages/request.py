@@ -80,7 +80,7 @@ class ConvertedPrompt:
 
 
 def to_request(body: MessagesBody, prompt: ConvertedPrompt) -> ChatRequest:
-    """Convert a body whose prompt is converted. Raises InvalidRequestError for unsupported fields."""
+    """Convert a body, whose prompt is already converted. Raises InvalidRequestError for unsupported fields."""
     return ChatRequest(
         **prompt.fields(),
         stream_tool_arguments=body.stream is True,

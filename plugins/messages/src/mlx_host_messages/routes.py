@@ -89,7 +89,7 @@ class MessagesEndpoints(Endpoints):
     def _report_unavailable(
         self, body: MessagesBody, http: Request, id: str, hosted: HostedTool, store: Store, headers: dict[str, str]
     ) -> Response:
-        """Return a message in which a hosted tool, the only one that the model could use, is unavailable."""
+        """Return a message that reports a hosted tool, the only tool that the model could use, as unavailable."""
         model = self._service.model(body.model or "", caller(http))
         builder = AnthropicMessageBuilder(id, model.name, body.max_tokens)
         events = [

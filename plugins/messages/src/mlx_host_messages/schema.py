@@ -130,7 +130,7 @@ class PromptBody(SamplingBody):
     compaction: dict[str, Any] | None = None
 
     def ignored(self) -> list[str]:
-        """Return the paths of fields that are set and have no effect, with any model."""
+        """Return the paths of the fields that are set but have no effect with any model."""
         hosted = {f"tools.{tool['type']}" for tool in self.tools or () if is_hosted(tool)}
         # "adaptive" is the default: the model decides.
         thinking, unused = self.thinking, []

@@ -31,8 +31,8 @@ class ThreadNotFoundError(InvalidRequestError):
 
     def __init__(self, id: str) -> None:
         super().__init__(
-            f"thread.previous_message_id: no message {id!r} is stored; it is unknown, evicted or was not created with "
-            "thread. Send the whole conversation.",
+            f"thread.previous_message_id: message {id!r} not found: it does not exist, was created without thread, "
+            "or was evicted. Send the whole conversation.",
             param="thread.previous_message_id",
         )
 

@@ -34,7 +34,7 @@ _STARTS = ("{", "[", '"', "'", "-", *"0123456789", "true", "false", "null", "Tru
 
 @dataclass(frozen=True)
 class CallTokens:
-    """The tokens of a Gemma family; a delimiter inside a string means `inner`, and `stops` end a turn."""
+    """The tokens of a Gemma family; `inner` replaces a delimiter inside a string, and `stops` end a turn."""
 
     opener: str
     closer: str

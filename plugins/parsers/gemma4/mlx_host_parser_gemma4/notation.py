@@ -74,7 +74,7 @@ class GemmaCalls(CallFormat):
         return "".join(self.write_call(name, self._object(arguments)) for name, arguments in calls)
 
     def write_call(self, name: str, arguments: str) -> str:
-        """Write one call with `arguments` verbatim, including the braces."""
+        """Write one call; `arguments` includes the braces and is written verbatim."""
         return f"{self.tokens.opener}call:{name}{arguments}{self.tokens.closer}"
 
     def _object(self, members: Mapping[str, Any]) -> str:

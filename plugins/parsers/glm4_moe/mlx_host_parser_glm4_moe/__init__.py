@@ -15,7 +15,7 @@ from mlx_host_parser_glm4_moe.notation import GlmCall
 class Glm4MoeParser(MarkupParser):
     name = "glm4_moe"
     aliases = ("glm45", "glm4", "glm46", "glm47", "glm47_flash", "glm5", "ling3")
-    description = "reasoning and calls of GLM-4.5, 4.6, 4.7 and 5, Ling 3"
+    description = "reasoning and calls of GLM-4.5, 4.6, 4.7 and 5, and of Ling 3"
     template_signatures = (("<tool_call>", "<arg_key>", "</arg_key>", "<arg_value>"),)
     think_open = ("<think>",)
     think_close = ("</think>",)

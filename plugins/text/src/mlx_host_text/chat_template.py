@@ -78,7 +78,7 @@ class RenderedChat(NamedTuple):
 
 @dataclass(frozen=True)
 class AdaptedChat:
-    """A conversation as the template gets it; `notes` describe how it differs from the request."""
+    """A conversation as the template receives it; `notes` describe how it differs from the request."""
 
     messages: Sequence[Message]
     tools: Sequence[Json]
@@ -86,7 +86,7 @@ class AdaptedChat:
 
 
 def reads_only_enable_thinking(source: str) -> bool:
-    """Whether a template has the variable `enable_thinking`, and none for the effort."""
+    """Whether a template uses the variable `enable_thinking`, but not `reasoning_effort`."""
     return re.search(r"\benable_thinking\b", source) is not None and "reasoning_effort" not in source
 
 

@@ -50,7 +50,7 @@ class ConversationFormat:
         if tools and not self.tools and notation.describes_tools:
             adapted = _describe_tools(adapted, tools, notation, note)
         elif tools and self.system_for_tools and _leading_system_messages(adapted) == 0:
-            note("An empty system message is first: the chat template renders the tools there only.")
+            note("An empty system message is added at the start: the chat template renders tools there only.")
             adapted = [{"role": "system", "content": ""}, *adapted]
         if not self.late_system:
             adapted = _move_late_system_messages(adapted, note)
@@ -79,7 +79,7 @@ class ConversationFormat:
 
 
 def join_content(*contents: Any, separator: str = SEPARATOR) -> Any:
-    """Join contents as the template gets them: texts, or lists of parts."""
+    """Join contents in the form that the template receives: texts, or lists of parts."""
     present = [content for content in contents if content]
     if all(isinstance(content, str) for content in present):
         return separator.join(present)
@@ -153,7 +153,7 @@ def _move_late_system_messages(messages: list[Message], note: Note) -> list[Mess
     pending: list[Any] = []
     for message in messages[start:]:
         if message["role"] == "system":
-            note("A late system message is text of the next user message: the chat template renders it only first.")
+            note("A late system message is moved to the next user message: the chat template renders none there.")
             pending.append(join_content(SYSTEM_OPEN, message["content"], SYSTEM_CLOSE, separator=""))
             continue
         if pending and message["role"] == "user":
@@ -172,7 +172,7 @@ def _insert_leading_user_message(messages: list[Message], note: Note) -> list[Me
     start = _leading_system_messages(messages)
     if start == len(messages) or messages[start]["role"] != "assistant":
         return messages
-    note("An empty user message is first: the chat template does not render a conversation that the assistant begins.")
+    note("An empty user message is added at the start: the chat template requires a user message first.")
     return [*messages[:start], {"role": "user", "content": ""}, *messages[start:]]
 
 
@@ -193,7 +193,7 @@ def _separate_tool_and_user(messages: list[Message], note: Note) -> list[Message
     separated: list[Message] = []
     for message in messages:
         if separated and separated[-1]["role"] == "tool" and message["role"] == "user":
-            note("An empty assistant message separates a tool's result from the next user message.")
+            note("An empty assistant message is added between a tool result and the next user message.")
             separated.append({"role": "assistant", "content": ""})
         separated.append(message)
     return separated

@@ -30,7 +30,7 @@ NO_PREFIXES: Mapping[InputType | None, str] = {"query": "", "document": "", None
 class EmbeddingConfig:
     """How hidden states become vectors, and how texts are prepared.
 
-    `pooling` names modes of `pooling.MODES`, whose vectors are concatenated. `dense` are layers after the pooling.
+    `pooling` names modes of `pooling.MODES`, whose vectors are concatenated. `dense` are layers after pooling.
     `prefixes` are prepended to texts by the request's input type; without `pool_prefix` their tokens are not pooled.
     """
 
@@ -50,7 +50,7 @@ def stored_config(folder: Path, config: Mapping[str, Any]) -> EmbeddingConfig | 
     try:
         stored = read_pooling_config(folder, config)
         if stored.dense:
-            raise LoadError("modules.json has dense layers after the pooling.")
+            raise LoadError("modules.json has dense layers after pooling.")
     except LoadError as error:
         log.warning("the model serves no embeddings (use --backend embeddings): %s", error)
         return None
@@ -121,7 +121,7 @@ class TextEmbedder:
         return normalize(vectors) if self._config.normalize else vectors
 
     def _skip(self, prefix: str) -> int:
-        """The number of tokens at the start of a text that the pooling leaves out."""
+        """Return the number of tokens at the start of a text that are not pooled."""
         if not prefix or self._config.pool_prefix:
             return 0
         return self._tokenizer.prefix_length(prefix)

@@ -11,7 +11,7 @@ from mlx_host.requests import ChatRequest, GenerationRequest
 
 @dataclass(frozen=True)
 class TextLimits:
-    """`concurrency` is the maximum number of running requests, `max_n` of choices per request.
+    """The limits of a model: `concurrency` for running requests, and `max_n` for choices per request.
 
     `context_length` is the maximum number of tokens of prompt and output together, so a prompt that fills it is
     rejected unless no output is requested. None means no limit.
@@ -24,12 +24,15 @@ class TextLimits:
     def check_n(self, request: GenerationRequest) -> None:
         if self.max_n is not None and request.n > self.max_n:
             raise InvalidRequestError(
-                f"n: {request.n} is more than this model supports ({self.max_n}); send several requests instead.",
+                f"n: {request.n} exceeds the maximum of this model ({self.max_n}); send several requests instead.",
                 param="n",
             )
 
     def check_length(self, request: GenerationRequest, prompt_tokens: int, *, at_least: bool = False) -> None:
-        """Raise ContextLengthExceededError for a prompt that is too long; `at_least`: it may have more tokens."""
+        """Raise ContextLengthExceededError for a prompt that is too long.
+
+        With `at_least`, `prompt_tokens` is a lower bound.
+        """
         # Clients shorten a prompt that is rejected, but not one that has an empty output.
         needed = prompt_tokens + (request.max_tokens != 0)
         if self.context_length is not None and needed > self.context_length:
@@ -37,7 +40,7 @@ class TextLimits:
             raise ContextLengthExceededError(self.context_length, prompt_tokens, param=param, at_least=at_least)
 
     def max_new_tokens(self, request: GenerationRequest, prompt_tokens: int, default: int | None) -> int:
-        """The number of tokens to generate: the request's limit or `default`, at most what fits after the prompt."""
+        """Return the maximum number of tokens to generate: that of the request, or `default`, within the context."""
         self.check_length(request, prompt_tokens)
         limit = sys.maxsize if self.context_length is None else self.context_length
         wanted = default if request.max_tokens is None else request.max_tokens

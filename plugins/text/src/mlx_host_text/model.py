@@ -66,7 +66,7 @@ class TextModel(Model):
     """A model that generates text with continuous batching, composed of a library's parts.
 
     `batch` creates an empty batch, `caches` are the operations on its caches. `prompt_logprobs` computes the
-    log-probabilities of echoed prompts. `embedder` None means that the model does not serve embeddings.
+    log-probabilities of echoed prompts. `embedder` is None if the model does not serve embeddings.
     `generation_config` contains the sampling defaults from the model's generation_config.json. `input_modalities` are
     as in Model.
     """

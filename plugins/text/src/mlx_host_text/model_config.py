@@ -12,7 +12,7 @@ CONTEXT_LENGTH_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_l
 
 
 def context_length(config: Mapping[str, Any], options: GenerationOptions) -> int | None:
-    """Maximum tokens of prompt and output together; None without a limit."""
+    """Return the maximum number of tokens in prompt and output together, or None if there is no limit."""
     limits = (options.context_length, find_number(config, *CONTEXT_LENGTH_KEYS))
     return min((limit for limit in limits if limit is not None), default=None)
 

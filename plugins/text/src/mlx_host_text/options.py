@@ -35,7 +35,7 @@ class GenerationOptions(Options):
     context_length: int | None = Field(
         default=None,
         ge=1,
-        description="Maximum tokens of prompt and output together, at most the model's own limit.",
+        description="Maximum number of tokens in prompt and output together, up to the model's own limit.",
     )
     chat_template_file: Path | None = Field(
         default=None, description="A Jinja file that replaces the model's chat template."

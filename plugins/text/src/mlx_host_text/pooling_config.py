@@ -1,4 +1,4 @@
-"""How a model turns token vectors into one, read from the files that sentence-transformers stores with its weights.
+"""How a model pools token vectors, read from the files that sentence-transformers stores with its weights.
 
 `modules.json` lists the stages (Transformer, Pooling, Dense, Normalize), each with a folder;
 `sentence_bert_config.json` and `config_sentence_transformers.json` contain the length and the prompts.
@@ -40,10 +40,11 @@ STAGES = ("Transformer", "Pooling", "Dense", "Normalize")
 
 @dataclass(frozen=True)
 class PoolingConfig:
-    """The processing before and after the network.
+    """The processing before and after the network, as the model's files specify it.
 
-    `pooling` is empty, and `dense`, the number of layers after the pooling, None if the files do not specify them.
-    Without `pool_prompt` the prompt's tokens are not pooled. `prompts` are texts by name; `max_length` is in tokens.
+    `pooling` contains the pooling modes and is empty if none is specified. `dense` is the number of dense layers after
+    pooling, None if it is not specified. If `pool_prompt` is False, the tokens of the prompt are not pooled. `prompts`
+    maps names to texts; `max_length` is in tokens.
     """
 
     pooling: tuple[str, ...] = ()

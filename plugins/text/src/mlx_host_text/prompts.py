@@ -1,4 +1,4 @@
-"""Prompts: what a request becomes before it joins the batch, and the interface of their sources."""
+"""The prompts to which requests are converted before they join the batch, and the interface of their sources."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class PromptSource(Protocol):
     def chat(self, request: ChatRequest) -> Generator[None, None, Prompt]: ...
 
     def explain(self, request: ChatRequest) -> Generator[None, None, tuple[AdaptedChat, RenderedChat]]:
-        """A conversation as the chat template gets it, and its text, in which images and audio are placeholders."""
+        """A conversation as the chat template receives it, and its text, in which images and audio are placeholders."""
 
     def completion(self, request: CompletionRequest) -> Generator[None, None, Prompt]: ...
 

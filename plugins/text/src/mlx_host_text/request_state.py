@@ -1,4 +1,4 @@
-"""One generation request while it runs: output of its sequences becomes events.
+"""A running generation request, which converts the output of its sequences to events.
 
 The life of a sequence (one per choice), which object owns its cache, and the transitions:
 

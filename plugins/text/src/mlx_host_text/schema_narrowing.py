@@ -1,7 +1,7 @@
 """Narrows JSON schemas where llguidance would allow output that does not validate.
 
-llguidance rejects what it does not implement. This module covers what it implements differently from validators: they
-parse numbers as floating point, see an object's keys once, and differ in regular expressions and dates. A schema that
+llguidance rejects what it does not implement. This module covers what it implements differently from validators:
+numbers, which validators parse as floating point, duplicate keys, regular expressions and dates. A schema that
 cannot be narrowed is rejected with the location in the schema.
 """
 
@@ -125,8 +125,8 @@ class _Narrower:
                 raise self._rejection(
                     at,
                     "multipleOf",
-                    f"{factor!r} is not exact in binary, so that validators differ in what is a multiple of it; "
-                    "use a pattern or whole numbers",
+                    f"{factor!r} has no exact binary representation, so validators disagree about its multiples; "
+                    "use a pattern or an integer",
                 )
             if _without_factors_of_ten(int(factor * 1024)) > MAX_MULTIPLE:
                 raise self._rejection(at, "multipleOf", f"{factor!r} is too large")
@@ -172,7 +172,7 @@ class _Narrower:
             raise self._rejection(
                 at,
                 "minProperties",
-                "may exceed the number of required keys by one at most; list the keys in required",
+                "must not exceed the number of required keys by more than one; list the keys in required",
             )
         patterns = schema.get("patternProperties")
         if isinstance(patterns, Mapping):
@@ -187,12 +187,15 @@ class _Narrower:
                 raise self._rejection(
                     at,
                     "patternProperties",
-                    f"validators differ in which keys match {ambiguous[0]!r}; write out its classes, such as [0-9], "
-                    "or set additionalProperties to false",
+                    f"validators disagree about which keys match {ambiguous[0]!r}; use explicit classes, such as "
+                    "[0-9], or set additionalProperties to false",
                 )
 
     def _drop_exhausted_patterns(self, schema: dict[str, Any]) -> None:
-        """Apply a pattern that matches declared properties only to them: llguidance would start another, and fail."""
+        """Replace a pattern that only declared properties can match by schemas of these properties.
+
+        llguidance would begin another property, and fail.
+        """
         properties = schema.get("properties")
         if self._exhausts is None or not isinstance(properties, Mapping):
             return

@@ -42,7 +42,10 @@ class Guide(Protocol):
     """Masks the logits of one sequence, as its last logits processor."""
 
     def process(self, token: int | None, logits: Array) -> Array:
-        """Mask logits (1, vocabulary) of the token that follows `token`, the last of the output if any."""
+        """Mask the logits of the next token, of shape (1, vocabulary).
+
+        `token` is the last token of the output, None at its start.
+        """
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ class GrammarCompiler:
         return (yield from result_of(self._executor.submit(self._get, constraint, generation_prompt, starts)))
 
     def source(self, constraint: Constraint, generation_prompt: str) -> Generator[None, None, str]:
-        """Yield until the grammar of the constraint is written in llguidance's syntax."""
+        """Return the grammar of the constraint in llguidance's syntax, yielding None until it is ready."""
         return (yield from result_of(self._executor.submit(self._source, constraint, generation_prompt)))
 
     def _source(self, constraint: Constraint, generation_prompt: str) -> str:
@@ -131,8 +131,8 @@ class GrammarCompiler:
         text = to_llguidance(grammar, self._vocabulary.special)
         if len(text) > MAX_GRAMMAR_LENGTH:
             raise InvalidRequestError(
-                f"This request's output constraints are too large: {len(text)} characters of grammar, the limit "
-                f"is {MAX_GRAMMAR_LENGTH}. Send fewer or smaller schemas and tools."
+                f"This request's output constraints are too large: the grammar has {len(text)} characters; the "
+                f"maximum is {MAX_GRAMMAR_LENGTH}. Send fewer or smaller schemas and tools."
             )
         return LLMatcher(self._tokenizer, text, log_level=0, limits=limits)
 

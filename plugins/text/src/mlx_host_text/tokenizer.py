@@ -112,7 +112,7 @@ class Tokenizer:
         return characters // self._max_token_length
 
     def encode_start(self, text: str, *, special_tokens: bool) -> list[int]:
-        """Token ids of a text to complete; a BOS token that the text starts with is not added again."""
+        """Return the token ids of a prompt; no BOS token is added if the text starts with it."""
         bos = self._inner.bos_token
         adds = special_tokens and not (bos and text.startswith(bos))
         return list(self._inner.encode(text, add_special_tokens=adds))
@@ -215,7 +215,8 @@ class Tokenizer:
     def _max_token_length(self) -> int | None:
         """The maximum length of the text of one token without whitespace; None if it is unknown.
 
-        A token for unknown text, or a normalizer that shortens text, could represent text of any length.
+        It is unknown if there is an unknown token or a normalizer that shortens text: both allow a token to represent
+        text of any length.
         """
         if not self._bytes or not keeps_ascii(self._inner.backend_tokenizer.normalizer):
             return None

@@ -64,8 +64,8 @@ class ContentLayout:
                 )
             if rendered < expected:
                 raise InvalidRequestError(
-                    f"The model's chat template renders {rendered} of the {expected} {PART_NAMES[kind]} parts; it "
-                    "drops those in messages of some roles, or all but one per message.",
+                    f"The model's chat template renders only {rendered} of the {expected} {PART_NAMES[kind]} "
+                    "parts. Some templates drop the parts of certain roles, or all but one part of each message.",
                     param=param,
                 )
 

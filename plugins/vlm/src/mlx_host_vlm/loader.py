@@ -1,4 +1,4 @@
-"""Loads vision and audio models: mlx-vlm's network, batch and caches become the parts of a TextModel."""
+"""Loads vision and audio models, and composes a TextModel from mlx-vlm's network, batch and caches."""
 
 from __future__ import annotations
 

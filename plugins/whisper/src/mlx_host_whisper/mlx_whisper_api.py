@@ -1,7 +1,7 @@
 """All calls into mlx-whisper and MLX: the network, the spectrogram, the tokenizer and decoding of one window.
 
-`mlx_whisper.transcribe` processes a whole file and returns nothing until the end, so `transcriber.py` implements its
-loop over the windows with the functions that it uses.
+`mlx_whisper.transcribe` processes a whole file and returns nothing until the end, so `transcriber.py` implements the
+loop over the windows with mlx-whisper's own functions.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ class ChunkEncoder(Encoder[ChatEvent]):
         self._include_usage = include_usage = options.include_usage is True
         self._continuous_usage = include_usage and options.continuous_usage_stats is True
         self._calls = [0] * n
-        # The fragments of the current call's arguments, if it is a call of a custom tool.
+        # The fragments of the current call's arguments, if it is a call to a custom tool.
         self._input: list[list[str] | None] = [None] * n
         self._head = dumps(Envelope(reply).json("chat.completion.chunk"))[:-1]
         self._heads = [f'{self._head},"choices":[{{"index":{index},"delta":' for index in range(n)]

@@ -40,7 +40,7 @@ class JobNotFoundError(InvalidRequestError):
     code = "job_not_found"
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"Image job {id!r} not found: it is unknown, deleted or expired.")
+        super().__init__(f"Image job {id!r} not found: it does not exist, was deleted or has expired.")
 
 
 class ImageJob:

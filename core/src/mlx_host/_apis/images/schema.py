@@ -87,7 +87,7 @@ class ImageBody(BaseModel):
 
 
 def edit_schema() -> dict[str, Any]:
-    """Return the JSON schema of the form of edits, which FastAPI cannot derive, for the OpenAPI document."""
+    """Return the JSON schema of the form for image edits, which FastAPI cannot derive, for the OpenAPI document."""
     form = ImageBody.model_json_schema()
     file = {"type": "string", "format": "binary"}
     form["properties"] |= {"image": {"type": "array", "items": file}, "mask": file}

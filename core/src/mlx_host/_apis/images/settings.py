@@ -30,6 +30,6 @@ class ImageSettings(ApiSettings):
     jobs: int = Field(
         100,
         ge=0,
-        description="Maximum number of image jobs. A further job replaces the oldest finished one, or gets a 429 "
-        "if none has finished.",
+        description="Maximum number of image jobs. A further job replaces the oldest finished one, or is rejected "
+        "with a 429 if none has finished.",
     )

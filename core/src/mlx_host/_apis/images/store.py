@@ -26,7 +26,7 @@ class ImageNotFoundError(InvalidRequestError):
     code = "file_not_found"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"Image {name!r} not found: it is unknown, expired or evicted.")
+        super().__init__(f"Image {name!r} not found: it does not exist, has expired or was evicted.")
 
 
 class ImageStore:
@@ -49,7 +49,7 @@ class ImageStore:
         return name
 
     def get(self, name: str) -> StoredImage:
-        """Return an image; ImageNotFoundError if it is unknown, expired or evicted."""
+        """Return an image; ImageNotFoundError if it does not exist, has expired or was evicted."""
         self._evict()
         if name not in self._images:
             raise ImageNotFoundError(name)

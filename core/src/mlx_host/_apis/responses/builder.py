@@ -80,8 +80,8 @@ class ResponseBuilder:
     """Builds a response object and the events that describe each step; `response` is the object so far.
 
     The events refer to the object: serialize them before the next call. A transition that is not in NEXT_STATE raises
-    KeyError. `catalog` has the tools that calls refer to. With `encodes_reasoning`, reasoning items have an encrypted
-    content. `counts` are the token counts of the reply, for the usage of a response that fails.
+    KeyError. `catalog` has the tools that calls refer to. With `encodes_reasoning`, reasoning items have
+    `encrypted_content`. `counts` are the token counts of the reply, for the usage of a response that fails.
     """
 
     def __init__(

@@ -284,7 +284,7 @@ def _part_name(path: str, part: Item) -> str:
 
 
 def _with_status(item: Mapping[str, Any]) -> str:
-    """The output of a shell or patch, with its status unless it is completed."""
+    """Return the output of a shell or patch call, with the status unless it is `completed`."""
     output, status = item.get("output") or "", item.get("status")
     text = output if isinstance(output, str) else _json(output)
     return text if text and status in (None, "completed") else f"[{status}] {text}".rstrip()

@@ -127,8 +127,8 @@ def _item(item: Item, where: str, stored: Mapping[str, Item]) -> Item:
         id = _string(item, "id", where)
         if id not in stored:
             raise ItemNotFoundError(
-                f"{where}: item with id {id!r} not found; it is unknown, deleted, expired or was not stored. "
-                "Send the item itself.",
+                f"{where}: item with id {id!r} not found: it does not exist, was not stored, was deleted or has "
+                "expired. Send the item itself.",
                 param="input",
             )
         return stored[id]

@@ -1,4 +1,4 @@
-"""The response object without its output: the request's fields, and the values that were in force."""
+"""The response object without its output: the request's fields, and the effective values of the sampling parameters."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def new_response(body: ResponsesBody, id: str, model: ModelStatus) -> dict[str, 
         "usage": None,
         **({} if conversation is None else {"conversation": {"id": conversation}}),
         **{name: getattr(body, name) for name in ECHOED},
-        **{name: _in_force(body, model, name) for name in SAMPLING},
+        **{name: _effective_value(body, model, name) for name in SAMPLING},
     }
 
 
-def _in_force(body: ResponsesBody, model: ModelStatus, name: str) -> float:
+def _effective_value(body: ResponsesBody, model: ModelStatus, name: str) -> float:
     given: float | None = getattr(body, name)
     if given is not None:
         return given

@@ -95,7 +95,7 @@ class ResponsesBody(InputBody):
 
     @property
     def encodes_reasoning(self) -> bool:
-        """Whether reasoning items have an encrypted content."""
+        """Whether reasoning items have `encrypted_content`."""
         return ENCRYPTED_REASONING in (self.include or ())
 
     @property

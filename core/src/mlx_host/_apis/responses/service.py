@@ -33,7 +33,9 @@ class ResponseNotFoundError(InvalidRequestError):
     code = "response_not_found"
 
     def __init__(self, id: str) -> None:
-        super().__init__(f"Response with id {id!r} not found: it is unknown, deleted, expired or was not stored.")
+        super().__init__(
+            f"Response with id {id!r} not found: it does not exist, was not stored, was deleted or has expired."
+        )
 
 
 class PreviousResponseNotFoundError(InvalidRequestError):
@@ -43,8 +45,8 @@ class PreviousResponseNotFoundError(InvalidRequestError):
 
     def __init__(self, id: str) -> None:
         super().__init__(
-            f"Previous response with id {id!r} not found: it is unknown, deleted, expired or was not stored. "
-            "Send the whole conversation as input.",
+            f"Previous response with id {id!r} not found: it does not exist, was not stored, was deleted or has "
+            "expired. Send the whole conversation as input.",
             param="previous_response_id",
         )
 
@@ -56,7 +58,9 @@ class ConversationNotFoundError(InvalidRequestError):
     code = "conversation_not_found"
 
     def __init__(self, id: str, param: str | None = None) -> None:
-        super().__init__(f"Conversation with id {id!r} not found: it is unknown, deleted or expired.", param=param)
+        super().__init__(
+            f"Conversation with id {id!r} not found: it does not exist, was deleted or has expired.", param=param
+        )
 
 
 class ResponseService:
@@ -165,7 +169,7 @@ class ResponseService:
         return stored.response
 
     async def input_items(self, id: str) -> list[Item]:
-        """Return the items of the conversation that a response continues, as far as they are stored."""
+        """Return the input items of a response, after the stored items of the conversation that it continues."""
         conversation = await self._run(self._store.conversation, id)
         if not conversation:
             raise ResponseNotFoundError(id)

@@ -107,7 +107,7 @@ def chat(
 
 
 def check_outputs(history: Sequence[Item], items: Sequence[Item]) -> None:
-    """Raise InvalidRequestError for a new output without a call in a conversation that the server has stored.
+    """Raise InvalidRequestError if a new tool output has no matching call in a stored conversation.
 
     Input that is sent as a whole is not checked, because the client may have shortened it.
     """

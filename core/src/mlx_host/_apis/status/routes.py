@@ -30,7 +30,7 @@ UNHEALTHY = {
     "models": {"demo:smollm2": "failed"},
     "errors": {
         "demo:smollm2": {
-            "message": "The process exited 3 times within 60 s.",
+            "message": "The model's process exited 3 times within 60 s.",
             "retry_at": "2026-11-29T19:30:57+00:00",
             "retry_in": 5.0,
         }

@@ -42,13 +42,13 @@ def check_mlx() -> Iterator[Check]:
     message += f" ({name})" if (name := found["info"].get("device_name")) else ""
     details = {"version": found["version"], "device": api, **found["info"]}
     if not found["correct"]:
-        remedy = "Reinstall MLX; if that does not help, report a bug of MLX."
-        yield Check("MLX", Status.ERROR, f"{message}: a matrix product has a wrong value", remedy, details)
+        remedy = "Reinstall MLX; if that does not help, report a bug in MLX."
+        yield Check("MLX", Status.ERROR, f"{message}: a test computation returned a wrong result", remedy, details)
     elif is_cpu and sys.platform == "darwin":
         remedy = "Run on a Mac with Apple silicon, outside a virtual machine."
         yield Check("MLX", Status.WARNING, f"{message}: Metal is not available", remedy, details)
     else:
-        yield Check("MLX", Status.OK, f"{message}, a matrix product is correct", details=details)
+        yield Check("MLX", Status.OK, f"{message}; the result of a test computation is correct", details=details)
     if is_cpu and sys.platform == "linux":
         yield _check_blas(found["openblas"])
 

@@ -36,7 +36,7 @@ def check_plugins(plugins: Plugins) -> Iterator[Check]:
     yield Check("mlx-host", Status.OK, __version__, details={"plugins": versions})
     others = ", ".join(f"{name} {version}" for name, version in sorted(versions.items()) if version != __version__)
     count = f"{len(versions)} with {families} parser families"
-    yield Check("plugins", Status.OK, f"{count}; of another version: {others}" if others else count)
+    yield Check("plugins", Status.OK, f"{count}; with a different version: {others}" if others else count)
     if backends:
         yield Check("backends", Status.OK, ", ".join(backends), details={"backends": backends})
     else:

@@ -58,7 +58,7 @@ def install_command(plugins: Plugins, config: Path, yes: bool) -> None:
         click.echo(f"  {' '.join(command)}")
     if ignored := sorted(name for name in os.environ if name.upper().startswith(variable_name(""))):
         click.echo(
-            f"\nNote: the service does not get {', '.join(ignored)} from this shell; use the configuration file."
+            f"\nNote: the service does not inherit {', '.join(ignored)} from this shell; use the configuration file."
         )
     click.echo()
     if not yes:

@@ -40,7 +40,7 @@ class Launchd(ServiceManager):
         done = run_command(["launchctl", "print", self._domain])
         if done.returncode != 0:
             raise ServiceError(
-                f"launchd has no desktop session of this user ({self._domain}). Log in on the Mac's screen first."
+                f"launchd has no desktop session for this user ({self._domain}). Log in to the Mac's desktop first."
             )
 
     def file(self, spec: ServiceSpec) -> str:

@@ -44,7 +44,9 @@ class Systemd(ServiceManager):
     """A user unit in `config_home`, which is $XDG_CONFIG_HOME or ~/.config."""
 
     log = f"journalctl --user --unit {UNIT} --follow"
-    remark = "The service stops when you log out. `loginctl enable-linger` keeps it running, also after a restart."
+    remark = (
+        "The service stops when you log out. To keep it running and start it at boot, run `loginctl enable-linger`."
+    )
 
     def __init__(self, config_home: Path | None = None) -> None:
         if config_home is None:

@@ -1,4 +1,4 @@
-"""All contact with mlx-vlm; tests/plugins/vlm/test_mlx_vlm_signatures.py pins what is used."""
+"""All calls into mlx-vlm; tests/plugins/vlm/test_mlx_vlm_signatures.py pins what is used."""
 
 from mlx_host_vlm.mlx_vlm_api.arguments import MediaInputs
 from mlx_host_vlm.mlx_vlm_api.batch import DecodeBatch, GenerationRows, Prefill, materialize

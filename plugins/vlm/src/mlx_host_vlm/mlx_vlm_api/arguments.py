@@ -57,7 +57,7 @@ def slice_from(key: str, value: Any, start: int, length: int) -> Any:
 
 
 def slice_argument(key: str, value: Any, start: int, stop: int, length: int) -> Any:
-    """The part of an argument for a range of a prompt's tokens; arguments that are not per token stay whole."""
+    """Return the part of an argument for a range of a prompt's tokens, or the whole argument if it is not per token."""
     if isinstance(value, mx.array) and _is_sequence_aligned_prompt_kwarg(key, value, length):
         return _slice_sequence_aligned_prompt_kwarg(key, value, start=start, stop=stop)
     return value

@@ -90,7 +90,7 @@ class Prefill:
         return list(self._batch.prompt_cache)
 
     def finish(self, sampler: Sampler) -> GenerationRows:
-        """Process the remaining tokens and sample one."""
+        """Process the remaining tokens and sample the first token of the output."""
         return self._batch.generate(sampler, _never, compute_logprobs=False)
 
 

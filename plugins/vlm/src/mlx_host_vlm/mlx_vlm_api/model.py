@@ -93,7 +93,7 @@ class LoadedModel:
             )
         except INPUT_ERRORS as error:
             raise InvalidRequestError(
-                f"The model's processor rejects the images or audio: {_reason(error)}", param=param
+                f"The model's processor rejected the images or audio: {_reason(error)}", param=param
             ) from error
         return self._without_doubled_bos(processed)
 
