@@ -54,4 +54,4 @@ def test_other_backends_keep_the_general_defaults(plugins: Plugins) -> None:
 def test_help_shows_the_backends_defaults(plugins: Plugins, backend: str, size: int) -> None:
     shown = CliRunner().invoke(build(plugins), ["run", "--backend", backend, "--help-all"]).output
     text = " ".join(shown.replace("│", " ").split())
-    assert f"others are rejected with a 429. [default: {size}]" in text
+    assert f"rejected with a 429. [default: {size}]" in text

@@ -156,9 +156,10 @@ def test_thinking_is_disabled_by_every_spelling(server: ServerProcess, path: str
         response = post(server, {**asked, **more}, path)
         assert response.status_code == 200, response.text
         usage = response.json().get("usage", {})
-        count: int = usage.get("prompt_tokens", usage.get("input_tokens", 0))
         # Anthropic's API reports the cached tokens separately.
-        return count + usage.get("cache_read_input_tokens", 0) or response.json()["count"]
+        fields = ("prompt_tokens", "input_tokens", "cache_read_input_tokens")
+        count: int = sum(usage.get(field, 0) for field in fields) or response.json()["count"]
+        return count
 
     assert prompt_tokens(body) > prompt_tokens({})
     thinking = {"chat_template_kwargs": {"enable_thinking": True, "reasoning_effort": "none"}}
