@@ -20,6 +20,7 @@ from mlx_host.parsing import Parser
 from mlx_host.requests import CompletionRequest, DetokenizeRequest, Sampling, TokenizeRequest
 from mlx_host.testing import ModelContract, ParserContract, chat
 from mlx_host_lm.plugin import LM
+from mlx_host_planned import encode_plan
 
 from tests.support.tiny_llama import write_tiny_llama
 
@@ -28,11 +29,22 @@ PLUGINS = Plugins({})
 PARSERS = sorted(set(PLUGINS.parsers.found.values()), key=lambda parser: parser.name)
 
 
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+
+
 class TestScripted(ModelContract):
     backend = PLUGINS.backend("scripted")
     requests = (
         chat(json.dumps([["text", "one"], ["text", " two"], ["text", " three"]])),
         chat(json.dumps([["progress", 1, 2], ["text", "four"], ["finish", "length"]])),
+    )
+
+
+class TestPlanned(ModelContract):
+    backend = PLUGINS.backend("planned")
+    requests = (
+        chat(encode_plan(["One step."], None), tools=TOOLS),
+        chat(encode_plan(["Another, longer step."], None), tools=TOOLS),
     )
 
 
