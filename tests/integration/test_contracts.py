@@ -20,8 +20,8 @@ from mlx_host.parsing import Parser
 from mlx_host.requests import CompletionRequest, DetokenizeRequest, Sampling, TokenizeRequest
 from mlx_host.testing import ModelContract, ParserContract, chat
 from mlx_host_lm.plugin import LM
-from mlx_host_planned import encode_plan
 
+from tests.agents.driver import plan
 from tests.support.tiny_llama import write_tiny_llama
 
 ROOT = Path(__file__).parents[2]
@@ -43,8 +43,8 @@ class TestScripted(ModelContract):
 class TestPlanned(ModelContract):
     backend = PLUGINS.backend("planned")
     requests = (
-        chat(encode_plan(["One step."], None), tools=TOOLS),
-        chat(encode_plan(["Another, longer step."], None), tools=TOOLS),
+        chat(plan("One step."), tools=TOOLS),
+        chat(plan("Another, longer step."), tools=TOOLS),
     )
 
 
