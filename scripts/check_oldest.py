@@ -32,7 +32,8 @@ TESTS = {
     "whisper": ("tests/plugins/whisper/test_mlx_whisper_signatures.py",),
 }
 # What the tests import in addition: for all packages, for most of them, and for the others.
-TOOLS = ("hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
+# The root conftest builds the backends for tests with hatchling.
+TOOLS = ("hatchling", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist")
 MODELS = ("mlx-host-demo", "mlx-host-lm")
 IMPORTS: Mapping[str, tuple[str, ...]] = {
     "core": ("httpx2", "mlx-host-echo", "mlx-host-parsers", "mlx-host-scripted", "openai"),
